@@ -1,0 +1,7 @@
+//! echostr receives the callbacks of the Tencent messaging platforms.
+
+pub mod config;
+pub mod crypto;
+pub mod envelope;
+pub mod event;
+pub mod secret;
