@@ -1,0 +1,623 @@
+//! The opened payload as one tree, whether it came as XML or as JSON.
+//!
+//! An element with child elements is an object, any other element is text; attributes are ignored. What JSON writes as
+//! a list, XML writes as repeated siblings: the tree keeps them as they came, and `wire` reads both the same way.
+//! There is no document type and no entity beyond the five built-in ones: a payload that has one is refused.
+
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    fmt,
+};
+
+use quick_xml::{events::Event, reader::Reader};
+use serde::{
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+    ser::{Serialize, SerializeMap, SerializeSeq, Serializer},
+};
+
+/// How deep elements, objects and lists may nest. The deepest payload known nests 8 levels.
+pub const MAX_DEPTH: usize = 32;
+
+/// How many elements, members and list items a payload may have. Keeps a body of the largest size from growing much
+/// larger in memory.
+pub const MAX_NODES: usize = 50_000;
+
+/// The syntax a payload came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `<xml>…</xml>`
+    Xml,
+    /// `{…}`
+    Json,
+}
+
+/// One value of the tree; borrows from the payload text where nothing had to be unescaped.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// JSON `null`.
+    Null,
+    /// JSON `true` and `false`; XML has only text.
+    Bool(bool),
+    /// A JSON number; XML has only text.
+    Number(Number),
+    /// JSON string, or element without child elements.
+    Text(Cow<'a, str>),
+    /// JSON array; XML repeats the element instead.
+    List(Vec<Value<'a>>),
+    /// JSON object, or element with child elements.
+    Object(Object<'a>),
+}
+
+/// A JSON number, as exact as it can be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// Any whole number that fits.
+    Int(i64),
+    /// A whole number above `i64::MAX`.
+    UInt(u64),
+    /// Everything else.
+    Float(f64),
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(number) => number.fmt(f),
+            Self::UInt(number) => number.fmt(f),
+            Self::Float(number) => number.fmt(f),
+        }
+    }
+}
+
+/// Named values in the order of the wire; a name may occur more than once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object<'a> {
+    fields: Vec<Field<'a>>,
+}
+
+/// One member of an [`Object`].
+#[derive(Clone, Debug)]
+struct Field<'a> {
+    name: Cow<'a, str>,
+    value: Value<'a>,
+    /// Whether a type has read the field: what stays unread is unknown to the type.
+    read: Cell<bool>,
+}
+
+impl PartialEq for Field<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.value == other.value
+    }
+}
+
+impl<'a> Object<'a> {
+    /// An empty object with room for `fields`.
+    pub fn with_capacity(fields: usize) -> Self {
+        Self { fields: Vec::with_capacity(fields) }
+    }
+
+    /// Appends a member.
+    pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
+        self.fields.push(Field { name: name.into(), value, read: Cell::new(false) });
+    }
+
+    /// The first value called `name`.
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+        self.fields.iter().find(|field| field.name == name).map(|field| &field.value)
+    }
+
+    /// The text of the first value called `name`; `None` when absent or not text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Members in the order of the wire.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.fields.iter().map(|field| (field.name.as_ref(), &field.value))
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The first value called `name`, which counts as read from now on. `hint` is where the search starts: fields
+    /// mostly come in the order in which the type lists them.
+    pub(crate) fn read(&self, name: &str, hint: &mut usize) -> Option<&Value<'a>> {
+        let start = (*hint).min(self.fields.len());
+        let (before, after) = self.fields.split_at(start);
+        let at = |field: &Field<'_>| field.name == name;
+        // A repeated name must give the same value to every reader, so one that was already passed wins.
+        let found = match after.iter().position(at) {
+            Some(offset) if !before.iter().any(at) => start + offset,
+            _ => self.fields.iter().position(at)?,
+        };
+        *hint = found + 1;
+        let field = self.fields.get(found)?;
+        field.read.set(true);
+        Some(&field.value)
+    }
+
+    /// Every value called `name`; all of them count as read from now on.
+    pub(crate) fn read_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Value<'a>> {
+        self.fields.iter().filter(move |field| field.name == name).map(|field| {
+            field.read.set(true);
+            &field.value
+        })
+    }
+}
+
+impl Value<'_> {
+    /// The object, if it is one.
+    pub fn as_object(&self) -> Option<&Object<'_>> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// Dotted paths of the fields that no type has read, `[]` marking list items, each path once.
+    pub fn unread(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        collect_unread(self, "", &mut paths);
+        let mut seen = HashSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
+        paths
+    }
+
+    /// Marks every field below as read: the value is taken as it is, whatever it has.
+    pub(crate) fn read_whole(&self) {
+        match self {
+            Self::Object(object) => object.fields.iter().for_each(|field| {
+                field.read.set(true);
+                field.value.read_whole();
+            }),
+            Self::List(items) => items.iter().for_each(Value::read_whole),
+            _ => {}
+        }
+    }
+}
+
+/// An unread field stands for everything below it.
+fn collect_unread(value: &Value<'_>, path: &str, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for field in &object.fields {
+                let path = if path.is_empty() { field.name.to_string() } else { format!("{path}.{}", field.name) };
+                if field.read.get() {
+                    collect_unread(&field.value, &path, paths);
+                } else {
+                    paths.push(path);
+                }
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| collect_unread(item, &format!("{path}[]"), paths)),
+        _ => {}
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(flag) => serializer.serialize_bool(*flag),
+            Self::Number(Number::Int(number)) => serializer.serialize_i64(*number),
+            Self::Number(Number::UInt(number)) => serializer.serialize_u64(*number),
+            Self::Number(Number::Float(number)) => serializer.serialize_f64(*number),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    list.serialize_element(item)?;
+                }
+                list.end()
+            }
+            Self::Object(object) => object.serialize(serializer),
+        }
+    }
+}
+
+/// Repeated members become one list, as JSON would have it.
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut at = HashMap::with_capacity(self.fields.len());
+        let mut members: Vec<(&str, Vec<&Value<'_>>)> = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            match at.entry(field.name.as_ref()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(members.len());
+                    members.push((field.name.as_ref(), vec![&field.value]));
+                }
+                Entry::Occupied(entry) => members[*entry.get()].1.push(&field.value),
+            }
+        }
+        let mut map = serializer.serialize_map(Some(members.len()))?;
+        for (name, values) in members {
+            match values.as_slice() {
+                [one] => map.serialize_entry(name, one)?,
+                many => map.serialize_entry(name, many)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// Why a payload could not be read. The sender is at fault; the platform sees 400.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// Not well-formed, or cut off.
+    #[error("not well-formed {form}: {detail}", form = match form { Form::Xml => "XML", Form::Json => "JSON" })]
+    Malformed {
+        /// The syntax it should have.
+        form: Form,
+        /// What is wrong; never quotes the payload.
+        detail: String,
+    },
+    /// A document type declaration.
+    #[error("a document type declaration is not allowed")]
+    DocType,
+    /// A reference to an entity other than the five built-in ones.
+    #[error("a reference to an entity that XML does not define")]
+    Entity,
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// More than [`MAX_NODES`] values.
+    #[error("more than {MAX_NODES} values")]
+    TooMany,
+    /// The outermost value is a list or a scalar.
+    #[error("the outermost JSON value is not an object")]
+    NotAnObject,
+}
+
+/// Reads `text` into a tree.
+///
+/// # Errors
+/// [`PayloadError`] when the text is not well-formed or exceeds a limit.
+pub fn parse(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
+    match form {
+        Form::Xml => parse_xml(text),
+        Form::Json => parse_json(text),
+    }
+}
+
+/// An element that is still open.
+struct Open<'a> {
+    name: &'a str,
+    text: Cow<'a, str>,
+    /// Text between CDATA sections and children is layout, unless it is all there is.
+    has_cdata: bool,
+    children: Object<'a>,
+}
+
+impl<'a> Open<'a> {
+    fn push_text(&mut self, piece: Cow<'a, str>) {
+        if self.text.is_empty() {
+            self.text = piece;
+        } else {
+            self.text.to_mut().push_str(&piece);
+        }
+    }
+
+    fn close(self) -> Value<'a> {
+        if self.children.is_empty() { Value::Text(self.text) } else { Value::Object(self.children) }
+    }
+}
+
+fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
+    let malformed = |detail: &str| PayloadError::Malformed { form: Form::Xml, detail: detail.to_owned() };
+    if text.contains('\0') {
+        return Err(malformed("a NUL character"));
+    }
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Open<'_>> = Vec::with_capacity(4);
+    let mut root = None;
+    let mut nodes = 0_usize;
+    loop {
+        let start = reader.buffer_position();
+        let event = reader.read_event().map_err(|error| malformed(xml_error(&error)))?;
+        match event {
+            Event::Start(tag) => {
+                count(&mut nodes)?;
+                if open.len() == MAX_DEPTH {
+                    return Err(PayloadError::TooDeep);
+                }
+                if root.is_some() {
+                    return Err(malformed("more than one root element"));
+                }
+                let name = name_at(text, start, tag.name().0.len()).ok_or_else(|| malformed("a broken tag"))?;
+                let children = Object::with_capacity(if open.is_empty() { 8 } else { 0 });
+                open.push(Open { name, text: Cow::Borrowed(""), has_cdata: false, children });
+            }
+            Event::Empty(tag) => {
+                count(&mut nodes)?;
+                let name = name_at(text, start, tag.name().0.len()).ok_or_else(|| malformed("a broken tag"))?;
+                match open.last_mut() {
+                    Some(parent) => parent.children.push(name, Value::Text(Cow::Borrowed(""))),
+                    None if root.is_none() => root = Some(Value::Object(Object::default())),
+                    None => return Err(malformed("more than one root element")),
+                }
+            }
+            Event::End(_) => {
+                let Some(element) = open.pop() else { return Err(malformed("an end tag without its start")) };
+                match open.last_mut() {
+                    Some(parent) => {
+                        let name = element.name;
+                        parent.children.push(name, element.close());
+                    }
+                    // A root without children is an object all the same: it has no fields.
+                    None => root = Some(Value::Object(element.children)),
+                }
+            }
+            Event::Text(piece) => match open.last_mut() {
+                Some(element) => {
+                    let piece = piece.into_inner();
+                    if !element.has_cdata || !piece.trim_ascii_blank().is_empty() {
+                        element.push_text(piece);
+                    }
+                }
+                None if piece.trim_ascii_blank().is_empty() => {}
+                None => return Err(malformed("text outside the root element")),
+            },
+            Event::CData(piece) => match open.last_mut() {
+                Some(element) => {
+                    if element.text.trim_ascii_blank().is_empty() && !element.has_cdata {
+                        element.text = Cow::Borrowed("");
+                    }
+                    element.has_cdata = true;
+                    element.push_text(piece.into_inner());
+                }
+                None => return Err(malformed("text outside the root element")),
+            },
+            Event::GeneralRef(reference) => {
+                let Some(element) = open.last_mut() else { return Err(malformed("text outside the root element")) };
+                if reference.is_char_ref() {
+                    let character = reference.resolve_char_ref().ok().flatten().filter(|character| *character != '\0');
+                    let character = character.ok_or_else(|| malformed("a reference to no character"))?;
+                    element.push_text(Cow::Owned(character.to_string()));
+                } else {
+                    let name = reference.into_inner();
+                    let known = quick_xml::escape::resolve_xml_entity(&name).ok_or(PayloadError::Entity)?;
+                    element.push_text(Cow::Borrowed(known));
+                }
+            }
+            Event::DocType(_) => return Err(PayloadError::DocType),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+            Event::Eof => break,
+        }
+    }
+    if !open.is_empty() {
+        return Err(malformed("cut off inside an element"));
+    }
+    root.ok_or_else(|| malformed("no element"))
+}
+
+/// The tag name as a slice of the whole text, which outlives the event. `start` is where the `<` stands.
+fn name_at(text: &str, start: u64, length: usize) -> Option<&str> {
+    let from = usize::try_from(start).ok()?.checked_add(1)?;
+    text.get(from..from.checked_add(length)?).filter(|name| !name.is_empty())
+}
+
+fn count(nodes: &mut usize) -> Result<(), PayloadError> {
+    *nodes += 1;
+    if *nodes > MAX_NODES { Err(PayloadError::TooMany) } else { Ok(()) }
+}
+
+/// A fixed text per kind of error: the reader's own texts quote the payload.
+fn xml_error(error: &quick_xml::Error) -> &'static str {
+    match error {
+        quick_xml::Error::Syntax(_) => "a syntax error",
+        quick_xml::Error::IllFormed(_) => "tags that do not match",
+        _ => "an unreadable part",
+    }
+}
+
+trait Blank {
+    fn trim_ascii_blank(&self) -> &str;
+}
+
+impl Blank for str {
+    fn trim_ascii_blank(&self) -> &str {
+        self.trim_matches(|c: char| c.is_ascii_whitespace())
+    }
+}
+
+fn parse_json(text: &str) -> Result<Value<'_>, PayloadError> {
+    let limit = Cell::new(Limits { nodes: 0, exceeded: None });
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Tree { depth: 0, limits: &limit }.deserialize(&mut deserializer).and_then(|value| {
+        deserializer.end()?;
+        Ok(value)
+    });
+    match value {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(PayloadError::NotAnObject),
+        Err(error) => Err(limit.get().exceeded.map_or_else(
+            || PayloadError::Malformed { form: Form::Json, detail: json_error(&error) },
+            |too_deep| if too_deep { PayloadError::TooDeep } else { PayloadError::TooMany },
+        )),
+    }
+}
+
+fn json_error(error: &serde_json::Error) -> String {
+    let kind = if error.is_eof() { "cut off" } else { "a syntax error" };
+    format!("{kind} at line {} column {}", error.line(), error.column())
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    nodes: usize,
+    /// `Some(true)`: too deep, `Some(false)`: too many.
+    exceeded: Option<bool>,
+}
+
+#[derive(Clone, Copy)]
+struct Tree<'l> {
+    depth: usize,
+    limits: &'l Cell<Limits>,
+}
+
+impl Tree<'_> {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.exceeded(true));
+        }
+        Ok(Self { depth: self.depth + 1, limits: self.limits })
+    }
+
+    fn exceeded<E: serde::de::Error>(self, too_deep: bool) -> E {
+        self.limits.set(Limits { exceeded: Some(too_deep), ..self.limits.get() });
+        E::custom("limit exceeded")
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value<'de>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
+        let mut limits = self.limits.get();
+        limits.nodes += 1;
+        self.limits.set(limits);
+        if limits.nodes > MAX_NODES {
+            return Err(self.exceeded(false));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(Number::Int(number)))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(i64::try_from(number).map_or(Number::UInt(number), Number::Int)))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(Number::Float(number)))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
+        let inner = self.deeper()?;
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(inner)? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
+        let inner = self.deeper()?;
+        let mut object = Object::default();
+        while let Some(name) = access.next_key_seed(Name)? {
+            object.push(name, access.next_value_seed(inner)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// A member name, borrowed when it has no escapes.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
+/// Writes an object as `<xml>…</xml>`, the way the platforms write theirs: text in CDATA, numbers plain, lists as
+/// repeated elements. Characters that XML cannot carry are left out.
+pub fn write_xml(object: &Object<'_>) -> String {
+    let mut out = String::with_capacity(256);
+    write_members(&mut out, "xml", object);
+    out
+}
+
+fn write_element(out: &mut String, name: &str, value: &Value<'_>) {
+    if let Value::List(items) = value {
+        items.iter().for_each(|item| write_element(out, name, item));
+        return;
+    }
+    if let Value::Object(object) = value {
+        return write_members(out, name, object);
+    }
+    out.extend(["<", name, ">"]);
+    match value {
+        Value::Null | Value::List(_) | Value::Object(_) => {}
+        Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => out.push_str(&number.to_string()),
+        Value::Text(text) => write_cdata(out, text),
+    }
+    out.extend(["</", name, ">"]);
+}
+
+fn write_members(out: &mut String, name: &str, object: &Object<'_>) {
+    out.extend(["<", name, ">"]);
+    object.fields.iter().for_each(|field| write_element(out, &field.name, &field.value));
+    out.extend(["</", name, ">"]);
+}
+
+/// `]]>` would end the section, so it is split over two.
+fn write_cdata(out: &mut String, text: &str) {
+    out.push_str("<![CDATA[");
+    let mut after_brackets = 0;
+    for character in text.chars().filter(|character| is_xml_character(*character)) {
+        if character == '>' && after_brackets >= 2 {
+            out.push_str("]]><![CDATA[");
+        }
+        after_brackets = if character == ']' { after_brackets + 1 } else { 0 };
+        out.push(character);
+    }
+    out.push_str("]]>");
+}
+
+const fn is_xml_character(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+}
