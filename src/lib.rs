@@ -1,11 +1,14 @@
 //! echostr receives the callbacks of the Tencent messaging platforms.
 
+pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod envelope;
 pub mod event;
 pub mod events;
+pub mod hooks;
 pub mod payload;
+pub mod platform;
 pub mod replies;
 pub mod secret;
 pub mod wire;

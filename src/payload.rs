@@ -121,6 +121,11 @@ impl<'a> Object<'a> {
         self.fields.iter().map(|field| (field.name.as_ref(), &field.value))
     }
 
+    /// Appends every member of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.fields.extend(other.fields.iter().cloned());
+    }
+
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
@@ -152,9 +157,9 @@ impl<'a> Object<'a> {
     }
 }
 
-impl Value<'_> {
+impl<'a> Value<'a> {
     /// The object, if it is one.
-    pub fn as_object(&self) -> Option<&Object<'_>> {
+    pub fn as_object(&self) -> Option<&Object<'a>> {
         match self {
             Self::Object(object) => Some(object),
             _ => None,
@@ -578,6 +583,11 @@ pub fn write_xml(object: &Object<'_>) -> String {
     let mut out = String::with_capacity(256);
     write_members(&mut out, "xml", object);
     out
+}
+
+/// Writes an object as JSON.
+pub fn write_json(object: &Object<'_>) -> String {
+    serde_json::to_string(object).unwrap_or_default()
 }
 
 fn write_element(out: &mut String, name: &str, value: &Value<'_>) {

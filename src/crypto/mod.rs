@@ -1,1 +1,11 @@
-//! crypto
+//! Signatures and the message cipher of the platforms: bytes in, bytes out.
+
+mod aes;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    aes::{EncodingKey, KeyError, OpenError, Opened},
+    signature::{hex, im_sign, matches_hex, sorted_sha1},
+};

@@ -1,1 +1,23 @@
-//! envelope
+//! What stands around a payload: the signed query, the encrypted body, and the sealed reply.
+//!
+//! [`Keys::open`] is the only way to a [`Verified`] request, and only a verified one can be read as an event.
+
+mod explain;
+mod keys;
+mod open;
+mod query;
+mod refusal;
+mod replay;
+mod sender;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    explain::{Step, StepResult},
+    keys::{Keys, Mode, ReceiveIds},
+    open::{Seal, Verified},
+    query::Query,
+    refusal::{Refusal, RefusalKind},
+    replay::ReplayGuard,
+    sender::{Request, Sender},
+};

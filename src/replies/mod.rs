@@ -17,3 +17,11 @@ impl Reply for Body {
         Ok(Answer::Body(Object::default()))
     }
 }
+/// temporary
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawReply;
+impl Reply for RawReply {
+    fn into_answer(self) -> Result<Answer, ReplyError> {
+        Ok(Answer::Default)
+    }
+}

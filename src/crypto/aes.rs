@@ -1,0 +1,180 @@
+//! The message cipher: AES-256-CBC with the 32-byte padding of the platforms.
+//!
+//! Plain text: 16 random bytes, the length of the message (4 bytes, big endian), the message, the receive id; padded to
+//! a multiple of 32 with bytes that hold their own count (1..=32). The IV is the first 16 bytes of the key.
+
+use std::{fmt, ops::Range};
+
+use aes::{
+    Aes256,
+    cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit, block_padding::NoPadding},
+};
+use base64::{
+    Engine as _,
+    alphabet::STANDARD as ALPHABET,
+    engine::{
+        DecodePaddingMode, GeneralPurpose,
+        general_purpose::{NO_PAD, STANDARD},
+    },
+};
+use zeroize::Zeroizing;
+
+const RANDOM: usize = 16;
+const HEADER: usize = RANDOM + 4;
+const PADDING: usize = 32;
+
+/// The 43rd character of a key carries two bits that belong to no byte, and the consoles hand out keys that have them.
+const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &ALPHABET,
+    NO_PAD.with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
+/// An EncodingAESKey, ready to use: its round keys are computed once.
+#[derive(Clone)]
+pub struct EncodingKey {
+    /// Zeroes its round keys when dropped.
+    cipher: Aes256,
+    iv: Zeroizing<[u8; 16]>,
+}
+
+impl fmt::Debug for EncodingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EncodingKey(…)")
+    }
+}
+
+/// The text is no EncodingAESKey; the configuration is at fault. Never shows the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Not 43 characters long.
+    #[error("an EncodingAESKey has 43 characters, this one {0}")]
+    Length(usize),
+    /// A character other than A-Z, a-z, 0-9 (and the two more of Base64).
+    #[error("an EncodingAESKey consists of A-Z, a-z and 0-9; character {0} is something else")]
+    Character(usize),
+}
+
+/// Why a cipher text could not be opened. Only for the operator: the sender is told no more than that it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Not canonical Base64.
+    #[error("the cipher text is not Base64")]
+    Base64,
+    /// Not a positive multiple of the block size.
+    #[error("the cipher text is not a whole number of blocks")]
+    Blocks,
+    /// The last byte is no padding count; the usual sign of a wrong key.
+    #[error("the padding is not 1 to 32")]
+    Padding,
+    /// Shorter than its fixed part, or a message length that exceeds it.
+    #[error("the decrypted message has no valid length")]
+    Length,
+    /// Message or receive id are not UTF-8.
+    #[error("the decrypted message is not UTF-8")]
+    Utf8,
+}
+
+/// A message that was opened, in the buffer it was decrypted in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opened {
+    text: String,
+    message: Range<usize>,
+}
+
+impl Opened {
+    /// The message.
+    pub fn message(&self) -> &str {
+        self.text.get(self.message.clone()).unwrap_or_default()
+    }
+
+    /// What stands behind the message: whom it is for.
+    pub fn receive_id(&self) -> &str {
+        self.text.get(self.message.end..).unwrap_or_default()
+    }
+
+    /// The message alone, in the same buffer.
+    pub fn into_message(mut self) -> String {
+        self.text.truncate(self.message.end);
+        self.text.drain(..self.message.start);
+        self.text
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opened({} bytes)", self.message.len())
+    }
+}
+
+impl EncodingKey {
+    /// Reads the 43 characters that the console shows.
+    ///
+    /// # Errors
+    /// [`KeyError`] when they are no key.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let length = text.chars().count();
+        if length != 43 {
+            return Err(KeyError::Length(length));
+        }
+        let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '+' | '/');
+        if let Some(at) = text.chars().position(|character| !allowed(character)) {
+            return Err(KeyError::Character(at + 1));
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        KEY_BASE64.decode_slice(text, key.as_mut_slice()).map_err(|_| KeyError::Length(length))?;
+        let mut iv = Zeroizing::new([0; 16]);
+        iv.copy_from_slice(&key[..16]);
+        Ok(Self { cipher: Aes256::new((&*key).into()), iv })
+    }
+
+    /// Encrypts a message for `receive_id`, as Base64.
+    pub fn seal(&self, random: [u8; RANDOM], message: &str, receive_id: &str) -> String {
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let unpadded = HEADER + message.len() + receive_id.len();
+        let padding = PADDING - unpadded % PADDING;
+        let mut buffer = Vec::with_capacity(unpadded + padding);
+        buffer.extend_from_slice(&random);
+        buffer.extend_from_slice(&length.to_be_bytes());
+        buffer.extend_from_slice(message.as_bytes());
+        buffer.extend_from_slice(receive_id.as_bytes());
+        buffer.resize(unpadded + padding, u8::try_from(padding).unwrap_or_default());
+        let length = buffer.len();
+        let sealed = cbc::Encryptor::inner_iv_init(&self.cipher, (&*self.iv).into())
+            .encrypt_padded::<NoPadding>(&mut buffer, length)
+            .unwrap_or_default();
+        STANDARD.encode(sealed)
+    }
+
+    /// Decrypts a Base64 text. The buffer comes from outside: nothing in it is used before it is checked.
+    ///
+    /// # Errors
+    /// [`OpenError`] for the first check that fails.
+    pub fn open(&self, sealed: &str) -> Result<Opened, OpenError> {
+        let mut buffer = STANDARD.decode(sealed).map_err(|_| OpenError::Base64)?;
+        if buffer.is_empty() || !buffer.len().is_multiple_of(16) {
+            return Err(OpenError::Blocks);
+        }
+        cbc::Decryptor::inner_iv_init(&self.cipher, (&*self.iv).into())
+            .decrypt_padded::<NoPadding>(&mut buffer)
+            .map_err(|_| OpenError::Blocks)?;
+        let padding = buffer.last().copied().map_or(0, usize::from);
+        if !(1..=PADDING).contains(&padding) || padding > buffer.len() {
+            return Err(OpenError::Padding);
+        }
+        buffer.truncate(buffer.len() - padding);
+        let (_, rest) = buffer.split_at_checked(RANDOM).ok_or(OpenError::Length)?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or(OpenError::Length)?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| OpenError::Length)?;
+        if length > rest.len() {
+            return Err(OpenError::Length);
+        }
+        buffer.drain(..HEADER);
+        let text = String::from_utf8(buffer).map_err(|_| OpenError::Utf8)?;
+        if !text.is_char_boundary(length) {
+            return Err(OpenError::Utf8);
+        }
+        Ok(Opened { text, message: 0..length })
+    }
+}

@@ -1,0 +1,136 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY: &str = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C";
+
+fn key() -> EncodingKey {
+    EncodingKey::parse(KEY).unwrap()
+}
+
+/// The same layout by an independent implementation: plain text of any shape, encrypted by OpenSSL.
+fn openssl_seal(plain: &[u8]) -> String {
+    use openssl::{
+        base64::encode_block,
+        symm::{Cipher, Crypter, Mode},
+    };
+    let key = openssl::base64::decode_block(&format!("{KEY}=")).unwrap();
+    let mut crypter = Crypter::new(Cipher::aes_256_cbc(), Mode::Encrypt, &key[..32], Some(&key[..16])).unwrap();
+    crypter.pad(false);
+    let mut sealed = vec![0; plain.len() + 16];
+    let count = crypter.update(plain, &mut sealed).unwrap();
+    let rest = crypter.finalize(&mut sealed[count..]).unwrap();
+    encode_block(&sealed[..count + rest])
+}
+
+fn plain(length: u32, rest: &[u8], padding: usize, value: u8) -> Vec<u8> {
+    let mut plain = vec![b'r'; 16];
+    plain.extend(length.to_be_bytes());
+    plain.extend(rest);
+    plain.extend(std::iter::repeat_n(value, padding));
+    plain
+}
+
+#[test]
+fn signatures_match_the_published_vectors() {
+    let sign = |parts: [&str; 3]| hex(&sorted_sha1(parts.map(str::as_bytes)));
+    assert_eq!(sign(["AAAAA", "1714036504", "1514711492"]), "f464b24fc39322e44b38aa78f5edd27bd1441696");
+    assert_eq!(sign(["AAAAA", "1714037059", "486452656"]), "899cf89e464efb63f54ddac96b0a0a235f53aa78");
+    let sign = hex(&im_sign(b"xxxxyyyy", b"1669872112"));
+    assert_eq!(sign, "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061");
+    assert!(matches_hex(&im_sign(b"xxxxyyyy", b"1669872112"), &sign));
+    assert!(!matches_hex(&im_sign(b"xxxxyyyy", b"1669872112"), &sign.to_uppercase()));
+    assert!(!matches_hex(&im_sign(b"xxxxyyyy", b"1669872112"), &sign[1..]));
+}
+
+#[test]
+fn the_published_wecom_echostr_opens() {
+    let opened =
+        key().open("P9nAzCzyDtyTWESHep1vC5X9xho/qYX3Zpb4yKa9SKld1DsH3Iyt3tP3zNdtp+4RPcs8TgAE7OaBO+FZXvnaqQ==").unwrap();
+    assert_eq!(opened.message(), "1616140317555161061");
+    assert_eq!(opened.receive_id(), "wx5823bf96d3bd56c7");
+    assert_eq!(opened.into_message(), "1616140317555161061");
+}
+
+#[test]
+fn a_key_is_refused_with_its_fault_and_never_shown() {
+    for (text, expected) in [
+        ("", KeyError::Length(0)),
+        (&KEY[1..], KeyError::Length(42)),
+        ("jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C=", KeyError::Length(44)),
+        ("jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B-C", KeyError::Character(42)),
+        ("密Wm Ym7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2", KeyError::Character(1)),
+    ] {
+        assert_eq!(EncodingKey::parse(text).unwrap_err(), expected, "{text}");
+    }
+    assert_eq!(format!("{:?}", key()), "EncodingKey(…)");
+    // The last character has two bits too many; three more keys are the same key.
+    for last in ["C", "D", "A", "B"] {
+        assert_eq!(
+            EncodingKey::parse(&format!("{}{last}", &KEY[..42])).unwrap().seal([0; 16], "m", "id"),
+            key().seal([0; 16], "m", "id")
+        );
+    }
+}
+
+#[test]
+fn what_openssl_seals_opens_and_the_other_way_round() {
+    let body = "<xml><Content>你好</Content></xml>";
+    let rest = [body.as_bytes(), b"wx5823bf96d3bd56c7"].concat();
+    let padding = 32 - (20 + rest.len()) % 32;
+    let plain = plain(body.len() as u32, &rest, padding, padding as u8);
+    let sealed = openssl_seal(&plain);
+    assert_eq!(key().seal([b'r'; 16], body, "wx5823bf96d3bd56c7"), sealed);
+    let opened = key().open(&sealed).unwrap();
+    assert_eq!((opened.message(), opened.receive_id()), (body, "wx5823bf96d3bd56c7"));
+}
+
+#[test]
+fn every_broken_buffer_is_refused_for_its_reason() {
+    let sealed = |length, rest: &[u8], padding, value| openssl_seal(&plain(length, rest, padding, value));
+    let good = key().seal([0; 16], "message", "id");
+    for (text, expected) in [
+        (String::new(), OpenError::Blocks),
+        ("AAAA".to_owned(), OpenError::Blocks),
+        (good.trim_end_matches('=').to_owned(), OpenError::Base64),
+        (format!("{good}\n"), OpenError::Base64),
+        (format!(" {good}"), OpenError::Base64),
+        (good.replace('=', "-"), OpenError::Base64),
+        (good[..good.len() - 4].to_owned(), OpenError::Blocks),
+        // Padding bytes of 0, of 33, and of more than there is.
+        (sealed(4, b"textid", 6, 0), OpenError::Padding),
+        (sealed(4, b"textid", 6, 33), OpenError::Padding),
+        (openssl_seal(&[32; 16]), OpenError::Padding),
+        // Nothing left, less than the fixed part, a length beyond the end.
+        (openssl_seal(&[32; 32]), OpenError::Length),
+        (openssl_seal(&[16; 32]), OpenError::Length),
+        (sealed(7, b"textid", 6, 6), OpenError::Length),
+        (sealed(u32::MAX, b"textid", 6, 6), OpenError::Length),
+        // Not text, and a length in the middle of a character.
+        (sealed(4, &[0xFF, 0xFE, b'a', b'b', b'i', b'd'], 6, 6), OpenError::Utf8),
+        (sealed(1, "你id!".as_bytes(), 6, 6), OpenError::Utf8),
+    ] {
+        assert_eq!(key().open(&text).map_err(|error| (error, text.clone())).unwrap_err().0, expected, "{text}");
+    }
+    // An empty message for nobody is valid: bots have an empty receive id.
+    let opened = key().open(&key().seal([0; 16], "", "")).unwrap();
+    assert_eq!((opened.message(), opened.receive_id()), ("", ""));
+}
+
+proptest! {
+    #[test]
+    fn what_is_sealed_opens(random: [u8; 16], message in ".*", id in "[a-z0-9]{0,30}") {
+        let opened = key().open(&key().seal(random, &message, &id)).unwrap();
+        prop_assert_eq!((opened.message(), opened.receive_id()), (message.as_str(), id.as_str()));
+    }
+
+    #[test]
+    fn no_text_panics(text in ".*", bytes: Vec<u8>) {
+        let _ = key().open(&text);
+        let _ = key().open(&openssl::base64::encode_block(&bytes));
+        let _ = EncodingKey::parse(&text);
+        let mut whole = bytes;
+        whole.resize(whole.len().next_multiple_of(16).max(16), 7);
+        let _ = key().open(&openssl_seal(&whole));
+    }
+}

@@ -1,0 +1,286 @@
+//! Verification step by step, for `explain`: names the first step that fails and its likely cause.
+
+use super::{Keys, Mode, Query, ReceiveIds, Refusal, open::text};
+use crate::{
+    event::Platform,
+    payload::{self, Form, Value},
+};
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepResult {
+    /// As it should be.
+    Passed,
+    /// The first fault.
+    Failed,
+}
+
+/// One step of the verification of a captured request. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What was checked.
+    pub name: &'static str,
+    /// How it went.
+    pub result: StepResult,
+    /// What was found; for a failure, the likely cause and what to do.
+    pub detail: String,
+}
+
+/// A captured request; without a body it is a GET.
+struct Captured<'c> {
+    query: &'c Query<'c>,
+    body: Option<&'c [u8]>,
+    now: i64,
+}
+
+impl Keys {
+    /// Walks through the verification of a captured request, up to the first fault. A GET has no `body`. Freshness
+    /// is told and does not end the walk: a captured request is old.
+    pub fn explain(&self, query: &Query<'_>, body: Option<&[u8]>, now: i64) -> Vec<Step> {
+        let captured = Captured { query, body, now };
+        let mut steps = Vec::new();
+        if let Err(failed) = self.walk(&captured, &mut steps) {
+            steps.push(failed);
+        }
+        steps
+    }
+
+    fn walk(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
+        if self.platform == Platform::Im {
+            return self.walk_im(captured, steps);
+        }
+        let wechat = matches!(self.platform, Platform::Mp | Platform::MiniProgram);
+        let plain = match captured.body {
+            None => wechat,
+            Some(_) => wechat && captured.query.get("msg_signature").is_none() && self.mode != Mode::Safe,
+        };
+        if plain {
+            return self.walk_plain(captured, steps);
+        }
+        let sealed = self.walk_body(captured, steps)?;
+        self.walk_signature(captured, "msg_signature", Some(&sealed), steps)?;
+        self.walk_age(captured, "timestamp", steps)?;
+        self.walk_decryption(&sealed, steps)
+    }
+
+    fn walk_plain(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
+        self.walk_signature(captured, "signature", None, steps)?;
+        self.walk_age(captured, "timestamp", steps)?;
+        match captured.body {
+            None => {
+                let echo = captured.query.require("echostr").map_err(|refusal| failed("echostr", &refusal, ""))?;
+                steps.push(passed("echostr", format!("{} characters, sent back as they are", echo.len())));
+                Ok(())
+            }
+            Some(body) => {
+                let (text, form) = text(body).map_err(|refusal| failed("body", &refusal, ""))?;
+                walk_payload(form, text, steps)
+            }
+        }
+    }
+
+    /// The cipher text: `echostr` of a GET, `Encrypt` of a body.
+    fn walk_body(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<String, Step> {
+        let Some(body) = captured.body else {
+            let sealed = captured.query.require("echostr").map_err(|refusal| failed("echostr", &refusal, ""))?;
+            if sealed.contains(' ') {
+                return Err(Step {
+                    name: "echostr",
+                    result: StepResult::Failed,
+                    detail: "it contains spaces: something in front decoded `+` as a space, which breaks Base64"
+                        .to_owned(),
+                });
+            }
+            steps.push(passed("echostr", format!("{} characters", sealed.len())));
+            return Ok(sealed.to_owned());
+        };
+        let (text, form) = text(body).map_err(|refusal| failed("body", &refusal, ""))?;
+        let outer =
+            payload::parse(form, text).map_err(|error| failed("body", &error.into(), "is the file complete?"))?;
+        let name = if self.platform == Platform::WeComBot { "encrypt" } else { "Encrypt" };
+        match outer.as_object().and_then(|object| object.get(name)) {
+            Some(Value::Text(sealed)) => {
+                steps.push(passed("body", format!("{} with `{name}`", form_name(form))));
+                Ok(sealed.to_string())
+            }
+            _ if matches!(self.platform, Platform::Mp | Platform::MiniProgram) => Err(failed(
+                "body",
+                &Refusal::Plaintext,
+                "the console is set to plain mode (明文模式); set it to safe mode, or write mode = \"plain\"",
+            )),
+            _ => Err(failed("body", &Refusal::BadEnvelope, "")),
+        }
+    }
+
+    fn walk_signature(
+        &self,
+        captured: &Captured<'_>,
+        name: &'static str,
+        sealed: Option<&str>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Step> {
+        let query = captured.query;
+        let required = |name| query.require(name).map_err(|refusal| failed("signature", &refusal, ""));
+        let (given, time, nonce) = (required(name)?, required("timestamp")?, required("nonce")?);
+        match self.signed_by(given, time, nonce, sealed) {
+            Some(token) => {
+                let which = if token == 0 { "`token`" } else { "`token_previous`" };
+                steps.push(passed("signature", format!("`{name}` was made with {which}")));
+                Ok(())
+            }
+            None => Err(failed("signature", &Refusal::WrongSignature(name), self.signature_hint(query, name, sealed))),
+        }
+    }
+
+    /// A signature of the other kind that does match tells that the token is right.
+    fn signature_hint(&self, query: &Query<'_>, name: &str, sealed: Option<&str>) -> &'static str {
+        let (Some(time), Some(nonce)) = (query.get("timestamp"), query.get("nonce")) else { return "" };
+        let token_is_right =
+            query.get("signature").is_some_and(|given| self.signed_by(given, time, nonce, None).is_some());
+        if name == "msg_signature" && token_is_right {
+            return "the token is right (`signature` matches), so the body is not the one that was signed";
+        }
+        let swapped = sealed.is_some_and(|sealed| {
+            let decoded = sealed.replace(' ', "+");
+            query.get(name).is_some_and(|given| self.signed_by(given, time, nonce, Some(&decoded)).is_some())
+        });
+        if swapped {
+            return "it matches once spaces are `+` again: something in front decodes the query as a form";
+        }
+        let upper = query.get(name).is_some_and(|given| {
+            let given = given.to_ascii_lowercase();
+            self.signed_by(&given, time, nonce, sealed).is_some()
+        });
+        if upper {
+            return "it matches in lower case, which is how the platform writes it: something in front changed it";
+        }
+        "the token of the console differs from the configured one, or query and body are of different requests"
+    }
+
+    fn walk_age(&self, captured: &Captured<'_>, name: &'static str, steps: &mut Vec<Step>) -> Result<(), Step> {
+        let time = captured.query.require(name).map_err(|refusal| failed("freshness", &refusal, ""))?;
+        match self.check_age(name, time, captured.now) {
+            Ok(()) => {
+                steps.push(passed("freshness", "within `max_age`".to_owned()));
+                Ok(())
+            }
+            Err(Refusal::Stale(age)) => {
+                let found = if age >= 0 { format!("{age} s old") } else { format!("{} s in the future", -age) };
+                let limit = self.max_age.map_or(0, |age| age.as_secs());
+                let text = format!(
+                    "{found}, limit {limit} s: normal for a captured request; had it just arrived, this clock would be wrong"
+                );
+                steps.push(passed("freshness", text));
+                Ok(())
+            }
+            Err(refusal) => Err(failed("freshness", &refusal, "")),
+        }
+    }
+
+    fn walk_decryption(&self, sealed: &str, steps: &mut Vec<Step>) -> Result<(), Step> {
+        let opened: Vec<_> = self.aes_keys.iter().map(|key| key.open(sealed)).collect();
+        let right = opened.iter().position(|opened| opened.as_ref().is_ok_and(|it| looks_like_payload(it.message())));
+        let Some(at) = right.or_else(|| opened.iter().position(Result::is_ok)) else {
+            let error = opened.into_iter().find_map(Result::err);
+            let refusal = error.map_or(Refusal::NoKey, Refusal::Undecryptable);
+            return Err(failed(
+                "decryption",
+                &refusal,
+                "the signature is right, so the EncodingAESKey of the console differs from the configured one",
+            ));
+        };
+        let which = if at == 0 { "`aes_key`" } else { "`aes_key_previous`" };
+        steps.push(passed("decryption", format!("opened with {which}")));
+        let Some(Ok(opened)) = opened.into_iter().nth(at) else { return Ok(()) };
+        self.check_receive_id(opened.receive_id()).map_err(|refusal| {
+            failed(
+                "receive id",
+                &refusal,
+                &format!("{}; configured: {}", whose(opened.receive_id()), self.wanted_ids()),
+            )
+        })?;
+        steps.push(passed("receive id", format!("`{}`", opened.receive_id())));
+        match text(opened.message().as_bytes()) {
+            Ok((text, form)) => walk_payload(form, text, steps),
+            Err(_) => {
+                steps.push(passed("answer", format!("{} characters, sent back decrypted", opened.message().len())));
+                Ok(())
+            }
+        }
+    }
+
+    fn wanted_ids(&self) -> String {
+        match &self.receive_ids {
+            ReceiveIds::Any => "any".to_owned(),
+            ReceiveIds::OneOf(ids) => ids.join(", "),
+        }
+    }
+
+    fn walk_im(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
+        let query = captured.query;
+        if self.tokens.is_empty() {
+            steps.push(passed("signature", "not checked: the account has no `token`, so anybody can post".to_owned()));
+        } else {
+            let required = |name| {
+                query.require(name).map_err(|refusal| {
+                    failed("signature", &refusal, "is callback authentication (回调鉴权) on in the console?")
+                })
+            };
+            let (given, time) = (required("Sign")?, required("RequestTime")?);
+            if self.im_signed_by(given, time).is_none() {
+                let hint = "the token of the console differs from the configured one";
+                return Err(failed("signature", &Refusal::WrongSignature("Sign"), hint));
+            }
+            steps.push(passed("signature", "`Sign` matches".to_owned()));
+            self.walk_age(captured, "RequestTime", steps)?;
+        }
+        self.check_sdk_app_id(query).map_err(|refusal| {
+            failed("application", &refusal, "the callback URL is entered for another application of the console")
+        })?;
+        steps.push(passed("application", "`SdkAppid` is the account's".to_owned()));
+        let body = captured.body.unwrap_or_default();
+        match text(body) {
+            Ok((text, Form::Json)) => walk_payload(Form::Json, text, steps),
+            Ok((_, Form::Xml)) => Err(failed("body", &Refusal::NotXmlOrJson, "IM sends JSON")),
+            Err(refusal) => Err(failed("body", &refusal, "")),
+        }
+    }
+}
+
+fn walk_payload(form: Form, text: &str, steps: &mut Vec<Step>) -> Result<(), Step> {
+    payload::parse(form, text).map_err(|error| failed("payload", &error.into(), ""))?;
+    steps.push(passed("payload", format!("{}, {} bytes", form_name(form), text.len())));
+    Ok(())
+}
+
+fn looks_like_payload(text: &str) -> bool {
+    text.trim_start().starts_with(['<', '{']) || text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+const fn form_name(form: Form) -> &'static str {
+    match form {
+        Form::Xml => "XML",
+        Form::Json => "JSON",
+    }
+}
+
+/// What kind of id it is, by its looks.
+fn whose(id: &str) -> &'static str {
+    match id {
+        "" => "it is empty, as for an AI bot or an app of an individual developer",
+        id if id.starts_with("wx") && id.len() == 18 => "it looks like an AppID or an old CorpID (wx…)",
+        id if id.starts_with("ww") && id.len() == 18 => "it looks like a CorpID or a SuiteID (ww…)",
+        id if id.starts_with("tj") || id.starts_with("dk") => "it looks like a SuiteID of a provider-built app",
+        _ => "it looks like no id of the platform; the key may be another account's",
+    }
+}
+
+fn passed(name: &'static str, detail: String) -> Step {
+    Step { name, result: StepResult::Passed, detail }
+}
+
+fn failed(name: &'static str, refusal: &Refusal, hint: &str) -> Step {
+    let code = refusal.wechat_code().map_or(String::new(), |code| format!(" ({code})"));
+    let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+    Step { name, result: StepResult::Failed, detail: format!("{refusal}{code}{hint}") }
+}

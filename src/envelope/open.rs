@@ -1,0 +1,205 @@
+//! Opening: signature, freshness, decryption, receive id, in this order; nothing is read as an event before.
+
+use std::borrow::Cow;
+
+use super::{Keys, Mode, Query, Refusal, keys::signature};
+use crate::{
+    crypto::{Opened, hex},
+    event::Platform,
+    payload::{self, Form, Value},
+};
+
+/// An opened request. Only [`Keys::open`] makes one.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    payload: String,
+    form: Form,
+    seal: Option<Seal>,
+}
+
+/// How a reply to an encrypted request is sealed: with what opened it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    token: usize,
+    key: usize,
+    receive_id: String,
+    form: Form,
+}
+
+impl Verified {
+    /// The payload, UTF-8 without a byte-order mark.
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    /// Syntax of the payload.
+    pub const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// How to seal the reply; `None` when the request was plain.
+    pub const fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
+    /// The payload and how to seal the reply.
+    pub fn into_parts(self) -> (String, Form, Option<Seal>) {
+        (self.payload, self.form, self.seal)
+    }
+}
+
+impl Keys {
+    /// Opens a POST.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the first check that fails.
+    pub fn open(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        match self.platform {
+            Platform::Im => self.open_im(query, body, now),
+            Platform::Mp | Platform::MiniProgram => self.open_either(query, body, now),
+            _ => self.open_encrypted(query, body, now),
+        }
+    }
+
+    /// Answers a GET, which checks the URL: the text to send back.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the first check that fails.
+    pub fn verify_url(&self, query: &Query<'_>, now: i64) -> Result<String, Refusal> {
+        const MAX_ECHO: usize = 1024;
+        if matches!(self.platform, Platform::Mp | Platform::MiniProgram) {
+            self.check_plain_signature(query, now)?;
+            let echo = query.require("echostr")?;
+            let printable = echo.len() <= MAX_ECHO && echo.bytes().all(|byte| byte.is_ascii_graphic());
+            return if printable { Ok(echo.to_owned()) } else { Err(Refusal::BadQuery) };
+        }
+        let (opened, ..) = self.open_sealed(query, query.require("echostr")?, now)?;
+        Ok(opened.into_message())
+    }
+
+    /// Seals a reply with what opened the request.
+    pub fn seal(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> String {
+        let (Some(key), Some(token)) = (self.aes_keys.get(seal.key), self.tokens.get(seal.token)) else {
+            return String::new(); // A seal is made by `open` of the same keys.
+        };
+        let encrypted = key.seal(random, reply, &seal.receive_id);
+        let time = now.to_string();
+        let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
+        match (self.platform, seal.form) {
+            (Platform::WeComBot, _) => {
+                format!(
+                    r#"{{"encrypt":"{encrypted}","msgsignature":"{signature}","timestamp":{time},"nonce":"{nonce}"}}"#
+                )
+            }
+            (_, Form::Json) => {
+                format!(
+                    r#"{{"Encrypt":"{encrypted}","MsgSignature":"{signature}","TimeStamp":{time},"Nonce":"{nonce}"}}"#
+                )
+            }
+            (_, Form::Xml) => format!(
+                "<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt><MsgSignature><![CDATA[{signature}]]></MsgSignature>\
+                 <TimeStamp>{time}</TimeStamp><Nonce><![CDATA[{nonce}]]></Nonce></xml>"
+            ),
+        }
+    }
+
+    /// The three-part signature; covers no body.
+    pub(super) fn check_plain_signature(&self, query: &Query<'_>, now: i64) -> Result<(), Refusal> {
+        let given = query.require("signature")?;
+        let (time, nonce) = (query.require("timestamp")?, query.require("nonce")?);
+        self.signed_by(given, time, nonce, None).ok_or(Refusal::WrongSignature("signature"))?;
+        self.check_age("timestamp", time, now)
+    }
+
+    /// Official Accounts and Mini Programs: the mode decides whether a plain body is taken.
+    fn open_either(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        let says_encrypted = query.get("encrypt_type") == Some("aes");
+        match self.mode {
+            Mode::Plain if says_encrypted => Err(Refusal::NoKey),
+            Mode::Plain => self.open_plain(query, body, now),
+            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() => {
+                self.open_plain(query, body, now)
+            }
+            Mode::Compat | Mode::Safe => self.open_encrypted(query, body, now),
+        }
+    }
+
+    fn open_plain(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        self.check_plain_signature(query, now)?;
+        let (text, form) = text(body)?;
+        Ok(Verified { payload: text.to_owned(), form, seal: None })
+    }
+
+    fn open_encrypted(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        let (outer, outer_form) = text(body)?;
+        let outer = payload::parse(outer_form, outer)?;
+        let sealed = self.sealed_text(&outer)?;
+        let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
+        let receive_id = opened.receive_id().to_owned();
+        let payload = opened.into_message();
+        let (_, form) = text(payload.as_bytes())?;
+        let payload = match payload.strip_prefix('\u{FEFF}') {
+            Some(rest) => rest.to_owned(),
+            None => payload,
+        };
+        Ok(Verified { payload, form, seal: Some(Seal { token, key, receive_id, form: outer_form }) })
+    }
+
+    /// The cipher text of an encrypted body.
+    fn sealed_text<'o>(&self, outer: &'o Value<'_>) -> Result<Cow<'o, str>, Refusal> {
+        let name = if self.platform == Platform::WeComBot { "encrypt" } else { "Encrypt" };
+        let Some(object) = outer.as_object() else { return Err(Refusal::BadEnvelope) };
+        let mut all = object.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
+        match (all.next(), all.next()) {
+            (Some(Value::Text(text)), None) => Ok(Cow::Borrowed(text.as_ref())),
+            (None, _) if matches!(self.platform, Platform::Mp | Platform::MiniProgram) => Err(Refusal::Plaintext),
+            _ => Err(Refusal::BadEnvelope),
+        }
+    }
+
+    /// Checks the four-part signature, then opens with whichever key fits.
+    fn open_sealed(&self, query: &Query<'_>, sealed: &str, now: i64) -> Result<(Opened, usize, usize), Refusal> {
+        let given = query.require("msg_signature")?;
+        let (time, nonce) = (query.require("timestamp")?, query.require("nonce")?);
+        let token = self.signed_by(given, time, nonce, Some(sealed)).ok_or(Refusal::WrongSignature("msg_signature"))?;
+        self.check_age("timestamp", time, now)?;
+        let mut refusal = Refusal::NoKey;
+        for (at, key) in self.aes_keys.iter().enumerate() {
+            // A wrong key mostly shows in the padding, but one in eight times only in what it uncovers.
+            match key.open(sealed).map_err(Refusal::Undecryptable) {
+                Ok(opened) => match self.check_receive_id(opened.receive_id()) {
+                    Ok(()) => return Ok((opened, token, at)),
+                    Err(wrong) => refusal = wrong,
+                },
+                Err(error) if at == 0 => refusal = error,
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    fn open_im(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        if !self.tokens.is_empty() {
+            let given = query.require("Sign")?;
+            let time = query.require("RequestTime")?;
+            self.im_signed_by(given, time).ok_or(Refusal::WrongSignature("Sign"))?;
+            self.check_age("RequestTime", time, now)?;
+        }
+        self.check_sdk_app_id(query)?;
+        match text(body)? {
+            (text, Form::Json) => Ok(Verified { payload: text.to_owned(), form: Form::Json, seal: None }),
+            (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
+        }
+    }
+}
+
+/// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.
+pub(super) fn text(body: &[u8]) -> Result<(&str, Form), Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?;
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    match text.bytes().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'<') => Ok((text, Form::Xml)),
+        Some(b'{') => Ok((text, Form::Json)),
+        _ => Err(Refusal::NotXmlOrJson),
+    }
+}

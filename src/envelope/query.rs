@@ -1,0 +1,76 @@
+//! The query string of a callback.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::Refusal;
+
+/// More parameters than any platform sends.
+pub(super) const MAX_PARAMETERS: usize = 64;
+
+/// What is signed, or decides how the body is read, must not be there twice: two readers could read two requests.
+const ONCE: [&str; 10] = [
+    "signature",
+    "msg_signature",
+    "timestamp",
+    "nonce",
+    "echostr",
+    "encrypt_type",
+    "Sign",
+    "RequestTime",
+    "SdkAppid",
+    "CallbackCommand",
+];
+
+/// The decoded parameters of a query, borrowed where nothing was escaped.
+///
+/// A `+` stays a `+`: the platforms escape spaces as `%20`, and a Base64 value may arrive either way.
+#[derive(Clone, Debug, Default)]
+pub struct Query<'q> {
+    parameters: Vec<(Cow<'q, str>, Cow<'q, str>)>,
+}
+
+impl<'q> Query<'q> {
+    /// Decodes the part of the URL behind `?`.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is not UTF-8, too long, or repeats what must be there once.
+    pub fn parse(query: &'q str) -> Result<Self, Refusal> {
+        let mut parameters = Vec::with_capacity(8);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            if parameters.len() == MAX_PARAMETERS {
+                return Err(Refusal::BadQuery);
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            parameters.push((decode(name)?, decode(value)?));
+        }
+        let query = Self { parameters };
+        let repeated = ONCE.into_iter().find(|name| query.all(name).nth(1).is_some());
+        repeated.map_or(Ok(query), |name| Err(Refusal::RepeatedParameter(name)))
+    }
+
+    /// The value of a parameter; an empty one counts as absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next().filter(|value| !value.is_empty())
+    }
+
+    /// The value of a parameter.
+    ///
+    /// # Errors
+    /// [`Refusal::MissingParameter`] when it is absent or empty.
+    pub fn require(&self, name: &'static str) -> Result<&str, Refusal> {
+        self.get(name).ok_or(Refusal::MissingParameter(name))
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.parameters.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_ref())
+    }
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    percent_decode_str(text).decode_utf8().map_err(|_| Refusal::BadQuery)
+}

@@ -1,0 +1,158 @@
+//! The platform's side: signs and seals requests, opens replies. For `simulate` and `demo`.
+
+use std::fmt::Write as _;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{Keys, Mode, ReceiveIds, Refusal, keys::signature, open::text};
+use crate::{
+    crypto::{hex, im_sign},
+    event::Platform,
+    payload::{self, Form, Value},
+};
+
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Plays a platform towards the account that has the same keys.
+#[derive(Clone, Debug)]
+pub struct Sender<'k>(&'k Keys);
+
+/// A request as the platform would send it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The part of the URL behind `?`.
+    pub query: String,
+    /// The body; empty for a GET.
+    pub body: String,
+}
+
+impl<'k> Sender<'k> {
+    /// Plays the platform of these keys.
+    pub const fn new(keys: &'k Keys) -> Self {
+        Self(keys)
+    }
+
+    /// The GET that checks a URL; `None` for IM, which has none.
+    pub fn url_check(&self, echo: &str, now: i64, nonce: &str, random: [u8; 16]) -> Option<Request> {
+        let time = now.to_string();
+        let mut query = String::new();
+        match self.0.platform {
+            Platform::Im => return None,
+            Platform::Mp | Platform::MiniProgram => {
+                append(&mut query, "signature", &self.sign(&time, nonce, None));
+                append(&mut query, "echostr", echo);
+            }
+            _ => {
+                let sealed = self.encrypt(echo, random)?;
+                append(&mut query, "msg_signature", &self.sign(&time, nonce, Some(&sealed)));
+                append(&mut query, "echostr", &sealed);
+            }
+        }
+        append(&mut query, "timestamp", &time);
+        append(&mut query, "nonce", nonce);
+        Some(Request { query, body: String::new() })
+    }
+
+    /// The POST that carries a payload. `command` is IM's `CallbackCommand`.
+    pub fn deliver(
+        &self,
+        payload: &str,
+        form: Form,
+        command: Option<&str>,
+        now: i64,
+        nonce: &str,
+        random: [u8; 16],
+    ) -> Request {
+        let time = now.to_string();
+        let mut query = String::new();
+        if self.0.platform == Platform::Im {
+            append(&mut query, "SdkAppid", &self.0.sdk_app_id.unwrap_or_default().to_string());
+            append(&mut query, "CallbackCommand", command.unwrap_or_default());
+            append(&mut query, "contenttype", "json");
+            append(&mut query, "ClientIP", "203.0.113.7");
+            append(&mut query, "OptPlatform", "RESTAPI");
+            if let Some(token) = self.0.tokens.first() {
+                append(&mut query, "Sign", &hex(&im_sign(token.expose().as_bytes(), time.as_bytes())));
+                append(&mut query, "RequestTime", &time);
+            }
+            return Request { query, body: payload.to_owned() };
+        }
+        append(&mut query, "timestamp", &time);
+        append(&mut query, "nonce", nonce);
+        if matches!(self.0.platform, Platform::Mp | Platform::MiniProgram) {
+            append(&mut query, "signature", &self.sign(&time, nonce, None));
+        }
+        let sealed = self.encrypt(payload, random).filter(|_| self.0.mode != Mode::Plain);
+        let Some(sealed) = sealed else { return Request { query, body: payload.to_owned() } };
+        if matches!(self.0.platform, Platform::Mp | Platform::MiniProgram) {
+            append(&mut query, "encrypt_type", "aes");
+        }
+        append(&mut query, "msg_signature", &self.sign(&time, nonce, Some(&sealed)));
+        let receiver = self.receive_id();
+        let body = match (self.0.platform, form) {
+            (Platform::WeComBot, _) => format!(r#"{{"encrypt":"{sealed}"}}"#),
+            (_, Form::Json) => format!(r#"{{"ToUserName":"{receiver}","Encrypt":"{sealed}"}}"#),
+            (_, Form::Xml) => format!(
+                "<xml><ToUserName><![CDATA[{receiver}]]></ToUserName><Encrypt><![CDATA[{sealed}]]></Encrypt></xml>"
+            ),
+        };
+        Request { query, body }
+    }
+
+    /// Opens what a request was answered with: checks signature and receive id, as the platform does.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the platform would not take the reply.
+    pub fn open_reply(&self, body: &str) -> Result<String, Refusal> {
+        let (_, form) = text(body.as_bytes())?;
+        let outer = payload::parse(form, body)?;
+        let bot = self.0.platform == Platform::WeComBot;
+        let [encrypt, signed_as, time, nonce] = if bot {
+            ["encrypt", "msgsignature", "timestamp", "nonce"]
+        } else {
+            ["Encrypt", "MsgSignature", "TimeStamp", "Nonce"]
+        };
+        let value = |name: &str| match outer.as_object().and_then(|object| object.get(name)) {
+            Some(Value::Text(text)) => Ok(text.to_string()),
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            _ => Err(Refusal::BadEnvelope),
+        };
+        let sealed = value(encrypt)?;
+        let signed = self.0.signed_by(&value(signed_as)?, &value(time)?, &value(nonce)?, Some(&sealed));
+        signed.ok_or(Refusal::WrongSignature("MsgSignature"))?;
+        let mut refusal = Refusal::NoKey;
+        for key in &self.0.aes_keys {
+            match key.open(&sealed) {
+                Ok(opened) => {
+                    self.0.check_receive_id(opened.receive_id())?;
+                    return Ok(opened.into_message());
+                }
+                Err(error) => refusal = Refusal::Undecryptable(error),
+            }
+        }
+        Err(refusal)
+    }
+
+    fn encrypt(&self, text: &str, random: [u8; 16]) -> Option<String> {
+        self.0.aes_keys.first().map(|key| key.seal(random, text, &self.receive_id()))
+    }
+
+    fn receive_id(&self) -> String {
+        match &self.0.receive_ids {
+            ReceiveIds::OneOf(ids) => ids.first().cloned().unwrap_or_default(),
+            ReceiveIds::Any => String::new(),
+        }
+    }
+
+    fn sign(&self, time: &str, nonce: &str, sealed: Option<&str>) -> String {
+        let token = self.0.tokens.first().map(|token| token.expose().as_bytes()).unwrap_or_default();
+        hex(&signature(token, time, nonce, sealed))
+    }
+}
+
+fn append(query: &mut String, name: &str, value: &str) {
+    if !query.is_empty() {
+        query.push('&');
+    }
+    let _ = write!(query, "{name}={}", utf8_percent_encode(value, QUERY));
+}

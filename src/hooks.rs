@@ -1,0 +1,452 @@
+//! The registry of handlers: one responder per event builds the answer, any number of observers see it.
+//!
+//! ```
+//! use echostr::{
+//!     events::{im, mp},
+//!     hooks::{Context, Hooks},
+//!     replies::mp::Reply,
+//! };
+//!
+//! let hooks = Hooks::default()
+//!     .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("echo: {}", message.content))))
+//!     .observe("audit", async |friend: im::AfterFriendAdd, _: Context| Ok(drop(friend)));
+//! # drop(hooks);
+//! ```
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt,
+    future::Future,
+    panic::Location,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    event::{self, Answer, Event, EventSpec, Platform, Reply, ReplyError},
+    payload::{self, Form, PayloadError, Value},
+    replies::RawReply,
+    wire::{Reading, Unreadable},
+};
+
+/// Whatever a handler fails with, so that `?` works on any error.
+pub type HandlerError = Box<dyn Error + Send + Sync>;
+
+/// Reacts to one event: an async closure, an `async fn`, or a type with state that implements this by hand.
+///
+/// A responder returns the event's reply ([`Event::Reply`]), an observer `()`.
+pub trait Handler<E, Out>: Send + Sync + 'static {
+    /// Handles one event. An error gives the account's default answer; an observer that fails is logged.
+    fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send;
+}
+
+impl<E, Out, F, Fut> Handler<E, Out> for F
+where
+    F: Fn(E, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Out, HandlerError>> + Send,
+{
+    fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send {
+        self(event, context)
+    }
+}
+
+/// What a handler may know beside the event. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context(Arc<ContextInner>);
+
+#[derive(Debug)]
+pub(crate) struct ContextInner {
+    pub(crate) event: RawEvent,
+    pub(crate) id: Uuid,
+    pub(crate) deadline: Instant,
+    pub(crate) clock: Clock,
+}
+
+impl Context {
+    pub(crate) fn new(inner: ContextInner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// The platform of the account that received the event.
+    pub fn platform(&self) -> Platform {
+        self.0.event.platform
+    }
+
+    /// The account that received the event, as in `mp/shop`.
+    pub fn account(&self) -> &str {
+        &self.0.event.account
+    }
+
+    /// Identity of the event; a repeated delivery of it has the same.
+    pub fn event_id(&self) -> Uuid {
+        self.0.id
+    }
+
+    /// When the answer must be there; what comes later is not lost, but the platform may no longer take it.
+    pub fn deadline(&self) -> Instant {
+        self.0.deadline
+    }
+
+    /// How much time is left for the answer.
+    pub fn remaining(&self) -> Duration {
+        self.0.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The event as it came.
+    pub fn raw(&self) -> &RawEvent {
+        &self.0.event
+    }
+
+    /// The time of day, which tests may set.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+}
+
+/// An event as it came: what handlers of whole families and of unknown events get.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RawEvent {
+    /// The platform of the account that received it.
+    pub platform: Platform,
+    /// The account that received it, as in `mp/shop`.
+    pub account: Arc<str>,
+    /// The event type, as in `mp.event.subscribe`; what nobody knows is `mp.event.unknown` and the like.
+    pub event_type: &'static str,
+    /// The wire values that name it: `["event", "subscribe"]`.
+    pub key: Arc<[String]>,
+    /// Syntax of the payload.
+    pub form: Form,
+    /// The opened payload.
+    pub payload: Payload,
+    /// Query parameters that are data of the event: `ClientIP`, `OptPlatform` and the like, for IM.
+    pub query: Arc<[(String, String)]>,
+}
+
+/// An opened payload. `Debug` shows its length only: it is what users wrote.
+#[derive(Clone)]
+pub struct Payload(Arc<str>);
+
+impl Payload {
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text as the platform wrote it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+impl RawEvent {
+    /// The payload as a tree.
+    ///
+    /// # Errors
+    /// Never for an event that a handler was given; the payload was read before.
+    pub fn tree(&self) -> Result<Value<'_>, PayloadError> {
+        payload::parse(self.form, self.payload.text())
+    }
+
+    /// A query parameter that is data of the event.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+}
+
+pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Responding = Work<Result<Answer, RespondError>>;
+type Observing = Work<Result<(), HandlerError>>;
+/// A handler without its types: reads its event from the tree and starts.
+type Start<T> = Arc<dyn Fn(&Value<'_>, Form, Context) -> Result<T, Unreadable> + Send + Sync>;
+
+/// Why a responder gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RespondError {
+    /// The handler failed.
+    #[error("the handler failed: {0}")]
+    Handler(#[source] HandlerError),
+    /// The handler's reply breaks a rule of the platform.
+    #[error("the reply is not allowed: {0}")]
+    Reply(#[from] ReplyError),
+}
+
+/// Which events a handler wants.
+#[derive(Clone, Debug, PartialEq)]
+enum Selection {
+    /// One type, and the more specific ones that nobody else responds to.
+    Event(&'static EventSpec),
+    /// By event type with a trailing `*`, or by family as in `im/group_member`.
+    Pattern(String),
+    /// Everything, also what nobody knows.
+    All,
+}
+
+impl Selection {
+    fn pattern(pattern: &str) -> Self {
+        if pattern == "*" { Self::All } else { Self::Pattern(pattern.to_owned()) }
+    }
+
+    fn matches(&self, event_type: &str, spec: Option<&'static EventSpec>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Event(wanted) => spec.is_some_and(|spec| spec == *wanted || spec.general() == Some(*wanted)),
+            Self::Pattern(pattern) => match (pattern.strip_suffix('*'), pattern.split_once('/')) {
+                (Some(prefix), _) => event_type.starts_with(prefix),
+                (None, Some((platform, family))) => {
+                    spec.is_some_and(|spec| spec.platform.as_str() == platform && spec.family == family)
+                }
+                (None, None) => event_type == pattern,
+            },
+        }
+    }
+
+    /// Whether there is any event that the selection can match.
+    fn is_known(&self) -> bool {
+        match self {
+            Self::All | Self::Event(_) => true,
+            Self::Pattern(pattern) => {
+                let unknown = Platform::ALL.into_iter().flat_map(|platform| {
+                    [&[][..], &["event".into(), "".into()][..]].map(|key| crate::platform::unknown_type(platform, key))
+                });
+                event::all().any(|spec| self.matches(spec.id, Some(spec)))
+                    || unknown.into_iter().any(|event_type| self.matches(event_type, None))
+                    || pattern.is_empty()
+            }
+        }
+    }
+}
+
+struct Responder {
+    selection: Selection,
+    start: Start<Responding>,
+    registered: &'static Location<'static>,
+}
+
+struct Observer {
+    name: Arc<str>,
+    selection: Selection,
+    start: Start<Observing>,
+}
+
+/// Who responds to what, and who observes.
+///
+/// A responder is looked for in this order: of the account ([`Hooks::account`]), then of all accounts; within each by
+/// type, then by the more general type (a follow through a QR code is a follow), then by family or pattern, then the
+/// fallback for everything.
+#[derive(Default)]
+pub struct Hooks {
+    by_type: HashMap<&'static str, Responder>,
+    by_pattern: Vec<Responder>,
+    observers: Vec<Observer>,
+    accounts: HashMap<String, Hooks>,
+}
+
+impl Hooks {
+    /// Registers the one responder of an event type.
+    ///
+    /// # Panics
+    /// When the type already has one: a bug in `hooks()`, found when the server starts.
+    #[must_use]
+    #[track_caller]
+    pub fn on<E: Event>(mut self, handler: impl Handler<E, E::Reply>) -> Self {
+        let handler = Arc::new(handler);
+        let start: Start<Responding> = Arc::new(move |tree, form, context| {
+            let event = E::read(tree, &mut Reading::new(form))?;
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move {
+                let reply = handler.handle(event, context).await.map_err(RespondError::Handler)?;
+                Ok(reply.into_answer()?)
+            }))
+        });
+        let responder = Responder { selection: Selection::Event(E::SPEC), start, registered: Location::caller() };
+        if let Some(earlier) = self.by_type.insert(E::SPEC.id, responder) {
+            refuse_second(E::SPEC.id, earlier.registered, Location::caller());
+        }
+        self
+    }
+
+    /// Registers a responder for events that have none of their own: by event type with a trailing `*`
+    /// (`im.command.group.*`), by family (`im/group_member`), or `*` for everything, also what nobody knows.
+    ///
+    /// # Panics
+    /// When the pattern matches no event, or has a responder already.
+    #[must_use]
+    #[track_caller]
+    pub fn on_any(mut self, pattern: &str, handler: impl Handler<RawEvent, RawReply>) -> Self {
+        let selection = Self::selection(pattern);
+        if let Some(earlier) = self.by_pattern.iter().find(|other| other.selection == selection) {
+            refuse_second(pattern, earlier.registered, Location::caller());
+        }
+        let handler = Arc::new(handler);
+        let start: Start<Responding> = Arc::new(move |_, _, context| {
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move {
+                let event = context.raw().clone();
+                let reply = handler.handle(event, context).await.map_err(RespondError::Handler)?;
+                Ok(reply.into_answer()?)
+            }))
+        });
+        self.by_pattern.push(Responder { selection, start, registered: Location::caller() });
+        // The fallback for everything comes last, the longest pattern first.
+        self.by_pattern.sort_by_key(|responder| match &responder.selection {
+            Selection::Pattern(pattern) => usize::MAX - pattern.len(),
+            _ => usize::MAX,
+        });
+        self
+    }
+
+    /// Registers an observer under a stable name: it sees every matching event.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    #[must_use]
+    #[track_caller]
+    pub fn observe<E: Event>(self, name: &str, handler: impl Handler<E, ()>) -> Self {
+        let handler = Arc::new(handler);
+        let start: Start<Observing> = Arc::new(move |tree, form, context| {
+            let event = E::read(tree, &mut Reading::new(form))?;
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move { handler.handle(event, context).await }))
+        });
+        self.add_observer(name, Selection::Event(E::SPEC), start)
+    }
+
+    /// Registers an observer of everything that matches a pattern, as [`Hooks::on_any`] takes it.
+    ///
+    /// # Panics
+    /// When the pattern matches no event, or the name is taken.
+    #[must_use]
+    #[track_caller]
+    pub fn observe_any(self, name: &str, pattern: &str, handler: impl Handler<RawEvent, ()>) -> Self {
+        let handler = Arc::new(handler);
+        let start: Start<Observing> = Arc::new(move |_, _, context| {
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move { handler.handle(context.raw().clone(), context).await }))
+        });
+        let selection = Self::selection(pattern);
+        self.add_observer(name, selection, start)
+    }
+
+    /// Hooks of one account (`mp/shop`); its responders come before those of all accounts, its observers beside them.
+    ///
+    /// # Panics
+    /// When the account has hooks already, or an observer's name is taken.
+    #[must_use]
+    #[track_caller]
+    pub fn account(mut self, account: &str, hooks: Self) -> Self {
+        for observer in &hooks.observers {
+            self.refuse_taken(&observer.name);
+        }
+        let earlier = self.accounts.insert(account.to_owned(), hooks);
+        assert!(earlier.is_none(), "account `{account}` already has hooks");
+        self
+    }
+
+    /// Adds everything that `other` has registered.
+    ///
+    /// # Panics
+    /// When both have a responder for one event, hooks for one account, or an observer of one name.
+    #[must_use]
+    #[track_caller]
+    pub fn merge(mut self, other: Self) -> Self {
+        for (id, responder) in other.by_type {
+            let registered = responder.registered;
+            if let Some(earlier) = self.by_type.insert(id, responder) {
+                refuse_second(id, earlier.registered, registered);
+            }
+        }
+        for responder in other.by_pattern {
+            if let Some(earlier) = self.by_pattern.iter().find(|earlier| earlier.selection == responder.selection) {
+                refuse_second("a pattern", earlier.registered, responder.registered);
+            }
+            self.by_pattern.push(responder);
+        }
+        for observer in other.observers {
+            self.refuse_taken(&observer.name);
+            self.observers.push(observer);
+        }
+        for (account, hooks) in other.accounts {
+            self = self.account(&account, hooks);
+        }
+        self
+    }
+
+    /// The accounts that have hooks of their own, to be checked against the configuration.
+    pub fn accounts(&self) -> impl Iterator<Item = &str> {
+        self.accounts.keys().map(String::as_str)
+    }
+
+    pub(crate) fn responder(
+        &self,
+        account: &str,
+        event_type: &str,
+        spec: Option<&'static EventSpec>,
+    ) -> Option<&Start<Responding>> {
+        let own = self.accounts.get(account).and_then(|hooks| hooks.responder("", event_type, spec));
+        own.or_else(|| {
+            let by_type = spec.and_then(|spec| {
+                let general = || spec.general().and_then(|general| self.by_type.get(general.id));
+                self.by_type.get(spec.id).or_else(general)
+            });
+            let by_pattern = || self.by_pattern.iter().find(|other| other.selection.matches(event_type, spec));
+            by_type.or_else(by_pattern).map(|responder| &responder.start)
+        })
+    }
+
+    pub(crate) fn observers<'h>(
+        &'h self,
+        account: &str,
+        event_type: &'h str,
+        spec: Option<&'static EventSpec>,
+    ) -> impl Iterator<Item = (&'h Arc<str>, &'h Start<Observing>)> {
+        let own = self.accounts.get(account).into_iter().flat_map(|hooks| &hooks.observers);
+        let all = self.observers.iter().chain(own);
+        all.filter(move |other| other.selection.matches(event_type, spec)).map(|other| (&other.name, &other.start))
+    }
+
+    #[track_caller]
+    fn selection(pattern: &str) -> Selection {
+        let selection = Selection::pattern(pattern);
+        assert!(selection.is_known(), "`{pattern}` matches no event; `echostr catalog` lists them");
+        selection
+    }
+
+    #[track_caller]
+    fn add_observer(mut self, name: &str, selection: Selection, start: Start<Observing>) -> Self {
+        self.refuse_taken(name);
+        self.observers.push(Observer { name: name.into(), selection, start });
+        self
+    }
+
+    #[track_caller]
+    fn refuse_taken(&self, name: &str) {
+        let mut names = self.observers.iter().chain(self.accounts.values().flat_map(|hooks| &hooks.observers));
+        assert!(names.all(|other| &*other.name != name), "there is already an observer called `{name}`");
+    }
+}
+
+#[track_caller]
+fn refuse_second(what: &str, earlier: &Location<'_>, later: &Location<'_>) -> ! {
+    panic!("`{what}` has two responders, registered at {earlier} and at {later}; only one can answer")
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut types: Vec<_> = self.by_type.keys().collect();
+        types.sort_unstable();
+        let observers: Vec<_> = self.observers.iter().map(|observer| &observer.name).collect();
+        f.debug_struct("Hooks").field("responders", &types).field("observers", &observers).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! What differs between the platforms once a delivery is opened: which event a payload is, who it is about, when two
+//! deliveries are the same event, and how an answer is written.
+
+mod im;
+mod kf;
+mod wechat;
+
+use std::{borrow::Cow, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    event::{Answer, EventSpec, Platform, table},
+    payload::{self, Form, Object, Value},
+};
+
+/// What a payload says it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity<'p> {
+    /// The wire values that name it, in the order of the platform's keys: `["event", "subscribe"]`.
+    pub key: Vec<Cow<'p, str>>,
+    /// The row of the table; `None` when the catalogue does not know it.
+    pub spec: Option<&'static EventSpec>,
+}
+
+impl Identity<'_> {
+    /// The event type of the JSON form; unknown events have one per platform and kind.
+    pub fn event_type(&self, platform: Platform) -> &'static str {
+        self.spec.map_or_else(|| unknown_type(platform, &self.key), |spec| spec.id)
+    }
+}
+
+/// The event type of what the catalogue does not know, or what does not have the shape it should have.
+pub fn unknown_type(platform: Platform, key: &[Cow<'_, str>]) -> &'static str {
+    let is_event = key.len() > 1 || key.first().is_some_and(|kind| kind.eq_ignore_ascii_case("event"));
+    match (platform, is_event) {
+        (Platform::Mp, true) => "mp.event.unknown",
+        (Platform::Mp, false) => "mp.message.unknown",
+        (Platform::MiniProgram, true) => "miniprogram.event.unknown",
+        (Platform::MiniProgram, false) => "miniprogram.message.unknown",
+        (Platform::OpenPlatform, _) => "openplatform.info.unknown",
+        (Platform::WeCom, true) => "wecom.event.unknown",
+        (Platform::WeCom, false) => "wecom.message.unknown",
+        (Platform::WeComSuite, _) => "wecom_suite.info.unknown",
+        (Platform::WeComKf, true) => "wecom_kf.event.unknown",
+        (Platform::WeComKf, false) => "wecom_kf.message.unknown",
+        (Platform::WeComBot, true) => "wecom_bot.event.unknown",
+        (Platform::WeComBot, false) => "wecom_bot.message.unknown",
+        (Platform::Im, _) => "im.command.unknown",
+    }
+}
+
+/// Says which event a payload is. `command` is `CallbackCommand` of the query, for IM.
+pub fn identify<'p>(platform: Platform, payload: &'p Value<'_>, command: Option<&'p str>) -> Identity<'p> {
+    let Some(object) = payload.as_object() else { return Identity { key: Vec::new(), spec: None } };
+    let key = match platform {
+        Platform::Im => im::key(object, command),
+        Platform::WeComKf if object.get("msgtype").is_some() => kf::key(object),
+        Platform::WeComKf => wechat::key(object, table(Platform::WeCom).keys),
+        _ => wechat::key(object, table(platform).keys),
+    };
+    let values: Vec<&str> = key.iter().map(AsRef::as_ref).collect();
+    let spec = tables(platform).iter().find_map(|platform| table(*platform).find(&values));
+    Identity { key, spec }
+}
+
+/// The tables that know what an account of this platform may receive. A customer-service account gets its callback as
+/// a WeCom event; some Mini Program events reach Official Accounts and the other way round.
+const fn tables(platform: Platform) -> &'static [Platform] {
+    match platform {
+        Platform::Mp => &[Platform::Mp, Platform::MiniProgram],
+        Platform::MiniProgram => &[Platform::MiniProgram, Platform::Mp],
+        Platform::OpenPlatform => &[Platform::OpenPlatform, Platform::Mp, Platform::MiniProgram],
+        Platform::WeCom => &[Platform::WeCom],
+        Platform::WeComSuite => &[Platform::WeComSuite, Platform::WeCom],
+        Platform::WeComKf => &[Platform::WeComKf, Platform::WeCom],
+        Platform::WeComBot => &[Platform::WeComBot],
+        Platform::Im => &[Platform::Im],
+    }
+}
+
+/// The events of a push: one, but for the few that carry a list of them.
+pub fn events_of<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> Vec<&'v Value<'p>> {
+    let list =
+        spec.and_then(|spec| spec.fan_out).and_then(|name| payload.as_object().and_then(|object| object.get(name)));
+    match list {
+        Some(Value::List(items)) if !items.is_empty() => items.iter().collect(),
+        _ => vec![payload],
+    }
+}
+
+/// Whom an event is about: openid, userid, external_userid or account id, if it says so.
+pub fn subject<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str> {
+    let object = payload.as_object()?;
+    match platform {
+        Platform::Im => im::subject(object),
+        Platform::WeComKf => kf::subject(object).or_else(|| wechat::subject(object)),
+        _ => wechat::subject(object),
+    }
+}
+
+/// What makes two deliveries the same event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DedupeKey {
+    /// The key, hashed.
+    pub hash: [u8; 32],
+    /// How long the key stands for the same event; `None`: for good. Set where two events can look alike.
+    pub window: Option<Duration>,
+}
+
+/// The key of an event; `None` where every delivery is an event of its own.
+///
+/// Messages are told apart by their sender and id, other events by the whole payload, which holds their time.
+pub fn dedupe_key(
+    platform: Platform,
+    account: &str,
+    spec: Option<&EventSpec>,
+    payload: &Value<'_>,
+    text: &str,
+    query: &dyn Fn(&str) -> Option<String>,
+) -> Option<DedupeKey> {
+    let mut hash = Sha256::new();
+    part(&mut hash, platform.as_str());
+    part(&mut hash, account);
+    let window = match (platform, payload.as_object()) {
+        (Platform::Im, object) => im::dedupe(&mut hash, spec, object, text, query)?,
+        (Platform::WeComKf, Some(object)) if kf::message_id(object).is_some() => {
+            part(&mut hash, kf::message_id(object).unwrap_or_default());
+            None
+        }
+        (_, object) => {
+            match object.and_then(wechat::message_id) {
+                Some((sender, id)) => [sender.as_ref(), id.as_ref()].iter().for_each(|value| part(&mut hash, value)),
+                None => part(&mut hash, text),
+            }
+            None
+        }
+    };
+    Some(DedupeKey { hash: hash.finalize().into(), window })
+}
+
+/// Each part with its length, so that two keys cannot run into one another.
+fn part(hash: &mut Sha256, value: &str) {
+    hash.update((value.len() as u64).to_be_bytes());
+    hash.update(value.as_bytes());
+}
+
+/// The text of a scalar member.
+fn scalar<'o>(object: &'o Object<'_>, name: &str) -> Option<Cow<'o, str>> {
+    match object.get(name)? {
+        Value::Text(text) => Some(Cow::Borrowed(text.trim())).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        _ => None,
+    }
+}
+
+/// The body of an answer before it is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The platform's plain success, which is never sealed.
+    Plain(&'static str),
+    /// A document: sealed when the delivery was.
+    Document(String),
+}
+
+/// The plain success of a platform: what it is told when there is nothing to say.
+pub const fn plain_success(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform | Platform::WeComSuite => "success",
+        Platform::WeCom | Platform::WeComKf | Platform::WeComBot => "",
+        Platform::Im => r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#,
+    }
+}
+
+/// Writes an answer to the delivery `payload`, in the form the delivery came in.
+pub fn write_answer(platform: Platform, form: Form, answer: &Answer, payload: &Value<'_>, now: i64) -> Body {
+    let document = match answer {
+        Answer::Default => return Body::Plain(plain_success(platform)),
+        Answer::Passive(body) => &wechat::address(body, payload, now),
+        Answer::Body(body) => body,
+    };
+    Body::Document(match form {
+        Form::Xml => payload::write_xml(document),
+        Form::Json => payload::write_json(document),
+    })
+}

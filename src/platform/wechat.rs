@@ -1,0 +1,44 @@
+//! WeChat and WeCom: `MsgType`, then `Event`, then one key more.
+
+use std::borrow::Cow;
+
+use super::scalar;
+use crate::payload::{Number, Object, Value};
+
+/// The values of the keys that are there, up to the first that is not.
+pub(super) fn key<'p>(object: &'p Object<'_>, keys: &[&str]) -> Vec<Cow<'p, str>> {
+    let mut values: Vec<_> = keys.iter().map_while(|key| scalar(object, key)).collect();
+    // Refund questions of iOS may come as events without their type.
+    if values.is_empty() && object.get("Event").is_some() {
+        values.push(Cow::Borrowed("event"));
+        values.extend(keys.iter().skip(1).map_while(|key| scalar(object, key)));
+    }
+    values
+}
+
+/// Sender and id of a message.
+pub(super) fn message_id<'p>(object: &'p Object<'_>) -> Option<(Cow<'p, str>, Cow<'p, str>)> {
+    Some((scalar(object, "FromUserName")?, scalar(object, "MsgId")?))
+}
+
+/// System events name the user, if any, in a field of their own.
+pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
+    const SYSTEM: &str = "sys";
+    let named = |name: &str| object.text(name).map(str::trim).filter(|value| !value.is_empty());
+    match named("FromUserName") {
+        Some(sender) if sender != SYSTEM => named("ExternalUserID").or(Some(sender)),
+        _ => ["ExternalUserID", "UserID", "OpenID", "openid"].into_iter().find_map(named),
+    }
+}
+
+/// Puts sender, receiver and time before the body of a passive reply: who wrote is answered.
+pub(super) fn address(body: &Object<'static>, payload: &Value<'_>, now: i64) -> Object<'static> {
+    let mut document = Object::with_capacity(8);
+    let value =
+        |name: &str| payload.as_object().and_then(|object| scalar(object, name)).unwrap_or_default().into_owned();
+    document.push("ToUserName", Value::Text(value("FromUserName").into()));
+    document.push("FromUserName", Value::Text(value("ToUserName").into()));
+    document.push("CreateTime", Value::Number(Number::Int(now)));
+    document.extend(body);
+    document
+}
