@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
@@ -164,8 +165,9 @@ impl RawEvent {
     }
 }
 
-pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Responding = Work<Result<Answer, RespondError>>;
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A responder at work.
+pub(crate) type Responding = Work<Result<Answer, RespondError>>;
 type Observing = Work<Result<(), HandlerError>>;
 /// A handler without its types: reads its event from the tree and starts.
 type Start<T> = Arc<dyn Fn(&Value<'_>, Form, Context) -> Result<T, Unreadable> + Send + Sync>;
@@ -228,10 +230,46 @@ impl Selection {
     }
 }
 
-struct Responder {
+pub(crate) struct Responder {
     selection: Selection,
     start: Start<Responding>,
     registered: &'static Location<'static>,
+}
+
+impl Responder {
+    /// Whether it reads events as exactly this type.
+    pub(crate) fn is_for(&self, spec: Option<&'static EventSpec>) -> bool {
+        matches!((&self.selection, spec), (Selection::Event(own), Some(spec)) if *own == spec)
+    }
+
+    /// Reads the event and starts.
+    ///
+    /// # Errors
+    /// When the payload has not the shape of the event.
+    pub(crate) fn start(&self, tree: &Value<'_>, form: Form, context: Context) -> Result<Responding, Unreadable> {
+        (self.start)(tree, form, context)
+    }
+}
+
+/// Reads an event as its type, and tells of optional fields that could not be read.
+fn read<E: Event>(tree: &Value<'_>, form: Form, context: &Context) -> Result<E, Unreadable> {
+    let mut reading = Reading::new(form);
+    let event = E::read(tree, &mut reading)?;
+    warn_unreadable(&reading.into_unreadable(), context);
+    Ok(event)
+}
+
+/// Checks that an event has the shape of its type where no handler reads it so.
+pub(crate) fn read_unseen(spec: &EventSpec, tree: &Value<'_>, form: Form, context: &Context) -> Result<(), Unreadable> {
+    warn_unreadable(&spec.decode(tree, form)?.unreadable, context);
+    Ok(())
+}
+
+fn warn_unreadable(fields: &[Unreadable], context: &Context) {
+    for field in fields {
+        let (account, kind) = (context.account(), context.raw().event_type);
+        warn!(account, kind, "{account}: {kind}: {field}; it reads as absent");
+    }
 }
 
 struct Observer {
@@ -263,7 +301,7 @@ impl Hooks {
     pub fn on<E: Event>(mut self, handler: impl Handler<E, E::Reply>) -> Self {
         let handler = Arc::new(handler);
         let start: Start<Responding> = Arc::new(move |tree, form, context| {
-            let event = E::read(tree, &mut Reading::new(form))?;
+            let event: E = read(tree, form, &context)?;
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move {
                 let reply = handler.handle(event, context).await.map_err(RespondError::Handler)?;
@@ -393,7 +431,7 @@ impl Hooks {
         account: &str,
         event_type: &str,
         spec: Option<&'static EventSpec>,
-    ) -> Option<&Start<Responding>> {
+    ) -> Option<&Responder> {
         let own = self.accounts.get(account).and_then(|hooks| hooks.responder("", event_type, spec));
         own.or_else(|| {
             let by_type = spec.and_then(|spec| {
@@ -401,7 +439,7 @@ impl Hooks {
                 self.by_type.get(spec.id).or_else(general)
             });
             let by_pattern = || self.by_pattern.iter().find(|other| other.selection.matches(event_type, spec));
-            by_type.or_else(by_pattern).map(|responder| &responder.start)
+            by_type.or_else(by_pattern)
         })
     }
 

@@ -590,6 +590,11 @@ pub fn write_json(object: &Object<'_>) -> String {
     serde_json::to_string(object).unwrap_or_default()
 }
 
+/// Writes any value as JSON.
+pub fn to_json(value: &Value<'_>) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 fn write_element(out: &mut String, name: &str, value: &Value<'_>) {
     if let Value::List(items) = value {
         items.iter().for_each(|item| write_element(out, name, item));

@@ -1,1 +1,194 @@
-//! config
+//! The configuration file: read once at start, checked as a whole, every problem reported with its line.
+//!
+//! `config/echostr.toml` in the repository describes every key. Invariant: no message of this module, error or warning,
+//! has a value of the file in it - keys, lines and the names of variables and files only -, so that a secret in the
+//! wrong place is safe, too.
+
+mod accounts;
+mod admin;
+mod delivery;
+mod handlers;
+mod journal;
+mod log;
+mod problem;
+mod reader;
+mod server;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{
+    env::{self, VarError},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use toml::de::DeTable;
+use zeroize::Zeroizing;
+
+use self::reader::{Reader, kind, name, suggestion};
+pub use self::{
+    accounts::{Account, LateReply, Mode, Verdict},
+    admin::Admin,
+    delivery::{Backoff, Delivery},
+    journal::{Journal, JournalUrl},
+    log::{Log, LogFormat},
+    problem::{ConfigError, Problem},
+    server::Server,
+    values::{IpRange, secret},
+};
+use crate::{event::Platform, secret::Secret};
+
+/// Where the file is looked for when nobody says.
+const PLACES: [&str; 2] = ["./config/echostr.toml", "/etc/echostr/echostr.toml"];
+
+/// Names the file where no argument does.
+const VARIABLE: &str = "ECHOSTR_CONFIG";
+
+/// A whole configuration, valid and with its secrets read. `Debug` shows none of them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[log]`.
+    pub log: Log,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[journal]`.
+    pub journal: Journal,
+    /// `[delivery]`.
+    pub delivery: Delivery,
+    /// `[PLATFORM.NAME]`, in the order of [`Platform::ALL`], then by name.
+    pub accounts: Vec<Account>,
+    handlers: Vec<String>,
+    warnings: Vec<Problem>,
+    origin: Arc<str>,
+    /// The text itself, for [`Config::handler`].
+    source: Secret,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`, its secrets included.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is wrong: then with every problem in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let origin = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|error| ConfigError::one(&origin, None, format!("cannot be read: {}", values::reason(&error))))?;
+        Self::parse(&text, &origin, |name| env::var(name))
+    }
+
+    /// Reads and checks `text`; problems call it `origin`, `{ env = "NAME" }` asks `env` (usually [`std::env::var`]).
+    ///
+    /// # Errors
+    ///
+    /// The text is not TOML, or no configuration: then with every problem in it.
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        env: impl Fn(&str) -> Result<String, VarError>,
+    ) -> Result<Self, ConfigError> {
+        let reader = Reader::new(text, origin, &env);
+        let (root, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // What was recovered is a guess: problems in it would be noise.
+            for error in errors {
+                let line = error.span().map(|span| reader.offset_line(span.start));
+                reader.problem(line, format!("not TOML: {}", error.message()));
+            }
+            return Err(ConfigError { problems: reader.finish().0 });
+        }
+        let root = root.get_ref();
+        check_tables(&reader, root);
+        let server = Server::read(&reader, root);
+        let log = log::Log::read(&reader, root);
+        let admin = Admin::read(&reader, root, server.listen);
+        let journal = Journal::read(&reader, root);
+        let delivery = Delivery::read(&reader, root);
+        let accounts = accounts::read(&reader, root, &server);
+        let handlers = handlers::read(&reader, root);
+        let (problems, warnings) = reader.finish();
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let (origin, source) = (origin.into(), Secret::new(text));
+        Ok(Self { server, log, admin, journal, delivery, accounts, handlers, warnings, origin, source })
+    }
+
+    /// What is allowed and may still be a mistake, for the log at start: accounts without authentication, clear text,
+    /// a journal that forgets.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// What is right and cannot be done by this version, so that `serve` has to refuse it.
+    pub fn unsupported(&self) -> Option<ConfigError> {
+        if self.journal.url == JournalUrl::Memory {
+            return None;
+        }
+        let text = "[journal] `url` is not available in this version: use url = \"memory:\"";
+        Some(ConfigError::one(&self.origin, self.journal.url_line, text.to_owned()))
+    }
+
+    /// The account with this [id](Account::id), `mp/shop`.
+    pub fn account(&self, id: &str) -> Option<&Account> {
+        let (platform, name) = id.split_once('/')?;
+        self.accounts.iter().find(|account| account.platform.as_str() == platform && account.name == name)
+    }
+
+    /// Name of the file, or of the text it was parsed from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
+/// Which file to read: `explicit`, else `$ECHOSTR_CONFIG`, else the first of `./config/echostr.toml` and
+/// `/etc/echostr/echostr.toml` that exists. A file that was named is not looked for: [`Config::load`] reports it.
+///
+/// # Errors
+///
+/// None was named and none exists.
+pub fn find_config(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    find_among(explicit, env::var_os(VARIABLE).map(PathBuf::from), &PLACES.map(Path::new))
+}
+
+fn find_among(explicit: Option<&Path>, named: Option<PathBuf>, places: &[&Path]) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = explicit {
+        return Ok(path.to_owned());
+    }
+    if let Some(path) = named.filter(|path| !path.as_os_str().is_empty()) {
+        return Ok(path);
+    }
+    places.iter().find(|place| place.exists()).map(|place| place.to_path_buf()).ok_or_else(|| {
+        let looked: Vec<String> = places.iter().map(|place| format!("`{}`", place.display())).collect();
+        let text = format!("no configuration: {VARIABLE} is not set, and there is no {}", looked.join(" and no "));
+        ConfigError::one("echostr", None, text)
+    })
+}
+
+/// Reports the tables that nobody reads.
+fn check_tables(reader: &Reader<'_>, root: &DeTable<'_>) {
+    /// Announced in the design; written today, they would be ignored.
+    const RESERVED: [&str; 2] = ["forward", "answer"];
+    const SECTIONS: [&str; 6] = ["server", "log", "admin", "journal", "delivery", "handlers"];
+    let known: Vec<&str> = SECTIONS.into_iter().chain(Platform::ALL.map(Platform::as_str)).collect();
+    for (at, value) in root {
+        let (key, line): (&str, _) = (at.get_ref(), Some(reader.line(at)));
+        if RESERVED.contains(&key) {
+            reader.problem(line, format!("`{key}` is not supported by this version yet"));
+        } else if !known.contains(&key) {
+            let what = if value.get_ref().is_table() { "table" } else { "key" };
+            let hint = suggestion(key, &known);
+            let hint = match value.get_ref().is_table() {
+                false if hint.is_empty() => format!("; it is {} outside of any table", kind(value.get_ref())),
+                _ => hint,
+            };
+            reader.problem(line, format!("unknown {what} {}{hint}", name(key)));
+        }
+    }
+}

@@ -172,11 +172,30 @@ pub const fn plain_success(platform: Platform) -> &'static str {
     }
 }
 
-/// Writes an answer to the delivery `payload`, in the form the delivery came in.
-pub fn write_answer(platform: Platform, form: Form, answer: &Answer, payload: &Value<'_>, now: i64) -> Body {
+/// Who sent a delivery and who received it: a passive reply goes the other way.
+#[derive(Clone, Debug, Default)]
+pub struct Address {
+    sender: String,
+    receiver: String,
+}
+
+impl Address {
+    /// Reads it from a payload; empty where the platform has none.
+    pub fn of(payload: &Value<'_>) -> Self {
+        let value = |name| payload.as_object().and_then(|object| scalar(object, name)).unwrap_or_default().into_owned();
+        Self { sender: value("FromUserName"), receiver: value("ToUserName") }
+    }
+}
+
+/// Writes an answer in the form the delivery came in; `now` is the time of a passive reply, Unix seconds.
+pub fn write_answer(platform: Platform, form: Form, answer: &Answer, address: &Address, now: i64) -> Body {
+    let addressed;
     let document = match answer {
         Answer::Default => return Body::Plain(plain_success(platform)),
-        Answer::Passive(body) => &wechat::address(body, payload, now),
+        Answer::Passive(body) => {
+            addressed = wechat::address(body, address, now);
+            &addressed
+        }
         Answer::Body(body) => body,
     };
     Body::Document(match form {

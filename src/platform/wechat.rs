@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::scalar;
+use super::{Address, scalar};
 use crate::payload::{Number, Object, Value};
 
 /// The values of the keys that are there, up to the first that is not.
@@ -32,12 +32,10 @@ pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
 }
 
 /// Puts sender, receiver and time before the body of a passive reply: who wrote is answered.
-pub(super) fn address(body: &Object<'static>, payload: &Value<'_>, now: i64) -> Object<'static> {
+pub(super) fn address(body: &Object<'static>, address: &Address, now: i64) -> Object<'static> {
     let mut document = Object::with_capacity(8);
-    let value =
-        |name: &str| payload.as_object().and_then(|object| scalar(object, name)).unwrap_or_default().into_owned();
-    document.push("ToUserName", Value::Text(value("FromUserName").into()));
-    document.push("FromUserName", Value::Text(value("ToUserName").into()));
+    document.push("ToUserName", Value::Text(address.sender.clone().into()));
+    document.push("FromUserName", Value::Text(address.receiver.clone().into()));
     document.push("CreateTime", Value::Number(Number::Int(now)));
     document.extend(body);
     document

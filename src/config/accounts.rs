@@ -1,0 +1,386 @@
+//! `[PLATFORM.NAME]`: the receivers, an account each.
+
+use std::{collections::HashMap, time::Duration};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    reader::{Reader, Section, kind, name},
+    server::{MAX_AGE_RANGE, Server},
+    values,
+};
+use crate::{event::Platform, secret::Secret};
+
+/// Platforms that this version receives; the tables of the others are understood, and refused.
+pub(super) const SERVED: [Platform; 5] =
+    [Platform::Mp, Platform::MiniProgram, Platform::WeCom, Platform::WeComKf, Platform::Im];
+
+/// One configured receiver of a platform.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Account {
+    /// Whose callbacks it receives.
+    pub platform: Platform,
+    /// Name of the table: 1 to 64 of `a-z`, `0-9`, `_` and `-`.
+    pub name: String,
+    /// Route; `/PLATFORM/NAME` unless overridden, and no other account's.
+    pub path: String,
+    /// Time for a responder, below the limit of the platform (5 seconds, IM 2 seconds).
+    pub deadline: Duration,
+    /// Tokens that sign, the current one first; empty only for an IM account without authentication.
+    pub tokens: Vec<Secret>,
+    /// EncodingAESKeys as text, the current one first: 43 characters of the Base64 alphabet each. Empty only where the
+    /// mode is [`Mode::Plain`].
+    pub aes_keys: Vec<Secret>,
+    /// Which forms are accepted; [`Mode::Safe`] where the platform knows no other, [`Mode::Plain`] for IM.
+    pub mode: Mode,
+    /// Freshness of the signed timestamp, absent when off: of the account, else of `[server]`, else (IM) 1 minute.
+    pub max_age: Option<Duration>,
+    /// Ids one of which must be at the end of an opened message; empty for IM.
+    pub receive_ids: Vec<String>,
+    /// `SdkAppid` of an IM account.
+    pub sdk_app_id: Option<u64>,
+    /// Application of a WeCom account.
+    pub agent_id: Option<u64>,
+    /// Secret of the platform's API.
+    pub secret: Option<Secret>,
+    /// What becomes of a reply that is not ready at the deadline.
+    pub late_reply: LateReply,
+    /// Answer when the responder fails or panics.
+    pub on_error: Verdict,
+    /// Answer when the responder is late.
+    pub on_timeout: Verdict,
+    /// Another address of the platform's API, without a slash at the end.
+    pub api_base: Option<String>,
+}
+
+impl Account {
+    /// The account's name in commands and logs: `mp/shop`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.platform, self.name)
+    }
+}
+
+/// Which forms of a message an account accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Clear text, signed in the query only.
+    Plain,
+    /// Both; the encrypted part counts where there is one.
+    Compat,
+    /// Encrypted ones only.
+    Safe,
+}
+
+/// What becomes of a reply that is not ready at the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateReply {
+    /// Answer a repeat of the delivery with it, and send it through the API after the last one.
+    Hold,
+    /// Send it through the API.
+    Send,
+    /// Record it as late.
+    Drop,
+}
+
+/// Answer of an account whose responder has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The platform's "received, nothing to say".
+    Default,
+    /// IM "before" callbacks: let it happen.
+    Allow,
+    /// IM "before" callbacks: refuse.
+    Deny,
+}
+
+/// Keys of the platform's account tables, in the order of `config/echostr.toml`.
+pub(super) fn keys(platform: Platform) -> Vec<&'static str> {
+    const SIGNED: [&str; 3] = ["path", "token", "token_previous"];
+    const SEALED: [&str; 2] = ["aes_key", "aes_key_previous"];
+    const API: [&str; 2] = ["secret", "api_base"];
+    const ANSWER: [&str; 4] = ["deadline", "max_age", "on_error", "on_timeout"];
+    let own: &[&str] = match platform {
+        Platform::Mp | Platform::MiniProgram => &["app_id", "mode", "late_reply"],
+        Platform::OpenPlatform => &["component_app_id", "late_reply"],
+        Platform::WeCom => &["corp_id", "agent_id", "late_reply"],
+        Platform::WeComSuite => &["suite_id", "provider_corp_id", "receive_ids"],
+        Platform::WeComKf => &["corp_id"],
+        Platform::WeComBot => &["late_reply"],
+        Platform::Im => &["sdk_app_id"],
+    };
+    let shared: &[&[&str]] = match platform {
+        Platform::Im => &[&SIGNED, &ANSWER],
+        Platform::WeComBot => &[&SIGNED, &SEALED, &ANSWER],
+        _ => &[&SIGNED, &SEALED, &API, &ANSWER],
+    };
+    [own].iter().chain(shared).flat_map(|keys| keys.iter().copied()).collect()
+}
+
+/// All accounts, in the order of [`Platform::ALL`], then by name.
+pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> Vec<Account> {
+    let mut accounts = Vec::new();
+    let mut paths = Paths::default();
+    for platform in Platform::ALL {
+        let Some((at, value)) = root.get_key_value(platform.as_str()) else { continue };
+        let DeValue::Table(tables) = value.get_ref() else {
+            let text = format!("`{platform}` must be a table of accounts, not {}", kind(value.get_ref()));
+            reader.problem(Some(reader.line(at)), text);
+            continue;
+        };
+        for (at, value) in tables {
+            let (line, key): (_, &str) = (reader.line(at), at.get_ref());
+            let DeValue::Table(table) = value.get_ref() else {
+                let text = format!("[{platform}] {} must be in the table of an account: [{platform}.NAME]", name(key));
+                reader.problem(Some(line), text);
+                continue;
+            };
+            let shown = if is_account_name(key) { key.to_owned() } else { name(key) };
+            let section = Section::new(reader, format!("[{platform}.{shown}]"), line, table);
+            if !is_account_name(key) {
+                section.refuse("the name of an account must be 1 to 64 of a-z, 0-9, `_` and `-`: it is in the route");
+            }
+            if !SERVED.contains(&platform) {
+                section.refuse(&format!("{platform} accounts are not supported by this version yet"));
+            }
+            accounts.push(account(platform, key, &section, server, &mut paths));
+        }
+    }
+    if accounts.is_empty() && !reader.failed() {
+        reader.warning(None, "no account is configured: every callback is answered with 404");
+    }
+    accounts
+}
+
+fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Server, paths: &mut Paths) -> Account {
+    let elsewhere: Vec<&str> = Platform::ALL.into_iter().flat_map(keys).collect();
+    let known = keys(platform);
+    section.only(&known, &elsewhere);
+    let knows = |key: &str| known.contains(&key);
+
+    let tokens = rotated(section, "token", "token_previous", |section, key| token(platform, section, key));
+    let aes_keys = if knows("aes_key") { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
+    let mode = mode(platform, section);
+    match platform {
+        Platform::Im if !section.has("token") => {
+            section.warning("token", "no `token`: anybody who knows the address can post callbacks");
+        }
+        Platform::Im => {}
+        _ => section.require("token", "without it nothing can be verified"),
+    }
+
+    let api_secret = if knows("secret") { section.secret("secret") } else { None };
+    if platform == Platform::WeComKf && !section.has("secret") {
+        section.warning("secret", "no `secret`: messages cannot be pulled, only their notices are received");
+    }
+    let choices = [("hold", LateReply::Hold), ("send", LateReply::Send), ("drop", LateReply::Drop)];
+    let late_reply = if knows("late_reply") { section.choice("late_reply", &choices) } else { None };
+    if late_reply == Some(LateReply::Send) && !section.has("secret") {
+        section.problem("late_reply", "\"send\" needs `secret`, the reply is sent through the API");
+    }
+    let api_base =
+        if knows("api_base") { section.matching("api_base", values::HTTP_URL, values::http_url) } else { None };
+    if api_base.as_ref().is_some_and(|base| base.starts_with("http://")) {
+        section.warning("api_base", "`api_base` is plain http: the API secret travels in the clear");
+    }
+
+    Account {
+        platform,
+        name: name.to_owned(),
+        path: path(platform, name, section, paths),
+        deadline: deadline(platform, section),
+        tokens,
+        aes_keys,
+        mode,
+        max_age: max_age(platform, section, server),
+        receive_ids: receive_ids(platform, section),
+        sdk_app_id: if platform == Platform::Im { sdk_app_id(section) } else { None },
+        agent_id: if knows("agent_id") { section.integer("agent_id", 0..=u32::MAX.into()) } else { None },
+        secret: api_secret,
+        late_reply: late_reply.unwrap_or(if platform == Platform::Mp { LateReply::Hold } else { LateReply::Drop }),
+        on_error: verdict(platform, section, "on_error"),
+        on_timeout: verdict(platform, section, "on_timeout"),
+        api_base,
+    }
+}
+
+fn is_account_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// The current secret and the one before it.
+fn rotated(
+    section: &Section<'_>,
+    current: &str,
+    previous: &str,
+    read: impl Fn(&Section<'_>, &str) -> Option<Secret>,
+) -> Vec<Secret> {
+    if section.has(previous) && !section.has(current) {
+        section.problem(previous, format!("needs `{current}`; a single one is written there"));
+    }
+    [current, previous].into_iter().filter_map(|key| read(section, key)).collect()
+}
+
+fn token(platform: Platform, section: &Section<'_>, key: &str) -> Option<Secret> {
+    let token = section.secret(key)?;
+    let text = token.expose();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        section.problem(key, "has a character that no token has: a space, a control character or one beyond ASCII");
+        return None;
+    }
+    let usual = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if platform != Platform::Im && !usual {
+        section.warning(key, format!("`{key}` is not of the platform's form: up to 32 letters and digits"));
+    }
+    Some(token)
+}
+
+fn aes_key(section: &Section<'_>, key: &str) -> Option<Secret> {
+    let secret = section.secret(key)?;
+    let text = secret.expose();
+    // Letters and digits, say the platforms; the rest of the Base64 alphabet decodes as well and harms nobody.
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/') {
+        let hint = if text.len() == 44 && text.ends_with('=') { "; leave off the `=` at its end" } else { "" };
+        section.problem(key, format!("must be the EncodingAESKey of the console, 43 letters and digits{hint}"));
+        return None;
+    }
+    if text.len() != 43 {
+        let length = text.len();
+        section.problem(key, format!("must be the EncodingAESKey of the console, 43 characters; it has {length}"));
+        return None;
+    }
+    Some(secret)
+}
+
+fn mode(platform: Platform, section: &Section<'_>) -> Mode {
+    match platform {
+        Platform::Im => return Mode::Plain,
+        Platform::Mp | Platform::MiniProgram => {}
+        _ => {
+            section.require("aes_key", "this platform always encrypts");
+            return Mode::Safe;
+        }
+    }
+    let sealed = section.has("aes_key");
+    let choices = [("plain", Mode::Plain), ("compat", Mode::Compat), ("safe", Mode::Safe)];
+    let written = section.choice("mode", &choices);
+    let mode = written.unwrap_or(if sealed { Mode::Safe } else { Mode::Plain });
+    let clear = "whoever sees one request can send another body with its signature until `max_age` is over";
+    match mode {
+        Mode::Plain if sealed => section.warning("mode", format!("plain mode, in spite of `aes_key`: {clear}")),
+        Mode::Plain => section.warning("mode", format!("plain mode: {clear}")),
+        Mode::Compat | Mode::Safe if !sealed => {
+            section.problem("mode", "needs `aes_key` when it is \"safe\" or \"compat\"");
+        }
+        Mode::Compat => section.warning("mode", format!("compat mode accepts clear text: {clear}")),
+        Mode::Safe => {}
+    }
+    mode
+}
+
+/// Time for a responder: the platform's limit and the way back must fit behind it.
+fn deadline(platform: Platform, section: &Section<'_>) -> Duration {
+    let (default, limit) = match platform {
+        Platform::Im => (1500, 2000),
+        Platform::WeComSuite => (900, 5000),
+        _ => (4500, 5000),
+    };
+    let limit = Duration::from_millis(limit);
+    let longest = limit - Duration::from_millis(1);
+    let written = section.duration("deadline", Duration::from_millis(1)..=longest);
+    let deadline = written.unwrap_or(Duration::from_millis(default));
+    if deadline > limit - Duration::from_millis(100) {
+        let limit = values::duration_text(limit);
+        section.warning("deadline", format!("`deadline` leaves no time for the way back: the platform waits {limit}"));
+    }
+    deadline
+}
+
+fn max_age(platform: Platform, section: &Section<'_>, server: &Server) -> Option<Duration> {
+    let written = section.duration_or_off("max_age", MAX_AGE_RANGE);
+    if written == Some(None) {
+        section.warning("max_age", "`max_age` is off: a recorded request is accepted again at any time");
+    }
+    // The IM manual asks for one minute; the platforms that say nothing get the window of the server.
+    let default = if platform == Platform::Im { Some(Duration::from_secs(60)) } else { server.max_age };
+    written.unwrap_or(default)
+}
+
+fn verdict(platform: Platform, section: &Section<'_>, key: &str) -> Verdict {
+    if platform == Platform::Im {
+        let choices = [("allow", Verdict::Allow), ("deny", Verdict::Deny)];
+        return section.choice(key, &choices).unwrap_or(Verdict::Allow);
+    }
+    section.choice(key, &[("default", Verdict::Default)]).unwrap_or(Verdict::Default)
+}
+
+fn receive_ids(platform: Platform, section: &Section<'_>) -> Vec<String> {
+    let required = |key: &str| {
+        section.require(key, "");
+        platform_id(section, key)
+    };
+    match platform {
+        Platform::Mp | Platform::MiniProgram => required("app_id").into_iter().collect(),
+        Platform::OpenPlatform => required("component_app_id").into_iter().collect(),
+        Platform::WeCom | Platform::WeComKf => required("corp_id").into_iter().collect(),
+        Platform::WeComSuite => {
+            let customers =
+                section.list("receive_ids", "CorpIDs", |text| is_platform_id(text).then(|| text.to_owned()));
+            let customers = customers.unwrap_or_default().into_iter().map(|(_, id)| id);
+            let own = [required("suite_id"), platform_id(section, "provider_corp_id")];
+            own.into_iter().flatten().chain(customers).collect()
+        }
+        // The bot of the own company has an empty one.
+        Platform::WeComBot => vec![String::new()],
+        Platform::Im => Vec::new(),
+    }
+}
+
+fn platform_id(section: &Section<'_>, key: &str) -> Option<String> {
+    const EXPECTED: &str = "an id such as \"wx0123456789abcdef\"";
+    section.parsed(key, EXPECTED, |text| {
+        if text.starts_with("gh_") {
+            return Err(format!("{EXPECTED}; one that begins with `gh_` is the original id, not the AppID"));
+        }
+        if is_platform_id(text) { Ok(text.to_owned()) } else { Err(EXPECTED.to_owned()) }
+    })
+}
+
+fn is_platform_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn sdk_app_id(section: &Section<'_>) -> Option<u64> {
+    section.require("sdk_app_id", "");
+    section.integer("sdk_app_id", 1..=u32::MAX.into())
+}
+
+/// Who has which route.
+#[derive(Default)]
+struct Paths(HashMap<String, (String, Option<usize>)>);
+
+fn path(platform: Platform, name: &str, section: &Section<'_>, paths: &mut Paths) -> String {
+    const PATH: &str = "a path such as \"/callback/shop\": it begins with `/`, has letters, digits, `-`, `_`, `.` and `~` \
+                        between slashes, and no empty, `.` or `..` part";
+    let written = section.matching("path", PATH, |text| is_path(text).then(|| text.to_owned()));
+    let path = written.unwrap_or_else(|| format!("/{platform}/{name}"));
+    let line = section.line_of("path");
+    if let Some((other, other_line)) = paths.0.get(&path) {
+        let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
+        section.problem("path", format!("must be its own: {other}{at} has the same"));
+    } else {
+        paths.0.insert(path.clone(), (format!("{platform}/{name}"), line));
+    }
+    path
+}
+
+fn is_path(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('/') else { return false };
+    let part = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+        !part.is_empty() && part != "." && part != ".." && part.bytes().all(allowed)
+    };
+    text.len() <= 256 && rest.split('/').all(part)
+}

@@ -1,0 +1,45 @@
+//! `[admin]`: health, readiness, metrics, inspector, event API.
+
+use std::net::SocketAddr;
+
+use toml::de::DeTable;
+
+use super::reader::Reader;
+use crate::secret::Secret;
+
+pub(super) const KEYS: &[&str] = &["listen", "token"];
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Admin {
+    /// Where the admin pages are served; `127.0.0.1:9180`.
+    pub listen: SocketAddr,
+    /// What a client has to present; always there when `listen` is not a loopback address.
+    pub token: Option<Secret>,
+}
+
+impl Admin {
+    pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: SocketAddr) -> Self {
+        const ADDRESS: &str = "an address and a port such as \"127.0.0.1:9180\"";
+        /// A shorter one can be guessed; 16 characters of `echostr keygen` cannot.
+        const SHORT: usize = 16;
+        let section = reader.section(root, "admin", KEYS);
+        let listen = section.matching("listen", ADDRESS, |text| text.parse().ok());
+        let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
+        let token = section.secret("token");
+        let reachable = !listen.ip().to_canonical().is_loopback();
+        if reachable {
+            section.require("token", "`listen` is not a loopback address, so anybody could read what came in");
+        }
+        if reachable && token.as_ref().is_some_and(|token| token.expose().len() < SHORT) {
+            section.warning("token", "`token` is shorter than 16 characters and can be reached from other machines");
+        }
+        let overlap = |a: SocketAddr, b: SocketAddr| a.ip() == b.ip() || a.ip().is_unspecified();
+        let same_ip = overlap(listen, server) || overlap(server, listen);
+        if listen.port() != 0 && listen.port() == server.port() && same_ip {
+            section.problem("listen", "must not be the address of `[server]`");
+        }
+        Self { listen, token }
+    }
+}

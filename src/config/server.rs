@@ -1,0 +1,85 @@
+//! `[server]`: the address the platforms reach, and what one connection may cost.
+
+use std::{net::SocketAddr, time::Duration};
+
+use toml::de::DeTable;
+
+use super::{
+    reader::Reader,
+    values::{self, IpRange},
+};
+
+pub(super) const KEYS: &[&str] = &[
+    "listen",
+    "body_limit",
+    "max_age",
+    "trusted_proxies",
+    "max_connections",
+    "max_in_flight",
+    "header_timeout",
+    "body_timeout",
+    "keep_alive",
+    "shutdown_grace",
+];
+
+pub(super) const MAX_AGE_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Server {
+    /// Where callbacks are received; `0.0.0.0:8080`.
+    pub listen: SocketAddr,
+    /// Largest body of a request, in bytes; 1 MiB.
+    pub body_limit: usize,
+    /// Freshness of the signed timestamp, absent when "off"; 10 minutes. IM accounts do not follow it, see
+    /// [`Account::max_age`](super::Account::max_age), which is the value to use.
+    pub max_age: Option<Duration>,
+    /// Peers whose `X-Forwarded-For` is believed; none.
+    pub trusted_proxies: Vec<IpRange>,
+    /// Connections open at one time; 20 000.
+    pub max_connections: usize,
+    /// Deliveries in work at one time, waiting and held ones included; 4096.
+    pub max_in_flight: usize,
+    /// Time to send the head of a request; 10 seconds.
+    pub header_timeout: Duration,
+    /// Time to send the body of a request; 10 seconds.
+    pub body_timeout: Duration,
+    /// How long an idle connection is kept; 75 seconds.
+    pub keep_alive: Duration,
+    /// How long a shutdown waits for deliveries in work; 10 seconds.
+    pub shutdown_grace: Duration,
+}
+
+impl Server {
+    pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>) -> Self {
+        const ADDRESS: &str = "an address and a port such as \"0.0.0.0:8080\"";
+        let section = reader.section(root, "server", KEYS);
+        let seconds = Duration::from_secs;
+        let timeouts = Duration::from_millis(100)..=seconds(300);
+        let max_age = section.duration_or_off("max_age", MAX_AGE_RANGE).unwrap_or(Some(seconds(600)));
+        if max_age.is_none() {
+            section.warning("max_age", "`max_age` is off: a recorded request is accepted again at any time");
+        }
+        let proxies = section.list("trusted_proxies", "addresses such as \"10.0.0.0/8\"", IpRange::parse);
+        let proxies = proxies.unwrap_or_default();
+        if proxies.iter().any(|(_, range)| range.is_everything()) {
+            section.warning("trusted_proxies", "`trusted_proxies` has everybody: anybody can claim any address");
+        }
+        Self {
+            listen: section
+                .matching("listen", ADDRESS, |text| text.parse().ok())
+                .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8080))),
+            body_limit: section.size("body_limit", 1 << 10..=64 << 20).map_or(1 << 20, values::to_usize),
+            max_age,
+            trusted_proxies: proxies.into_iter().map(|(_, range)| range).collect(),
+            max_connections: section.integer("max_connections", 1..=1_000_000).map_or(20_000, values::to_usize),
+            max_in_flight: section.integer("max_in_flight", 1..=1_000_000).map_or(4096, values::to_usize),
+            header_timeout: section.duration("header_timeout", timeouts.clone()).unwrap_or(seconds(10)),
+            body_timeout: section.duration("body_timeout", timeouts).unwrap_or(seconds(10)),
+            keep_alive: section.duration("keep_alive", seconds(1)..=seconds(3600)).unwrap_or(seconds(75)),
+            shutdown_grace: section.duration("shutdown_grace", Duration::ZERO..=seconds(600)).unwrap_or(seconds(10)),
+        }
+    }
+}

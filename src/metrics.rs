@@ -1,0 +1,204 @@
+//! What can be counted. Labels come from tables and configuration, never from payloads.
+
+use std::{fmt, sync::Arc};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::envelope::Refusal;
+
+const DELIVERIES: &str = "echostr_deliveries_total";
+const RESPONDER: &str = "echostr_responder_seconds";
+const IN_FLIGHT: &str = "echostr_in_flight";
+const CONNECTIONS: &str = "echostr_connections";
+const OBSERVATIONS: &str = "echostr_observations_total";
+
+/// Between the fastest handler and the longest deadline, in seconds.
+const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.5, 10.0];
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A responder's reply was given.
+    Answered,
+    /// Nobody responds to the event; it was acknowledged.
+    Acknowledged,
+    /// The catalogue does not know the event, or not its shape; it was acknowledged.
+    Unknown,
+    /// A repeat was given the reply of its event.
+    Repeated,
+    /// The responder failed, and the default answer was given.
+    Failed,
+    /// The responder panicked, and the default answer was given.
+    Panicked,
+    /// The responder's reply broke a rule of the platform, and the default answer was given.
+    BadReply,
+    /// The responder was late, and the default answer was given.
+    Late,
+    /// A URL check was answered.
+    Verified,
+    /// Too many deliveries in work; the platform asks again.
+    Overloaded,
+    /// The body was too large.
+    TooLarge,
+    /// The body did not come in time, or not whole.
+    Incomplete,
+}
+
+impl Outcome {
+    const ALL: [Self; 12] = [
+        Self::Answered,
+        Self::Acknowledged,
+        Self::Unknown,
+        Self::Repeated,
+        Self::Failed,
+        Self::Panicked,
+        Self::BadReply,
+        Self::Late,
+        Self::Verified,
+        Self::Overloaded,
+        Self::TooLarge,
+        Self::Incomplete,
+    ];
+
+    /// Labels `outcome` and `reason`.
+    const fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Answered => ("answered", ""),
+            Self::Acknowledged => ("acknowledged", ""),
+            Self::Unknown => ("acknowledged", "unknown"),
+            Self::Repeated => ("repeated", ""),
+            Self::Failed => ("defaulted", "error"),
+            Self::Panicked => ("defaulted", "panic"),
+            Self::BadReply => ("defaulted", "bad_reply"),
+            Self::Late => ("defaulted", "timeout"),
+            Self::Verified => ("verified", ""),
+            Self::Overloaded => ("unavailable", "overloaded"),
+            Self::TooLarge => ("refused", "too_large"),
+            Self::Incomplete => ("refused", "incomplete"),
+        }
+    }
+}
+
+/// The registry of one server; its text is what `/metrics` shows.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    /// Deliveries in work.
+    pub in_flight: Gauge,
+    /// Open connections of the receiving listener.
+    pub connections: Gauge,
+    /// Observers that ran without an error.
+    pub observed: Counter,
+    /// Observers that failed or panicked.
+    pub observation_failed: Counter,
+    /// Observers that were not run, because too many were waiting.
+    pub observation_dropped: Counter,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// The counters of one account, registered once.
+#[derive(Clone, Debug)]
+pub struct AccountMetrics {
+    outcomes: Arc<[Counter]>,
+    refusals: Arc<[Counter]>,
+    /// How long responders take, in seconds.
+    pub responder: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// An empty registry.
+    pub fn new() -> Self {
+        // The list of buckets is a constant that is not empty, which is all that could be wrong with it.
+        let builder = PrometheusBuilder::new();
+        let builder = builder
+            .set_buckets_for_metric(Matcher::Full(RESPONDER.to_owned()), &BUCKETS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = Arc::new(builder.build_recorder());
+        let handle = recorder.handle();
+        for (name, unit, text) in [
+            (DELIVERIES, None, "Deliveries by how they ended"),
+            (OBSERVATIONS, None, "Runs of observers by how they ended"),
+        ] {
+            recorder.describe_counter(name.into(), unit, text.into());
+        }
+        recorder.describe_histogram(RESPONDER.into(), Some(Unit::Seconds), "How long responders take".into());
+        recorder.describe_gauge(IN_FLIGHT.into(), None, "Deliveries in work".into());
+        recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
+        let observations = |result| counter(&recorder, OBSERVATIONS, vec![Label::from_static_parts("result", result)]);
+        Self {
+            in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
+            connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
+            observed: observations("done"),
+            observation_failed: observations("failed"),
+            observation_dropped: observations("dropped"),
+            recorder,
+            handle,
+        }
+    }
+
+    /// Registers the counters of an account.
+    pub fn account(&self, platform: &'static str, name: &str) -> AccountMetrics {
+        let labels = |outcome: &'static str, reason: &'static str| {
+            vec![
+                Label::from_static_parts("platform", platform),
+                Label::new("account", name.to_owned()),
+                Label::from_static_parts("outcome", outcome),
+                Label::from_static_parts("reason", reason),
+            ]
+        };
+        let delivered = |(outcome, reason)| counter(&self.recorder, DELIVERIES, labels(outcome, reason));
+        let account = vec![Label::from_static_parts("platform", platform), Label::new("account", name.to_owned())];
+        AccountMetrics {
+            outcomes: Outcome::ALL.into_iter().map(|outcome| delivered(outcome.labels())).collect(),
+            refusals: Refusal::REASONS.into_iter().map(|reason| delivered(("refused", reason))).collect(),
+            responder: self.recorder.register_histogram(&Key::from_parts(RESPONDER, account), &METADATA),
+        }
+    }
+
+    /// The Prometheus text.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded samples into their buckets; must be called now and then, or samples pile up.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+impl AccountMetrics {
+    /// Counts how a delivery ended.
+    pub fn count(&self, outcome: Outcome) {
+        let at = Outcome::ALL.iter().position(|other| *other == outcome);
+        if let Some(counter) = at.and_then(|at| self.outcomes.get(at)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a refused request.
+    pub fn count_refusal(&self, refusal: &Refusal) {
+        let at = Refusal::REASONS.iter().position(|reason| *reason == refusal.reason());
+        if let Some(counter) = at.and_then(|at| self.refusals.get(at)) {
+            counter.increment(1);
+        }
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("echostr", Level::INFO, None);
+
+fn counter(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) -> Counter {
+    recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+}

@@ -1,0 +1,215 @@
+//! The route of the callbacks: `/{platform}/{account}`, or the path an account has of its own.
+//!
+//! One table look-up is all the routing there is, so requests do not pass through a router.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Bytes,
+    http::{
+        HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+        header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    },
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::{Service, service_fn},
+};
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::connection::Peer;
+use crate::{
+    config::{self, IpRange},
+    envelope::{Refusal, RefusalKind},
+    metrics::Outcome,
+    receiver::{self, Content, Endpoint, Receiver},
+};
+
+/// Everything that requests need.
+#[derive(Debug)]
+pub(super) struct Callbacks {
+    receiver: Receiver,
+    endpoints: HashMap<String, Arc<Endpoint>>,
+    body_limit: usize,
+    body_timeout: Duration,
+    trusted_proxies: Vec<IpRange>,
+}
+
+impl Callbacks {
+    pub(super) fn new(receiver: Receiver, endpoints: HashMap<String, Arc<Endpoint>>, server: &config::Server) -> Self {
+        Self {
+            receiver,
+            endpoints,
+            body_limit: server.body_limit,
+            body_timeout: server.body_timeout,
+            trusted_proxies: server.trusted_proxies.clone(),
+        }
+    }
+
+    /// Waits until no handler runs.
+    pub(super) async fn drain(&self) {
+        self.receiver.drain().await;
+    }
+
+    async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let arrived = Instant::now();
+        let path = request.uri().path();
+        let endpoint = self.endpoints.get(path).or_else(|| self.endpoints.get(path.strip_suffix('/')?));
+        let Some(endpoint) = endpoint.map(Arc::clone) else {
+            debug!("no account has the path of a request");
+            return refuse(StatusCode::NOT_FOUND, "unknown_account");
+        };
+        let (head, body) = request.into_parts();
+        let query = head.uri.query().unwrap_or_default();
+        let response = match head.method {
+            Method::GET if endpoint.account.platform != crate::event::Platform::Im => {
+                self.receiver.verify_url(&endpoint, query)
+            }
+            Method::POST => match self.read_body(body).await {
+                Ok(body) => self.receiver.receive(&endpoint, query, body, arrived).await,
+                Err(refusal) => return refusal.respond(&endpoint),
+            },
+            _ => {
+                let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+                return response;
+            }
+        };
+        self.write(&endpoint, peer, &head.headers, response)
+    }
+
+    /// Reads a body of bounded size in bounded time.
+    async fn read_body(&self, body: Incoming) -> Result<Bytes, BodyError> {
+        if body.size_hint().lower() > self.body_limit as u64 {
+            return Err(BodyError::TooLarge);
+        }
+        let read = time::timeout(self.body_timeout, Limited::new(body, self.body_limit).collect());
+        match read.await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+            Ok(Err(_)) => Err(BodyError::Broken),
+            Err(_elapsed) => Err(BodyError::Slow),
+        }
+    }
+
+    fn write(
+        &self,
+        endpoint: &Endpoint,
+        peer: &Peer,
+        headers: &HeaderMap,
+        response: receiver::Response,
+    ) -> Response<Full<Bytes>> {
+        match response {
+            receiver::Response::Answer { body, content } => answer(body, content),
+            receiver::Response::Refused(refusal) => {
+                let client = self.client(peer, headers);
+                warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
+                    "{}: refused a request of {client}: {refusal}", endpoint.id);
+                refuse(status(&refusal), refusal.reason())
+            }
+            receiver::Response::Unavailable(reason) => {
+                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+        }
+    }
+
+    /// The client's address: the last one in `X-Forwarded-For` that is not a proxy's, when a proxy is asking.
+    fn client(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|range| range.contains(*address));
+        let direct = peer.address.ip();
+        if !trusted(&direct) {
+            return direct;
+        }
+        let forwarded = headers.get_all("x-forwarded-for").into_iter().filter_map(|value| value.to_str().ok());
+        let addresses: Vec<IpAddr> =
+            forwarded.flat_map(|value| value.split(',')).filter_map(|value| value.trim().parse().ok()).collect();
+        addresses.into_iter().rev().find(|address| !trusted(address)).unwrap_or(direct)
+    }
+}
+
+/// One service per connection.
+pub(super) fn service(
+    callbacks: Arc<Callbacks>,
+    peer: Peer,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>,
+> + Send
++ 'static {
+    service_fn(move |request| {
+        let (callbacks, peer) = (Arc::clone(&callbacks), peer.clone());
+        let response: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+            let _busy = peer.busy();
+            Ok(callbacks.respond(&peer, request).await)
+        });
+        response
+    })
+}
+
+/// Why there is no body.
+enum BodyError {
+    TooLarge,
+    Slow,
+    Broken,
+}
+
+impl BodyError {
+    fn respond(&self, endpoint: &Endpoint) -> Response<Full<Bytes>> {
+        let (status, reason, outcome) = match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", Outcome::TooLarge),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_body", Outcome::Incomplete),
+            Self::Broken => (StatusCode::BAD_REQUEST, "broken_body", Outcome::Incomplete),
+        };
+        endpoint.count(outcome);
+        warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}", endpoint.id);
+        let mut response = refuse(status, reason);
+        // What is left of the body is not worth reading.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+}
+
+const fn status(refusal: &Refusal) -> StatusCode {
+    match refusal.kind() {
+        RefusalKind::Forbidden => StatusCode::FORBIDDEN,
+        RefusalKind::Malformed => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn answer(body: Cow<'static, str>, content: Content) -> Response<Full<Bytes>> {
+    let media_type = match content {
+        Content::Text => "text/plain; charset=utf-8",
+        Content::Xml => "application/xml; charset=utf-8",
+        Content::Json => "application/json; charset=utf-8",
+    };
+    let body = match body {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    };
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+fn refuse(status: StatusCode, reason: &'static str) -> Response<Full<Bytes>> {
+    let mut response = answer(Cow::Borrowed(reason), Content::Text);
+    *response.status_mut() = status;
+    response
+}
