@@ -1,11 +1,14 @@
 //! echostr receives the callbacks of the Tencent messaging platforms.
 
+pub mod catalog;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod envelope;
 pub mod event;
 pub mod events;
+pub mod handlers;
 pub mod hooks;
 pub mod journal;
 pub mod metrics;
@@ -15,4 +18,5 @@ pub mod receiver;
 pub mod replies;
 pub mod secret;
 pub mod server;
+pub mod simulate;
 pub mod wire;

@@ -126,6 +126,26 @@ impl<'a> Object<'a> {
         self.fields.extend(other.fields.iter().cloned());
     }
 
+    /// Replaces the value of the first member called `name`, or appends one.
+    pub fn set(&mut self, name: &str, value: Value<'a>) {
+        match self.fields.iter_mut().find(|field| field.name == name) {
+            Some(field) => field.value = value,
+            None => self.push(name.to_owned(), value),
+        }
+    }
+
+    /// The object that is the first member called `name`; of a list, its first item.
+    pub fn object_mut(&mut self, name: &str) -> Option<&mut Self> {
+        match &mut self.fields.iter_mut().find(|field| field.name == name)?.value {
+            Value::Object(object) => Some(object),
+            Value::List(items) => match items.first_mut()? {
+                Value::Object(object) => Some(object),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()

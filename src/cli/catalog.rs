@@ -1,0 +1,209 @@
+//! `echostr catalog`: every event, or which events payload files are.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use super::Done;
+use crate::{
+    catalog,
+    event::{EventSpec, Platform, table},
+    payload::{self, Form, Value},
+    platform,
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// Only this platform
+    platform: Option<Platform>,
+    /// Says which events these payloads are
+    #[arg(long = "match", value_name = "FILE", num_args = 1.., conflicts_with = "platform")]
+    files: Vec<PathBuf>,
+    /// With --match: the payloads are of this platform
+    #[arg(long = "platform", value_name = "PLATFORM", id = "of")]
+    of: Option<Platform>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Done {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if arguments.files.is_empty() {
+        list(&mut out, arguments)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut failed = false;
+    for path in &arguments.files {
+        let matched = match_file(path, arguments.of);
+        failed |= matched.error.is_some() || matched.rust_type.is_none();
+        if arguments.json {
+            serde_json::to_writer(&mut out, &matched)?;
+            writeln!(out)?;
+        } else {
+            matched.write(&mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn list(out: &mut impl Write, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    #[derive(Serialize)]
+    struct Line<'e> {
+        r#type: &'e str,
+        rust_type: String,
+        platform: Platform,
+        family: &'e str,
+        summary: &'e str,
+        select: &'e std::collections::BTreeMap<String, String>,
+        reply: &'e str,
+        sample_xml: Option<&'e str>,
+        sample_json: Option<&'e str>,
+    }
+    let wanted = arguments.platform.or(arguments.of);
+    for platform in Platform::ALL.into_iter().filter(|platform| wanted.is_none_or(|wanted| wanted == *platform)) {
+        for entry in catalog::entries(platform)? {
+            if !arguments.json {
+                writeln!(out, "{:<56} {:<40} {}", entry.id, entry.type_name, entry.summary)?;
+                continue;
+            }
+            let line = Line {
+                r#type: &entry.id,
+                rust_type: format!("{platform}::{}", entry.type_name),
+                platform,
+                family: &entry.family,
+                summary: &entry.summary,
+                select: &entry.select,
+                reply: &entry.reply,
+                sample_xml: entry.sample(Form::Xml),
+                sample_json: entry.sample(Form::Json),
+            };
+            serde_json::to_writer(&mut *out, &line)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a payload file is.
+#[derive(Debug, Serialize)]
+struct Match {
+    file: String,
+    /// The event type; `….unknown` when the catalogue does not know it.
+    r#type: Option<&'static str>,
+    rust_type: Option<String>,
+    /// The typed event, with the platform's own names.
+    value: Option<Value<'static>>,
+    /// Paths that the type does not carry.
+    unknown_fields: Vec<String>,
+    /// Optional fields that could not be read as their type.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable_fields: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Match {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        if let Some(error) = &self.error {
+            return writeln!(out, "{}: {error}", self.file);
+        }
+        let (event_type, rust_type) = (self.r#type.unwrap_or("-"), self.rust_type.as_deref().unwrap_or("-"));
+        let value = self.value.as_ref().map_or("-".to_owned(), payload::to_json);
+        writeln!(
+            out,
+            "{}: type={event_type} rust_type={rust_type} value={value} unknown_fields={:?}",
+            self.file, self.unknown_fields
+        )
+    }
+}
+
+fn match_file(path: &Path, of: Option<Platform>) -> Match {
+    let file = path.display().to_string();
+    let failed = |error: String| Match {
+        file: path.display().to_string(),
+        r#type: None,
+        rust_type: None,
+        value: None,
+        unknown_fields: Vec::new(),
+        unreadable_fields: Vec::new(),
+        error: Some(error),
+    };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return failed(error.to_string()),
+    };
+    let text = text.trim_start_matches('\u{FEFF}').trim();
+    let form = if text.starts_with('<') { Form::Xml } else { Form::Json };
+    if let Err(error) = payload::parse(form, text) {
+        return failed(error.to_string());
+    }
+    let platforms = of.map_or(Platform::ALL.to_vec(), |platform| vec![platform]);
+    let matches = platforms.into_iter().filter_map(|platform| match_as(&file, platform, form, text));
+    // Several platforms share names like `text`: the type that carries most of the payload is meant.
+    let best = matches.min_by_key(|matched| {
+        (matched.rust_type.is_none(), matched.unknown_fields.len() + matched.unreadable_fields.len())
+    });
+    best.unwrap_or_else(|| failed("the catalogue knows no such event".to_owned()))
+}
+
+/// The payload as an event of one platform; `None` when it does not look like that platform at all.
+fn match_as(file: &str, of: Platform, form: Form, text: &str) -> Option<Match> {
+    let tree = payload::parse(form, text).ok()?;
+    let identity = platform::identify(of, &tree, None);
+    if identity.key.is_empty() && table(of).events.is_empty() {
+        return None;
+    }
+    let typed = identity.spec.and_then(|spec| read(spec, &tree, form).ok());
+    let Some((spec, values, unreadable_fields)) = typed else {
+        return Some(Match {
+            file: file.to_owned(),
+            r#type: Some(platform::unknown_type(of, &identity.key)),
+            rust_type: None,
+            value: None,
+            unknown_fields: Vec::new(),
+            unreadable_fields: Vec::new(),
+            error: None,
+        });
+    };
+    let mut values = values;
+    let value = if values.len() == 1 { values.remove(0) } else { Value::List(values) };
+    Some(Match {
+        file: file.to_owned(),
+        r#type: Some(spec.id),
+        rust_type: Some(format!("{}::{}", spec.platform, spec.rust_type)),
+        value: Some(value),
+        unknown_fields: unread(&tree, spec),
+        unreadable_fields,
+        error: None,
+    })
+}
+
+type Read = (&'static EventSpec, Vec<Value<'static>>, Vec<String>);
+
+fn read(spec: &'static EventSpec, tree: &Value<'_>, form: Form) -> Result<Read, crate::wire::Unreadable> {
+    let mut values = Vec::new();
+    let mut unreadable = Vec::new();
+    for event in platform::events_of(tree, Some(spec)) {
+        let decoded = spec.decode(event, form)?;
+        unreadable.extend(decoded.unreadable.iter().map(ToString::to_string));
+        values.push(decoded.to_value());
+    }
+    Ok((spec, values, unreadable))
+}
+
+/// What the type does not carry; the list that several events arrive in is carried by what is in it.
+fn unread(tree: &Value<'_>, spec: &EventSpec) -> Vec<String> {
+    let Some(list) = spec.fan_out else { return tree.unread() };
+    let others = tree.unread().into_iter().filter(|path| path != list);
+    let events = platform::events_of(tree, Some(spec)).into_iter().flat_map(Value::unread);
+    others.chain(events.map(|path| format!("{list}[].{path}"))).collect()
+}

@@ -1,0 +1,51 @@
+//! `echostr explain PLATFORM/ACCOUNT --url '…' [--body FILE]`.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use super::{ConfigArgument, Done, accounts};
+use crate::{
+    clock::Clock,
+    envelope::{Query, StepResult},
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// The account, as in mp/shop
+    account: String,
+    /// The URL that was requested, or its part behind `?`
+    #[arg(long)]
+    url: String,
+    /// The body that was posted; without it the request is a GET
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Done {
+    let config = accounts::load(&arguments.config)?;
+    let endpoint = accounts::endpoint(&config, &arguments.account)?;
+    let body = match &arguments.body {
+        Some(path) => Some(fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?),
+        None => None,
+    };
+    let url = arguments.url.split('#').next().unwrap_or_default();
+    let query = url.split_once('?').map_or(url, |(_, query)| query);
+    let query = match Query::parse(query) {
+        Ok(query) => query,
+        Err(refusal) => {
+            println!("✗ query: {refusal}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let steps = endpoint.keys.explain(&query, body.as_deref(), Clock::system().now());
+    for step in &steps {
+        let mark = if step.result == StepResult::Passed { '✓' } else { '✗' };
+        println!("{mark} {}: {}", step.name, step.detail);
+    }
+    if steps.iter().any(|step| step.result == StepResult::Failed) {
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("the account takes this request");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,88 @@
+//! The command line: `echostr COMMAND`.
+//!
+//! Exit codes: 0 done, 1 it failed, 2 usage.
+
+mod accounts;
+mod catalog;
+mod check;
+mod demo;
+mod explain;
+mod health;
+mod keygen;
+mod serve;
+mod simulate;
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+/// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, types, answers, fans out.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receives callbacks until it is stopped
+    Serve(ConfigArgument),
+    /// Checks the configuration; prints each problem on a line
+    Check(ConfigArgument),
+    /// Serves an account per platform, and plays the platforms against itself; needs no configuration
+    Demo(demo::Arguments),
+    /// Acts as the platform: signs, seals and posts a sample, opens and prints the answer
+    Simulate(simulate::Arguments),
+    /// Walks through the verification of a captured request and names the first step that fails
+    Explain(explain::Arguments),
+    /// Prints a new token and a new AES key
+    Keygen,
+    /// Lists the events, or says which events payload files are
+    Catalog(catalog::Arguments),
+    /// Asks a running server whether it is ready; for container health checks
+    Health(ConfigArgument),
+}
+
+/// Which configuration.
+#[derive(clap::Args, Debug)]
+struct ConfigArgument {
+    /// Configuration file [default: $ECHOSTR_CONFIG, ./config/echostr.toml, /etc/echostr/echostr.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What a command ends with: its exit code, or what went wrong.
+type Done = Result<ExitCode, Box<dyn Error>>;
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Keygen => keygen::run(),
+        Command::Catalog(arguments) => catalog::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        // A closed pipe (`| head`) is no failure worth a word.
+        let closed = error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        if !closed {
+            let _ = writeln!(io::stderr(), "error: {error}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// The runtime of a short command.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,77 @@
+//! `echostr serve`.
+
+use std::{error::Error, io, process::ExitCode};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigArgument, Done};
+use crate::{
+    clock::Clock,
+    config::{Config, Log, LogFormat, find_config},
+    handlers,
+    server::Server,
+};
+
+pub(super) fn run(arguments: &ConfigArgument) -> Done {
+    let config = Config::load(&find_config(arguments.config.as_deref())?)?;
+    if let Some(problem) = config.unsupported() {
+        return Err(problem.into());
+    }
+    start_log(&config.log)?;
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> Done {
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    for name in config.handler_names().filter(|name| !handlers::NAMES.contains(name)) {
+        warn!("[handlers.{name}]: no handler reads this table");
+    }
+    let hooks = handlers::hooks(config)?;
+    let server = Server::bind(config, hooks, Clock::system()).await?;
+    for account in &config.accounts {
+        info!(account = account.id(), "{} is received at {}", account.id(), account.path);
+    }
+    let (address, admin) = (server.address()?, server.admin_address()?);
+    info!(%address, %admin, "listening on {address}, health and metrics on {admin}");
+    server.run(stop()?).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ready when the process is asked to stop.
+pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Logs go to standard error; `RUST_LOG` overrides the level.
+pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter)?,
+        Err(_) => EnvFilter::try_new(&log.level)?,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Text => builder.try_init().map_err(|error| error.to_string())?,
+        LogFormat::Json => builder.json().flatten_event(true).try_init().map_err(|error| error.to_string())?,
+    }
+    Ok(())
+}
+
+/// A connection is a file descriptor, and the usual soft limit of 1024 is less than `max_connections`.
+fn raise_file_limit() {
+    if let Err(failure) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!("cannot raise the limit of open files: {failure}");
+    }
+}

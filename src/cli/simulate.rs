@@ -1,0 +1,129 @@
+//! `echostr simulate PLATFORM/ACCOUNT EVENT`.
+
+use std::{error::Error, net::IpAddr, process::ExitCode};
+
+use super::{ConfigArgument, Done, accounts, runtime};
+use crate::{
+    catalog::{self, Entry},
+    clock::Clock,
+    config::Config,
+    event::Platform,
+    payload::Form,
+    simulate::{Answer, Player, Push},
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// The account, as in mp/shop
+    account: String,
+    /// Event type (mp.event.subscribe), its end (subscribe), or name of its Rust type (Subscribe)
+    event: String,
+    /// Replaces a field of the sample, by its dotted path; may be repeated
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+    /// Base URL of the server [default: its configured address on this machine]
+    #[arg(long, value_name = "BASE")]
+    url: Option<String>,
+    /// Delivers the same event so many times, as the platform repeats one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    repeat: u32,
+    /// Sends the JSON form where there are both
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (field, value) = text.split_once('=').ok_or("expected FIELD=VALUE")?;
+    Ok((field.to_owned(), value.to_owned()))
+}
+
+pub(super) fn run(arguments: &Arguments) -> Done {
+    let config = accounts::load(&arguments.config)?;
+    let endpoint = accounts::endpoint(&config, &arguments.account)?;
+    let mut entry = find_event(endpoint.account.platform, &arguments.event)?;
+    let mut set = arguments.set.clone();
+    if entry.id.starts_with("wecom_kf.") {
+        println!("{} is pulled, not pushed; sending the callback that announces it", entry.id);
+        let kf_account = sample_kf_account(&entry);
+        entry = find_event(Platform::WeCom, "wecom.event.kf_msg_or_event")?;
+        set.extend(kf_account.map(|id| ("OpenKfId".to_owned(), id)));
+    }
+    let now = Clock::system().now();
+    let form = arguments.json.then_some(Form::Json);
+    let push = Push::sample(&entry, form, &set, now)?;
+    let base = arguments.url.clone().unwrap_or_else(|| base_url(&config));
+    let url = format!("{}{}", base.trim_end_matches('/'), endpoint.account.path);
+    let player = Player::new(&endpoint.keys, url)?;
+    println!("→ {} to {} ({} bytes)\n{}", entry.id, arguments.account, push.payload.len(), push.payload);
+    let mut failed = false;
+    runtime()?.block_on(async {
+        for _ in 0..arguments.repeat {
+            let answer = player.deliver(&push, Clock::system().now()).await?;
+            print(&answer);
+            failed |= answer.fault.is_some();
+        }
+        Ok::<_, Box<dyn Error>>(())
+    })?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print(answer: &Answer) {
+    let sealed = if answer.sealed { ", decrypted" } else { "" };
+    println!("← {} in {:.1} ms{sealed}", answer.status, answer.took.as_secs_f64() * 1000.0);
+    println!("{}", if answer.body.is_empty() { "(empty)" } else { &answer.body });
+    if let Some(fault) = &answer.fault {
+        println!("✗ {fault}");
+    }
+}
+
+/// Where the configured server is reached from here.
+fn base_url(config: &Config) -> String {
+    let mut address = config.server.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::from([127, 0, 0, 1]));
+    }
+    format!("http://{address}")
+}
+
+/// The customer-service account of a sample of `kf/sync_msg`.
+fn sample_kf_account(entry: &Entry) -> Option<String> {
+    let sample: serde_json::Value = serde_json::from_str(entry.sample_json.as_deref()?).ok()?;
+    let account = sample.get("open_kfid").or_else(|| sample.get("event")?.get("open_kfid"))?;
+    account.as_str().map(str::to_owned)
+}
+
+/// The entry that `name` means on an account of `platform`.
+fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dyn Error>> {
+    let named = name.split('.').next().and_then(|start| start.parse().ok());
+    let platforms = match (named, platform) {
+        (Some(named), _) => vec![named],
+        (None, Platform::WeComKf) => vec![Platform::WeComKf, Platform::WeCom],
+        (None, platform) => vec![platform],
+    };
+    let mut found = Vec::new();
+    for platform in platforms {
+        for entry in catalog::entries(platform)? {
+            if entry.id == name {
+                return Ok(entry);
+            }
+            let end = entry.id.strip_suffix(name).is_some_and(|start| start.ends_with('.'));
+            if end || entry.type_name == name || entry.select.values().any(|value| value == name) {
+                found.push(entry);
+            }
+        }
+    }
+    // `text` is the end of `mp.message.text`, and no wire value of an event.
+    if found.len() > 1 {
+        found.retain(|entry| entry.id.ends_with(&format!(".{name}")) || entry.type_name == name);
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(format!("no event `{name}` of {platform}; `echostr catalog {platform}` lists them").into()),
+        _ => {
+            let ids: Vec<_> = found.iter().map(|entry| entry.id.as_str()).collect();
+            Err(format!("`{name}` can be {}", ids.join(", ")).into())
+        }
+    }
+}

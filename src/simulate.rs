@@ -1,0 +1,304 @@
+//! Plays a platform against a running server: takes a sample of the catalogue, signs and seals it, posts it, and opens
+//! what comes back as the platform would.
+
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    catalog::Entry,
+    envelope::{Keys, Mode, Refusal, Sender},
+    event::{Platform, ReplyKind, by_id},
+    payload::{self, Form, Number, Object, PayloadError, Value},
+    platform,
+};
+
+/// How long an answer may take: longer than any platform waits.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Acts as the platform of one account.
+pub struct Player<'k> {
+    client: reqwest::Client,
+    keys: &'k Keys,
+    /// Address of the account: `http://127.0.0.1:8080/mp/shop`.
+    url: String,
+}
+
+/// A delivery to be played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// The payload.
+    pub payload: String,
+    /// Its syntax.
+    pub form: Form,
+    /// IM's `CallbackCommand`.
+    pub command: Option<String>,
+    /// What the platform does with the answer.
+    pub reply: ReplyKind,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body, opened when it was sealed.
+    pub body: String,
+    /// Whether it was sealed.
+    pub sealed: bool,
+    /// From the first byte sent to the last one received.
+    pub took: Duration,
+    /// Why the platform would not take it; `None` when it would.
+    pub fault: Option<String>,
+}
+
+/// Why a delivery could not be played.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// The server cannot be reached, or did not answer.
+    #[error("no answer from {url}: {source}; is the server running?")]
+    Unreachable {
+        /// Where it was sought.
+        url: String,
+        /// What went wrong.
+        source: reqwest::Error,
+    },
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up the HTTP client: {0}")]
+    Client(reqwest::Error),
+    /// There are no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The catalogue has no sample of the event.
+    #[error("the catalogue has no sample of `{0}`")]
+    NoSample(String),
+    /// The sample cannot be read.
+    #[error("the sample of `{event}` cannot be read: {source}")]
+    Sample {
+        /// The event.
+        event: String,
+        /// What is wrong with it.
+        source: PayloadError,
+    },
+    /// A field to be set does not exist.
+    #[error("`{0}` cannot be set: no field on the way to it is an object")]
+    Field(String),
+}
+
+impl Push {
+    /// The sample of an event, as if it happened now: time and message id are new, `set` fields are replaced.
+    ///
+    /// # Errors
+    /// [`SimulateError`] when there is no sample, or a field cannot be set.
+    pub fn sample(
+        entry: &Entry,
+        form: Option<Form>,
+        set: &[(String, String)],
+        now: i64,
+    ) -> Result<Self, SimulateError> {
+        let forms = match form {
+            Some(form) => vec![form],
+            None => vec![Form::Xml, Form::Json],
+        };
+        let sample = forms.into_iter().find_map(|form| entry.sample(form).map(|text| (form, text)));
+        let (form, text) = sample.ok_or_else(|| SimulateError::NoSample(entry.id.clone()))?;
+        let tree =
+            payload::parse(form, text).map_err(|source| SimulateError::Sample { event: entry.id.clone(), source })?;
+        let Value::Object(mut tree) = tree else { return Err(SimulateError::NoSample(entry.id.clone())) };
+        freshen(&mut tree, now)?;
+        for (path, value) in set {
+            set_field(&mut tree, path, value)?;
+        }
+        let payload = match form {
+            Form::Xml => payload::write_xml(&tree),
+            Form::Json => payload::write_json(&tree),
+        };
+        let command = entry.select.get("CallbackCommand").cloned();
+        let reply = by_id(&entry.id).map_or(ReplyKind::Success, |spec| spec.reply);
+        Ok(Self { payload, form, command, reply })
+    }
+}
+
+/// Makes the sample a new event: it happens now, and has an id of its own.
+fn freshen(tree: &mut Object<'_>, now: i64) -> Result<(), SimulateError> {
+    let id = u64::from_be_bytes(random()?) >> 2;
+    for (name, value) in [("CreateTime", now), ("TimeStamp", now), ("EventTime", now.saturating_mul(1000))] {
+        if tree.get(name).is_some() {
+            tree.set(name, Value::Number(Number::Int(value)));
+        }
+    }
+    for name in ["MsgId", "msgid"] {
+        if tree.get(name).is_some() {
+            tree.set(name, Value::Text(id.to_string().into()));
+        }
+    }
+    Ok(())
+}
+
+/// Sets a field by its dotted path. A number stays a number where it was one.
+fn set_field(tree: &mut Object<'_>, path: &str, value: &str) -> Result<(), SimulateError> {
+    let mut object = tree;
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            let was_number = matches!(object.get(part), Some(Value::Number(_)));
+            let number = value.parse().ok().filter(|_| was_number).map(|number| Value::Number(Number::Int(number)));
+            object.set(part, number.unwrap_or_else(|| Value::Text(Cow::Owned(value.to_owned()))));
+            return Ok(());
+        }
+        object = object.object_mut(part).ok_or_else(|| SimulateError::Field(path.to_owned()))?;
+    }
+    Ok(())
+}
+
+impl<'k> Player<'k> {
+    /// Plays the platform of `keys` towards the account at `url`.
+    ///
+    /// # Errors
+    /// [`SimulateError::Client`] when the HTTP client cannot be set up.
+    pub fn new(keys: &'k Keys, url: String) -> Result<Self, SimulateError> {
+        // A provider that is installed already is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(SimulateError::Client)?;
+        Ok(Self { client, keys, url })
+    }
+
+    /// Checks the URL, as the console does when it is saved; `None` for IM, which has no check.
+    ///
+    /// # Errors
+    /// [`SimulateError`] when there is no answer.
+    pub async fn check_url(&self, echo: &str, now: i64) -> Result<Option<Answer>, SimulateError> {
+        let (nonce, random) = (nonce()?, random()?);
+        let Some(request) = Sender::new(self.keys).url_check(echo, now, &nonce, random) else { return Ok(None) };
+        let get = self.client.get(format!("{}?{}", self.url, request.query));
+        let mut answer = self.send(get).await?;
+        if answer.fault.is_none() && answer.body != echo {
+            answer.fault = Some("the echo is not what was sent".to_owned());
+        }
+        Ok(Some(answer))
+    }
+
+    /// Delivers a push once.
+    ///
+    /// # Errors
+    /// [`SimulateError`] when there is no answer.
+    pub async fn deliver(&self, push: &Push, now: i64) -> Result<Answer, SimulateError> {
+        let (nonce, random) = (nonce()?, random()?);
+        let sender = Sender::new(self.keys);
+        let request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random);
+        let post = self.client.post(format!("{}?{}", self.url, request.query)).body(request.body);
+        let mut answer = self.send(post).await?;
+        if answer.fault.is_some() {
+            return Ok(answer);
+        }
+        match open(&sender, self.keys, &answer.body) {
+            Ok(Some(opened)) => {
+                answer.body = opened;
+                answer.sealed = true;
+            }
+            Ok(None) => {}
+            Err(refusal) => answer.fault = Some(format!("the reply cannot be opened: {refusal}")),
+        }
+        if answer.fault.is_none() {
+            answer.fault = self.fault(push, &answer);
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request that is as it is, to show that it is refused.
+    ///
+    /// # Errors
+    /// [`SimulateError`] when there is no answer.
+    pub async fn deliver_forged(&self, push: &Push, now: i64) -> Result<Answer, SimulateError> {
+        let (nonce, random) = (nonce()?, random()?);
+        let sender = Sender::new(self.keys);
+        let mut request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random);
+        for name in ["signature=", "Sign="] {
+            let flipped = request.query.find(name).map(|at| at + name.len());
+            if let Some(at) = flipped {
+                let digit = if request.query[at..].starts_with('0') { "1" } else { "0" };
+                request.query.replace_range(at..=at, digit);
+            }
+        }
+        self.send(self.client.post(format!("{}?{}", self.url, request.query)).body(request.body)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, SimulateError> {
+        let started = Instant::now();
+        let unreachable = |source: reqwest::Error| SimulateError::Unreachable {
+            url: self.url.clone(),
+            // The URL holds the signature, which nobody needs to see twice.
+            source: source.without_url(),
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let body = response.text().await.map_err(unreachable)?;
+        let fault = (status != 200).then(|| format!("status {status}; the platform wants 200"));
+        Ok(Answer { status, body, sealed: false, took: started.elapsed(), fault })
+    }
+
+    /// Why the platform would not take an opened answer.
+    fn fault(&self, push: &Push, answer: &Answer) -> Option<String> {
+        let platform = self.keys.platform;
+        if platform == Platform::Im {
+            return im_fault(&answer.body);
+        }
+        let plain = answer.body.is_empty() || answer.body == "success";
+        if plain {
+            return (answer.sealed).then(|| "the plain success must not be sealed".to_owned());
+        }
+        if !answer.sealed && self.keys.mode == Mode::Safe {
+            return Some("the reply is not encrypted, and the account is in safe mode".to_owned());
+        }
+        if platform::plain_success(platform).is_empty() && push.reply != ReplyKind::Passive {
+            return Some("this event takes no reply".to_owned());
+        }
+        reply_fault(push, &answer.body)
+    }
+}
+
+/// The opened body of a sealed answer; `None` when it is not sealed.
+fn open(sender: &Sender<'_>, keys: &Keys, body: &str) -> Result<Option<String>, Refusal> {
+    let sealed = body.contains("<Encrypt>") || body.contains("\"Encrypt\"") || body.contains("\"encrypt\"");
+    if !sealed || keys.aes_keys.is_empty() {
+        return Ok(None);
+    }
+    sender.open_reply(body).map(Some)
+}
+
+fn im_fault(body: &str) -> Option<String> {
+    let Ok(tree) = payload::parse(Form::Json, body) else { return Some("the answer is no JSON object".to_owned()) };
+    let missing = ["ActionStatus", "ErrorCode", "ErrorInfo"]
+        .into_iter()
+        .find(|name| tree.as_object().is_none_or(|answer| answer.get(name).is_none()));
+    missing.map(|name| format!("the answer has no `{name}`"))
+}
+
+/// A passive reply goes back to who wrote; a structured answer is well-formed.
+fn reply_fault(push: &Push, body: &str) -> Option<String> {
+    let form = if body.starts_with('<') { Form::Xml } else { Form::Json };
+    let Ok(reply) = payload::parse(form, body) else { return Some("the reply is not well-formed".to_owned()) };
+    if form != push.form {
+        return Some("the reply is not in the form of the request".to_owned());
+    }
+    if push.reply != ReplyKind::Passive {
+        return None;
+    }
+    let sent = payload::parse(push.form, &push.payload).ok()?;
+    let text = |tree: &Value<'_>, name: &str| tree.as_object().and_then(|it| it.text(name)).map(str::to_owned);
+    let swapped = text(&reply, "ToUserName") == text(&sent, "FromUserName")
+        && text(&reply, "FromUserName") == text(&sent, "ToUserName");
+    (!swapped).then(|| "the reply does not go back to who wrote".to_owned())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], SimulateError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| SimulateError::Random)?;
+    Ok(bytes)
+}
+
+fn nonce() -> Result<String, SimulateError> {
+    Ok((u32::from_be_bytes(random()?)).to_string())
+}
