@@ -207,7 +207,7 @@ impl<'k> Player<'k> {
         Ok(answer)
     }
 
-    /// Sends a request that is as it is, to show that it is refused.
+    /// Delivers a push with one digit of its signature changed, which must be refused.
     ///
     /// # Errors
     /// [`SimulateError`] when there is no answer.
@@ -216,8 +216,8 @@ impl<'k> Player<'k> {
         let sender = Sender::new(self.keys);
         let mut request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random);
         for name in ["signature=", "Sign="] {
-            let flipped = request.query.find(name).map(|at| at + name.len());
-            if let Some(at) = flipped {
+            let starts: Vec<_> = request.query.match_indices(name).map(|(at, _)| at + name.len()).collect();
+            for at in starts {
                 let digit = if request.query[at..].starts_with('0') { "1" } else { "0" };
                 request.query.replace_range(at..=at, digit);
             }

@@ -1,7 +1,223 @@
-//! temporary
-use super::Done;
+//! `echostr demo`: serves an account per platform, and plays the platforms against itself over TCP.
+
+use std::{
+    io::IsTerminal as _,
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+};
+
+use tokio::sync::oneshot;
+
+use super::{Done, accounts, serve};
+use crate::{
+    catalog,
+    clock::Clock,
+    config::Config,
+    event::Platform,
+    handlers,
+    receiver::Endpoint,
+    server::{Server, StartError},
+    simulate::{Answer, Player, Push, SimulateError},
+};
+
 #[derive(clap::Args, Debug)]
-pub(super) struct Arguments {}
-pub(super) fn run(_: &Arguments) -> Done {
-    Ok(std::process::ExitCode::SUCCESS)
+pub(super) struct Arguments {
+    /// Ends after the table instead of serving on
+    #[arg(long)]
+    once: bool,
+    /// Where to listen [default: 127.0.0.1:8080, or a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Done {
+    let mut config = accounts::demo()?;
+    serve::start_log(&config.log)?;
+    if let Some(listen) = arguments.listen {
+        config.server.listen = listen;
+    } else if arguments.once {
+        config.server.listen = ANY_PORT;
+    }
+    if arguments.once {
+        config.admin.listen = ANY_PORT;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(demo(config, arguments))
+}
+
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+async fn demo(mut config: Config, arguments: &Arguments) -> Done {
+    let server = bind(&mut config, arguments.listen.is_some()).await?;
+    let base = format!("http://{}", server.address()?);
+    let admin = server.admin_address()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    let scenes = play(&config, &base).await?;
+    let failures = print(&scenes);
+    if !arguments.once {
+        println!();
+        println!("Serving on {base}, metrics on http://{admin}/metrics. Try it from another terminal:");
+        println!("  echostr simulate mp/demo mp.message.text --set Content=hi --url {base}");
+        println!("Ctrl-C ends it.");
+        serve::stop()?.await;
+    }
+    let _ = stop.send(());
+    serving.await?;
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Takes free ports when the usual ones are taken and nobody asked for them.
+async fn bind(config: &mut Config, asked: bool) -> Result<Server, Box<dyn std::error::Error>> {
+    let first = Server::bind(config, handlers::hooks(config)?, Clock::system()).await;
+    match first {
+        Err(StartError::Listen { .. }) if !asked => {
+            config.server.listen = ANY_PORT;
+            config.admin.listen = ANY_PORT;
+            Ok(Server::bind(config, handlers::hooks(config)?, Clock::system()).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// One line of the table.
+struct Scene {
+    account: &'static str,
+    sent: String,
+    answer: Answer,
+    /// What the opened answer has to hold.
+    expected: Vec<&'static str>,
+    status: u16,
+}
+
+impl Scene {
+    fn fault(&self) -> Option<String> {
+        if self.answer.status != self.status {
+            return Some(format!("status {} instead of {}", self.answer.status, self.status));
+        }
+        let missing = self.expected.iter().find(|part| !self.answer.body.contains(**part));
+        let missing = missing.map(|part| format!("the answer lacks {part}"));
+        missing.or_else(|| self.answer.fault.clone().filter(|_| self.status == 200))
+    }
+}
+
+/// What the platforms do, in the order of the table: account, event, fields, what the answer has to hold.
+const STORY: [(&str, &str, &[(&str, &str)], &[&str]); 11] = [
+    ("mp/demo", "mp.message.text", &[("Content", "你好 echostr")], &["<![CDATA[echo: 你好 echostr]]>"]),
+    ("mp/plain", "mp.message.text", &[("Content", "in the clear")], &["<![CDATA[echo: in the clear]]>"]),
+    ("mp/demo", "mp.event.subscribe", &[("EventKey", "")], &["<![CDATA[Welcome!"]),
+    ("mp/demo", "mp.event.templatesendjobfinish", &[], &["success"]),
+    ("miniprogram/demo", "miniprogram.event.user_enter_tempsession", &[], &["success"]),
+    ("wecom/demo", "wecom.message.text", &[("Content", "hello")], &["<![CDATA[echo: hello]]>"]),
+    ("wecom_kf/demo", "wecom.event.kf_msg_or_event", &[], &[]),
+    (
+        "im/demo",
+        "im.command.sns.prev_friend_add",
+        &[],
+        &[r#""To_Account":"u_3107","ResultCode":0"#, r#""To_Account":"u_3108","ResultCode":38000"#],
+    ),
+    (
+        "im/demo",
+        "im.command.group.before_invite_join_group",
+        &[("DestinationMembers.Member_Account", "u_3108")],
+        &[r#""RefusedMembers_Account":["u_3108"]"#],
+    ),
+    (
+        "im/demo",
+        "im.command.c2c.before_send_msg",
+        &[("MsgBody.MsgContent.Text", "no gambling here")],
+        &["no ******** here"],
+    ),
+    ("im/demo", "im.command.sns.friend_add", &[], &[r#""ActionStatus":"OK""#]),
+];
+
+async fn play(config: &Config, base: &str) -> Result<Vec<Scene>, Box<dyn std::error::Error>> {
+    let now = Clock::system().now();
+    let mut scenes = Vec::new();
+    for account in ["mp/demo", "wecom/demo"] {
+        let endpoint = accounts::endpoint(config, account)?;
+        let player = player(&endpoint, base)?;
+        if let Some(answer) = player.check_url("1616140317555161061", now).await? {
+            let sent = "GET, URL check (echostr 1616140317555161061)".to_owned();
+            scenes.push(Scene { account, sent, answer, expected: vec!["1616140317555161061"], status: 200 });
+        }
+    }
+    for (account, event, set, expected) in STORY {
+        let endpoint = accounts::endpoint(config, account)?;
+        let player = player(&endpoint, base)?;
+        let push = sample(event, set, now)?;
+        let answer = player.deliver(&push, now).await?;
+        let sent = describe(&endpoint, event, set);
+        scenes.push(Scene { account, sent, answer, expected: expected.to_vec(), status: 200 });
+    }
+    repeat(config, base, now, &mut scenes).await?;
+    Ok(scenes)
+}
+
+/// The platform asks again, and somebody else pretends to be it.
+async fn repeat(
+    config: &Config,
+    base: &str,
+    now: i64,
+    scenes: &mut Vec<Scene>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let account = "mp/demo";
+    let endpoint = accounts::endpoint(config, account)?;
+    let player = player(&endpoint, base)?;
+    let push = sample("mp.message.text", &[("Content", "once")], now)?;
+    player.deliver(&push, now).await?;
+    let answer = player.deliver(&push, now).await?;
+    let sent = "mp.message.text, delivered a second time".to_owned();
+    scenes.push(Scene { account, sent, answer, expected: vec!["echo: once"], status: 200 });
+    let answer = player.deliver_forged(&push, now).await?;
+    let sent = "mp.message.text, one bit of the signature wrong".to_owned();
+    scenes.push(Scene { account, sent, answer, expected: vec!["wrong_signature"], status: 403 });
+    Ok(())
+}
+
+fn player<'k>(endpoint: &'k Endpoint, base: &str) -> Result<Player<'k>, SimulateError> {
+    Player::new(&endpoint.keys, format!("{base}{}", endpoint.account.path))
+}
+
+fn sample(event: &str, set: &[(&str, &str)], now: i64) -> Result<Push, Box<dyn std::error::Error>> {
+    let platform: Platform = event.split('.').next().unwrap_or_default().parse()?;
+    let entry = catalog::entries(platform)?.into_iter().find(|entry| entry.id == event);
+    let entry = entry.ok_or_else(|| format!("the catalogue has no `{event}`"))?;
+    let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Ok(Push::sample(&entry, None, &set, now)?)
+}
+
+fn describe(endpoint: &Endpoint, event: &str, set: &[(&str, &str)]) -> String {
+    let set: Vec<_> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let sealed = if endpoint.keys.aes_keys.is_empty() { "" } else { ", encrypted" };
+    format!("{event} {}{sealed}", set.join(" ")).replace(" ,", ",").trim().to_owned()
+}
+
+/// Prints the table; says how many scenes went wrong.
+fn print(scenes: &[Scene]) -> usize {
+    let bold = |text: &str| {
+        if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    };
+    println!("{}", bold(&format!("{:<17} {:>8}  what was sent, and what came back", "account", "ms")));
+    let mut failures = 0;
+    for scene in scenes {
+        let took = scene.answer.took.as_secs_f64() * 1000.0;
+        let how = match (scene.answer.status, scene.answer.sealed) {
+            (200, true) => "decrypted: ".to_owned(),
+            (200, false) => String::new(),
+            (status, _) => format!("{status} "),
+        };
+        let body = if scene.answer.body.is_empty() { "(empty)" } else { &scene.answer.body };
+        println!("{:<17} {took:>8.2}  → {}", scene.account, scene.sent);
+        println!("{:<26}  ← {how}{body}", "");
+        if let Some(fault) = scene.fault() {
+            failures += 1;
+            println!("{:<26}  ✗ {fault}", "");
+        }
+    }
+    println!();
+    println!("{} of {} as expected", scenes.len() - failures, scenes.len());
+    failures
 }

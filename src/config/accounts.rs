@@ -180,7 +180,8 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
     }
     let api_base =
         if knows("api_base") { section.matching("api_base", values::HTTP_URL, values::http_url) } else { None };
-    if api_base.as_ref().is_some_and(|base| base.starts_with("http://")) {
+    let local = |host: &str| ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own));
+    if api_base.as_ref().and_then(|base| base.strip_prefix("http://")).is_some_and(|host| !local(host)) {
         section.warning("api_base", "`api_base` is plain http: the API secret travels in the clear");
     }
 

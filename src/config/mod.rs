@@ -41,7 +41,7 @@ pub use self::{
 use crate::{event::Platform, secret::Secret};
 
 /// Where the file is looked for when nobody says.
-const PLACES: [&str; 2] = ["./config/echostr.toml", "/etc/echostr/echostr.toml"];
+const PLACES: [&str; 2] = ["config/echostr.toml", "/etc/echostr/echostr.toml"];
 
 /// Names the file where no argument does.
 const VARIABLE: &str = "ECHOSTR_CONFIG";
@@ -99,7 +99,7 @@ impl Config {
             // What was recovered is a guess: problems in it would be noise.
             for error in errors {
                 let line = error.span().map(|span| reader.offset_line(span.start));
-                reader.problem(line, format!("not TOML: {}", error.message()));
+                reader.problem(line, format!("not TOML: {}", syntax(error.message())));
             }
             return Err(ConfigError { problems: reader.finish().0 });
         }
@@ -169,6 +169,14 @@ fn find_among(explicit: Option<&Path>, named: Option<PathBuf>, places: &[&Path])
         let text = format!("no configuration: {VARIABLE} is not set, and there is no {}", looked.join(" and no "));
         ConfigError::one("echostr", None, text)
     })
+}
+
+/// The parser's message, which quotes nothing of the file; it takes `info` and `0.0.0.0:80` for attempts at a number.
+fn syntax(message: &str) -> String {
+    let guess = ["invalid float", "invalid integer", "invalid boolean", "invalid datetime"]
+        .into_iter()
+        .find(|kind| message.starts_with(kind));
+    guess.map_or_else(|| message.to_owned(), |kind| format!("{kind}; a string has quotes"))
 }
 
 /// Reports the tables that nobody reads.
