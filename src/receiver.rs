@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{self, LateReply, Verdict},
     crypto::EncodingKey,
-    envelope::{Keys, Mode, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
+    envelope::{Keys, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
     event::{EventSpec, Platform, ReplyKind},
     hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
     journal::{Admission, Entry, memory::MemoryJournal},
@@ -65,11 +65,7 @@ impl Endpoint {
             tokens: account.tokens.clone(),
             aes_keys,
             receive_ids: ReceiveIds::OneOf(account.receive_ids.clone()),
-            mode: match account.mode {
-                config::Mode::Plain => Mode::Plain,
-                config::Mode::Compat => Mode::Compat,
-                config::Mode::Safe => Mode::Safe,
-            },
+            mode: account.mode,
             max_age: account.max_age,
             sdk_app_id: account.sdk_app_id,
         };

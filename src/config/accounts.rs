@@ -9,7 +9,11 @@ use super::{
     server::{MAX_AGE_RANGE, Server},
     values,
 };
+pub use crate::envelope::Mode;
 use crate::{event::Platform, secret::Secret};
+
+/// Freshness that the manual of IM asks for.
+const IM_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Platforms that this version receives; the tables of the others are understood, and refused.
 pub(super) const SERVED: [Platform; 5] =
@@ -34,7 +38,8 @@ pub struct Account {
     pub aes_keys: Vec<Secret>,
     /// Which forms are accepted; [`Mode::Safe`] where the platform knows no other, [`Mode::Plain`] for IM.
     pub mode: Mode,
-    /// Freshness of the signed timestamp, absent when off: of the account, else of `[server]`, else (IM) 1 minute.
+    /// Freshness of the signed timestamp, absent when off: of the account, else of `[server]`; IM 1 minute unless one
+    /// of them is off.
     pub max_age: Option<Duration>,
     /// Ids one of which must be at the end of an opened message; empty for IM.
     pub receive_ids: Vec<String>,
@@ -59,17 +64,6 @@ impl Account {
     pub fn id(&self) -> String {
         format!("{}/{}", self.platform, self.name)
     }
-}
-
-/// Which forms of a message an account accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Clear text, signed in the query only.
-    Plain,
-    /// Both; the encrypted part counts where there is one.
-    Compat,
-    /// Encrypted ones only.
-    Safe,
 }
 
 /// What becomes of a reply that is not ready at the deadline.
@@ -304,7 +298,8 @@ fn max_age(platform: Platform, section: &Section<'_>, server: &Server) -> Option
         section.warning("max_age", "`max_age` is off: a recorded request is accepted again at any time");
     }
     // The IM manual asks for one minute; the platforms that say nothing get the window of the server.
-    let default = if platform == Platform::Im { Some(Duration::from_secs(60)) } else { server.max_age };
+    // "off" is meant for all; a window is meant for those that have none of their own.
+    let default = if platform == Platform::Im { server.max_age.and(Some(IM_MAX_AGE)) } else { server.max_age };
     written.unwrap_or(default)
 }
 

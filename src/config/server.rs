@@ -33,7 +33,7 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Largest body of a request, in bytes; 1 MiB.
     pub body_limit: usize,
-    /// Freshness of the signed timestamp, absent when "off"; 10 minutes. IM accounts do not follow it, see
+    /// Freshness of the signed timestamp, absent when "off"; 10 minutes. IM accounts follow it only when it is off, see
     /// [`Account::max_age`](super::Account::max_age), which is the value to use.
     pub max_age: Option<Duration>,
     /// Peers whose `X-Forwarded-For` is believed; none.

@@ -358,7 +358,7 @@ fn has_defaults() {
     assert_eq!((game.mode, game.late_reply, game.path.as_str()), (Mode::Plain, LateReply::Drop, "/miniprogram/g-1"));
     assert_eq!((kf.mode, kf.receive_ids.as_slice()), (Mode::Safe, ["ww1".to_owned()].as_slice()));
     assert_eq!(kf.api_base.as_deref(), Some("http://127.0.0.1:9/x"));
-    assert_eq!((chat.max_age, chat.deadline), (Some(Duration::from_secs(60)), Duration::from_millis(1500)));
+    assert_eq!((chat.max_age, chat.deadline), (None, Duration::from_millis(1500)));
     assert_eq!((chat.on_timeout, chat.sdk_app_id, chat.receive_ids.len()), (Verdict::Allow, Some(14), 0));
     assert_eq!(config.account("im/c").map(|account| account.name.as_str()), Some("c"));
     assert!(config.account("im/d").is_none() && config.account("c").is_none());
