@@ -16,6 +16,8 @@ pub mod im;
 pub mod mp;
 mod passive;
 mod rules;
+#[cfg(test)]
+mod tests;
 pub mod wecom;
 
 pub use passive::{Article, MAX_ARTICLES, MAX_TEXT_BYTES, Video};

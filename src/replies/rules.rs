@@ -11,9 +11,13 @@ pub(super) fn broken(rule: impl Into<Cow<'static, str>>) -> ReplyError {
     ReplyError(rule.into())
 }
 
-/// Refuses a text that is empty where the platform needs one.
+/// Refuses a text that is empty where the platform needs one. Control characters do not count: XML cannot carry them.
 pub(super) fn required(what: &str, text: &str) -> Result<(), ReplyError> {
-    if text.trim().is_empty() { Err(broken(format!("{what} is empty"))) } else { Ok(()) }
+    if text.chars().all(|character| character.is_whitespace() || character.is_control()) {
+        Err(broken(format!("{what} is empty")))
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses a list that is longer than the platform takes.

@@ -7,6 +7,8 @@
 mod elements;
 mod friend;
 mod message;
+#[cfg(test)]
+mod tests;
 
 pub use friend::{BeforeFriendAddResp, BeforeFriendResponseResp, FriendVerdict};
 pub use message::{BeforeGroupMessageSendResp, BeforeOfficialAccountMessageSendResp, BeforePrivateMessageSendResp};
@@ -108,7 +110,7 @@ fn answer(decision: Decision, extras: impl Extras) -> Result<Answer, ReplyError>
     Ok(Answer::Body(body))
 }
 
-/// Accounts that are left out while the others go ahead.
+/// Accounts that are left out while the others go ahead: `SUBSCRIBERS` of an official account, else members of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Refused<const SUBSCRIBERS: bool>(Vec<String>);
 

@@ -3,6 +3,8 @@
 mod card;
 mod inputs;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 pub use card::{
     ButtonInteractionCard, MultipleInteractionCard, NewsNoticeCard, TemplateCard, TextNoticeCard, VoteInteractionCard,
