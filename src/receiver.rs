@@ -18,7 +18,7 @@ use crate::{
     config::{self, LateReply, Verdict},
     crypto::EncodingKey,
     envelope::{Keys, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
-    event::{EventSpec, Platform, ReplyKind},
+    event::{Answer, EventSpec, Platform, ReplyKind},
     hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
     journal::{Admission, Entry, memory::MemoryJournal},
     metrics::{AccountMetrics, Metrics, Outcome},
@@ -130,8 +130,8 @@ struct Admitted {
     entry: Arc<Entry>,
     /// Wait this long for the reply.
     until: Instant,
-    /// What is answered then.
-    late: Body,
+    /// The event, for the default answer; a repeat needs none.
+    event: Option<(Option<&'static EventSpec>, Context)>,
     repeated: bool,
 }
 
@@ -237,8 +237,7 @@ impl Receiver {
         let entry = match self.journal.admit(key) {
             Admission::Known(entry) => {
                 let until = wait_until(endpoint, identity.spec, arrived, entry.deliveries());
-                let late = default_answer(platform, endpoint.account.on_timeout, identity.spec, tree);
-                return Admitted { entry, until, late, repeated: true };
+                return Admitted { entry, until, event: None, repeated: true };
             }
             Admission::New(entry) => entry,
         };
@@ -269,19 +268,17 @@ impl Receiver {
             }
         };
         self.start_observers(endpoint, spec, tree, form, &context);
-        let default = |verdict| default_answer(platform, verdict, spec, tree);
         match work {
             Some(work) => {
-                let failed = default(endpoint.account.on_error);
-                self.run_responder(endpoint, work, form, Address::of(tree), context, failed, &entry);
+                self.run_responder(endpoint, work, spec, Address::of(tree), context.clone(), &entry);
             }
             None => {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
-                entry.record(Body::Plain(platform::plain_success(platform)));
+                entry.record(default_answer(true, spec, context.raw()));
             }
         }
-        let (until, late) = (wait_until(endpoint, spec, arrived, 1), default(endpoint.account.on_timeout));
-        Admitted { entry, until, late, repeated: false }
+        let until = wait_until(endpoint, spec, arrived, 1);
+        Admitted { entry, until, event: Some((spec, context)), repeated: false }
     }
 
     /// The responder of an event, reading it as its type; `None` when nobody responds.
@@ -316,15 +313,13 @@ impl Receiver {
     }
 
     /// Runs the responder as a task of its own: it survives a client that hangs up, and its panic is only its own.
-    #[expect(clippy::too_many_arguments, reason = "what the task has to take with it")]
     fn run_responder(
         &self,
         endpoint: &Arc<Endpoint>,
         work: Responding,
-        form: Form,
+        spec: Option<&'static EventSpec>,
         address: Address,
         context: Context,
-        failed: Body,
         entry: &Arc<Entry>,
     ) {
         let (endpoint, entry, clock) = (Arc::clone(endpoint), Arc::clone(entry), self.clock.clone());
@@ -332,16 +327,21 @@ impl Receiver {
             let started = Instant::now();
             let result = AssertUnwindSafe(work).catch_unwind().await;
             endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
+            let allow = endpoint.account.on_error != Verdict::Deny;
             let (body, outcome) = match result {
+                Ok(Ok(Answer::Default)) => (default_answer(true, spec, context.raw()), Outcome::Answered),
                 Ok(Ok(answer)) => {
-                    let body = platform::write_answer(endpoint.account.platform, form, &answer, &address, clock.now());
-                    (body, Outcome::Answered)
+                    let raw = context.raw();
+                    (platform::write_answer(raw.platform, raw.form, &answer, &address, clock.now()), Outcome::Answered)
                 }
-                Ok(Err(failure)) => (failed, log_failure(&endpoint, &context, &failure)),
+                Ok(Err(failure)) => {
+                    let outcome = log_failure(&endpoint, &context, &failure);
+                    (default_answer(allow, spec, context.raw()), outcome)
+                }
                 Err(_panic) => {
                     error!(account = &*endpoint.id, event = %context.event_id(), kind = context.raw().event_type,
                         "{}: the responder of {} panicked", endpoint.id, context.raw().event_type);
-                    (failed, Outcome::Panicked)
+                    (default_answer(allow, spec, context.raw()), Outcome::Panicked)
                 }
             };
             endpoint.metrics.count(outcome);
@@ -424,7 +424,12 @@ impl Receiver {
                 endpoint.metrics.count(Outcome::Late);
                 warn!(account = &*endpoint.id, event = %event.entry.id, attempt = event.entry.deliveries(),
                     "{}: the responder is late, the default answer was given", endpoint.id);
-                event.late.clone()
+                match &event.event {
+                    Some((spec, context)) => {
+                        default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw())
+                    }
+                    None => Body::Plain(platform::plain_success(endpoint.account.platform)),
+                }
             }
         }
     }
@@ -450,13 +455,16 @@ fn wait_until(endpoint: &Endpoint, spec: Option<&EventSpec>, arrived: Instant, a
     }
 }
 
-/// The answer of an event whose responder has none.
-fn default_answer(platform: Platform, verdict: Verdict, spec: Option<&EventSpec>, tree: &Value<'_>) -> Body {
-    match (verdict, spec) {
-        (Verdict::Deny, Some(spec)) if spec.reply == ReplyKind::Verdict => {
-            Body::Document(payload::write_json(&replies::im::default_verdict(spec, tree, false)))
+/// The answer of an event that nobody has answered. What decides (IM "before") is allowed or refused, which takes the
+/// payload for those that are decided account by account.
+fn default_answer(allow: bool, spec: Option<&EventSpec>, event: &RawEvent) -> Body {
+    let plain = Body::Plain(platform::plain_success(event.platform));
+    let Some(spec) = spec.filter(|spec| spec.reply == ReplyKind::Verdict) else { return plain };
+    match event.tree() {
+        Ok(Value::Object(payload)) => {
+            Body::Document(payload::write_json(&replies::im::default_verdict(spec, &payload, allow)))
         }
-        _ => Body::Plain(platform::plain_success(platform)),
+        _ => plain,
     }
 }
 
