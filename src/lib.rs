@@ -1,4 +1,4 @@
-//! echostr receives the callbacks of the Tencent messaging platforms.
+//! echostr receives the callbacks of the Tencent messaging platforms: verifies, decrypts, types, answers, fans out.
 
 pub mod catalog;
 pub mod cli;
