@@ -148,6 +148,9 @@ pub enum ReplyKind {
     ByApi,
 }
 
+/// Reads an event as its type.
+type Decode = fn(&Value<'_>, &mut Reading) -> Result<Box<dyn AnyEvent>, Unreadable>;
+
 /// A row of the table of events.
 #[derive(Debug)]
 pub struct EventSpec {
@@ -159,7 +162,7 @@ pub struct EventSpec {
     pub family: &'static str,
     /// Path of the Rust type below [`crate::events`]: `mp::Subscribe`.
     pub rust_type: &'static str,
-    /// Wire values that identify it, in the order of [`keys`]; a trailing `*` matches by prefix.
+    /// Wire values that identify it, in the order of [`Table::keys`]; a trailing `*` matches by prefix.
     pub select: &'static [&'static [&'static str]],
     /// What the platform does with the answer.
     pub reply: ReplyKind,
@@ -167,7 +170,7 @@ pub struct EventSpec {
     pub fan_out: Option<&'static str>,
     /// Keys that identify a body that does not name its event.
     pub body_keys: &'static [&'static str],
-    pub(crate) decode: fn(&Value<'_>, &mut Reading) -> Result<Box<dyn AnyEvent>, Unreadable>,
+    pub(crate) decode: Decode,
 }
 
 impl PartialEq for EventSpec {

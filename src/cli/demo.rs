@@ -103,34 +103,68 @@ impl Scene {
     }
 }
 
-/// What the platforms do, in the order of the table: account, event, fields, what the answer has to hold.
-const STORY: [(&str, &str, &[(&str, &str)], &[&str]); 11] = [
-    ("mp/demo", "mp.message.text", &[("Content", "你好 echostr")], &["<![CDATA[echo: 你好 echostr]]>"]),
-    ("mp/plain", "mp.message.text", &[("Content", "in the clear")], &["<![CDATA[echo: in the clear]]>"]),
-    ("mp/demo", "mp.event.subscribe", &[("EventKey", "")], &["<![CDATA[Welcome!"]),
-    ("mp/demo", "mp.event.templatesendjobfinish", &[], &["success"]),
-    ("miniprogram/demo", "miniprogram.event.user_enter_tempsession", &[], &["success"]),
-    ("wecom/demo", "wecom.message.text", &[("Content", "hello")], &["<![CDATA[echo: hello]]>"]),
-    ("wecom_kf/demo", "wecom.event.kf_msg_or_event", &[], &[]),
-    (
-        "im/demo",
-        "im.command.sns.prev_friend_add",
-        &[],
-        &[r#""To_Account":"u_3107","ResultCode":0"#, r#""To_Account":"u_3108","ResultCode":38000"#],
-    ),
-    (
-        "im/demo",
-        "im.command.group.before_invite_join_group",
-        &[("DestinationMembers.Member_Account", "u_3108")],
-        &[r#""RefusedMembers_Account":["u_3108"]"#],
-    ),
-    (
-        "im/demo",
-        "im.command.c2c.before_send_msg",
-        &[("MsgBody.MsgContent.Text", "no gambling here")],
-        &["no ******** here"],
-    ),
-    ("im/demo", "im.command.sns.friend_add", &[], &[r#""ActionStatus":"OK""#]),
+/// A push of the story: what is sent, and what the opened answer has to hold.
+struct Chapter {
+    account: &'static str,
+    event: &'static str,
+    /// Fields of the sample that are replaced.
+    set: &'static [(&'static str, &'static str)],
+    expected: &'static [&'static str],
+}
+
+/// What the platforms do, in the order of the table.
+const STORY: [Chapter; 11] = [
+    Chapter {
+        account: "mp/demo",
+        event: "mp.message.text",
+        set: &[("Content", "你好 echostr")],
+        expected: &["<![CDATA[echo: 你好 echostr]]>"],
+    },
+    Chapter {
+        account: "mp/plain",
+        event: "mp.message.text",
+        set: &[("Content", "in the clear")],
+        expected: &["<![CDATA[echo: in the clear]]>"],
+    },
+    Chapter {
+        account: "mp/demo",
+        event: "mp.event.subscribe",
+        set: &[("EventKey", "")],
+        expected: &["<![CDATA[Welcome!"],
+    },
+    Chapter { account: "mp/demo", event: "mp.event.templatesendjobfinish", set: &[], expected: &["success"] },
+    Chapter {
+        account: "miniprogram/demo",
+        event: "miniprogram.event.user_enter_tempsession",
+        set: &[],
+        expected: &["success"],
+    },
+    Chapter {
+        account: "wecom/demo",
+        event: "wecom.message.text",
+        set: &[("Content", "hello")],
+        expected: &["<![CDATA[echo: hello]]>"],
+    },
+    Chapter { account: "wecom_kf/demo", event: "wecom.event.kf_msg_or_event", set: &[], expected: &[] },
+    Chapter {
+        account: "im/demo",
+        event: "im.command.sns.prev_friend_add",
+        set: &[],
+        expected: &[r#""To_Account":"u_3107","ResultCode":0"#, r#""To_Account":"u_3108","ResultCode":38000"#],
+    },
+    Chapter {
+        account: "im/demo",
+        event: "im.command.group.before_invite_join_group",
+        set: &[("DestinationMembers.Member_Account", "u_3108")],
+        expected: &[r#""RefusedMembers_Account":["u_3108"]"#],
+    },
+    Chapter {
+        account: "im/demo",
+        event: "im.command.c2c.before_send_msg",
+        set: &[("MsgBody.MsgContent.Text", "no gambling here")],
+        expected: &["no ******** here"],
+    },
+    Chapter { account: "im/demo", event: "im.command.sns.friend_add", set: &[], expected: &[r#""ActionStatus":"OK""#] },
 ];
 
 async fn play(config: &Config, base: &str) -> Result<Vec<Scene>, Box<dyn std::error::Error>> {
@@ -144,7 +178,7 @@ async fn play(config: &Config, base: &str) -> Result<Vec<Scene>, Box<dyn std::er
             scenes.push(Scene { account, sent, answer, expected: vec!["1616140317555161061"], status: 200 });
         }
     }
-    for (account, event, set, expected) in STORY {
+    for Chapter { account, event, set, expected } in STORY {
         let endpoint = accounts::endpoint(config, account)?;
         let player = player(&endpoint, base)?;
         let push = sample(event, set, now)?;

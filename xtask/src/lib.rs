@@ -245,7 +245,8 @@ fn file_text(platform: &str, file: &str, module: &Module, elements: &[Entry]) ->
             .trim_start_matches("Vec<")
             .trim_end_matches('>');
         let builtin = matches!(name, "String" | "i64" | "u64" | "f64" | "bool" | "serde_json::Value");
-        if !builtin && !declared.contains(name) && !(name == "MsgElement" && file == "element") {
+        let own = declared.contains(name) || (name == "MsgElement" && file == "element");
+        if !builtin && !own {
             used.insert(name.to_owned());
         }
     }
