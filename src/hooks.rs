@@ -29,8 +29,10 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
+    envelope,
     event::{self, Answer, Event, EventSpec, Platform, Reply, ReplyError},
     payload::{self, Form, PayloadError, Value},
+    platform,
     replies::RawReply,
     wire::{Reading, Unreadable},
 };
@@ -119,14 +121,12 @@ pub struct RawEvent {
     pub account: Arc<str>,
     /// The event type, as in `mp.event.subscribe`; what nobody knows is `mp.event.unknown` and the like.
     pub event_type: &'static str,
-    /// The wire values that name it: `["event", "subscribe"]`.
-    pub key: Arc<[String]>,
     /// Syntax of the payload.
     pub form: Form,
     /// The opened payload.
     pub payload: Payload,
-    /// Query parameters that are data of the event: `ClientIP`, `OptPlatform` and the like, for IM.
-    pub query: Arc<[(String, String)]>,
+    /// The query as it came; holds a signature, so only [`RawEvent::query`] reads it.
+    pub(crate) query: Query,
 }
 
 /// An opened payload. `Debug` shows its length only: it is what users wrote.
@@ -159,9 +159,30 @@ impl RawEvent {
         payload::parse(self.form, self.payload.text())
     }
 
-    /// A query parameter that is data of the event.
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    /// The wire values that name the event: `["event", "subscribe"]`.
+    pub fn key(&self) -> Vec<String> {
+        let command = self.query("CallbackCommand");
+        let Ok(tree) = self.tree() else { return Vec::new() };
+        let identity = platform::identify(self.platform, &tree, command.as_deref());
+        identity.key.iter().map(ToString::to_string).collect()
+    }
+
+    /// A query parameter that is data of the event, which only IM has: `CallbackCommand`, `ClientIP`, `OptPlatform`,
+    /// `RequestTime` and `RequestID`.
+    pub fn query(&self, name: &str) -> Option<String> {
+        const DATA: [&str; 5] = ["CallbackCommand", "ClientIP", "OptPlatform", "RequestTime", "RequestID"];
+        let query = self.query.0.as_deref().filter(|_| DATA.contains(&name))?;
+        envelope::Query::parse(query).ok()?.get(name).map(str::to_owned)
+    }
+}
+
+/// A signed query; `Debug` does not show it.
+#[derive(Clone)]
+pub(crate) struct Query(pub(crate) Option<Arc<str>>);
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Query(…)")
     }
 }
 
@@ -220,7 +241,7 @@ impl Selection {
             Self::All | Self::Event(_) => true,
             Self::Pattern(pattern) => {
                 let unknown = Platform::ALL.into_iter().flat_map(|platform| {
-                    [&[][..], &["event".into(), "".into()][..]].map(|key| crate::platform::unknown_type(platform, key))
+                    [&[][..], &["event".into(), "".into()][..]].map(|key| platform::unknown_type(platform, key))
                 });
                 event::all().any(|spec| self.matches(spec.id, Some(spec)))
                     || unknown.into_iter().any(|event_type| self.matches(event_type, None))

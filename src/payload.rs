@@ -121,6 +121,17 @@ impl<'a> Object<'a> {
         self.fields.iter().map(|field| (field.name.as_ref(), &field.value))
     }
 
+    /// Few members are compared each with each, which is faster than a set.
+    fn has_repeated_names(&self) -> bool {
+        const FEW: usize = 24;
+        if self.fields.len() > FEW {
+            let mut seen = HashSet::with_capacity(self.fields.len());
+            return !self.fields.iter().all(|field| seen.insert(field.name.as_ref()));
+        }
+        let repeats = |(at, field): (usize, &Field<'_>)| self.fields[..at].iter().any(|other| other.name == field.name);
+        self.fields.iter().enumerate().any(repeats)
+    }
+
     /// Appends every member of `other`.
     pub fn extend(&mut self, other: &Self) {
         self.fields.extend(other.fields.iter().cloned());
@@ -250,6 +261,13 @@ impl Serialize for Value<'_> {
 /// Repeated members become one list, as JSON would have it.
 impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
+        if !self.has_repeated_names() {
+            for field in &self.fields {
+                map.serialize_entry(field.name.as_ref(), &field.value)?;
+            }
+            return map.end();
+        }
         let mut at = HashMap::with_capacity(self.fields.len());
         let mut members: Vec<(&str, Vec<&Value<'_>>)> = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
@@ -261,7 +279,6 @@ impl Serialize for Object<'_> {
                 Entry::Occupied(entry) => members[*entry.get()].1.push(&field.value),
             }
         }
-        let mut map = serializer.serialize_map(Some(members.len()))?;
         for (name, values) in members {
             match values.as_slice() {
                 [one] => map.serialize_entry(name, one)?,

@@ -1,9 +1,11 @@
 //! The life of a delivery, without HTTP: open, read, admit, respond, seal.
 
 use std::{
+    any::Any,
     borrow::Cow,
     panic::AssertUnwindSafe,
     sync::Arc,
+    task::{self, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -37,9 +39,6 @@ const PLATFORM_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often WeChat and WeCom deliver an event that is not answered.
 const ATTEMPTS: u32 = 3;
-
-/// Query parameters of IM that are data of the event.
-const IM_QUERY: [&str; 5] = ["CallbackCommand", "ClientIP", "OptPlatform", "RequestTime", "RequestID"];
 
 /// One configured account, ready to receive.
 #[derive(Debug)]
@@ -135,6 +134,53 @@ struct Admitted {
     repeated: bool,
 }
 
+/// A delivery that was opened and read.
+struct Delivery<'d> {
+    endpoint: &'d Arc<Endpoint>,
+    query: &'d Query<'d>,
+    raw_query: &'d str,
+    identity: &'d Identity<'d>,
+    form: Form,
+    arrived: Instant,
+}
+
+/// What has to be known once a responder is done.
+struct Responded {
+    endpoint: Arc<Endpoint>,
+    entry: Arc<Entry>,
+    clock: Clock,
+    spec: Option<&'static EventSpec>,
+    address: Address,
+    context: Context,
+}
+
+impl Responded {
+    /// Records the reply, or the default answer in its place.
+    fn with(self, result: Result<Result<Answer, RespondError>, Panicked>, started: Instant) {
+        let Self { endpoint, entry, clock, spec, address, context } = self;
+        endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
+        let raw = context.raw();
+        let allow = endpoint.account.on_error != Verdict::Deny;
+        let (body, outcome) = match result {
+            Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), Outcome::Answered),
+            Ok(Ok(answer)) => {
+                (platform::write_answer(raw.platform, raw.form, &answer, &address, clock.now()), Outcome::Answered)
+            }
+            Ok(Err(failure)) => (default_answer(allow, spec, raw), log_failure(&endpoint, &context, &failure)),
+            Err(_panic) => {
+                error!(account = &*endpoint.id, event = %context.event_id(), kind = raw.event_type,
+                    "{}: the responder of {} panicked", endpoint.id, raw.event_type);
+                (default_answer(allow, spec, raw), Outcome::Panicked)
+            }
+        };
+        endpoint.metrics.count(outcome);
+        entry.record(body);
+    }
+}
+
+/// What a panic leaves behind.
+type Panicked = Box<dyn Any + Send>;
+
 impl Receiver {
     /// A receiver with these handlers.
     pub fn new(hooks: Hooks, journal: MemoryJournal, clock: Clock, metrics: Metrics, max_in_flight: usize) -> Self {
@@ -199,41 +245,31 @@ impl Receiver {
         body: &[u8],
         arrived: Instant,
     ) -> Result<(Vec<Admitted>, Option<Seal>), Refusal> {
-        let query = Query::parse(query)?;
+        let parsed = Query::parse(query)?;
         let platform = endpoint.account.platform;
-        let verified = endpoint.keys.open(&query, body, self.clock.now())?;
+        let verified = endpoint.keys.open(&parsed, body, self.clock.now())?;
         if verified.seal().is_none() && platform != Platform::Im {
-            self.replays.check(&endpoint.id, &query, verified.payload())?;
+            self.replays.check(&endpoint.id, &parsed, verified.payload())?;
         }
         let (text, form, seal) = verified.into_parts();
         let tree = payload::parse(form, &text)?;
-        let identity = platform::identify(platform, &tree, query.get("CallbackCommand"));
+        let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
         let events = platform::events_of(&tree, identity.spec);
         let one = events.len() == 1;
+        let delivery = Delivery { endpoint, query: &parsed, raw_query: query, identity: &identity, form, arrived };
         let admitted = events.into_iter().map(|event| {
             // An event of several is its own payload; one that came alone is as the platform wrote it.
-            let text = if one { Cow::Borrowed(text.as_str()) } else { Cow::Owned(payload::to_json(event)) };
-            self.admit_event(endpoint, &query, &identity, event, form, &text, arrived)
+            let text = if one { Arc::clone(&text) } else { payload::to_json(event).into() };
+            self.admit_event(&delivery, event, &text)
         });
         Ok((admitted.collect(), seal))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is known of an event before it is one")]
-    fn admit_event(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        query: &Query<'_>,
-        identity: &Identity<'_>,
-        tree: &Value<'_>,
-        form: Form,
-        text: &str,
-        arrived: Instant,
-    ) -> Admitted {
+    fn admit_event(&self, delivery: &Delivery<'_>, tree: &Value<'_>, text: &Arc<str>) -> Admitted {
+        let Delivery { endpoint, identity, form, arrived, .. } = *delivery;
         let platform = endpoint.account.platform;
-        let deadline = arrived + endpoint.account.deadline;
-        let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, text, &|name| {
-            query.get(name).map(str::to_owned)
-        });
+        let query = |name: &str| delivery.query.get(name).map(str::to_owned);
+        let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, text, &query);
         let entry = match self.journal.admit(key) {
             Admission::Known(entry) => {
                 let until = wait_until(endpoint, identity.spec, arrived, entry.deliveries());
@@ -242,16 +278,10 @@ impl Receiver {
             Admission::New(entry) => entry,
         };
         let context_of = |event_type| {
-            let data = if platform == Platform::Im { &IM_QUERY[..] } else { &[] };
-            let event = RawEvent {
-                platform,
-                account: Arc::clone(&endpoint.id),
-                event_type,
-                key: identity.key.iter().map(|value| value.to_string()).collect(),
-                form,
-                payload: Payload::new(text),
-                query: data.iter().filter_map(|name| Some(((*name).to_owned(), query.get(name)?.to_owned()))).collect(),
-            };
+            let query = (platform == Platform::Im).then(|| delivery.raw_query.into());
+            let (account, payload) = (Arc::clone(&endpoint.id), Payload::new(Arc::clone(text)));
+            let event = RawEvent { platform, account, event_type, form, payload, query: hooks::Query(query) };
+            let deadline = arrived + endpoint.account.deadline;
             Context::new(ContextInner { event, id: entry.id, deadline, clock: self.clock.clone() })
         };
         let known = identity.spec.and_then(|spec| {
@@ -269,9 +299,17 @@ impl Receiver {
         };
         self.start_observers(endpoint, spec, tree, form, &context);
         match work {
-            Some(work) => {
-                self.run_responder(endpoint, work, spec, Address::of(tree), context.clone(), &entry);
-            }
+            Some(work) => self.run_responder(
+                work,
+                Responded {
+                    endpoint: Arc::clone(endpoint),
+                    entry: Arc::clone(&entry),
+                    clock: self.clock.clone(),
+                    spec,
+                    address: Address::of(tree),
+                    context: context.clone(),
+                },
+            ),
             None => {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
                 entry.record(default_answer(true, spec, context.raw()));
@@ -312,41 +350,18 @@ impl Receiver {
         })
     }
 
-    /// Runs the responder as a task of its own: it survives a client that hangs up, and its panic is only its own.
-    fn run_responder(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        work: Responding,
-        spec: Option<&'static EventSpec>,
-        address: Address,
-        context: Context,
-        entry: &Arc<Entry>,
-    ) {
-        let (endpoint, entry, clock) = (Arc::clone(endpoint), Arc::clone(entry), self.clock.clone());
-        self.tasks.spawn(async move {
-            let started = Instant::now();
-            let result = AssertUnwindSafe(work).catch_unwind().await;
-            endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
-            let allow = endpoint.account.on_error != Verdict::Deny;
-            let (body, outcome) = match result {
-                Ok(Ok(Answer::Default)) => (default_answer(true, spec, context.raw()), Outcome::Answered),
-                Ok(Ok(answer)) => {
-                    let raw = context.raw();
-                    (platform::write_answer(raw.platform, raw.form, &answer, &address, clock.now()), Outcome::Answered)
-                }
-                Ok(Err(failure)) => {
-                    let outcome = log_failure(&endpoint, &context, &failure);
-                    (default_answer(allow, spec, context.raw()), outcome)
-                }
-                Err(_panic) => {
-                    error!(account = &*endpoint.id, event = %context.event_id(), kind = context.raw().event_type,
-                        "{}: the responder of {} panicked", endpoint.id, context.raw().event_type);
-                    (default_answer(allow, spec, context.raw()), Outcome::Panicked)
-                }
-            };
-            endpoint.metrics.count(outcome);
-            entry.record(body);
-        });
+    /// Runs the responder. One that is ready at once needs no task; any other becomes a task of its own, which survives
+    /// a client that hangs up. Either way its panic is only its own.
+    fn run_responder(&self, work: Responding, responded: Responded) {
+        let started = Instant::now();
+        let mut work = AssertUnwindSafe(work).catch_unwind();
+        // Whoever polls next brings a waker of its own.
+        match work.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => responded.with(result, started),
+            Poll::Pending => {
+                self.tasks.spawn(async move { responded.with(work.await, started) });
+            }
+        }
     }
 
     /// Runs the observers in the background, bounded in number.
@@ -394,10 +409,7 @@ impl Receiver {
         let (body, sealed) = match (reply, seal) {
             (Body::Plain(text), _) => (Cow::Borrowed(text), false),
             (Body::Document(text), None) => (Cow::Owned(text), false),
-            (Body::Document(text), Some(seal)) => match self.seal(endpoint, seal, &text) {
-                Some(sealed) => (Cow::Owned(sealed), true),
-                None => return Response::Unavailable("no_random"),
-            },
+            (Body::Document(text), Some(seal)) => (Cow::Owned(self.seal(endpoint, seal, &text)), true),
         };
         let content = match body.as_bytes().first() {
             Some(b'<') => Content::Xml,
@@ -434,12 +446,10 @@ impl Receiver {
         }
     }
 
-    fn seal(&self, endpoint: &Endpoint, seal: &Seal, reply: &str) -> Option<String> {
-        let mut random = [0; 24];
-        getrandom::fill(&mut random).ok()?;
-        let (random, nonce) = random.split_first_chunk::<16>()?;
-        let nonce = nonce.iter().fold(0_u64, |nonce, byte| nonce << 8 | u64::from(*byte)) % 10_000_000_000;
-        Some(endpoint.keys.seal(seal, reply, self.clock.now(), &nonce.to_string(), *random))
+    fn seal(&self, endpoint: &Endpoint, seal: &Seal, reply: &str) -> String {
+        // Neither is a secret: they keep two seals of one reply apart.
+        let (random, nonce): ([u8; 16], u32) = rand::random();
+        endpoint.keys.seal(seal, reply, self.clock.now(), &nonce.to_string(), random)
     }
 }
 

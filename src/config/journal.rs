@@ -19,7 +19,7 @@ pub struct Journal {
     pub url: JournalUrl,
     /// How long events are kept; 7 days.
     pub retention: Duration,
-    /// What a `memory:` journal may hold, in bytes; 256 MiB. Other journals do not look at it.
+    /// What a `memory:` journal may hold, in bytes; 64 MiB. Other journals do not look at it.
     pub memory_limit: usize,
     /// Line of `url`, for [`Config::unsupported`](super::Config::unsupported).
     pub(super) url_line: Option<usize>,
@@ -85,7 +85,7 @@ impl Journal {
         Self {
             url,
             retention: section.duration("retention", Duration::from_secs(60)..=days(3650)).unwrap_or(days(7)),
-            memory_limit: section.size("memory_limit", 1 << 20..=1 << 40).map_or(256 << 20, super::values::to_usize),
+            memory_limit: section.size("memory_limit", 1 << 20..=1 << 40).map_or(64 << 20, super::values::to_usize),
             url_line: section.line_of("url"),
         }
     }

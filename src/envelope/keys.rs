@@ -63,11 +63,11 @@ impl Keys {
     /// Which token signed a time, a nonce and, for encrypted bodies, the cipher text. Every token is tried, so that
     /// the time it takes tells nothing.
     pub(super) fn signed_by(&self, given: &str, time: &str, nonce: &str, sealed: Option<&str>) -> Option<usize> {
-        self.token_that(|token| matches_hex(&signature(token, time, nonce, sealed), given))
+        self.token_that(|token| matches_hex(signature(token, time, nonce, sealed), given))
     }
 
     pub(super) fn im_signed_by(&self, given: &str, request_time: &str) -> Option<usize> {
-        self.token_that(|token| matches_hex(&im_sign(token, request_time.as_bytes()), given))
+        self.token_that(|token| matches_hex(im_sign(token, request_time.as_bytes()), given))
     }
 
     fn token_that(&self, matches: impl Fn(&[u8]) -> bool) -> Option<usize> {

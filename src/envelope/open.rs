@@ -1,6 +1,6 @@
 //! Opening: signature, freshness, decryption, receive id, in this order; nothing is read as an event before.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{Keys, Mode, Query, Refusal, keys::signature};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 /// An opened request. Only [`Keys::open`] makes one.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    payload: String,
+    payload: Arc<str>,
     form: Form,
     seal: Option<Seal>,
 }
@@ -43,7 +43,7 @@ impl Verified {
     }
 
     /// The payload and how to seal the reply.
-    pub fn into_parts(self) -> (String, Form, Option<Seal>) {
+    pub fn into_parts(self) -> (Arc<str>, Form, Option<Seal>) {
         (self.payload, self.form, self.seal)
     }
 }
@@ -129,7 +129,7 @@ impl Keys {
     fn open_plain(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
         self.check_plain_signature(query, now)?;
         let (text, form) = text(body)?;
-        Ok(Verified { payload: text.to_owned(), form, seal: None })
+        Ok(Verified { payload: text.into(), form, seal: None })
     }
 
     fn open_encrypted(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
@@ -138,13 +138,8 @@ impl Keys {
         let sealed = self.sealed_text(&outer)?;
         let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
         let receive_id = opened.receive_id().to_owned();
-        let payload = opened.into_message();
-        let (_, form) = text(payload.as_bytes())?;
-        let payload = match payload.strip_prefix('\u{FEFF}') {
-            Some(rest) => rest.to_owned(),
-            None => payload,
-        };
-        Ok(Verified { payload, form, seal: Some(Seal { token, key, receive_id, form: outer_form }) })
+        let (payload, form) = text(opened.message().as_bytes())?;
+        Ok(Verified { payload: payload.into(), form, seal: Some(Seal { token, key, receive_id, form: outer_form }) })
     }
 
     /// The cipher text of an encrypted body.
@@ -189,7 +184,7 @@ impl Keys {
         }
         self.check_sdk_app_id(query)?;
         match text(body)? {
-            (text, Form::Json) => Ok(Verified { payload: text.to_owned(), form: Form::Json, seal: None }),
+            (text, Form::Json) => Ok(Verified { payload: text.into(), form: Form::Json, seal: None }),
             (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
         }
     }

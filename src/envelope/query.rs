@@ -37,22 +37,27 @@ impl<'q> Query<'q> {
     /// # Errors
     /// [`Refusal`] when it is not UTF-8, too long, or repeats what must be there once.
     pub fn parse(query: &'q str) -> Result<Self, Refusal> {
-        let mut parameters = Vec::with_capacity(8);
+        let mut parameters: Vec<(Cow<'q, str>, Cow<'q, str>)> = Vec::with_capacity(8);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             if parameters.len() == MAX_PARAMETERS {
                 return Err(Refusal::BadQuery);
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.push((decode(name)?, decode(value)?));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if parameters.iter().any(|(other, _)| *other == name)
+                && let Some(name) = ONCE.into_iter().find(|once| *once == name)
+            {
+                return Err(Refusal::RepeatedParameter(name));
+            }
+            parameters.push((name, value));
         }
-        let query = Self { parameters };
-        let repeated = ONCE.into_iter().find(|name| query.all(name).nth(1).is_some());
-        repeated.map_or(Ok(query), |name| Err(Refusal::RepeatedParameter(name)))
+        Ok(Self { parameters })
     }
 
     /// The value of a parameter; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next().filter(|value| !value.is_empty())
+        let found = self.parameters.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
     }
 
     /// The value of a parameter.
@@ -62,14 +67,10 @@ impl<'q> Query<'q> {
     pub fn require(&self, name: &'static str) -> Result<&str, Refusal> {
         self.get(name).ok_or(Refusal::MissingParameter(name))
     }
-
-    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.parameters.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_ref())
-    }
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
-    if !text.contains('%') {
+    if !text.as_bytes().contains(&b'%') {
         return Ok(Cow::Borrowed(text));
     }
     percent_decode_str(text).decode_utf8().map_err(|_| Refusal::BadQuery)

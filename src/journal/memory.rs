@@ -12,8 +12,8 @@ use crate::platform::DedupeKey;
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// What one event takes beside its reply, roughly.
-const OVERHEAD: usize = 320;
+/// What one event takes with its reply, roughly.
+const EVENT: usize = 640;
 
 /// Remembers the latest events, as many as fit.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Remembered {
 impl MemoryJournal {
     /// A journal that holds about `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { max_events: (limit / OVERHEAD).clamp(1, 1 << 20), state: Mutex::default() }
+        Self { max_events: (limit / EVENT).clamp(1, 1 << 20), state: Mutex::default() }
     }
 
     /// Admits a delivery: says whether its event is new. Without a key every delivery is an event of its own.

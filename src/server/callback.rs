@@ -17,7 +17,7 @@ use axum::{
     body::Bytes,
     http::{
         HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-        header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+        header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
     },
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -200,10 +200,8 @@ fn answer(body: Cow<'static, str>, content: Content) -> Response<Full<Bytes>> {
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
         Cow::Owned(text) => Bytes::from(text),
     };
-    let length = HeaderValue::from(body.len());
     let mut response = Response::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response.headers_mut().insert(CONTENT_LENGTH, length);
     response
 }
 

@@ -38,8 +38,8 @@ use tracing::{debug, error};
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD: usize = 32 * 1024;
 
-/// How often a connection is looked at.
-const WATCH: Duration = Duration::from_secs(1);
+/// How often a connection is looked at; its limits are that exact.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// After an error of the system (mostly: no more file descriptors), accepting rests for a moment.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -94,7 +94,7 @@ impl Listener {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let activity = Arc::new(Activity::new());
+            let activity = Arc::new(Activity::default());
             let service = service(Peer { address, activity: Arc::clone(&activity) });
             let (open, stopping, limits) = (self.open.clone(), stopping.clone(), self.limits);
             connections.spawn(async move {
@@ -140,11 +140,11 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// What a connection is doing, and since when.
-#[derive(Debug)]
+/// What a connection is doing. Changes are counted rather than timed, so that a request costs no look at the clock:
+/// whoever watches knows since when nothing has changed.
+#[derive(Debug, Default)]
 struct Activity {
-    started: Instant,
-    /// Milliseconds since `started`, above two bits of [`Phase`].
+    /// Number of changes, above two bits of [`Phase`].
     state: AtomicU64,
 }
 
@@ -159,26 +159,39 @@ enum Phase {
 }
 
 impl Activity {
-    fn new() -> Self {
-        Self { started: Instant::now(), state: AtomicU64::new(Phase::Idle as u64) }
-    }
-
     fn set(&self, phase: Phase) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.state.store(now << 2 | phase as u64, Ordering::Relaxed);
+        // Only the task of the connection changes it.
+        let changes = (self.state.load(Ordering::Relaxed) >> 2).wrapping_add(1);
+        self.state.store(changes << 2 | phase as u64, Ordering::Relaxed);
     }
 
-    /// The first bytes of a head start its clock; more of them do not start it anew.
+    /// The first bytes of a head begin it; more of them do not begin it anew.
     fn bytes_came(&self) {
         if self.state.load(Ordering::Relaxed) & 3 == Phase::Idle as u64 {
             self.set(Phase::Head);
         }
     }
+}
 
-    fn is_over(&self, limits: Limits) -> bool {
-        let state = self.state.load(Ordering::Relaxed);
-        let since = Duration::from_millis(state >> 2);
-        let waited = self.started.elapsed().saturating_sub(since);
+/// What was seen of a connection, and when first.
+struct Watch {
+    state: u64,
+    since: Instant,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { state: 0, since: Instant::now() }
+    }
+
+    /// Whether the connection has been waiting for its client for too long.
+    fn is_over(&mut self, activity: &Activity, limits: Limits) -> bool {
+        let state = activity.state.load(Ordering::Relaxed);
+        if state != self.state {
+            *self = Self { state, since: Instant::now() };
+            return false;
+        }
+        let waited = self.since.elapsed();
         match state & 3 {
             phase if phase == Phase::Idle as u64 => waited > limits.idle,
             phase if phase == Phase::Head as u64 => waited > limits.header,
@@ -205,7 +218,8 @@ where
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let mut watch = pin!(time::sleep(WATCH));
+    let mut watch = Watch::new();
+    let mut look = pin!(time::sleep(LOOK));
     let mut stopped = false;
     loop {
         select! {
@@ -215,11 +229,11 @@ where
                 stopped = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = watch.as_mut() => {
-                if activity.is_over(limits) {
+            () = look.as_mut() => {
+                if watch.is_over(&activity, limits) {
                     return Ok(());
                 }
-                watch.as_mut().reset(time::Instant::now() + WATCH);
+                look.as_mut().reset(time::Instant::now() + LOOK);
             }
         }
     }
