@@ -357,13 +357,17 @@ impl Hooks {
                 Ok(reply.into_answer()?)
             }))
         });
-        self.by_pattern.push(Responder { selection, start, registered: Location::caller() });
-        // The fallback for everything comes last, the longest pattern first.
-        self.by_pattern.sort_by_key(|responder| match &responder.selection {
-            Selection::Pattern(pattern) => usize::MAX - pattern.len(),
-            _ => usize::MAX,
-        });
+        self.add_pattern(Responder { selection, start, registered: Location::caller() });
         self
+    }
+
+    fn add_pattern(&mut self, responder: Responder) {
+        self.by_pattern.push(responder);
+        // A family or a single type before a beginning, a longer beginning before a shorter one, everything last.
+        self.by_pattern.sort_by_key(|responder| match &responder.selection {
+            Selection::Pattern(pattern) => (pattern.ends_with('*'), usize::MAX - pattern.len()),
+            _ => (true, usize::MAX),
+        });
     }
 
     /// Registers an observer under a stable name: it sees every matching event.
@@ -430,7 +434,7 @@ impl Hooks {
             if let Some(earlier) = self.by_pattern.iter().find(|earlier| earlier.selection == responder.selection) {
                 refuse_second("a pattern", earlier.registered, responder.registered);
             }
-            self.by_pattern.push(responder);
+            self.add_pattern(responder);
         }
         for observer in other.observers {
             self.refuse_taken(&observer.name);

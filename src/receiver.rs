@@ -11,7 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tokio::{sync::Semaphore, time};
+use metrics::Gauge;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time,
+};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
@@ -142,6 +146,27 @@ struct Delivery<'d> {
     identity: &'d Identity<'d>,
     form: Form,
     arrived: Instant,
+    place: &'d Arc<Place>,
+}
+
+/// A place among the deliveries in work. A responder keeps its own after the client has hung up, so that their number
+/// is bounded too.
+type Place = OwnedSemaphorePermit;
+
+/// Counts one up, and down when it is dropped, as it is when a client hangs up.
+struct Counted<'g>(&'g Gauge);
+
+impl<'g> Counted<'g> {
+    fn new(gauge: &'g Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 /// What has to be known once a responder is done.
@@ -152,12 +177,13 @@ struct Responded {
     spec: Option<&'static EventSpec>,
     address: Address,
     context: Context,
+    _place: Arc<Place>,
 }
 
 impl Responded {
     /// Records the reply, or the default answer in its place.
     fn with(self, result: Result<Result<Answer, RespondError>, Panicked>, started: Instant) {
-        let Self { endpoint, entry, clock, spec, address, context } = self;
+        let Self { endpoint, entry, clock, spec, address, context, _place } = self;
         endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
         let raw = context.raw();
         let allow = endpoint.account.on_error != Verdict::Deny;
@@ -217,18 +243,17 @@ impl Receiver {
 
     /// Takes one POST from its arrival to its answer.
     pub async fn receive(&self, endpoint: &Arc<Endpoint>, query: &str, body: Bytes, arrived: Instant) -> Response {
-        let Ok(_permit) = self.in_flight.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.in_flight).try_acquire_owned() else {
             endpoint.metrics.count(Outcome::Overloaded);
             warn!(account = &*endpoint.id, "{}: too many deliveries in work", endpoint.id);
             return Response::Unavailable("overloaded");
         };
-        self.metrics.in_flight.increment(1.0);
-        let response = match self.admit(endpoint, query, &body, arrived) {
+        let place = Arc::new(place);
+        let _counted = Counted::new(&self.metrics.in_flight);
+        match self.admit(endpoint, query, &body, arrived, &place) {
             Ok((admitted, seal)) => self.answer(endpoint, admitted, seal.as_ref()).await,
             Err(refusal) => refused(endpoint, refusal),
-        };
-        self.metrics.in_flight.decrement(1.0);
-        response
+        }
     }
 
     /// Waits until no responder and no observer runs.
@@ -244,6 +269,7 @@ impl Receiver {
         query: &str,
         body: &[u8],
         arrived: Instant,
+        place: &Arc<Place>,
     ) -> Result<(Vec<Admitted>, Option<Seal>), Refusal> {
         let parsed = Query::parse(query)?;
         let platform = endpoint.account.platform;
@@ -256,7 +282,8 @@ impl Receiver {
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
         let events = platform::events_of(&tree, identity.spec);
         let one = events.len() == 1;
-        let delivery = Delivery { endpoint, query: &parsed, raw_query: query, identity: &identity, form, arrived };
+        let delivery =
+            Delivery { endpoint, query: &parsed, raw_query: query, identity: &identity, form, arrived, place };
         let admitted = events.into_iter().map(|event| {
             // An event of several is its own payload; one that came alone is as the platform wrote it.
             let text = if one { Arc::clone(&text) } else { payload::to_json(event).into() };
@@ -308,6 +335,7 @@ impl Receiver {
                     spec,
                     address: Address::of(tree),
                     context: context.clone(),
+                    _place: Arc::clone(delivery.place),
                 },
             ),
             None => {

@@ -1,1 +1,16 @@
-fn main() {}
+//! Black-box tests: a real server on a real socket, OpenSSL as the platforms' side.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and nobody else reads its modules"
+)]
+
+mod bad_input;
+mod catalogue;
+mod golden;
+mod im;
+mod messages;
+mod repeats;
+mod responders;
+mod support;

@@ -70,8 +70,11 @@ fn platform_files(
     for entry in &catalog.event {
         let prefix = entry.fan_out.as_ref().map_or(String::new(), |path| format!("{path}."));
         let fields = model::entry_fields(entry, envelope);
-        let fields: Vec<Field> =
-            fields.into_iter().filter(|field| !top.iter().any(|other| other.path() == field.path())).collect();
+        let in_envelope = |field: &Field| {
+            let path = field.path().strip_prefix(&prefix).unwrap_or(field.path());
+            top.iter().any(|other| other.path() == path)
+        };
+        let fields: Vec<Field> = fields.into_iter().filter(|field| !in_envelope(field)).collect();
         trees.push((entry.family.clone(), model::tree(&fields, &prefix)));
     }
     for element in &catalog.element {

@@ -16,8 +16,6 @@ wire! {
     pub struct OfflinePushResult {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Push.OfflinePush.
-        pub callback_command: String = "CallbackCommand",
         /// Kind of message.
         pub event_type: OfflinePushResultEventType = "EventType",
         /// Event time, Unix seconds.
@@ -59,8 +57,6 @@ wire! {
     pub struct AllMemberPushResult {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Push.AllMemberPush.
-        pub callback_command: String = "CallbackCommand",
         /// Kind of push.
         pub event_type: AllMemberPushResultEventType = "EventType",
         /// Push task id.

@@ -1,0 +1,319 @@
+//! The catalogue, proven: every sample is its own type, nothing is lost or invented, and the generated code is current.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use echostr::{
+    event::{self, Platform},
+    events::mp,
+    hooks::Hooks,
+    payload::{self, Form, Number, Object, Value},
+    platform,
+    simulate::Push,
+};
+use serde_json::Value as Json;
+
+use crate::support::{
+    NOW, TestServer,
+    platform::Signed,
+    server::{ACCOUNTS, IM, KF, MINI, MP, WECOM},
+};
+
+const PLATFORMS: [(Platform, usize); 5] = [
+    (Platform::Mp, 84),
+    (Platform::MiniProgram, 170),
+    (Platform::WeCom, 157),
+    (Platform::WeComKf, 24),
+    (Platform::Im, 66),
+];
+
+/// A sample as the catalogue has it.
+struct Sample {
+    platform: Platform,
+    id: String,
+    form: Form,
+    text: String,
+}
+
+impl Sample {
+    fn tree(&self) -> Value<'_> {
+        payload::parse(self.form, self.text.trim()).unwrap_or_else(|error| panic!("{}: {error}", self.id))
+    }
+}
+
+fn samples() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (platform, _) in PLATFORMS {
+        for entry in echostr::catalog::entries(platform).unwrap() {
+            let more = entry.samples_more.iter().map(String::as_str);
+            for text in entry.sample_xml.as_deref().into_iter().chain(entry.sample_json.as_deref()).chain(more) {
+                let form = if text.trim_start().starts_with('<') { Form::Xml } else { Form::Json };
+                samples.push(Sample { platform, id: entry.id.clone(), form, text: text.to_owned() });
+            }
+        }
+    }
+    samples
+}
+
+#[test]
+fn the_generated_code_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, expected) in xtask::generate(root).unwrap() {
+        let found = fs::read_to_string(root.join(&file)).unwrap_or_default();
+        assert!(found == expected, "{file} is stale: run `cargo run -p xtask`");
+    }
+}
+
+#[test]
+fn every_entry_has_a_row() {
+    for (platform, count) in PLATFORMS {
+        let entries = echostr::catalog::entries(platform).unwrap();
+        assert_eq!(entries.len(), count, "{platform}");
+        for entry in entries {
+            let spec = event::by_id(&entry.id).unwrap_or_else(|| panic!("{} has no row", entry.id));
+            assert_eq!((spec.rust_type, spec.family), (entry.type_name.as_str(), entry.family.as_str()));
+        }
+        assert_eq!(event::table(platform).events.len(), count, "{platform}");
+    }
+}
+
+#[test]
+fn every_sample_is_its_own_type_without_unknown_fields() {
+    let mut wrong = Vec::new();
+    for sample in samples() {
+        let tree = sample.tree();
+        let Some(spec) = platform::identify(sample.platform, &tree, None).spec else {
+            wrong.push(format!("{}: not identified", sample.id));
+            continue;
+        };
+        if spec.id != sample.id {
+            wrong.push(format!("{}: identified as {}", sample.id, spec.id));
+        }
+        for event in platform::events_of(&tree, Some(spec)) {
+            match spec.decode(event, sample.form) {
+                Ok(decoded) if decoded.unreadable.is_empty() => {
+                    wrong.extend(event.unread().iter().map(|path| format!("{}: unknown field {path}", sample.id)));
+                }
+                Ok(decoded) => wrong.push(format!("{}: {:?}", sample.id, decoded.unreadable)),
+                Err(error) => wrong.push(format!("{}: {error}", sample.id)),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_is_lost_or_invented() {
+    let mut wrong = Vec::new();
+    for sample in samples() {
+        let tree = sample.tree();
+        let spec = event::by_id(&sample.id).unwrap();
+        for event in platform::events_of(&tree, Some(spec)) {
+            let written = spec.decode(event, sample.form).unwrap().to_value();
+            let (before, after) = (leaves(event), leaves(&written));
+            // A documented misspelling is written back in its right spelling.
+            let before: BTreeMap<String, String> =
+                before.into_iter().map(|(path, value)| (path.replace("OpitonId", "OptionId"), value)).collect();
+            for (path, value) in &before {
+                match after.get(path).or_else(|| after.get(&wrapped(path, &after))) {
+                    Some(other) if same(value, other) => {}
+                    Some(other) => wrong.push(format!("{}: {path} was {value:?} and is {other:?}", sample.id)),
+                    None => wrong.push(format!("{}: {path} is lost", sample.id)),
+                }
+            }
+            let known: Vec<String> = before.keys().map(|path| wrapped(path, &after)).collect();
+            for path in after.keys().filter(|path| !before.contains_key(*path) && !known.contains(path)) {
+                wrong.push(format!("{}: {path} is invented", sample.id));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn xml_and_json_give_the_same_event() {
+    let mut both = 0;
+    for (platform, _) in PLATFORMS {
+        for entry in echostr::catalog::entries(platform).unwrap() {
+            let (Some(xml), Some(json)) = (&entry.sample_xml, &entry.sample_json) else { continue };
+            assert_eq!(typed(&entry.id, Form::Xml, xml), typed(&entry.id, Form::Json, json), "{}", entry.id);
+            both += 1;
+        }
+    }
+    assert!(both > 80, "{both}");
+}
+
+#[test]
+fn every_event_is_the_same_in_either_form() {
+    for sample in samples() {
+        let tree = sample.tree();
+        let spec = event::by_id(&sample.id).unwrap();
+        for event in platform::events_of(&tree, Some(spec)) {
+            let written = spec.decode(event, sample.form).unwrap().to_value();
+            let Value::Object(object) = &written else { panic!("{} is no object", sample.id) };
+            let (xml, json) = (payload::write_xml(object), payload::write_json(object));
+            assert_eq!(typed(&sample.id, Form::Xml, &xml), leaves(&written), "{}", sample.id);
+            assert_eq!(typed(&sample.id, Form::Json, &json), leaves(&written), "{}", sample.id);
+        }
+    }
+}
+
+fn typed(id: &str, form: Form, text: &str) -> BTreeMap<String, String> {
+    let tree = payload::parse(form, text.trim()).unwrap();
+    leaves(&event::by_id(id).unwrap().decode(&tree, form).unwrap().to_value())
+}
+
+/// Every scalar by its path, items of lists by their number, empty values left out.
+fn leaves(value: &Value<'_>) -> BTreeMap<String, String> {
+    let json: Json = serde_json::to_value(value).unwrap();
+    let mut found = BTreeMap::new();
+    collect(&json, String::new(), &mut found);
+    found
+}
+
+fn collect(value: &Json, path: String, found: &mut BTreeMap<String, String>) {
+    match value {
+        Json::Null => {}
+        Json::Bool(flag) => drop(found.insert(path, u8::from(*flag).to_string())),
+        Json::Number(number) => drop(found.insert(path, number.to_string())),
+        Json::String(text) if text.trim().is_empty() => {}
+        Json::String(text) => drop(found.insert(path, scalar(text.trim()))),
+        // One item and a list of it are the same.
+        Json::Array(items) if items.len() == 1 => collect(&items[0], path, found),
+        Json::Array(items) => {
+            items.iter().enumerate().for_each(|(at, item)| collect(item, format!("{path}[{at}]"), found));
+        }
+        Json::Object(members) => members.iter().for_each(|(name, value)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            collect(value, path, found);
+        }),
+    }
+}
+
+/// XML writes a flag as text.
+fn scalar(text: &str) -> String {
+    match text {
+        "true" => "1".to_owned(),
+        "false" => "0".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// The path with the wrapper that only XML has.
+fn wrapped(path: &str, after: &BTreeMap<String, String>) -> String {
+    let end = format!(".{path}");
+    after.keys().find(|other| other.ends_with(&end)).cloned().unwrap_or_default()
+}
+
+fn same(before: &str, after: &str) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    let list = |text: &str| text.split(',').map(str::trim).map(str::to_owned).collect::<Vec<_>>();
+    before == after
+        || before.eq_ignore_ascii_case(after)
+        || (number(before).is_some() && number(before) == number(after))
+        || list(before) == list(after)
+}
+
+#[test]
+fn a_field_that_drifts_never_loses_the_event() {
+    let mut drifted = 0_u32;
+    for sample in samples() {
+        let Value::Object(original) = sample.tree() else { continue };
+        let names: Vec<String> = original.iter().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            for drift in drifts() {
+                let mut changed = original.clone();
+                match drift {
+                    Some(value) => changed.set(&name, value),
+                    None => changed = without(&original, &name),
+                }
+                let tree = Value::Object(changed);
+                let identity = platform::identify(sample.platform, &tree, None);
+                if let Some(spec) = identity.spec {
+                    // A type, or the raw event: both are an event.
+                    let _ = spec.decode(&tree, sample.form);
+                }
+                assert!(!identity.event_type(sample.platform).is_empty());
+                drifted += 1;
+            }
+        }
+    }
+    assert!(drifted > 20_000, "{drifted}");
+}
+
+fn drifts() -> [Option<Value<'static>>; 8] {
+    let mut object = Object::default();
+    object.push("drift", Value::Text("x".into()));
+    [
+        None,
+        Some(Value::Null),
+        Some(Value::Text("".into())),
+        Some(Value::Text("drift".into())),
+        Some(Value::Number(Number::Float(1.5))),
+        Some(Value::Bool(true)),
+        Some(Value::List(vec![Value::Text("a".into()), Value::Object(Object::default())])),
+        Some(Value::Object(object)),
+    ]
+}
+
+fn without<'p>(object: &Object<'p>, name: &str) -> Object<'p> {
+    let mut kept = Object::default();
+    for (other, value) in object.iter().filter(|(other, _)| *other != name) {
+        kept.push(other.to_owned(), value.clone());
+    }
+    kept
+}
+
+#[test]
+fn the_tolerances_of_the_wire() {
+    let read = |xml: &str| {
+        let tree = payload::parse(Form::Xml, xml).unwrap();
+        let spec = <mp::SubscribeMsgPopup as event::Event>::SPEC;
+        spec.decode(&tree, Form::Xml).unwrap().downcast::<mp::SubscribeMsgPopup>().unwrap()
+    };
+    let one =
+        read("<xml><SubscribeMsgPopupEvent><List><PopupScene> 2 </PopupScene></List></SubscribeMsgPopupEvent></xml>");
+    let flat = read("<xml><List><PopupScene>2.0</PopupScene></List></xml>");
+    assert_eq!(one, flat);
+    assert_eq!(one.subscribe_msg_popup_event.list.len(), 1);
+    assert_eq!(read("<xml><SubscribeMsgPopupEvent></SubscribeMsgPopupEvent></xml>").subscribe_msg_popup_event.list, []);
+}
+
+#[tokio::test]
+async fn every_sample_is_taken_by_a_running_server() {
+    let server = TestServer::start_with("", ACCOUNTS, Hooks::default()).await;
+    let mut wrong = Vec::new();
+    for (platform, _) in PLATFORMS {
+        for entry in echostr::catalog::entries(platform).unwrap() {
+            let push = Push::sample(&entry, None, &[], NOW).unwrap();
+            let (path, signed) = match (platform, push.form) {
+                (Platform::Mp, _) => ("/mp/shop", MP.safe(&push.payload, "n")),
+                (Platform::MiniProgram, Form::Xml) => ("/miniprogram/game", MINI.safe(&push.payload, "n")),
+                (Platform::MiniProgram, Form::Json) => ("/miniprogram/game", MINI.safe_json(&push.payload, "n")),
+                (Platform::WeCom, _) => ("/wecom/sales", WECOM.safe(&push.payload, "n")),
+                (Platform::WeComKf, _) => ("/wecom_kf/support", KF.safe_json(&push.payload, "n")),
+                _ => {
+                    let command = push.command.as_deref().unwrap();
+                    ("/im/chat", Signed { ..IM.command(command, &push.payload) })
+                }
+            };
+            let answer = server.post(path, &signed).await;
+            if answer.status != 200 {
+                wrong.push(format!("{}: {} {}", entry.id, answer.status, answer.body));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    for (platform, _) in PLATFORMS {
+        let account = match platform {
+            Platform::Mp => "shop",
+            Platform::MiniProgram => "game",
+            Platform::WeCom => "sales",
+            Platform::WeComKf => "support",
+            _ => "chat",
+        };
+        let line = format!(
+            "echostr_deliveries_total{{platform=\"{platform}\",account=\"{account}\",outcome=\"acknowledged\",reason=\"unknown\"}}"
+        );
+        assert_eq!(server.metric(&line).await, 0.0, "{platform} acknowledged an event it does not know");
+    }
+}

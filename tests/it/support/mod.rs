@@ -1,0 +1,13 @@
+//! The server under test, a raw HTTP client, and the platforms' side.
+
+pub mod http;
+pub mod platform;
+pub mod server;
+
+pub use self::{
+    http::{Answer, Http},
+    server::TestServer,
+};
+
+/// The time of every test.
+pub const NOW: i64 = 1_735_689_600;

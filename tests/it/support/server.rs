@@ -1,0 +1,160 @@
+//! A running server on a free port.
+
+use std::net::SocketAddr;
+
+use echostr::{clock::Clock, config::Config, hooks::Hooks, server::Server};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::{
+    Answer, Http, NOW,
+    platform::{Im, Signed, WeChat},
+};
+
+/// The accounts of [`ACCOUNTS`], as the platforms know them.
+pub const MP: WeChat = WeChat {
+    token: "mpToken",
+    aes_key: "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ",
+    receive_id: "wx0000000000000001",
+};
+pub const MP_OLD: WeChat = WeChat {
+    token: "mpTokenOld",
+    aes_key: "QPONMLKJIHGFEDCBAzyxwvutsrqponmlkjihgfedcba",
+    receive_id: "wx0000000000000001",
+};
+pub const PLAIN: WeChat = WeChat { token: "plainToken", aes_key: "", receive_id: "" };
+pub const COMPAT: WeChat = WeChat {
+    token: "compatToken",
+    aes_key: "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG",
+    receive_id: "wx0000000000000002",
+};
+pub const MINI: WeChat = WeChat {
+    token: "miniToken",
+    aes_key: "miniminiminiminiminiminiminiminiminiminimin",
+    receive_id: "wx0000000000000003",
+};
+pub const WECOM: WeChat = WeChat {
+    token: "wecomToken",
+    aes_key: "wecomwecomwecomwecomwecomwecomwecomwecomwec",
+    receive_id: "ww0000000000000004",
+};
+pub const KF: WeChat = WeChat {
+    token: "kfToken",
+    aes_key: "kfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfk",
+    receive_id: "ww0000000000000004",
+};
+pub const IM: Im = Im { token: "imToken", sdk_app_id: 1_400_000_001 };
+
+/// An account of every kind.
+pub const ACCOUNTS: &str = r#"
+[mp.shop]
+app_id = "wx0000000000000001"
+token = "mpToken"
+token_previous = "mpTokenOld"
+aes_key = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ"
+aes_key_previous = "QPONMLKJIHGFEDCBAzyxwvutsrqponmlkjihgfedcba"
+[mp.plain]
+app_id = "wx0000000000000009"
+token = "plainToken"
+mode = "plain"
+[mp.compat]
+app_id = "wx0000000000000002"
+token = "compatToken"
+aes_key = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+mode = "compat"
+[miniprogram.game]
+app_id = "wx0000000000000003"
+token = "miniToken"
+aes_key = "miniminiminiminiminiminiminiminiminiminimin"
+[wecom.sales]
+corp_id = "ww0000000000000004"
+agent_id = 1000002
+token = "wecomToken"
+aes_key = "wecomwecomwecomwecomwecomwecomwecomwecomwec"
+[wecom_kf.support]
+corp_id = "ww0000000000000004"
+token = "kfToken"
+aes_key = "kfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfk"
+[im.chat]
+sdk_app_id = 1400000001
+token = "imToken"
+[im.open]
+sdk_app_id = 1400000002
+"#;
+
+/// Every secret of [`ACCOUNTS`]: none may ever be seen.
+pub const SECRETS: [&str; 8] = [
+    "mpToken",
+    "plainToken",
+    "compatToken",
+    "imToken",
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ",
+    "QPONMLKJIHGFEDCBAzyxwvutsrqponmlkjihgfedcba",
+    "wecomwecomwecomwecomwecomwecomwecomwecomwec",
+    "miniminiminiminiminiminiminiminiminiminimin",
+];
+
+pub struct TestServer {
+    pub http: Http,
+    pub admin: Http,
+    pub clock: Clock,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<bool>,
+}
+
+impl TestServer {
+    /// Starts with the accounts of [`ACCOUNTS`] at [`NOW`].
+    pub async fn start(hooks: Hooks) -> Self {
+        Self::start_with("", ACCOUNTS, hooks).await
+    }
+
+    /// Starts with a `[server]` section of these lines, and these accounts.
+    pub async fn start_with(server: &str, accounts: &str, hooks: Hooks) -> Self {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [journal]\nurl = \"memory:\"\n{accounts}"
+        );
+        let config = Config::parse(&text, "test", |name| std::env::var(name)).unwrap();
+        let clock = Clock::fixed(NOW);
+        let server = Server::bind(&config, hooks, clock.clone()).await.unwrap();
+        let (address, admin): (SocketAddr, SocketAddr) = (server.address().unwrap(), server.admin_address().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Self { http: Http(address), admin: Http(admin), clock, stop: Some(stop), running }
+    }
+
+    pub async fn post(&self, path: &str, signed: &Signed) -> Answer {
+        self.http.post(&format!("{path}?{}", signed.query), &signed.body).await
+    }
+
+    /// Asks the server to stop; the handle says whether everything finished in time.
+    pub fn stop(mut self) -> JoinHandle<bool> {
+        let _ = self.stop.take().unwrap().send(());
+        self.running
+    }
+
+    /// The value of a metric whose line begins so.
+    pub async fn metric(&self, line: &str) -> f64 {
+        let text = self.admin.get("/metrics").await.body;
+        let found = text.lines().find_map(|other| other.strip_prefix(line));
+        found.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+}
+
+/// A text message to the Official Account.
+pub fn text_message(id: u64, content: &str) -> String {
+    format!(
+        "<xml><ToUserName><![CDATA[gh_account]]></ToUserName><FromUserName><![CDATA[user_openid]]></FromUserName>\
+         <CreateTime>{NOW}</CreateTime><MsgType><![CDATA[text]]></MsgType><Content><![CDATA[{content}]]></Content>\
+         <MsgId>{id}</MsgId></xml>"
+    )
+}
+
+/// An event of the Official Account.
+pub fn event(name: &str, more: &str) -> String {
+    format!(
+        "<xml><ToUserName><![CDATA[gh_account]]></ToUserName><FromUserName><![CDATA[user_openid]]></FromUserName>\
+         <CreateTime>{NOW}</CreateTime><MsgType><![CDATA[event]]></MsgType><Event><![CDATA[{name}]]></Event>{more}</xml>"
+    )
+}
