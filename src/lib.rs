@@ -1,4 +1,60 @@
-//! echostr receives the callbacks of the Tencent messaging platforms: verifies, decrypts, types, answers, fans out.
+//! Receives the callbacks of WeChat Official Accounts, Mini Programs, WeCom and Tencent IM: verifies, decrypts, types,
+//! answers, fans out.
+//!
+//! The `echostr` command is what most people need; see the README. As a library, a server of one's own takes a few lines:
+//!
+//! ```
+//! use echostr::{
+//!     clock::Clock,
+//!     config::Config,
+//!     events::mp,
+//!     hooks::{Context, Hooks},
+//!     replies::mp::Reply,
+//!     server::Server,
+//! };
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let config = r#"
+//!     [server]
+//!     listen = "127.0.0.1:0"
+//!     [admin]
+//!     listen = "127.0.0.1:0"
+//!     [journal]
+//!     url = "memory:"
+//!     [mp.shop]
+//!     app_id = "wx0123456789abcdef"
+//!     token = "fakeToken"
+//!     aes_key = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+//! "#;
+//! let config = Config::parse(config, "example", |name| std::env::var(name))?;
+//! let hooks = Hooks::default()
+//!     .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("echo: {}", message.content))));
+//! let server = Server::bind(&config, hooks, Clock::system()).await?;
+//! println!("callbacks of mp/shop on http://{}/mp/shop", server.address()?);
+//! server.run(async { /* until this is done: a signal, as a rule */ }).await;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Layout
+//!
+//! | modules | what they do |
+//! |---|---|
+//! | [`handlers`] | what a fork edits: `hooks()` registers every handler |
+//! | [`hooks`], [`event`], [`events`], [`replies`] | what handlers see: the registry, typed events, answers |
+//! | [`config`], [`secret`], [`clock`] | the configuration file, strings that must not be seen, the time of day |
+//! | [`crypto`], [`envelope`] | signatures, ciphers; opening a request and sealing a reply |
+//! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
+//! | [`platform`] | what differs between platforms: which event, whose, a repeat or not, how an answer is written |
+//! | [`receiver`], [`journal`] | the life of a delivery; what is remembered of it |
+//! | [`server`], [`metrics`] | sockets, routes, health, shutdown; what can be counted |
+//! | [`cli`], [`simulate`], [`catalog`] | the command line; playing the platform; the catalogue and its samples |
+//!
+//! Dependencies point downwards; ARCHITECTURE.md has the invariants.
+
+// The README's handlers say `echostr`, and can be pasted into this crate as they are.
+extern crate self as echostr;
 
 pub mod catalog;
 pub mod cli;
@@ -20,3 +76,55 @@ pub mod secret;
 pub mod server;
 pub mod simulate;
 pub mod wire;
+
+/// The Rust of the documents compiles.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../README.zh-CN.md")]
+    struct ReadmeZhCn;
+    #[doc = include_str!("../docs/handlers.md")]
+    struct Handlers;
+    #[doc = include_str!("../docs/wecom_kf.md")]
+    struct WeComKf;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{config::Config, envelope::Refusal};
+
+    #[test]
+    fn every_reason_of_refusal_is_documented() {
+        let page = include_str!("../docs/refusals.md");
+        for reason in Refusal::REASONS {
+            assert!(page.contains(&format!("\n| `{reason}` | 40")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_configurations_of_the_documents_are_valid() {
+        let documents = [
+            include_str!("../README.md"),
+            include_str!("../README.zh-CN.md"),
+            include_str!("../docs/mp.md"),
+            include_str!("../docs/miniprogram.md"),
+            include_str!("../docs/wecom.md"),
+            include_str!("../docs/wecom_kf.md"),
+            include_str!("../docs/im.md"),
+            concat!("```toml\n", include_str!("../docker/echostr.toml"), "```"),
+        ];
+        for (at, document) in documents.into_iter().enumerate() {
+            let lines = document.lines().map(str::trim_start);
+            let toml: Vec<_> =
+                lines.skip_while(|line| *line != "```toml").skip(1).take_while(|line| *line != "```").collect();
+            assert!(!toml.is_empty(), "document {at}");
+            let toml = toml.join("\n").replace("{ file = \"/run/secrets/", "{ env = \"");
+            let secret = |name: &str| {
+                Ok(if name.to_lowercase().contains("aes_key") { "k".repeat(43) } else { "token".to_owned() })
+            };
+            let config = Config::parse(&toml, "document", secret).unwrap();
+            assert!(!config.accounts.is_empty(), "document {at}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Runs everything that has to pass: format, catalogue, lints, tests, documentation, licences.
+# Installs what is missing and can be installed; says what is missing where it cannot. CONTRIBUTING.md has the list.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
+die() { printf 'scripts/test.sh: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else return 1; fi
+}
+
+component() { # a component of the Rust toolchain
+  cargo "$1" --version >/dev/null 2>&1 && return
+  has rustup && rustup component add "$2" && return
+  die "the component $2 of Rust is missing (rustup component add $2)"
+}
+
+# The tests seal and open with OpenSSL, so that our own ciphers are not their own judge. The system's one saves two
+# minutes; without its headers the crate builds its own, with perl and make.
+peer_openssl() {
+  system_openssl() { has pkg-config && pkg-config --exists openssl; }
+  if ! system_openssl && has apt-get; then
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+      'apt-get update -qq && apt-get install -y -qq --no-install-recommends libssl-dev pkg-config' >/dev/null || true
+  fi
+  if system_openssl; then
+    export OPENSSL_NO_VENDOR=1
+  elif ! has perl || ! has make; then
+    die "OpenSSL for the tests: install its headers and pkg-config (Debian: libssl-dev pkg-config), or perl and make"
+  fi
+}
+
+step "what is needed"
+has cargo || die "Rust is missing: https://rustup.rs"
+has cc || has gcc || has clang || die "a C compiler is missing (Debian: gcc libc6-dev)"
+component fmt rustfmt
+component clippy clippy
+peer_openssl
+has cargo-deny || cargo install --locked --quiet cargo-deny
+
+step "format"
+cargo fmt --all --check
+
+step "catalogue"
+if python3 -c 'import tomllib' 2>/dev/null; then
+  python3 catalog/validate.py catalog/*.toml
+else
+  echo "skipped: needs python3, 3.11 or newer"
+fi
+
+step "lints"
+cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+step "tests"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log"
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+step "licences and sources"
+cargo deny --locked --log-level error check --hide-inclusion-graph --allow duplicate bans licenses sources
+
+step "passed"
+grep -E '^test result:|^ +Running |^ +Doc-tests ' "$log"
