@@ -1,0 +1,23 @@
+#!/bin/sh
+# Measures what a delivery costs, beside a bare axum server in the same run; or, with --memory, what the server holds.
+#
+#   scripts/load.sh [--rounds N] [--seconds S] [--connections N] [--case NAME] [--server FILE]
+#   scripts/load.sh --memory
+#
+# Needs two cores, one for the server and one for the load, and the `taskset` of util-linux; without them the figures are
+# noise. Exit 1 when an answer was wrong.
+set -eu
+cd "$(dirname "$0")/.."
+
+cargo build --release --quiet -p echostr -p load
+
+# 10 000 connections are as many descriptors, in the load as in the server.
+ulimit -n "$(ulimit -Hn)"
+
+cores=$(nproc)
+load=${CARGO_TARGET_DIR:-target}/release/load
+# --memory runs the server as anybody would.
+if [ "$cores" -gt 1 ] && command -v taskset >/dev/null && [ "${1:-}" != --memory ]; then
+    exec taskset -c 1 "$load" "$@"
+fi
+exec "$load" "$@"

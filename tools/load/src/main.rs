@@ -1,0 +1,161 @@
+//! Measures what a delivery costs: requests per second, latency, and the server's CPU time for each, the last one also as
+//! a ratio to a bare axum server that reads the body and answers a constant of the same size. CPU time per request is
+//! the figure that is stable, and the ratio the one that can be compared between machines.
+//!
+//! `scripts/load.sh` builds and runs it; DESIGN.md section 14 has the aims.
+
+mod bare;
+mod cases;
+mod client;
+mod memory;
+mod process;
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use self::{
+    cases::{Batch, Case},
+    client::{Client, Round},
+    process::{Core, Process, Workspace},
+};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Requests that are sent before anything is measured.
+const WARM_UP: usize = 8_000;
+
+/// Requests of one round at most: they are made before it, and held in memory.
+const MAX_BATCH: usize = 200_000;
+
+/// Measures echostr against a bare axum server. The whole run takes about rounds x seconds x 15.
+#[derive(Parser)]
+struct Arguments {
+    /// Rounds of each case, each next to one of the bare server.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Length of a round.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Keep-alive connections, each with one request at a time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    connections: u16,
+    /// Only the cases with this in their names.
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// Measure memory instead of time.
+    #[arg(long)]
+    memory: bool,
+    /// The server; the one beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// Serve as the bare server on this address.
+    #[arg(long, hide = true, requires_all = ["path", "size"])]
+    bare: Option<SocketAddr>,
+    #[arg(long, hide = true)]
+    path: Option<String>,
+    #[arg(long, hide = true)]
+    size: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match (&arguments.bare, &arguments.path, arguments.size) {
+        (Some(address), Some(path), Some(size)) => bare::serve(*address, path, size).map(|()| true),
+        _ if arguments.memory => memory::run(arguments.server.as_deref()).map(|()| true),
+        _ => run(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("load: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures every case; says whether every answer was right.
+fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    let wanted = |case: &Case| arguments.case.as_ref().is_none_or(|name| case.name().contains(name.as_str()));
+    let cases: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
+    if cases.is_empty() {
+        let names: Vec<_> = Case::all().iter().map(Case::name).collect();
+        return Err(format!("no case has that name; there are: {}", names.join(", ")).into());
+    }
+    let workspace = Workspace::new()?;
+    let core = Core::of_server();
+    println!("{} rounds of {} s, {} connections, {core}\n", arguments.rounds, arguments.seconds, arguments.connections);
+    println!(
+        "{:<32} {:>10} {:>8} {:>8} {:>9} {:>9} {:>7} {:>6}",
+        "case", "requests/s", "p50 ms", "p99 ms", "CPU us", "bare us", "ratio", "aim"
+    );
+    let (mut bare, mut wrong) = (Vec::new(), 0);
+    for case in cases {
+        let measured = measure(arguments, &case, &workspace, core)?;
+        wrong += measured.wrong;
+        print_row(case.name(), &measured.rounds, Some((&measured.bare, case.aim())));
+        bare.extend(measured.bare);
+    }
+    print_row("bare", &bare, None);
+    println!("\nnot 200, or not the right answer: {wrong}");
+    Ok(wrong == 0)
+}
+
+struct Measured {
+    rounds: Vec<Round>,
+    /// The rounds of the bare server, each behind the one of the same place.
+    bare: Vec<Round>,
+    wrong: usize,
+}
+
+fn measure(arguments: &Arguments, case: &Case, workspace: &Workspace, core: Core) -> Result<Measured, Failure> {
+    let connections = usize::from(arguments.connections);
+    let length = Duration::from_secs_f64(arguments.seconds.clamp(0.05, 10.0));
+    let server = Process::echostr(arguments.server.as_deref(), workspace, core)?;
+    let mut client = Client::connect(server.address(), connections)?;
+    let mut batch = Batch::new(case, 0, WARM_UP);
+    let warm_up = client.run(&server, Some(case), &batch, WARM_UP)?;
+    let mut wrong = warm_up.wrong;
+
+    let bare = Process::bare(case.path(), warm_up.answer, core)?;
+    let mut bare_client = Client::connect(bare.address(), connections)?;
+    let bare_warm_up = bare_client.run(&bare, None, &batch, WARM_UP)?;
+    let requests = |warm_up: &Round| ((warm_up.rate() * length.as_secs_f64()) as usize).clamp(1_000, MAX_BATCH);
+    let (count, bare_count) = (requests(&warm_up), requests(&bare_warm_up));
+
+    let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.rounds {
+        // Every delivery is a new event, made while nobody measures.
+        batch = Batch::new(case, batch.next_serial(), count);
+        let round = client.run(&server, Some(case), &batch, count)?;
+        wrong += round.wrong;
+        rounds.push(round);
+        bare_rounds.push(bare_client.run(&bare, None, &batch, bare_count)?);
+    }
+    Ok(Measured { rounds, bare: bare_rounds, wrong })
+}
+
+fn print_row(name: &str, rounds: &[Round], bare: Option<(&[Round], f64)>) {
+    let of = |value: &dyn Fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+    print!(
+        "{name:<32} {:>10.0} {:>8.2} {:>8.2} {:>9.2}",
+        of(&Round::rate),
+        of(&|round| round.p50.as_secs_f64() * 1e3),
+        of(&|round| round.p99.as_secs_f64() * 1e3),
+        of(&Round::cpu_us),
+    );
+    match bare {
+        Some((bare, aim)) => {
+            let ratios = rounds.iter().zip(bare).map(|(round, bare)| round.cpu_us() / bare.cpu_us()).collect();
+            let bare = median(bare.iter().map(Round::cpu_us).collect());
+            println!(" {bare:>9.2} {:>6.2}x {aim:>5.1}x", median(ratios));
+        }
+        None => println!(),
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

@@ -1,0 +1,168 @@
+//! The servers: child processes on a core of their own, whose CPU time and memory `/proc` tells.
+
+use std::{
+    fmt, fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{Failure, cases};
+
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(10);
+
+/// Where a server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Core {
+    /// On the first core; the script runs this program on another one.
+    First,
+    /// Wherever the system likes.
+    Any,
+}
+
+impl Core {
+    /// The first core, where there is another one, and the tool to choose.
+    pub(crate) fn of_server() -> Self {
+        let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let several = cores.matches("processor\t").count() > 1;
+        let can = Command::new("taskset").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+        if several && can { Self::First } else { Self::Any }
+    }
+
+    fn command(self, program: &Path) -> Command {
+        match self {
+            Self::First => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", "0"]).arg(program);
+                command
+            }
+            Self::Any => Command::new(program),
+        }
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "server on core 0",
+            Self::Any => "server on any core: expect noise",
+        })
+    }
+}
+
+/// A directory for the configuration and the logs of the servers; gone when dropped.
+pub(crate) struct Workspace(PathBuf);
+
+impl Workspace {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("echostr-load-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Process {
+    /// The server as it is released, with the accounts of the cases and the demo handlers.
+    pub(crate) fn echostr(program: Option<&Path>, workspace: &Workspace, core: Core) -> Result<Self, Failure> {
+        let program = program.map_or_else(|| beside("echostr"), |path| Ok(path.to_owned()))?;
+        let (address, admin, log) = (free_address()?, free_address()?, workspace.0.join("server.log"));
+        let config = workspace.0.join("echostr.toml");
+        fs::write(&config, cases::config(address, admin))?;
+        let mut command = core.command(&program);
+        command.arg("serve").arg("--config").arg(&config).stderr(fs::File::create(&log)?);
+        if core == Core::First {
+            command.env("TOKIO_WORKER_THREADS", "1");
+        }
+        Self::start(command, address)
+            .map_err(|failure| format!("{failure}\n{}", fs::read_to_string(&log).unwrap_or_default()).into())
+    }
+
+    /// The bare server, with a constant answer of `size` bytes.
+    pub(crate) fn bare(path: &str, size: usize, core: Core) -> Result<Self, Failure> {
+        let address = free_address()?;
+        let mut command = core.command(&beside("load")?);
+        command.args(["--bare", &address.to_string(), "--path", path, "--size", &size.to_string()]);
+        Self::start(command, address)
+    }
+
+    /// The server whose responders wait: see `bin/slow.rs`.
+    pub(crate) fn slow(workspace: &Workspace) -> Result<Self, Failure> {
+        let address = free_address()?;
+        let config = workspace.0.join("slow.toml");
+        fs::write(&config, cases::config(address, free_address()?))?;
+        let mut command = Command::new(beside("slow")?);
+        command.arg(&config);
+        Self::start(command, address)
+    }
+
+    fn start(mut command: Command, address: SocketAddr) -> Result<Self, Failure> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.map_err(|failure| format!("cannot start {command:?}: {failure}"))?;
+        let mut process = Self { child, address };
+        let until = Instant::now() + START;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = process.child.try_wait()? {
+                return Err(format!("{command:?} ended: {status}").into());
+            }
+            if Instant::now() > until {
+                return Err(format!("{command:?} does not listen on {address}").into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(process)
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The CPU time that its threads have used. `/proc/PID/stat` has the same in steps of 10 ms only.
+    pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
+        let mut nanos = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanos += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).ok_or("no CPU time")?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// The memory it holds, in MiB.
+    pub(crate) fn resident_mib(&self) -> Result<f64, Failure> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program of the same build.
+fn beside(name: &str) -> Result<PathBuf, Failure> {
+    Ok(std::env::current_exe()?.with_file_name(name))
+}
+
+/// A port that was free a moment ago, on the loopback interface.
+fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
