@@ -12,16 +12,24 @@ use crate::{
 /// What `demo` serves.
 pub(super) const DEMO: &str = include_str!("../../config/demo.toml");
 
-/// The configuration of the arguments; without any, the one of `demo`, and the user is told.
-pub(super) fn load(arguments: &ConfigArgument) -> Result<Config, Box<dyn Error>> {
-    match find_config(arguments.config.as_deref()) {
-        Ok(path) => Ok(Config::load(&path)?),
-        Err(_) if arguments.config.is_none() => {
-            eprintln!("no configuration file found: taking the accounts of `echostr demo`");
-            demo()
+/// The configuration and the account called `id` in it. Where no file was named, an account that the usual file does
+/// not have may be one of `demo`; the user is told.
+pub(super) fn load(arguments: &ConfigArgument, id: &str) -> Result<(Config, Endpoint), Box<dyn Error>> {
+    let config = match find_config(arguments.config.as_deref()) {
+        Ok(path) => Config::load(&path)?,
+        Err(_) if arguments.config.is_none() => demo()?,
+        Err(error) => return Err(error.into()),
+    };
+    let demo = demo()?;
+    let config = match config.account(id) {
+        None if arguments.config.is_none() && demo.account(id).is_some() => {
+            eprintln!("taking {id} of `echostr demo`");
+            demo
         }
-        Err(error) => Err(error.into()),
-    }
+        _ => config,
+    };
+    let endpoint = endpoint(&config, id)?;
+    Ok((config, endpoint))
 }
 
 /// The configuration of `demo`.

@@ -23,8 +23,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Done {
-    let config = accounts::load(&arguments.config)?;
-    let endpoint = accounts::endpoint(&config, &arguments.account)?;
+    let (_, endpoint) = accounts::load(&arguments.config, &arguments.account)?;
     let body = match &arguments.body {
         Some(path) => Some(fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?),
         None => None,

@@ -74,12 +74,17 @@ pub fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // A closed pipe (`| head`) is no failure worth a word.
-        let closed = error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        let closed = io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe);
         if !closed {
             let _ = writeln!(io::stderr(), "error: {error}");
         }
         ExitCode::FAILURE
     })
+}
+
+fn io_error_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let direct = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    direct.or_else(|| error.downcast_ref::<serde_json::Error>()?.io_error_kind())
 }
 
 /// The runtime of a short command.

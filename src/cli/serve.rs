@@ -1,6 +1,10 @@
 //! `echostr serve`.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -62,6 +66,7 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
         Err(_) => EnvFilter::try_new(&log.level)?,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = builder.with_ansi(io::stderr().is_terminal());
     match log.format {
         LogFormat::Text => builder.try_init().map_err(|error| error.to_string())?,
         LogFormat::Json => builder.json().flatten_event(true).try_init().map_err(|error| error.to_string())?,

@@ -40,8 +40,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Done {
-    let config = accounts::load(&arguments.config)?;
-    let endpoint = accounts::endpoint(&config, &arguments.account)?;
+    let (config, endpoint) = accounts::load(&arguments.config, &arguments.account)?;
     let mut entry = find_event(endpoint.account.platform, &arguments.event)?;
     let mut set = arguments.set.clone();
     if entry.id.starts_with("wecom_kf.") {

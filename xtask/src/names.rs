@@ -39,7 +39,7 @@ fn words(wire: &str) -> Vec<String> {
         let starts = before.is_some_and(|before| {
             (letter.is_uppercase() && before.is_lowercase())
                 || (letter.is_uppercase() && before.is_uppercase() && after.is_some_and(|after| after.is_lowercase()))
-                || (letter.is_ascii_digit() && before.is_lowercase() && after.is_some_and(|after| after.is_uppercase()))
+                || (letter.is_ascii_digit() && before.is_lowercase() && ends_in_upper_case(&letters[at..]))
         });
         if starts {
             words.push(String::new());
@@ -50,6 +50,11 @@ fn words(wire: &str) -> Vec<String> {
     }
     words.retain(|word| !word.is_empty());
     words
+}
+
+/// Digits and then a capital: `16K` is a word, the 2 of `Level2` is not.
+fn ends_in_upper_case(letters: &[char]) -> bool {
+    letters.iter().find(|letter| !letter.is_ascii_digit()).is_some_and(|letter| letter.is_uppercase())
 }
 
 #[cfg(test)]

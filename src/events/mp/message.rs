@@ -68,7 +68,7 @@ wire! {
         /// Speech recognition text, UTF-8; only when voice recognition is on for the account.
         pub recognition: Option<String> = "Recognition",
         /// Temporary media id of the 16 kHz variant.
-        pub media_id16k: Option<String> = "MediaId16K",
+        pub media_id_16k: Option<String> = "MediaId16K",
         /// Data id of the article when the message comes from an article (图文).
         pub msg_data_id: Option<String> = "MsgDataId",
         /// Position of the article in a multi-article post, from 1.

@@ -143,7 +143,7 @@ async fn send(mut stream: TcpStream, shared: Rc<Shared>) -> Result<TcpStream, Fa
         let (status, body) = read_answer(&mut stream, &mut buffer).await?;
         shared.latencies.borrow_mut().push(started.elapsed());
         shared.answer.set(body.len());
-        let checked = shared.case.as_ref().filter(|_| number % SAMPLE == 0);
+        let checked = shared.case.as_ref().filter(|_| number.is_multiple_of(SAMPLE));
         if status != 200 || checked.is_some_and(|case| !case.is_right(shared.batch.serial(number), body)) {
             shared.wrong.set(shared.wrong.get() + 1);
         }
