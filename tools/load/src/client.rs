@@ -54,6 +54,12 @@ impl Round {
         self.requests as f64 / self.took.as_secs_f64()
     }
 
+    /// The part of the time that the server was busy. Far from 1, the load was too slow to measure anything: an idle server
+    /// goes to sleep between two requests, which costs it more than it saves.
+    pub(crate) fn busy(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.took.as_secs_f64()
+    }
+
     pub(crate) fn cpu_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.requests as f64
     }
