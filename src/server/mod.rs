@@ -6,7 +6,10 @@ mod connection;
 
 use std::{collections::HashMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -79,7 +82,7 @@ impl Server {
         let receiver = Receiver::new(hooks, journal, clock, metrics.clone(), config.server.max_in_flight);
         let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server));
         let listen = |address, section| async move {
-            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, section, source })
+            bind(address).map_err(|source| StartError::Listen { address, section, source })
         };
         let limits = connection::Limits {
             connections: config.server.max_connections,
@@ -144,6 +147,16 @@ impl Server {
         upkeep.abort();
         finished
     }
+}
+
+/// Listens with a longer queue than the 128 of the standard library: when many connect at one time, as after a restart
+/// of the proxy, a full queue lets each of the others wait for a second. The system caps it (`net.core.somaxconn`).
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    const QUEUE: u32 = 4096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 async fn upkeep(metrics: Metrics) {
