@@ -133,8 +133,8 @@ impl<'a> Object<'a> {
     }
 
     /// Appends every member of `other`.
-    pub fn extend(&mut self, other: &Self) {
-        self.fields.extend(other.fields.iter().cloned());
+    pub fn append(&mut self, mut other: Self) {
+        self.fields.append(&mut other.fields);
     }
 
     /// Replaces the value of the first member called `name`, or appends one.
@@ -617,7 +617,7 @@ impl<'de> Visitor<'de> for Name {
 /// Writes an object as `<xml>…</xml>`, the way the platforms write theirs: text in CDATA, numbers plain, lists as
 /// repeated elements. Characters that XML cannot carry are left out.
 pub fn write_xml(object: &Object<'_>) -> String {
-    let mut out = String::with_capacity(256);
+    let mut out = String::with_capacity(512);
     write_members(&mut out, "xml", object);
     out
 }

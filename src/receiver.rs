@@ -190,7 +190,7 @@ impl Responded {
         let (body, outcome) = match result {
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), Outcome::Answered),
             Ok(Ok(answer)) => {
-                (platform::write_answer(raw.platform, raw.form, &answer, &address, clock.now()), Outcome::Answered)
+                (platform::write_answer(raw.platform, raw.form, answer, address, clock.now()), Outcome::Answered)
             }
             Ok(Err(failure)) => (default_answer(allow, spec, raw), log_failure(&endpoint, &context, &failure)),
             Err(_panic) => {

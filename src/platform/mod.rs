@@ -188,18 +188,14 @@ impl Address {
 }
 
 /// Writes an answer in the form the delivery came in; `now` is the time of a passive reply, Unix seconds.
-pub fn write_answer(platform: Platform, form: Form, answer: &Answer, address: &Address, now: i64) -> Body {
-    let addressed;
+pub fn write_answer(platform: Platform, form: Form, answer: Answer, address: Address, now: i64) -> Body {
     let document = match answer {
         Answer::Default => return Body::Plain(plain_success(platform)),
-        Answer::Passive(body) => {
-            addressed = wechat::address(body, address, now);
-            &addressed
-        }
+        Answer::Passive(body) => wechat::address(body, address, now),
         Answer::Body(body) => body,
     };
     Body::Document(match form {
-        Form::Xml => payload::write_xml(document),
-        Form::Json => payload::write_json(document),
+        Form::Xml => payload::write_xml(&document),
+        Form::Json => payload::write_json(&document),
     })
 }

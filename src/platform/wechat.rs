@@ -32,11 +32,11 @@ pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
 }
 
 /// Puts sender, receiver and time before the body of a passive reply: who wrote is answered.
-pub(super) fn address(body: &Object<'static>, address: &Address, now: i64) -> Object<'static> {
+pub(super) fn address(body: Object<'static>, address: Address, now: i64) -> Object<'static> {
     let mut document = Object::with_capacity(8);
-    document.push("ToUserName", Value::Text(address.sender.clone().into()));
-    document.push("FromUserName", Value::Text(address.receiver.clone().into()));
+    document.push("ToUserName", Value::Text(address.sender.into()));
+    document.push("FromUserName", Value::Text(address.receiver.into()));
     document.push("CreateTime", Value::Number(Number::Int(now)));
-    document.extend(body);
+    document.append(body);
     document
 }
