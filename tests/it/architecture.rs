@@ -1,0 +1,131 @@
+//! The invariants of ARCHITECTURE.md, read off the sources.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A module or file of `src`, and all that it may name of the crate.
+const LAYERS: [(&str, &[&str]); 9] = [
+    ("crypto", &["crypto"]),
+    ("payload.rs", &["payload"]),
+    ("wire.rs", &["wire", "payload"]),
+    ("events", &["events", "event", "wire", "payload", "replies"]),
+    ("envelope", &["envelope", "crypto", "payload", "secret", "event"]),
+    ("platform", &["platform", "event", "payload"]),
+    ("handlers", &["handlers", "config", "event", "events", "hooks", "replies"]),
+    ("replies", &["replies", "event", "events", "payload", "wire"]),
+    ("journal", &["journal", "platform"]),
+];
+
+fn sources(below: &Path) -> Vec<PathBuf> {
+    if below.is_file() {
+        return vec![below.to_owned()];
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(below).unwrap() {
+        files.extend(sources(&entry.unwrap().path()));
+    }
+    files.retain(|file| file.extension().is_some_and(|end| end == "rs"));
+    files
+}
+
+/// The code of a file without its comments and tests.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules of the crate that a file names: `crate::a`, `$crate::a` and `use crate::{a::…, b::…}`.
+fn named(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if !rest.starts_with('{') {
+            names.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            continue;
+        }
+        let mut depth = 0;
+        let mut name = String::new();
+        for character in rest.chars() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 1 && (character.is_alphanumeric() || character == '_') {
+                name.push(character);
+            } else if !name.is_empty() && (character == ':' || character == ',' || character == '}') {
+                names.push(std::mem::take(&mut name));
+                // What follows `a::` up to the comma is inside of `a`.
+            } else if character == ',' {
+                name.clear();
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    names
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn is_test(file: &Path) -> bool {
+    file.ends_with("tests.rs")
+}
+
+#[test]
+fn layers_know_only_what_is_below_them() {
+    let modules: Vec<String> = sources(&src().join("lib.rs"))
+        .iter()
+        .flat_map(|file| {
+            code(file)
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(modules.len() > 15, "{modules:?}");
+    let mut wrong = Vec::new();
+    for (layer, allowed) in LAYERS {
+        for file in sources(&src().join(layer)).into_iter().filter(|file| !is_test(file)) {
+            let names = named(&code(&file));
+            let known = names.into_iter().filter(|name| modules.contains(name));
+            wrong.extend(
+                known
+                    .filter(|name| !allowed.contains(&name.as_str()))
+                    .map(|name| format!("{} names {name}", file.display())),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_server_knows_http_and_nobody_panics_or_is_unsafe() {
+    let mut wrong = Vec::new();
+    for file in sources(&src()).into_iter().filter(|file| !is_test(file)) {
+        let code = code(&file);
+        let in_server = file.starts_with(src().join("server"));
+        for word in ["axum::", "hyper::", "hyper_util::"] {
+            if code.contains(word) && !in_server {
+                wrong.push(format!("{} names {word}", file.display()));
+            }
+        }
+        // `panic!` is for the registry alone, which is checked when the server starts.
+        let may_panic = file.ends_with("hooks.rs");
+        for word in [".unwrap()", ".expect(", "unsafe {", "todo!(", "unimplemented!(", "unreachable!("] {
+            if code.contains(word) {
+                wrong.push(format!("{} has {word}", file.display()));
+            }
+        }
+        if code.contains("panic!(") && !may_panic {
+            wrong.push(format!("{} panics", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
