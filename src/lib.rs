@@ -70,6 +70,7 @@ pub mod journal;
 pub mod metrics;
 pub mod payload;
 pub mod platform;
+mod prehashed;
 pub mod receiver;
 pub mod replies;
 pub mod secret;

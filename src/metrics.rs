@@ -46,6 +46,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
     const ALL: [Self; 12] = [
         Self::Answered,
         Self::Acknowledged,
@@ -182,8 +183,7 @@ impl Metrics {
 impl AccountMetrics {
     /// Counts how a delivery ended.
     pub fn count(&self, outcome: Outcome) {
-        let at = Outcome::ALL.iter().position(|other| *other == outcome);
-        if let Some(counter) = at.and_then(|at| self.outcomes.get(at)) {
+        if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.increment(1);
         }
     }

@@ -358,6 +358,9 @@ fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
         return Err(malformed("a NUL character"));
     }
     let mut reader = Reader::from_str(text);
+    // The names of open elements are kept here anyway.
+    reader.config_mut().check_end_names = false;
+    reader.config_mut().allow_unmatched_ends = true;
     let mut open: Vec<Open<'_>> = Vec::with_capacity(4);
     let mut root = None;
     let mut nodes = 0_usize;
@@ -386,8 +389,11 @@ fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
                     None => return Err(malformed("more than one root element")),
                 }
             }
-            Event::End(_) => {
+            Event::End(tag) => {
                 let Some(element) = open.pop() else { return Err(malformed("an end tag without its start")) };
+                if tag.name().0 != element.name {
+                    return Err(malformed("tags that do not match"));
+                }
                 match open.last_mut() {
                     Some(parent) => {
                         let name = element.name;

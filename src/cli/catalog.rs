@@ -204,6 +204,6 @@ fn read(spec: &'static EventSpec, tree: &Value<'_>, form: Form) -> Result<Read, 
 fn unread(tree: &Value<'_>, spec: &EventSpec) -> Vec<String> {
     let Some(list) = spec.fan_out else { return tree.unread() };
     let others = tree.unread().into_iter().filter(|path| path != list);
-    let events = platform::events_of(tree, Some(spec)).into_iter().flat_map(Value::unread);
+    let events = platform::events_of(tree, Some(spec)).iter().flat_map(Value::unread);
     others.chain(events.map(|path| format!("{list}[].{path}"))).collect()
 }

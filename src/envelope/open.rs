@@ -87,22 +87,42 @@ impl Keys {
         let encrypted = key.seal(random, reply, &seal.receive_id);
         let time = now.to_string();
         let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
-        match (self.platform, seal.form) {
-            (Platform::WeComBot, _) => {
-                format!(
-                    r#"{{"encrypt":"{encrypted}","msgsignature":"{signature}","timestamp":{time},"nonce":"{nonce}"}}"#
-                )
-            }
-            (_, Form::Json) => {
-                format!(
-                    r#"{{"Encrypt":"{encrypted}","MsgSignature":"{signature}","TimeStamp":{time},"Nonce":"{nonce}"}}"#
-                )
-            }
-            (_, Form::Xml) => format!(
-                "<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt><MsgSignature><![CDATA[{signature}]]></MsgSignature>\
-                 <TimeStamp>{time}</TimeStamp><Nonce><![CDATA[{nonce}]]></Nonce></xml>"
-            ),
-        }
+        let parts: [&str; 9] = match (self.platform, seal.form) {
+            (Platform::WeComBot, _) => [
+                "{\"encrypt\":\"",
+                &encrypted,
+                "\",\"msgsignature\":\"",
+                &signature,
+                "\",\"timestamp\":",
+                &time,
+                ",\"nonce\":\"",
+                nonce,
+                "\"}",
+            ],
+            (_, Form::Json) => [
+                "{\"Encrypt\":\"",
+                &encrypted,
+                "\",\"MsgSignature\":\"",
+                &signature,
+                "\",\"TimeStamp\":",
+                &time,
+                ",\"Nonce\":\"",
+                nonce,
+                "\"}",
+            ],
+            (_, Form::Xml) => [
+                "<xml><Encrypt><![CDATA[",
+                &encrypted,
+                "]]></Encrypt><MsgSignature><![CDATA[",
+                &signature,
+                "]]></MsgSignature><TimeStamp>",
+                &time,
+                "</TimeStamp><Nonce><![CDATA[",
+                nonce,
+                "]]></Nonce></xml>",
+            ],
+        };
+        parts.concat()
     }
 
     /// The three-part signature; covers no body.
@@ -119,7 +139,8 @@ impl Keys {
         match self.mode {
             Mode::Plain if says_encrypted => Err(Refusal::NoKey),
             Mode::Plain => self.open_plain(query, body, now),
-            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() => {
+            // An encrypted body stays one when somebody has taken the signs of it out of the query.
+            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() && !has_encrypt(body) => {
                 self.open_plain(query, body, now)
             }
             Mode::Compat | Mode::Safe => self.open_encrypted(query, body, now),
@@ -188,6 +209,12 @@ impl Keys {
             (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
         }
     }
+}
+
+/// Whether a body has the element of an encrypted one.
+fn has_encrypt(body: &[u8]) -> bool {
+    let tree = text(body).ok().and_then(|(text, form)| payload::parse(form, text).ok());
+    tree.as_ref().and_then(Value::as_object).is_some_and(|object| object.get("Encrypt").is_some())
 }
 
 /// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Query, Refusal};
+use crate::prehashed::BuildPrehashed;
 
 /// As many queries as are remembered, some 15 MiB; the oldest are forgotten first. Enough for 400 a second over the
 /// default `max_age`.
@@ -23,7 +24,7 @@ pub struct ReplayGuard {
 #[derive(Debug, Default)]
 struct Seen {
     /// Hashes of queries, and of the bodies they came with.
-    bodies: HashMap<u64, u64>,
+    bodies: HashMap<u64, u64, BuildPrehashed>,
     order: VecDeque<u64>,
 }
 

@@ -1,13 +1,13 @@
 //! The journal in memory, for tests and trials: bounded, and gone with the process.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::{Admission, Entry};
-use crate::platform::DedupeKey;
+use crate::{platform::DedupeKey, prehashed::BuildPrehashed};
 
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -24,7 +24,7 @@ pub struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct State {
-    events: HashMap<[u8; 32], Remembered>,
+    events: HashMap<[u8; 32], Remembered, BuildPrehashed>,
     /// In the order of admission, so the oldest are forgotten first.
     order: VecDeque<([u8; 32], Instant)>,
 }
@@ -47,13 +47,22 @@ impl MemoryJournal {
         let Some(key) = key else { return Admission::New(Entry::new()) };
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = state.events.get(&key.hash).filter(|known| known.until > now) {
-            known.entry.delivered_again();
-            return Admission::Known(Arc::clone(&known.entry));
-        }
-        let entry = Entry::new();
         let until = now + key.window.unwrap_or(REMEMBERED).min(REMEMBERED);
-        state.events.insert(key.hash, Remembered { entry: Arc::clone(&entry), until, admitted: now });
+        let entry = Entry::new();
+        let remembered = Remembered { entry: Arc::clone(&entry), until, admitted: now };
+        match state.events.entry(key.hash) {
+            hash_map::Entry::Occupied(known) if known.get().until > now => {
+                let known = &known.get().entry;
+                known.delivered_again();
+                return Admission::Known(Arc::clone(known));
+            }
+            hash_map::Entry::Occupied(mut over) => {
+                over.insert(remembered);
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(remembered);
+            }
+        }
         state.order.push_back((key.hash, now));
         self.forget(&mut state, now);
         Admission::New(entry)

@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use sha2::Sha256;
-
 use super::{part, scalar};
 use crate::{
     event::{EventSpec, Platform, ReplyKind, table},
@@ -52,7 +50,7 @@ pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
 
 /// Adds what tells two callbacks apart; `None` for commands that decide: each is asked once and answered afresh.
 pub(super) fn dedupe(
-    hash: &mut Sha256,
+    key: &mut Vec<u8>,
     spec: Option<&EventSpec>,
     object: Option<&Object<'_>>,
     text: &str,
@@ -62,17 +60,17 @@ pub(super) fn dedupe(
         return None;
     }
     if let Some(id) = query("RequestID").filter(|id| !id.is_empty()) {
-        part(hash, &id);
+        part(key, &id);
         return Some(None);
     }
     let command = query(COMMAND).or_else(|| object.and_then(|object| scalar(object, COMMAND)).map(Cow::into_owned));
-    part(hash, command.as_deref().unwrap_or_default());
+    part(key, command.as_deref().unwrap_or_default());
     let identifying = object.and_then(|object| identifying(command.as_deref().unwrap_or_default(), object));
     if let Some(values) = identifying {
-        values.iter().for_each(|value| part(hash, value));
+        values.iter().for_each(|value| part(key, value));
         return Some(None);
     }
-    part(hash, text);
+    part(key, text);
     let timed = object.is_some_and(|object| ["EventTime", "Timestamp"].iter().any(|name| object.get(name).is_some()));
     Some((!timed).then_some(WINDOW))
 }

@@ -80,12 +80,12 @@ const fn tables(platform: Platform) -> &'static [Platform] {
 }
 
 /// The events of a push: one, but for the few that carry a list of them.
-pub fn events_of<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> Vec<&'v Value<'p>> {
+pub fn events_of<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> &'v [Value<'p>] {
     let list =
         spec.and_then(|spec| spec.fan_out).and_then(|name| payload.as_object().and_then(|object| object.get(name)));
     match list {
-        Some(Value::List(items)) if !items.is_empty() => items.iter().collect(),
-        _ => vec![payload],
+        Some(Value::List(items)) if !items.is_empty() => items,
+        _ => std::slice::from_ref(payload),
     }
 }
 
@@ -119,30 +119,30 @@ pub fn dedupe_key(
     text: &str,
     query: &dyn Fn(&str) -> Option<String>,
 ) -> Option<DedupeKey> {
-    let mut hash = Sha256::new();
-    part(&mut hash, platform.as_str());
-    part(&mut hash, account);
+    let mut key = Vec::with_capacity(128);
+    part(&mut key, platform.as_str());
+    part(&mut key, account);
     let window = match (platform, payload.as_object()) {
-        (Platform::Im, object) => im::dedupe(&mut hash, spec, object, text, query)?,
+        (Platform::Im, object) => im::dedupe(&mut key, spec, object, text, query)?,
         (Platform::WeComKf, Some(object)) if kf::message_id(object).is_some() => {
-            part(&mut hash, kf::message_id(object).unwrap_or_default());
+            part(&mut key, kf::message_id(object).unwrap_or_default());
             None
         }
         (_, object) => {
             match object.and_then(wechat::message_id) {
-                Some((sender, id)) => [sender.as_ref(), id.as_ref()].iter().for_each(|value| part(&mut hash, value)),
-                None => part(&mut hash, text),
+                Some((sender, id)) => [sender.as_ref(), id.as_ref()].iter().for_each(|value| part(&mut key, value)),
+                None => part(&mut key, text),
             }
             None
         }
     };
-    Some(DedupeKey { hash: hash.finalize().into(), window })
+    Some(DedupeKey { hash: Sha256::digest(&key).into(), window })
 }
 
 /// Each part with its length, so that two keys cannot run into one another.
-fn part(hash: &mut Sha256, value: &str) {
-    hash.update((value.len() as u64).to_be_bytes());
-    hash.update(value.as_bytes());
+fn part(key: &mut Vec<u8>, value: &str) {
+    key.extend((value.len() as u64).to_be_bytes());
+    key.extend(value.as_bytes());
 }
 
 /// The text of a scalar member.

@@ -8,7 +8,6 @@ use std::{
     convert::Infallible,
     future::Future,
     net::IpAddr,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +22,7 @@ use axum::{
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     body::{Body as _, Incoming},
-    service::Service,
+    service::{Service, service_fn},
 };
 use tokio::time;
 use tracing::{debug, warn};
@@ -141,23 +140,23 @@ impl Callbacks {
 }
 
 /// The service of one connection.
-pub(super) struct Connection {
-    pub(super) callbacks: Arc<Callbacks>,
-    pub(super) peer: Peer,
-}
-
-impl Service<Request<Incoming>> for Connection {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (callbacks, peer) = (Arc::clone(&self.callbacks), self.peer.clone());
-        Box::pin(async move {
+pub(super) fn service(
+    callbacks: Arc<Callbacks>,
+    peer: Peer,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send,
+> + Send
++ 'static {
+    service_fn(move |request| {
+        let (callbacks, peer) = (Arc::clone(&callbacks), peer.clone());
+        async move {
             let _busy = peer.busy();
             Ok(callbacks.respond(&peer, request).await)
-        })
-    }
+        }
+    })
 }
 
 /// Why there is no body.

@@ -126,7 +126,7 @@ impl Server {
         let stopped = CancellationToken::new();
         let serving = tokio::spawn(self.listener.serve(stopping.clone(), {
             let callbacks = Arc::clone(&self.callbacks);
-            move |peer| callback::Connection { callbacks: Arc::clone(&callbacks), peer }
+            move |peer| callback::service(Arc::clone(&callbacks), peer)
         }));
         let serving_admin =
             tokio::spawn(self.admin.serve(stopped.clone(), move |_| admin::service(Arc::clone(&admin))));

@@ -430,6 +430,23 @@ async fn a_captured_plain_query_carries_no_other_body() {
 }
 
 #[tokio::test]
+async fn a_captured_encrypted_query_carries_no_clear_text() {
+    let server = TestServer::start(Hooks::default()).await;
+    let sealed = COMPAT.safe(&text_message(1, "pay 1"), "captured");
+    let clear = COMPAT.plain_query(T, "captured");
+    let first = Signed {
+        query: format!("{}&{clear}", sealed.query.replace("&timestamp=1735689600&nonce=captured", "")),
+        ..sealed
+    };
+    assert_eq!(server.post("/mp/compat", &first).await.status, 200);
+    let forged = Signed { query: clear.clone(), body: text_message(2, "pay 1000000") };
+    assert_eq!(server.post("/mp/compat", &forged).await.body, "replayed_query");
+    // The envelope itself is no message either, whatever the query says.
+    let stripped = Signed { query: clear, body: first.body };
+    assert_eq!(server.post("/mp/compat", &stripped).await.body, "missing_parameter");
+}
+
+#[tokio::test]
 async fn slow_clients_hold_nothing() {
     let lines = "header_timeout = \"100ms\"\nbody_timeout = \"100ms\"\nkeep_alive = \"1s\"";
     let server = TestServer::start_with(lines, crate::support::server::ACCOUNTS, Hooks::default()).await;
