@@ -3,6 +3,8 @@
 
 mod im;
 mod kf;
+#[cfg(test)]
+mod tests;
 mod wechat;
 
 use std::{borrow::Cow, time::Duration};
