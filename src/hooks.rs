@@ -13,6 +13,9 @@
 //! # drop(hooks);
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     error::Error,
@@ -245,7 +248,6 @@ impl Selection {
                 });
                 event::all().any(|spec| self.matches(spec.id, Some(spec)))
                     || unknown.into_iter().any(|event_type| self.matches(event_type, None))
-                    || pattern.is_empty()
             }
         }
     }
