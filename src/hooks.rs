@@ -242,7 +242,7 @@ impl Selection {
     fn is_known(&self) -> bool {
         match self {
             Self::All | Self::Event(_) => true,
-            Self::Pattern(pattern) => {
+            Self::Pattern(_) => {
                 let unknown = Platform::ALL.into_iter().flat_map(|platform| {
                     [&[][..], &["event".into(), "".into()][..]].map(|key| platform::unknown_type(platform, key))
                 });
