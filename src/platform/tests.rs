@@ -54,6 +54,28 @@ fn a_payload_says_which_event_it_is() {
 }
 
 #[test]
+fn a_push_of_several_events_is_taken_apart() {
+    let push = by_id("im.command.push.offline_push").unwrap();
+    let events = |text: &str, spec: &EventSpec| {
+        let tree = tree(text);
+        let events = events_of(&tree, Some(spec));
+        events.into_iter().map(|event| (payload::to_json(event), is_wrapper(event, spec))).collect::<Vec<_>>()
+    };
+    let event = |text: &str| (text.to_owned(), false);
+    let wrapper = |text: &str| vec![(text.to_owned(), true)];
+    assert_eq!(events(r#"{"Events":[{"a":1},{"a":2}]}"#, push), [event(r#"{"a":1}"#), event(r#"{"a":2}"#)]);
+    assert_eq!(events(r#"{"Events":[{"a":1}]}"#, push), [event(r#"{"a":1}"#)]);
+    assert_eq!(events(r#"{"Events":{"a":1}}"#, push), [event(r#"{"a":1}"#)]);
+    assert_eq!(events(r#"{"a":1}"#, push), [event(r#"{"a":1}"#)], "an event without its wrapper");
+    for text in [r#"{"Events":[]}"#, r#"{"Events":[{"a":1},7]}"#, r#"{"Events":"x"}"#, r#"{"Events":null}"#] {
+        assert_eq!(events(text, push), wrapper(text));
+    }
+    // Other events may have a list of that name.
+    let other = by_id("im.command.state.state_change").unwrap();
+    assert_eq!(events(r#"{"Events":[{"a":1},{"a":2}]}"#, other), [event(r#"{"Events":[{"a":1},{"a":2}]}"#)]);
+}
+
+#[test]
 fn every_platform_has_a_type_for_what_nobody_knows() {
     for platform in Platform::ALL {
         for key in [&[][..], &["event".into()], &["event".into(), "x".into()], &["text".into()]] {
