@@ -1,5 +1,8 @@
 //! Platforms, events, and the table that selects an event by its wire keys.
 
+#[cfg(test)]
+mod tests;
+
 use std::{any::Any, borrow::Cow, collections::HashMap, fmt, str::FromStr, sync::LazyLock};
 
 use crate::{

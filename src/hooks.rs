@@ -13,6 +13,9 @@
 //! # drop(hooks);
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     error::Error,
@@ -239,13 +242,12 @@ impl Selection {
     fn is_known(&self) -> bool {
         match self {
             Self::All | Self::Event(_) => true,
-            Self::Pattern(pattern) => {
+            Self::Pattern(_) => {
                 let unknown = Platform::ALL.into_iter().flat_map(|platform| {
                     [&[][..], &["event".into(), "".into()][..]].map(|key| platform::unknown_type(platform, key))
                 });
                 event::all().any(|spec| self.matches(spec.id, Some(spec)))
                     || unknown.into_iter().any(|event_type| self.matches(event_type, None))
-                    || pattern.is_empty()
             }
         }
     }

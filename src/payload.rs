@@ -4,6 +4,9 @@
 //! a list, XML writes as repeated siblings: the tree keeps them as they came, and `wire` reads both the same way.
 //! There is no document type and no entity beyond the five built-in ones: a payload that has one is refused.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     cell::Cell,

@@ -283,12 +283,12 @@ impl Receiver {
         let tree = payload::parse(form, &text)?;
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
         let events = platform::events_of(&tree, identity.spec);
-        let one = events.len() == 1;
         let delivery =
             Delivery { endpoint, query: &parsed, raw_query: query, identity: &identity, form, arrived, place };
         let admitted = events.iter().map(|event| {
-            // An event of several is its own payload; one that came alone is as the platform wrote it.
-            let text = if one { Arc::clone(&text) } else { payload::to_json(event).into() };
+            // An event of a list is its own payload; any other is as the platform wrote it.
+            let whole = std::ptr::eq(event, &tree);
+            let text = if whole { Arc::clone(&text) } else { payload::to_json(event).into() };
             self.admit_event(&delivery, event, &text)
         });
         Ok((admitted.collect(), seal))
@@ -313,7 +313,7 @@ impl Receiver {
             let deadline = arrived + endpoint.account.deadline;
             Context::new(ContextInner { event, id: entry.id, deadline, clock: self.clock.clone() })
         };
-        let known = identity.spec.and_then(|spec| {
+        let known = identity.spec.filter(|spec| !platform::is_wrapper(tree, spec)).and_then(|spec| {
             let context = context_of(spec.id);
             let work = self.start(endpoint, Some(spec), tree, form, &context).ok()?;
             Some((spec, context, work))

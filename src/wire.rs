@@ -19,6 +19,9 @@
 //! the field is named in [`Reading::into_unreadable`]; a promised field makes the whole type unreadable, for handlers rely on
 //! it, and the event is handed on as raw.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use crate::payload::{Form, Number, Object, Value};
@@ -287,6 +290,8 @@ fn is_empty(value: &Value<'_>) -> bool {
     match value {
         Value::Null => true,
         Value::Text(text) => text.trim().is_empty(),
+        Value::List(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
         _ => false,
     }
 }
@@ -554,11 +559,12 @@ impl Wire for Csv {
     }
 
     fn read(value: &Value<'_>, reading: &mut Reading) -> Result<Self, Unreadable> {
-        if let Value::List(_) = value {
-            return Vec::read(value, reading).map(Self);
-        }
-        let text = String::read(value, reading)?;
-        Ok(Self(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()))
+        let texts = match value {
+            Value::List(_) => Vec::read(value, reading)?,
+            one => vec![String::read(one, reading)?],
+        };
+        let items = texts.iter().flat_map(|text| text.split(','));
+        Ok(Self(items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()))
     }
 
     fn write(&self) -> Option<Value<'static>> {

@@ -59,7 +59,9 @@ pub(super) fn dedupe(
     if spec.is_some_and(|spec| spec.reply == ReplyKind::Verdict) {
         return None;
     }
-    if let Some(id) = query("RequestID").filter(|id| !id.is_empty()) {
+    // A push of several events has one id for all of them.
+    let carries_several = spec.is_some_and(|spec| spec.fan_out.is_some());
+    if let Some(id) = query("RequestID").filter(|id| !id.is_empty() && !carries_several) {
         part(key, &id);
         return Some(None);
     }

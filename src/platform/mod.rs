@@ -3,6 +3,8 @@
 
 mod im;
 mod kf;
+#[cfg(test)]
+mod tests;
 mod wechat;
 
 use std::{borrow::Cow, time::Duration};
@@ -81,12 +83,21 @@ const fn tables(platform: Platform) -> &'static [Platform] {
 
 /// The events of a push: one, but for the few that carry a list of them.
 pub fn events_of<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> &'v [Value<'p>] {
-    let list =
-        spec.and_then(|spec| spec.fan_out).and_then(|name| payload.as_object().and_then(|object| object.get(name)));
-    match list {
-        Some(Value::List(items)) if !items.is_empty() => items,
+    let is_object = |value: &Value<'_>| value.as_object().is_some();
+    match wrapped(payload, spec) {
+        Some(Value::List(items)) if !items.is_empty() && items.iter().all(is_object) => items,
+        Some(one @ Value::Object(_)) => std::slice::from_ref(one),
         _ => std::slice::from_ref(payload),
     }
+}
+
+/// Whether an event is still in its wrapper, because what is in there has not the shape of events.
+pub fn is_wrapper(event: &Value<'_>, spec: &EventSpec) -> bool {
+    wrapped(event, Some(spec)).is_some()
+}
+
+fn wrapped<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> Option<&'v Value<'p>> {
+    payload.as_object()?.get(spec?.fan_out?)
 }
 
 /// Whom an event is about: openid, userid, external_userid or account id, if it says so.

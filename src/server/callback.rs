@@ -31,6 +31,7 @@ use super::connection::Peer;
 use crate::{
     config::{self, IpRange},
     envelope::{Refusal, RefusalKind},
+    event::Platform,
     metrics::Outcome,
     receiver::{self, Content, Endpoint, Receiver},
 };
@@ -71,17 +72,17 @@ impl Callbacks {
         };
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
+        let platform = endpoint.account.platform;
         let response = match head.method {
-            Method::GET if endpoint.account.platform != crate::event::Platform::Im => {
-                self.receiver.verify_url(&endpoint, query)
-            }
+            Method::GET if platform != Platform::Im => self.receiver.verify_url(&endpoint, query),
             Method::POST => match self.read_body(body).await {
                 Ok(body) => self.receiver.receive(&endpoint, query, body, arrived).await,
                 Err(refusal) => return refusal.respond(&endpoint),
             },
             _ => {
                 let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+                let allowed = if platform == Platform::Im { "POST" } else { "GET, POST" };
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
                 return response;
             }
         };

@@ -429,6 +429,24 @@ async fn a_captured_plain_query_carries_no_other_body() {
     assert_eq!(server.metric("echostr_deliveries_total{platform=\"mp\",account=\"plain\",outcome=\"refused\",reason=\"replayed_query\"}").await, 1.0);
 }
 
+/// A compatible account takes clear text: the query of an encrypted delivery must not carry any.
+#[tokio::test]
+async fn a_captured_query_of_an_encrypted_delivery_carries_no_clear_text() {
+    let server = TestServer::start(Hooks::default()).await;
+    let sealed = COMPAT.safe(&text_message(1, "pay 1"), "captured");
+    // The platform sends both signatures in this mode.
+    let clear = COMPAT.plain_query(T, "captured");
+    let signature = clear.split('&').next().unwrap();
+    let first = Signed { query: format!("{signature}&{}", sealed.query), ..sealed };
+    assert_eq!(server.post("/mp/compat", &first).await.status, 200);
+    let forged = Signed { query: clear.clone(), body: text_message(2, "pay 1000000") };
+    let refused = server.post("/mp/compat", &forged).await;
+    assert_eq!((refused.status, refused.body.as_str()), (403, "replayed_query"));
+    // The repeat of the platform is not refused, nor is another delivery.
+    assert_eq!(server.post("/mp/compat", &first).await.status, 200);
+    assert_eq!(server.post("/mp/compat", &COMPAT.plain(&text_message(3, "hi"), "other")).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_captured_encrypted_query_carries_no_clear_text() {
     let server = TestServer::start(Hooks::default()).await;

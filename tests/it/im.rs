@@ -111,6 +111,49 @@ async fn each_event_of_a_list_is_an_event() {
     assert_eq!(accounts, ["a", "b"]);
 }
 
+/// However many events a push has, a handler of raw events is given each of them, and never their wrapper.
+#[tokio::test]
+async fn each_event_of_a_list_is_its_own_payload() {
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let hooks = Hooks::default().observe_any("pushes", "*", move |event: RawEvent, _: Context| {
+        seen.send((event.event_type, event.payload.text().to_owned(), event.key())).unwrap();
+        std::future::ready(Ok(()))
+    });
+    let server = TestServer::start(hooks).await;
+    let item = |account: &str| format!(r#"{{"CallbackCommand":"Push.OfflinePush","To_Account":"{account}"}}"#);
+    let push = |items: &[String]| format!(r#"{{"Events":[{}]}}"#, items.join(","));
+    // One request has one id, however many events are in it.
+    let query = format!("{}&RequestID=7", IM.query("Push.OfflinePush", "1735689600"));
+    let one = format!(r#"{{"Events":{}}}"#, item("one"));
+    let misshapen = push(&[item("d"), "7".to_owned()]);
+    let mixed = push(&[item("b"), r#"{"To_Account":{"a":1}}"#.to_owned(), item("c")]);
+    let bodies = [push(&[item("a")]), mixed, one, misshapen.clone(), push(&[])];
+    for body in bodies {
+        let answer = server.http.post(&format!("/im/chat?{query}"), &body).await;
+        assert_eq!(answer.body, OK);
+    }
+    let mut found = Vec::new();
+    for _ in 0..7 {
+        let event = events.recv().await.unwrap();
+        assert!(event.2 == ["Push.OfflinePush"], "{event:?}");
+        found.push((event.0, event.1));
+    }
+    let (offline, unknown) = ("im.command.push.offline_push", "im.command.unknown");
+    let mut expected = vec![
+        (offline, item("a")),
+        (offline, item("b")),
+        (offline, item("c")),
+        (offline, item("one")),
+        (unknown, r#"{"To_Account":{"a":1}}"#.to_owned()),
+        // What is no list of events is one event that nobody knows.
+        (unknown, misshapen),
+        (unknown, push(&[])),
+    ];
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
 #[tokio::test]
 async fn an_account_without_a_token_checks_only_the_application() {
     let server = TestServer::start_with("", ACCOUNTS, Hooks::default()).await;

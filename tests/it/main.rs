@@ -14,4 +14,6 @@ mod im;
 mod messages;
 mod repeats;
 mod responders;
+mod secrets;
 mod support;
+mod transport;

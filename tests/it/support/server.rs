@@ -82,11 +82,17 @@ sdk_app_id = 1400000002
 "#;
 
 /// Every secret of [`ACCOUNTS`]: none may ever be seen.
-pub const SECRETS: [&str; 8] = [
+pub const SECRETS: [&str; 13] = [
+    // `mpTokenOld`, too.
     "mpToken",
     "plainToken",
     "compatToken",
+    "miniToken",
+    "wecomToken",
+    "kfToken",
     "imToken",
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG",
+    "kfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfk",
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ",
     "QPONMLKJIHGFEDCBAzyxwvutsrqponmlkjihgfedcba",
     "wecomwecomwecomwecomwecomwecomwecomwecomwec",

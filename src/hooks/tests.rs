@@ -1,0 +1,116 @@
+use std::{
+    future::ready,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use super::*;
+use crate::{
+    events::{im, mp},
+    replies::{im::BeforeFriendAddResp, mp::Reply},
+};
+
+async fn text(_: mp::TextMessage, _: Context) -> Result<Reply, HandlerError> {
+    Ok(Reply::none())
+}
+
+async fn friend(event: im::BeforeFriendAdd, _: Context) -> Result<BeforeFriendAddResp, HandlerError> {
+    Ok(BeforeFriendAddResp::for_event(&event))
+}
+
+async fn raw(_: RawEvent, _: Context) -> Result<RawReply, HandlerError> {
+    Ok(RawReply::none())
+}
+
+async fn seen<E>(_: E, _: Context) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+/// What `hooks()` says when it cannot be right.
+fn panic_of(build: impl FnOnce() -> Hooks) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(build)).map(drop).unwrap_err();
+    *panic.downcast::<String>().expect("a text")
+}
+
+#[test]
+fn what_two_answer_or_two_are_called_is_refused_wherever_it_comes_together() {
+    let text_hooks = || Hooks::default().on(text);
+    let named = |name: &str| Hooks::default().observe::<mp::TextMessage>(name, seen);
+    for (message, expected) in [
+        (panic_of(|| text_hooks().merge(text_hooks())), "`mp.message.text` has two responders"),
+        (panic_of(|| Hooks::default().on_any("im/sns", raw).on_any("im/sns", raw)), "`im/sns` has two responders"),
+        (panic_of(|| Hooks::default().on_any("*", raw).merge(Hooks::default().on_any("*", raw))), "has two responders"),
+        (panic_of(|| named("a").merge(named("a"))), "observer called `a`"),
+        (panic_of(|| named("a").account("mp/x", named("a"))), "observer called `a`"),
+        (panic_of(|| Hooks::default().account("mp/x", named("a")).account("mp/y", named("a"))), "observer called `a`"),
+        (panic_of(|| Hooks::default().account("mp/x", named("a")).merge(named("a"))), "observer called `a`"),
+        (
+            panic_of(|| Hooks::default().account("mp/x", text_hooks()).account("mp/x", text_hooks())),
+            "account `mp/x` already has hooks",
+        ),
+        (panic_of(|| Hooks::default().observe_any("a", "im/nothing", seen)), "`im/nothing` matches no event"),
+    ] {
+        assert!(message.contains(expected), "{message}");
+    }
+    let message = panic_of(|| text_hooks().merge(text_hooks()));
+    assert_eq!(message.matches("hooks/tests.rs:").count(), 2, "both places: {message}");
+}
+
+#[test]
+fn patterns_name_events_families_and_what_nobody_knows() {
+    for pattern in ["*", "im/sns", "im.command.group.*", "mp.event.subscribe", "mp.event.unknown", "im.command.unknown"]
+    {
+        drop(Hooks::default().on_any(pattern, raw));
+    }
+    for pattern in ["", "mp", "mp/", "mp/nothing", "mp.event.subscrib", "MP.*", "im.sns.*", "**", "/"] {
+        assert!(catch_unwind(|| Hooks::default().on_any(pattern, raw)).is_err(), "{pattern:?}");
+    }
+}
+
+#[test]
+fn the_nearest_responder_answers() {
+    let hooks = Hooks::default()
+        .merge(Hooks::default().on_any("*", raw))
+        .on_any("im.command.*", raw)
+        .on_any("im.command.sns.*", raw)
+        .on(text)
+        .account("im/own", Hooks::default().on_any("im/sns", raw).merge(Hooks::default().on(friend)));
+    let selection = |account: &str, event_type: &str| {
+        let spec = event::by_id(event_type);
+        match &hooks.responder(account, event_type, spec).unwrap().selection {
+            Selection::Event(spec) => spec.id.to_owned(),
+            Selection::Pattern(pattern) => pattern.clone(),
+            Selection::All => "*".to_owned(),
+        }
+    };
+    let (before, after) = (<im::BeforeFriendAdd as Event>::SPEC.id, <im::AfterFriendAdd as Event>::SPEC.id);
+    for (account, event_type, expected) in [
+        ("im/other", before, "im.command.sns.*"),
+        ("im/own", before, before),
+        ("im/own", after, "im/sns"),
+        ("im/own", "im.command.unknown", "im.command.*"),
+        ("mp/shop", "mp.message.text", "mp.message.text"),
+        ("mp/shop", "mp.message.image", "*"),
+        ("mp/shop", "mp.message.unknown", "*"),
+    ] {
+        assert_eq!(selection(account, event_type), expected, "{account} {event_type}");
+    }
+    assert_eq!(hooks.accounts().collect::<Vec<_>>(), ["im/own"]);
+    assert!(Hooks::default().on(text).responder("mp/shop", "mp.message.image", None).is_none());
+}
+
+#[test]
+fn observers_of_an_account_stand_beside_the_others() {
+    let hooks = Hooks::default()
+        .observe::<mp::Subscribe>("follows", seen)
+        .observe_any("all", "*", |_: RawEvent, _: Context| ready(Ok(())))
+        .observe_any("menu", "mp/menu", |_: RawEvent, _: Context| ready(Ok(())))
+        .account("mp/shop", Hooks::default().observe::<mp::Subscribe>("own", seen));
+    let names = |account: &str, event_type: &str| {
+        let spec = event::by_id(event_type);
+        hooks.observers(account, event_type, spec).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("mp/shop", "mp.event.subscribe"), ["follows", "all", "own"]);
+    assert_eq!(names("mp/other", "mp.event.subscribe_scan"), ["follows", "all"]);
+    assert_eq!(names("mp/other", "mp.event.click"), ["all", "menu"]);
+    assert_eq!(names("mp/other", "mp.event.unknown"), ["all"]);
+}
