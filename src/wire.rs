@@ -243,7 +243,8 @@ impl<T: Wire + Optional> Wire for Option<T> {
     }
 
     fn read(value: &Value<'_>, reading: &mut Reading) -> Result<Self, Unreadable> {
-        if T::EMPTY_IS_ABSENT && is_empty(value) {
+        let object_counts = T::IS_OBJECT && value.as_object().is_some();
+        if T::EMPTY_IS_ABSENT && is_empty(value) && !object_counts {
             return Ok(None);
         }
         T::read(value, reading).map(Some)
@@ -273,6 +274,9 @@ impl<T: Wire + Optional> Wire for Option<T> {
 pub trait Optional {
     /// Whether an empty element means that there is no value. Only text can be empty and there.
     const EMPTY_IS_ABSENT: bool = true;
+
+    /// Whether an object without members is a value, too.
+    const IS_OBJECT: bool = false;
 }
 
 impl Optional for String {
@@ -644,7 +648,9 @@ macro_rules! wire {
             }
         }
 
-        impl $crate::wire::Optional for $name {}
+        impl $crate::wire::Optional for $name {
+            const IS_OBJECT: bool = true;
+        }
 
         /// The JSON form, with the platform's own names.
         impl ::serde::Serialize for $name {

@@ -92,10 +92,12 @@ fn an_absent_field_is_the_empty_value() {
     assert_eq!(read(&nulls.join(",")), read(""));
     let empty: Vec<_> = all.iter().map(|name| format!("<{name}></{name}>")).collect();
     let empty = xml(&empty.join(""));
-    let nothing: Vec<_> = ["MaybeInt", "Float", "MaybeItem", "Texts", "Items", "MaybeColor", "Code"]
+    let nothing: Vec<_> = ["MaybeInt", "Float", "Texts", "Items", "MaybeColor", "Code"]
         .iter()
         .flat_map(|name| [format!("\"{name}\":{{}}"), format!("\"{name}\":[]")])
         .collect();
+    assert_eq!(read(r#""MaybeItem":{}"#).maybe_item, Some(Item::default()));
+    assert_eq!(read(r#""MaybeItem":[]"#).maybe_item, None);
     nothing.iter().for_each(|members| assert_eq!(read(members), read(""), "{members}"));
     assert_eq!(empty, Sample { maybe_text: Some(String::new()), ..read("") }, "only text can be empty and there");
 }
