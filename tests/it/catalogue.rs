@@ -317,3 +317,174 @@ async fn every_sample_is_taken_by_a_running_server() {
         assert_eq!(server.metric(&line).await, 0.0, "{platform} acknowledged an event it does not know");
     }
 }
+
+/// Copies of a value in which one member, at any depth below the first, is drifted or gone.
+fn drifted_within(value: &Value<'_>, depth: usize, drift: Option<&Value<'static>>) -> Vec<Value<'static>> {
+    let mut found = Vec::new();
+    match value {
+        Value::Object(object) => {
+            for (at, (_, value)) in object.iter().enumerate() {
+                // A copy of the object with something else in this place.
+                let with = |other: Option<Value<'static>>| {
+                    let mut copy = Object::default();
+                    for (index, (name, value)) in object.iter().enumerate() {
+                        match &other {
+                            Some(other) if index == at => copy.push(name.to_owned(), other.clone()),
+                            None if index == at => {}
+                            _ => copy.push(name.to_owned(), owned(value)),
+                        }
+                    }
+                    Value::Object(copy)
+                };
+                if depth > 0 {
+                    found.push(with(drift.cloned()));
+                }
+                found.extend(drifted_within(value, depth + 1, drift).into_iter().map(|value| with(Some(value))));
+            }
+        }
+        Value::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                found.extend(drifted_within(item, depth + 1, drift).into_iter().map(|value| {
+                    let copies = items.iter().enumerate();
+                    Value::List(copies.map(|(other, it)| if other == at { value.clone() } else { owned(it) }).collect())
+                }));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+fn owned(value: &Value<'_>) -> Value<'static> {
+    match value {
+        Value::Null => Value::Null,
+        Value::Bool(flag) => Value::Bool(*flag),
+        Value::Number(number) => Value::Number(*number),
+        Value::Text(text) => Value::Text(text.clone().into_owned().into()),
+        Value::List(items) => Value::List(items.iter().map(owned).collect()),
+        Value::Object(object) => {
+            let mut copy = Object::default();
+            object.iter().for_each(|(name, value)| copy.push(name.to_owned(), owned(value)));
+            Value::Object(copy)
+        }
+    }
+}
+
+#[test]
+fn a_field_that_drifts_deep_within_is_read_or_named() {
+    let (mut read, mut raw) = (0_u32, 0_u32);
+    for sample in samples() {
+        let tree = sample.tree();
+        let spec = event::by_id(&sample.id).unwrap();
+        for event in platform::events_of(&tree, Some(spec)) {
+            for drift in drifts() {
+                for changed in drifted_within(event, 0, drift.as_ref()) {
+                    // What can be read is written so that it reads the same; all else names the field.
+                    match spec.decode(&changed, sample.form) {
+                        Ok(decoded) => {
+                            let written = decoded.to_value();
+                            let again = spec.decode(&written, sample.form).unwrap();
+                            assert_eq!(again.to_value(), written, "{}: {}", sample.id, payload::to_json(&changed));
+                            assert!(again.unreadable.is_empty(), "{}: {:?}", sample.id, again.unreadable);
+                            read += 1;
+                        }
+                        Err(error) => {
+                            assert!(error.to_string().starts_with('`'), "{}: {error}", sample.id);
+                            raw += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(read > 10_000 && raw > 1_000, "{read} read, {raw} raw");
+}
+
+/// Whatever an authentic request says, it is received.
+#[tokio::test]
+async fn a_payload_that_drifts_is_never_refused() {
+    let server = TestServer::start(Hooks::default()).await;
+    let mut posted = 0_usize;
+    for (at, sample) in samples().iter().enumerate() {
+        let Value::Object(original) = sample.tree() else { continue };
+        let names: Vec<String> = original.iter().map(|(name, _)| name.to_owned()).collect();
+        // Every sample once, with another of its fields and another drift each time.
+        let name = &names[at % names.len()];
+        let changed = match &drifts()[at % drifts().len()] {
+            Some(value) => {
+                let mut changed = original.clone();
+                changed.set(name, value.clone());
+                changed
+            }
+            None => without(&original, name),
+        };
+        let (xml, json) = (payload::write_xml(&changed), payload::write_json(&changed));
+        let (path, signed) = match (sample.platform, sample.form) {
+            (Platform::Mp, _) => ("/mp/shop", MP.safe(&xml, "n")),
+            (Platform::MiniProgram, Form::Xml) => ("/miniprogram/game", MINI.safe(&xml, "n")),
+            (Platform::MiniProgram, Form::Json) => ("/miniprogram/game", MINI.safe_json(&json, "n")),
+            (Platform::WeCom, _) => ("/wecom/sales", WECOM.safe(&xml, "n")),
+            (Platform::WeComKf, _) => ("/wecom_kf/support", KF.safe_json(&json, "n")),
+            _ => {
+                let tree = sample.tree();
+                let command = platform::identify(sample.platform, &tree, None).key[0].clone().into_owned();
+                ("/im/chat", IM.command(&command, &json))
+            }
+        };
+        let answer = server.post(path, &signed).await;
+        assert_eq!(answer.status, 200, "{} without its {name}: {}", sample.id, answer.body);
+        posted += 1;
+    }
+    assert!(posted > 500, "{posted}");
+}
+
+proptest::proptest! {
+    /// Any shape under the right names, for any type: no panic, and never an event that cannot be written.
+    #[test]
+    fn no_tree_panics_a_type(
+        at: proptest::sample::Index,
+        values in proptest::collection::vec(("\\PC{0,6}|[0-9]{1,20}(\\.0)?|[a-z,]{0,6}", 0_u8..7), 24),
+        is_xml: bool,
+    ) {
+        let all: Vec<_> = event::all().collect();
+        let spec = all[at.index(all.len())];
+        let entries = echostr::catalog::entries(spec.platform).unwrap();
+        let entry = entries.iter().find(|entry| entry.id == spec.id).unwrap();
+        let text = entry.sample_json.as_deref().or(entry.sample_xml.as_deref()).unwrap();
+        let form = if text.trim_start().starts_with('<') { Form::Xml } else { Form::Json };
+        let tree = payload::parse(form, text.trim()).unwrap();
+        let mut values = values.iter().cycle();
+        let changed = reshape(&tree, &mut values, 0);
+        let form = if is_xml { Form::Xml } else { Form::Json };
+        let identity = platform::identify(spec.platform, &changed, None);
+        let _ = platform::subject(spec.platform, &changed);
+        let _ = platform::dedupe_key(spec.platform, "a", identity.spec, &changed, "", &|_| None);
+        for event in platform::events_of(&changed, Some(spec)) {
+            if let Ok(decoded) = spec.decode(event, form) {
+                let written = payload::to_json(&decoded.to_value());
+                proptest::prop_assert!(payload::parse(Form::Json, &written).is_ok(), "{}", written);
+            }
+        }
+    }
+}
+
+/// The same names with other values.
+fn reshape<'s>(value: &Value<'_>, values: &mut impl Iterator<Item = &'s (String, u8)>, depth: usize) -> Value<'static> {
+    let Some((text, kind)) = values.next() else { return Value::Null };
+    match (value, kind) {
+        (_, 0) if depth > 0 => Value::Null,
+        (_, 1) if depth > 0 => Value::Text(text.clone().into()),
+        (_, 2) if depth > 0 => Value::Number(text.parse().map_or(Number::Float(0.5), Number::Int)),
+        (_, 3) if depth > 0 => Value::List(vec![owned(value), Value::Text(text.clone().into())]),
+        (Value::Object(object), _) => {
+            let mut copy = Object::default();
+            for (name, value) in object.iter() {
+                copy.push(name.to_owned(), reshape(value, values, depth + 1));
+            }
+            Value::Object(copy)
+        }
+        (Value::List(items), _) => Value::List(items.iter().map(|item| reshape(item, values, depth + 1)).collect()),
+        (_, 4) => Value::Object(Object::default()),
+        (other, _) => owned(other),
+    }
+}
