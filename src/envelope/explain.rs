@@ -135,11 +135,6 @@ impl Keys {
     /// A signature of the other kind that does match tells that the token is right.
     fn signature_hint(&self, query: &Query<'_>, name: &str, sealed: Option<&str>) -> &'static str {
         let (Some(time), Some(nonce)) = (query.get("timestamp"), query.get("nonce")) else { return "" };
-        let token_is_right =
-            query.get("signature").is_some_and(|given| self.signed_by(given, time, nonce, None).is_some());
-        if name == "msg_signature" && token_is_right {
-            return "the token is right (`signature` matches), so the body is not the one that was signed";
-        }
         let swapped = sealed.is_some_and(|sealed| {
             let decoded = sealed.replace(' ', "+");
             query.get(name).is_some_and(|given| self.signed_by(given, time, nonce, Some(&decoded)).is_some())
@@ -153,6 +148,11 @@ impl Keys {
         });
         if upper {
             return "it matches in lower case, which is how the platform writes it: something in front changed it";
+        }
+        let token_is_right =
+            query.get("signature").is_some_and(|given| self.signed_by(given, time, nonce, None).is_some());
+        if name == "msg_signature" && token_is_right {
+            return "the token is right (`signature` matches), so the body is not the one that was signed";
         }
         "the token of the console differs from the configured one, or query and body are of different requests"
     }

@@ -154,3 +154,208 @@ fn the_replay_guard_is_bounded_and_exact() {
     }
     assert_eq!(guard.check("mp/a", &first, "other"), Ok(()), "the oldest is forgotten");
 }
+
+#[test]
+fn a_query_is_decoded_once_and_a_plus_stays_a_plus() {
+    for (text, name, value) in [
+        ("a=1", "a", Some("1")),
+        ("&&a=1&&", "a", Some("1")),
+        ("a=%31%2B+%20", "a", Some("1++ ")),
+        ("a=%2525", "a", Some("%25")),
+        ("%61=1", "a", Some("1")),
+        ("a=b=c", "a", Some("b=c")),
+        ("a=%e4%bd%a0", "a", Some("你")),
+        ("a=1&a=2", "a", Some("1")),
+        ("a=%", "a", Some("%")),
+        ("a=%zz", "a", Some("%zz")),
+        ("A=1", "a", None),
+        ("a=", "a", None),
+        ("a", "a", None),
+        ("=1", "a", None),
+        ("", "a", None),
+    ] {
+        assert_eq!(Query::parse(text).unwrap().get(name), value, "{text}");
+    }
+    assert_eq!(Query::parse("a=").unwrap().require("a"), Err(Refusal::MissingParameter("a")));
+    for text in ["a=%FF", "%FF=1", "a=%ed%a0%80", &"a=1&".repeat(65)] {
+        assert!(matches!(Query::parse(text), Err(Refusal::BadQuery)), "{text}");
+    }
+    assert!(Query::parse(&"a=1&".repeat(64)).is_ok());
+    for name in ["signature", "msg_signature", "timestamp", "nonce", "echostr", "encrypt_type", "Sign", "SdkAppid"] {
+        for text in [
+            format!("{name}=1&{name}=1"),
+            format!("{name}&x=1&{name}=1"),
+            format!("{name}=&%{:02x}{}=1", name.as_bytes()[0], &name[1..]),
+        ] {
+            assert!(matches!(Query::parse(&text), Err(Refusal::RepeatedParameter(it)) if it == name), "{text}");
+        }
+    }
+}
+
+#[test]
+fn freshness_is_measured_to_the_second_in_either_direction() {
+    let mut keys = keys(Platform::Mp, Mode::Safe);
+    for (time, expected) in [
+        (NOW - 600, Ok(())),
+        (NOW + 600, Ok(())),
+        (NOW - 601, Err(Refusal::Stale(601))),
+        (NOW + 601, Err(Refusal::Stale(-601))),
+        (0, Err(Refusal::Stale(NOW))),
+        (999_999_999_999_999_999, Err(Refusal::Stale(NOW - 999_999_999_999_999_999))),
+    ] {
+        assert_eq!(keys.check_age("timestamp", &time.to_string(), NOW), expected, "{time}");
+    }
+    for time in [
+        "",
+        " 1735689600",
+        "1735689600 ",
+        "+1735689600",
+        "-1",
+        "1e9",
+        "1735689600.0",
+        "１７３５６８９６００",
+        "1000000000000000000",
+    ] {
+        assert_eq!(keys.check_age("timestamp", time, NOW), Err(Refusal::BadTimestamp("timestamp")), "{time}");
+        keys.max_age = None;
+        assert_eq!(keys.check_age("timestamp", time, NOW), Err(Refusal::BadTimestamp("timestamp")), "{time}");
+        keys.max_age = Some(Duration::from_secs(600));
+    }
+    keys.max_age = None;
+    assert_eq!(keys.check_age("timestamp", "0", NOW), Ok(()));
+}
+
+/// Metrics are registered by the list, and operators look the codes up in the documentation.
+#[test]
+fn every_refusal_has_a_code_that_is_listed_and_documented() {
+    let all = [
+        Refusal::MissingParameter("a"),
+        Refusal::RepeatedParameter("a"),
+        Refusal::BadQuery,
+        Refusal::WrongSignature("a"),
+        Refusal::BadTimestamp("a"),
+        Refusal::Stale(1),
+        Refusal::Plaintext,
+        Refusal::NoKey,
+        Refusal::ReplayedQuery,
+        Refusal::Undecryptable(crate::crypto::OpenError::Base64),
+        Refusal::WrongReceiveId("a".to_owned()),
+        Refusal::WrongSdkAppId,
+        Refusal::BadEnvelope,
+        Refusal::NotUtf8,
+        Refusal::NotXmlOrJson,
+        Refusal::Payload(payload::PayloadError::DocType),
+    ];
+    assert_eq!(all.each_ref().map(Refusal::reason), Refusal::REASONS);
+    let documented = include_str!("../../docs/refusals.md");
+    for refusal in all {
+        let status = match refusal.kind() {
+            RefusalKind::Forbidden => 403,
+            RefusalKind::Malformed => 400,
+        };
+        let row = format!("| `{}` | {status} |", refusal.reason());
+        assert!(documented.contains(&row), "docs/refusals.md has no row {row}");
+        assert!(refusal.wechat_code().is_none_or(|code| (-40011..=-40001).contains(&code)), "{refusal}");
+    }
+}
+
+/// The step that `explain` finds at fault, and a part of what it says; `None`: all is well.
+fn explained(keys: &Keys, query: &str, body: Option<&str>) -> Option<(&'static str, String)> {
+    let steps = keys.explain(&Query::parse(query).unwrap(), body.map(str::as_bytes), NOW);
+    let failed = steps.iter().position(|step| step.result == StepResult::Failed)?;
+    assert_eq!(failed + 1, steps.len(), "the walk ends at the fault: {steps:?}");
+    let shown = format!("{steps:?}");
+    for hidden in ["previous\"", "KKKK", "abcdefgh"] {
+        assert!(!shown.contains(hidden), "{shown}");
+    }
+    steps.into_iter().next_back().map(|step| (step.name, step.detail))
+}
+
+#[test]
+fn explain_knows_each_kind_of_mistake() {
+    let safe = keys(Platform::Mp, Mode::Safe);
+    let plain = Keys { aes_keys: Vec::new(), ..keys(Platform::Mp, Mode::Plain) };
+    let im = Keys { aes_keys: Vec::new(), ..keys(Platform::Im, Mode::Plain) };
+    let wecom = keys(Platform::WeCom, Mode::Safe);
+    let deliver = |keys: &Keys, payload: &str, command| {
+        let form = if payload.starts_with('<') { Form::Xml } else { Form::Json };
+        let request = Sender::new(keys).deliver(payload, form, command, NOW, "n", [0; 16]);
+        (request.query, request.body)
+    };
+    let other_id = |id: &str| Keys { receive_ids: ReceiveIds::OneOf(vec![id.to_owned()]), ..safe.clone() };
+    let (query, body) = deliver(&safe, "<xml></xml>", None);
+    let (plain_query, plain_body) = deliver(&plain, "<xml></xml>", None);
+    let (im_query, im_body) = deliver(&im, "{}", Some("State.StateChange"));
+    let im_query = im_query.as_str();
+    let without = |query: &str, name: &str| {
+        query.split('&').filter(|pair| !pair.starts_with(&format!("{name}="))).collect::<Vec<_>>().join("&")
+    };
+    let upper = |query: &str, name: &str| {
+        let value = Query::parse(query).unwrap().get(name).unwrap().to_owned();
+        query.replace(&value, &value.to_uppercase())
+    };
+    let for_id = |id: &str| deliver(&other_id(id), "<xml></xml>", None);
+    let rows: [(&Keys, String, Option<String>, Option<(&str, &str)>); 22] = [
+        (&safe, query.clone(), Some(body.clone()), None),
+        (&plain, plain_query.clone(), Some(plain_body.clone()), None),
+        (&im, im_query.to_owned(), Some(im_body.clone()), None),
+        (
+            &safe,
+            without(&query, "msg_signature"),
+            Some(body.clone()),
+            Some(("signature", "`msg_signature` is missing")),
+        ),
+        (&safe, without(&query, "nonce"), Some(body.clone()), Some(("signature", "`nonce` is missing"))),
+        (&safe, upper(&query, "msg_signature"), Some(body.clone()), Some(("signature", "it matches in lower case"))),
+        (
+            &safe,
+            query.clone(),
+            Some(deliver(&safe, "<xml>2</xml>", None).1),
+            Some(("signature", "the body is not the one that was signed")),
+        ),
+        (&safe, query.clone(), Some("<xml></xml>".to_owned()), Some(("body", "明文模式"))),
+        (&safe, query.clone(), Some("<xml>".to_owned()), Some(("body", "is the file complete?"))),
+        (&safe, query.clone(), Some("hello".to_owned()), Some(("body", "neither XML nor JSON"))),
+        (&wecom, query.clone(), Some("<xml></xml>".to_owned()), Some(("body", "exactly one `Encrypt`"))),
+        (
+            &plain,
+            plain_query.replace("nonce=n", "nonce=m"),
+            Some(plain_body),
+            Some(("signature", "differs from the configured")),
+        ),
+        (&plain, plain_query, Some("<xml>".to_owned()), Some(("payload", "cut off"))),
+        (&safe, for_id("wx0123456789abcdef").0, Some(for_id("wx0123456789abcdef").1), Some(("receive id", "an AppID"))),
+        (&safe, for_id("ww0123456789abcdef").0, Some(for_id("ww0123456789abcdef").1), Some(("receive id", "a CorpID"))),
+        (&safe, for_id("").0, Some(for_id("").1), Some(("receive id", "it is empty"))),
+        (&safe, for_id("x").0, Some(for_id("x").1), Some(("receive id", "looks like no id"))),
+        (&im, without(im_query, "Sign"), Some(im_body.clone()), Some(("signature", "回调鉴权"))),
+        (
+            &im,
+            im_query.replace("Sign=", "Sign=0"),
+            Some(im_body.clone()),
+            Some(("signature", "differs from the configured")),
+        ),
+        (
+            &im,
+            im_query.replace("1400000000", "1400000001"),
+            Some(im_body),
+            Some(("application", "another application")),
+        ),
+        (&im, im_query.to_owned(), Some("<xml></xml>".to_owned()), Some(("body", "IM sends JSON"))),
+        (&im, im_query.to_owned(), Some("{".to_owned()), Some(("payload", "cut off"))),
+    ];
+    for (keys, query, body, expected) in rows {
+        let found = explained(keys, &query, body.as_deref());
+        match (&found, expected) {
+            (None, None) => {}
+            (Some((step, detail)), Some((name, cause))) => {
+                assert_eq!((*step, detail.contains(cause)), (name, true), "{query} {body:?}: {found:?}");
+            }
+            _ => panic!("{query} {body:?}: {found:?}, expected {expected:?}"),
+        }
+        // What explain finds, the server refuses, and the other way round.
+        let opened = keys.open(&Query::parse(&query).unwrap(), body.as_deref().unwrap_or_default().as_bytes(), NOW);
+        let parsed = opened.is_ok_and(|it| payload::parse(it.form(), it.payload()).is_ok());
+        assert_eq!(parsed, expected.is_none(), "{query} {body:?}");
+    }
+}
