@@ -295,7 +295,9 @@ fn explain_knows_each_kind_of_mistake() {
         query.replace(&value, &value.to_uppercase())
     };
     let for_id = |id: &str| deliver(&other_id(id), "<xml></xml>", None);
-    let rows: [(&Keys, String, Option<String>, Option<(&str, &str)>); 22] = [
+    /// Keys, query, body, and the step that fails with a part of what is said of it.
+    type Row<'r> = (&'r Keys, String, Option<String>, Option<(&'r str, &'r str)>);
+    let rows: [Row<'_>; 22] = [
         (&safe, query.clone(), Some(body.clone()), None),
         (&plain, plain_query.clone(), Some(plain_body.clone()), None),
         (&im, im_query.to_owned(), Some(im_body.clone()), None),
