@@ -40,6 +40,8 @@ use crate::{
     wire::{Reading, Unreadable},
 };
 
+pub use crate::payload::Payload;
+
 /// Whatever a handler fails with, so that `?` works on any error.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
@@ -47,7 +49,7 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 ///
 /// A responder returns the event's reply ([`Event::Reply`]), an observer `()`.
 pub trait Handler<E, Out>: Send + Sync + 'static {
-    /// Handles one event. An error gives the account's default answer; an observer that fails is logged.
+    /// Handles one event. An error gives the account's default answer; an observer that fails is asked again.
     fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send;
 }
 
@@ -71,6 +73,7 @@ pub(crate) struct ContextInner {
     pub(crate) id: Uuid,
     pub(crate) deadline: Instant,
     pub(crate) clock: Clock,
+    pub(crate) attempt: u32,
 }
 
 impl Context {
@@ -103,6 +106,12 @@ impl Context {
         self.0.deadline.saturating_duration_since(Instant::now())
     }
 
+    /// Which attempt of an observer this is, from 1. An observer may see an event again when it failed, or when the
+    /// process ended before its success was recorded.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
     /// The event as it came.
     pub fn raw(&self) -> &RawEvent {
         &self.0.event
@@ -128,29 +137,8 @@ pub struct RawEvent {
     pub form: Form,
     /// The opened payload.
     pub payload: Payload,
-    /// The query as it came; holds a signature, so only [`RawEvent::query`] reads it.
-    pub(crate) query: Query,
-}
-
-/// An opened payload. `Debug` shows its length only: it is what users wrote.
-#[derive(Clone)]
-pub struct Payload(Arc<str>);
-
-impl Payload {
-    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text as the platform wrote it.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Payload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Payload({} bytes)", self.0.len())
-    }
+    /// The parameters of the query that are data.
+    pub(crate) query: Option<Arc<str>>,
 }
 
 impl RawEvent {
@@ -173,26 +161,15 @@ impl RawEvent {
     /// A query parameter that is data of the event, which only IM has: `CallbackCommand`, `ClientIP`, `OptPlatform`,
     /// `RequestTime` and `RequestID`.
     pub fn query(&self, name: &str) -> Option<String> {
-        const DATA: [&str; 5] = ["CallbackCommand", "ClientIP", "OptPlatform", "RequestTime", "RequestID"];
-        let query = self.query.0.as_deref().filter(|_| DATA.contains(&name))?;
-        envelope::Query::parse(query).ok()?.get(name).map(str::to_owned)
-    }
-}
-
-/// A signed query; `Debug` does not show it.
-#[derive(Clone)]
-pub(crate) struct Query(pub(crate) Option<Arc<str>>);
-
-impl fmt::Debug for Query {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Query(…)")
+        envelope::Query::parse(self.query.as_deref()?).ok()?.get(name).map(str::to_owned)
     }
 }
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A responder at work.
 pub(crate) type Responding = Work<Result<Answer, RespondError>>;
-type Observing = Work<Result<(), HandlerError>>;
+/// An observer at work.
+pub(crate) type Observing = Work<Result<(), HandlerError>>;
 /// A handler without its types: reads its event from the tree and starts.
 type Start<T> = Arc<dyn Fn(&Value<'_>, Form, Context) -> Result<T, Unreadable> + Send + Sync>;
 
@@ -295,10 +272,69 @@ fn warn_unreadable(fields: &[Unreadable], context: &Context) {
     }
 }
 
-struct Observer {
-    name: Arc<str>,
+/// How a handler observes: under which name, from where on, in which order. A name alone will do.
+///
+/// ```
+/// use echostr::{events::mp, hooks::{Context, Hooks, Observe}};
+///
+/// let audit = Observe::named("audit").in_order().from_beginning();
+/// let hooks = Hooks::default().observe(audit, async |message: mp::TextMessage, _: Context| Ok(drop(message)));
+/// # drop(hooks);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observe {
+    pub(crate) name: Arc<str>,
+    pub(crate) in_order: bool,
+    pub(crate) from_beginning: bool,
+}
+
+impl Observe {
+    /// Under this name, which must stay the same: what the observer has seen is kept under it.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), in_order: false, from_beginning: false }
+    }
+
+    /// Events of one subject one after the other: one that fails holds back the later ones of its subject, and only
+    /// these, until it is done or dead.
+    #[must_use]
+    pub const fn in_order(mut self) -> Self {
+        self.in_order = true;
+        self
+    }
+
+    /// Begins with the events that are in the journal already, when the name comes up for the first time.
+    #[must_use]
+    pub const fn from_beginning(mut self) -> Self {
+        self.from_beginning = true;
+        self
+    }
+}
+
+impl From<&str> for Observe {
+    fn from(name: &str) -> Self {
+        Self::named(name)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Observer {
+    pub(crate) how: Observe,
     selection: Selection,
     start: Start<Observing>,
+}
+
+impl Observer {
+    pub(crate) fn wants(&self, event_type: &str, spec: Option<&'static EventSpec>) -> bool {
+        self.selection.matches(event_type, spec)
+    }
+
+    /// Reads the event and starts.
+    ///
+    /// # Errors
+    /// When the payload has not the shape of the event.
+    pub(crate) fn start(&self, tree: &Value<'_>, form: Form, context: Context) -> Result<Observing, Unreadable> {
+        (self.start)(tree, form, context)
+    }
 }
 
 /// Who responds to what, and who observes.
@@ -372,20 +408,21 @@ impl Hooks {
         });
     }
 
-    /// Registers an observer under a stable name: it sees every matching event.
+    /// Registers an observer under a stable name: it sees every matching event at least once, with retries
+    /// (`[delivery]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
     ///
     /// # Panics
     /// When the name is taken.
     #[must_use]
     #[track_caller]
-    pub fn observe<E: Event>(self, name: &str, handler: impl Handler<E, ()>) -> Self {
+    pub fn observe<E: Event>(self, how: impl Into<Observe>, handler: impl Handler<E, ()>) -> Self {
         let handler = Arc::new(handler);
         let start: Start<Observing> = Arc::new(move |tree, form, context| {
             let event = E::read(tree, &mut Reading::new(form))?;
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { handler.handle(event, context).await }))
         });
-        self.add_observer(name, Selection::Event(E::SPEC), start)
+        self.add_observer(how.into(), Selection::Event(E::SPEC), start)
     }
 
     /// Registers an observer of everything that matches a pattern, as [`Hooks::on_any`] takes it.
@@ -394,14 +431,14 @@ impl Hooks {
     /// When the pattern matches no event, or the name is taken.
     #[must_use]
     #[track_caller]
-    pub fn observe_any(self, name: &str, pattern: &str, handler: impl Handler<RawEvent, ()>) -> Self {
+    pub fn observe_any(self, how: impl Into<Observe>, pattern: &str, handler: impl Handler<RawEvent, ()>) -> Self {
         let handler = Arc::new(handler);
         let start: Start<Observing> = Arc::new(move |_, _, context| {
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { handler.handle(context.raw().clone(), context).await }))
         });
         let selection = Self::selection(pattern);
-        self.add_observer(name, selection, start)
+        self.add_observer(how.into(), selection, start)
     }
 
     /// Hooks of one account (`mp/shop`); its responders come before those of all accounts, its observers beside them.
@@ -412,7 +449,7 @@ impl Hooks {
     #[track_caller]
     pub fn account(mut self, account: &str, hooks: Self) -> Self {
         for observer in &hooks.observers {
-            self.refuse_taken(&observer.name);
+            self.refuse_taken(&observer.how.name);
         }
         let earlier = self.accounts.insert(account.to_owned(), hooks);
         assert!(earlier.is_none(), "account `{account}` already has hooks");
@@ -439,7 +476,7 @@ impl Hooks {
             self.add_pattern(responder);
         }
         for observer in other.observers {
-            self.refuse_taken(&observer.name);
+            self.refuse_taken(&observer.how.name);
             self.observers.push(observer);
         }
         for (account, hooks) in other.accounts {
@@ -470,15 +507,24 @@ impl Hooks {
         })
     }
 
+    /// Names of the observers that want an event.
     pub(crate) fn observers<'h>(
         &'h self,
         account: &str,
         event_type: &'h str,
         spec: Option<&'static EventSpec>,
-    ) -> impl Iterator<Item = (&'h Arc<str>, &'h Start<Observing>)> {
+    ) -> impl Iterator<Item = &'h Arc<str>> {
         let own = self.accounts.get(account).into_iter().flat_map(|hooks| &hooks.observers);
         let all = self.observers.iter().chain(own);
-        all.filter(move |other| other.selection.matches(event_type, spec)).map(|other| (&other.name, &other.start))
+        all.filter(move |other| other.wants(event_type, spec)).map(|other| &other.how.name)
+    }
+
+    /// Every observer, with its account if it is of one only.
+    pub(crate) fn each_observer(&self) -> impl Iterator<Item = (Option<&str>, &Observer)> {
+        let own = self.accounts.iter().flat_map(|(account, hooks)| {
+            hooks.observers.iter().map(move |observer| (Some(account.as_str()), observer))
+        });
+        self.observers.iter().map(|observer| (None, observer)).chain(own)
     }
 
     #[track_caller]
@@ -489,16 +535,16 @@ impl Hooks {
     }
 
     #[track_caller]
-    fn add_observer(mut self, name: &str, selection: Selection, start: Start<Observing>) -> Self {
-        self.refuse_taken(name);
-        self.observers.push(Observer { name: name.into(), selection, start });
+    fn add_observer(mut self, how: Observe, selection: Selection, start: Start<Observing>) -> Self {
+        self.refuse_taken(&how.name);
+        self.observers.push(Observer { how, selection, start });
         self
     }
 
     #[track_caller]
     fn refuse_taken(&self, name: &str) {
         let mut names = self.observers.iter().chain(self.accounts.values().flat_map(|hooks| &hooks.observers));
-        assert!(names.all(|other| &*other.name != name), "there is already an observer called `{name}`");
+        assert!(names.all(|other| &*other.how.name != name), "there is already an observer called `{name}`");
     }
 }
 
@@ -511,7 +557,7 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut types: Vec<_> = self.by_type.keys().collect();
         types.sort_unstable();
-        let observers: Vec<_> = self.observers.iter().map(|observer| &observer.name).collect();
+        let observers: Vec<_> = self.observers.iter().map(|observer| &observer.how.name).collect();
         f.debug_struct("Hooks").field("responders", &types).field("observers", &observers).finish_non_exhaustive()
     }
 }

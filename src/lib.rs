@@ -68,6 +68,7 @@ pub mod handlers;
 pub mod hooks;
 pub mod journal;
 pub mod metrics;
+pub mod observers;
 pub mod payload;
 pub mod platform;
 mod prehashed;

@@ -5,13 +5,16 @@ use std::{fmt, sync::Arc};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::envelope::Refusal;
+use crate::{envelope::Refusal, journal::Usage};
 
 const DELIVERIES: &str = "echostr_deliveries_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
 const CONNECTIONS: &str = "echostr_connections";
 const OBSERVATIONS: &str = "echostr_observations_total";
+const JOURNAL_BYTES: &str = "echostr_journal_bytes";
+const WAITING: &str = "echostr_observations_waiting";
+const DEAD: &str = "echostr_dead_letters";
 
 /// Between the fastest handler and the longest deadline, in seconds.
 const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.5, 10.0];
@@ -37,6 +40,8 @@ pub enum Outcome {
     Late,
     /// A URL check was answered.
     Verified,
+    /// The journal could not store the event; the platform asks again.
+    NotStored,
     /// Too many deliveries in work; the platform asks again.
     Overloaded,
     /// The body was too large.
@@ -47,7 +52,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Answered,
         Self::Acknowledged,
         Self::Unknown,
@@ -57,6 +62,7 @@ impl Outcome {
         Self::BadReply,
         Self::Late,
         Self::Verified,
+        Self::NotStored,
         Self::Overloaded,
         Self::TooLarge,
         Self::Incomplete,
@@ -74,6 +80,7 @@ impl Outcome {
             Self::BadReply => ("defaulted", "bad_reply"),
             Self::Late => ("defaulted", "timeout"),
             Self::Verified => ("verified", ""),
+            Self::NotStored => ("unavailable", "not_stored"),
             Self::Overloaded => ("unavailable", "overloaded"),
             Self::TooLarge => ("refused", "too_large"),
             Self::Incomplete => ("refused", "incomplete"),
@@ -94,8 +101,14 @@ pub struct Metrics {
     pub observed: Counter,
     /// Observers that failed or panicked.
     pub observation_failed: Counter,
-    /// Observers that were not run, because too many were waiting.
-    pub observation_dropped: Counter,
+    /// Events that an observer failed on for good.
+    pub observation_dead: Counter,
+    /// Bytes of the journal in use.
+    pub journal_bytes: Gauge,
+    /// Events that observers have still to see, by observer and event.
+    pub waiting: Gauge,
+    /// Dead letters.
+    pub dead: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -138,13 +151,19 @@ impl Metrics {
         recorder.describe_histogram(RESPONDER.into(), Some(Unit::Seconds), "How long responders take".into());
         recorder.describe_gauge(IN_FLIGHT.into(), None, "Deliveries in work".into());
         recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
+        recorder.describe_gauge(JOURNAL_BYTES.into(), Some(Unit::Bytes), "Bytes of the journal in use".into());
+        recorder.describe_gauge(WAITING.into(), None, "Events that observers have still to see".into());
+        recorder.describe_gauge(DEAD.into(), None, "Events that observers failed on for good".into());
         let observations = |result| counter(&recorder, OBSERVATIONS, vec![Label::from_static_parts("result", result)]);
         Self {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
             observed: observations("done"),
             observation_failed: observations("failed"),
-            observation_dropped: observations("dropped"),
+            observation_dead: observations("dead"),
+            journal_bytes: recorder.register_gauge(&Key::from_static_name(JOURNAL_BYTES), &METADATA),
+            waiting: recorder.register_gauge(&Key::from_static_name(WAITING), &METADATA),
+            dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),
             recorder,
             handle,
         }
@@ -172,6 +191,13 @@ impl Metrics {
     /// The Prometheus text.
     pub fn render(&self) -> String {
         self.handle.render()
+    }
+
+    /// Shows what the journal holds.
+    pub fn show_usage(&self, usage: Usage) {
+        self.journal_bytes.set(usage.bytes as f64);
+        self.waiting.set(usage.waiting as f64);
+        self.dead.set(usage.dead as f64);
     }
 
     /// Folds recorded samples into their buckets; must be called now and then, or samples pile up.

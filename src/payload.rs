@@ -12,6 +12,10 @@ use std::{
     cell::Cell,
     collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use quick_xml::{events::Event, reader::Reader};
@@ -19,6 +23,27 @@ use serde::{
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
     ser::{Serialize, SerializeMap, SerializeSeq, Serializer},
 };
+
+/// An opened payload. `Debug` shows its length only: it is what users wrote.
+#[derive(Clone)]
+pub struct Payload(Arc<str>);
+
+impl Payload {
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text as the platform wrote it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
 
 /// How deep elements, objects and lists may nest. The deepest payload known nests 8 levels.
 pub const MAX_DEPTH: usize = 32;
@@ -86,7 +111,27 @@ struct Field<'a> {
     name: Cow<'a, str>,
     value: Value<'a>,
     /// Whether a type has read the field: what stays unread is unknown to the type.
-    read: Cell<bool>,
+    read: Mark,
+}
+
+/// Set through a shared reference, since readers only borrow the tree; of any thread, since a task may move.
+#[derive(Debug, Default)]
+struct Mark(AtomicBool);
+
+impl Mark {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, read: bool) {
+        self.0.store(read, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Mark {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.get()))
+    }
 }
 
 impl PartialEq for Field<'_> {
@@ -103,7 +148,7 @@ impl<'a> Object<'a> {
 
     /// Appends a member.
     pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
-        self.fields.push(Field { name: name.into(), value, read: Cell::new(false) });
+        self.fields.push(Field { name: name.into(), value, read: Mark::default() });
     }
 
     /// The first value called `name`.

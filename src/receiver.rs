@@ -18,6 +18,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
+use uuid::Uuid;
 
 use crate::{
     clock::Clock,
@@ -26,17 +27,13 @@ use crate::{
     envelope::{Keys, Mode, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
     event::{Answer, EventSpec, Platform, ReplyKind},
     hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
-    journal::{Admission, Entry, memory::MemoryJournal},
+    journal::{self, Admission, Entry, Facts, Journal, JournalError, NewEvent},
     metrics::{AccountMetrics, Metrics, Outcome},
     payload::{self, Form, Value},
     platform::{self, Address, Body, Identity},
     replies,
     wire::Unreadable,
 };
-
-/// Observers that run at one time, and that may wait for their turn.
-const OBSERVERS_RUNNING: usize = 256;
-const OBSERVERS_WAITING: usize = 8192;
 
 /// When the platforms cut the connection of an attempt; a held attempt waits no longer.
 const PLATFORM_LIMIT: Duration = Duration::from_secs(5);
@@ -112,20 +109,13 @@ pub enum Content {
 /// Receives deliveries for all accounts.
 #[derive(Debug)]
 pub struct Receiver {
-    hooks: Hooks,
-    journal: MemoryJournal,
+    hooks: Arc<Hooks>,
+    journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
     replays: ReplayGuard,
     in_flight: Arc<Semaphore>,
-    observing: Observing,
     tasks: TaskTracker,
-}
-
-#[derive(Debug)]
-struct Observing {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
 }
 
 /// An event of a delivery that has been read and admitted.
@@ -138,11 +128,19 @@ struct Admitted {
     repeated: bool,
 }
 
+/// An event that has been read, with its responder not yet begun.
+struct Prepared {
+    spec: Option<&'static EventSpec>,
+    context: Context,
+    work: Option<Responding>,
+}
+
 /// A delivery that was opened and read.
 struct Delivery<'d> {
     endpoint: &'d Arc<Endpoint>,
     query: &'d Query<'d>,
-    raw_query: &'d str,
+    /// The parameters of the query that are data.
+    data: Option<Arc<str>>,
     identity: &'d Identity<'d>,
     form: Form,
     arrived: Instant,
@@ -173,6 +171,8 @@ impl Drop for Counted<'_> {
 struct Responded {
     endpoint: Arc<Endpoint>,
     entry: Arc<Entry>,
+    /// Where the reply is recorded; nowhere, when the event is not stored.
+    journal: Option<Arc<dyn Journal>>,
     clock: Clock,
     spec: Option<&'static EventSpec>,
     address: Address,
@@ -183,24 +183,33 @@ struct Responded {
 impl Responded {
     /// Records the reply, or the default answer in its place.
     fn with(self, result: Result<Result<Answer, RespondError>, Panicked>, started: Instant) {
-        let Self { endpoint, entry, clock, spec, address, context, _place } = self;
+        let Self { endpoint, entry, journal, clock, spec, address, context, _place } = self;
         endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
         let raw = context.raw();
-        let allow = endpoint.account.on_error != Verdict::Deny;
-        let (body, outcome) = match result {
-            Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), Outcome::Answered),
+        let default = || default_answer(endpoint.account.on_error != Verdict::Deny, spec, raw);
+        let (body, failure, outcome) = match result {
+            Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
-                (platform::write_answer(raw.platform, raw.form, answer, address, clock.now()), Outcome::Answered)
+                let body = platform::write_answer(raw.platform, raw.form, answer, address, clock.now());
+                (body, None, Outcome::Answered)
             }
-            Ok(Err(failure)) => (default_answer(allow, spec, raw), log_failure(&endpoint, &context, &failure)),
+            Ok(Err(failure)) => (default(), Some(failure.to_string()), log_failure(&endpoint, &context, &failure)),
             Err(_panic) => {
                 error!(account = &*endpoint.id, event = %context.event_id(), kind = raw.event_type,
                     "{}: the responder of {} panicked", endpoint.id, raw.event_type);
-                (default_answer(allow, spec, raw), Outcome::Panicked)
+                (default(), Some("the responder panicked".to_owned()), Outcome::Panicked)
             }
         };
         endpoint.metrics.count(outcome);
-        entry.record(body);
+        record(journal.as_deref(), &entry, journal::Reply { body, failure });
+    }
+}
+
+/// Records a reply, which settles the entry once it is durable.
+fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Reply) {
+    match journal {
+        Some(journal) => journal.record(entry, reply),
+        None => entry.settle(Ok(reply.body)),
     }
 }
 
@@ -209,7 +218,13 @@ type Panicked = Box<dyn Any + Send>;
 
 impl Receiver {
     /// A receiver with these handlers.
-    pub fn new(hooks: Hooks, journal: MemoryJournal, clock: Clock, metrics: Metrics, max_in_flight: usize) -> Self {
+    pub fn new(
+        hooks: Arc<Hooks>,
+        journal: Arc<dyn Journal>,
+        clock: Clock,
+        metrics: Metrics,
+        max_in_flight: usize,
+    ) -> Self {
         Self {
             hooks,
             journal,
@@ -217,10 +232,6 @@ impl Receiver {
             metrics,
             replays: ReplayGuard::default(),
             in_flight: Arc::new(Semaphore::new(max_in_flight)),
-            observing: Observing {
-                running: Arc::new(Semaphore::new(OBSERVERS_RUNNING)),
-                waiting: Arc::new(Semaphore::new(OBSERVERS_WAITING)),
-            },
             tasks: TaskTracker::new(),
         }
     }
@@ -242,97 +253,197 @@ impl Receiver {
     }
 
     /// Takes one POST from its arrival to its answer.
-    pub async fn receive(&self, endpoint: &Arc<Endpoint>, query: &str, body: Bytes, arrived: Instant) -> Response {
+    pub async fn receive(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        query: &str,
+        body: Bytes,
+        arrived: Instant,
+    ) -> Response {
         let Ok(place) = Arc::clone(&self.in_flight).try_acquire_owned() else {
             endpoint.metrics.count(Outcome::Overloaded);
             warn!(account = &*endpoint.id, "{}: too many deliveries in work", endpoint.id);
             return Response::Unavailable("overloaded");
         };
         let place = Arc::new(place);
-        let _counted = Counted::new(&self.metrics.in_flight);
-        match self.admit(endpoint, query, &body, arrived, &place) {
-            Ok((admitted, seal)) => self.answer(endpoint, admitted, seal.as_ref()).await,
-            Err(refusal) => refused(endpoint, refusal),
+        if !self.journal.is_remote() {
+            return self.take(endpoint, query, &body, arrived, &place).await;
         }
+        // A client that hangs up must not leave an event that is admitted and has no responder.
+        let (receiver, endpoint, query) = (Arc::clone(self), Arc::clone(endpoint), query.to_owned());
+        let taken = self.tasks.spawn(async move { receiver.take(&endpoint, &query, &body, arrived, &place).await });
+        taken.await.unwrap_or(Response::Unavailable("failed"))
     }
 
-    /// Waits until no responder and no observer runs.
-    pub async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    /// Opens and reads a delivery, and starts the handlers of its events if they are new.
-    fn admit(
+    /// Opens and reads a delivery, starts the handlers of its events if they are new, and answers.
+    async fn take(
         &self,
         endpoint: &Arc<Endpoint>,
         query: &str,
         body: &[u8],
         arrived: Instant,
         place: &Arc<Place>,
-    ) -> Result<(Vec<Admitted>, Option<Seal>), Refusal> {
-        let parsed = Query::parse(query)?;
+    ) -> Response {
+        let _counted = Counted::new(&self.metrics.in_flight);
+        let opened = Query::parse(query).and_then(|parsed| {
+            let (text, form, seal) = self.open(endpoint, &parsed, body)?;
+            Ok((parsed, text, form, seal))
+        });
+        let (parsed, text, form, seal) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => return refused(endpoint, refusal),
+        };
+        let tree = match payload::parse(form, &text) {
+            Ok(tree) => tree,
+            Err(failure) => return refused(endpoint, failure.into()),
+        };
         let platform = endpoint.account.platform;
-        let verified = endpoint.keys.open(&parsed, body, self.clock.now())?;
-        // Where clear text is taken, an encrypted request's query must not come back with one.
-        let takes_clear_text = endpoint.account.mode != Mode::Safe && platform != Platform::Im;
-        if takes_clear_text && parsed.get("signature").is_some() {
-            self.replays.check(&endpoint.id, &parsed, verified.payload())?;
-        }
-        let (text, form, seal) = verified.into_parts();
-        let tree = payload::parse(form, &text)?;
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
+        let data = (platform == Platform::Im).then(|| parsed.data().into());
+        let delivery = Delivery { endpoint, query: &parsed, data, identity: &identity, form, arrived, place };
+        let mut reply = Body::Plain(platform::plain_success(platform));
         let events = platform::events_of(&tree, identity.spec);
-        let delivery =
-            Delivery { endpoint, query: &parsed, raw_query: query, identity: &identity, form, arrived, place };
-        let admitted = events.iter().map(|event| {
+        let mut admitted = Vec::with_capacity(events.len());
+        for event in events {
             // An event of a list is its own payload; any other is as the platform wrote it.
             let whole = std::ptr::eq(event, &tree);
             let text = if whole { Arc::clone(&text) } else { payload::to_json(event).into() };
-            self.admit_event(&delivery, event, &text)
-        });
-        Ok((admitted.collect(), seal))
+            match self.admit_event(&delivery, event, &text).await {
+                Ok(event) => admitted.push(event),
+                Err(failure) => return self.not_stored(endpoint, identity.spec, &tree, &failure),
+            }
+        }
+        for event in &admitted {
+            match self.reply_of(endpoint, event).await {
+                Ok(body) => reply = body,
+                Err(failure) => return self.not_stored(endpoint, identity.spec, &tree, &failure),
+            }
+        }
+        self.write(endpoint, reply, seal.as_ref())
     }
 
-    fn admit_event(&self, delivery: &Delivery<'_>, tree: &Value<'_>, text: &Arc<str>) -> Admitted {
-        let Delivery { endpoint, identity, form, arrived, .. } = *delivery;
-        let platform = endpoint.account.platform;
-        let query = |name: &str| delivery.query.get(name).map(str::to_owned);
-        let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, text, &query);
-        let entry = match self.journal.admit(key) {
+    /// Verifies and decrypts a delivery.
+    fn open(
+        &self,
+        endpoint: &Endpoint,
+        query: &Query<'_>,
+        body: &[u8],
+    ) -> Result<(Arc<str>, Form, Option<Seal>), Refusal> {
+        let verified = endpoint.keys.open(query, body, self.clock.now())?;
+        // Where clear text is taken, an encrypted request's query must not come back with one.
+        let takes_clear_text = endpoint.account.mode != Mode::Safe && endpoint.account.platform != Platform::Im;
+        if takes_clear_text && query.get("signature").is_some() {
+            self.replays.check(&endpoint.id, query, verified.payload())?;
+        }
+        Ok(verified.into_parts())
+    }
+
+    /// Waits until no responder runs.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn admit_event(
+        &self,
+        delivery: &Delivery<'_>,
+        tree: &Value<'_>,
+        text: &Arc<str>,
+    ) -> Result<Admitted, JournalError> {
+        let Delivery { endpoint, identity, arrived, .. } = *delivery;
+        let id = self.journal.next_id();
+        let mut prepared = self.prepare(delivery, tree, text, id);
+        let Some(event) = self.new_event(delivery, &prepared, tree, text, id) else {
+            // A question of now that nobody observes: there is nothing to remember.
+            let entry = Entry::new(id, None, 1);
+            entry.mark_stored();
+            return Ok(self.respond(delivery, tree, prepared, entry, None));
+        };
+        let entry = match self.journal.admit(event).await? {
             Admission::Known(entry) => {
                 let until = wait_until(endpoint, identity.spec, arrived, entry.deliveries());
-                return Admitted { entry, until, event: None, repeated: true };
+                return Ok(Admitted { entry, until, event: None, repeated: true });
             }
-            Admission::New(entry) => entry,
+            Admission::Run(entry) => entry,
         };
+        if entry.id != id {
+            prepared = self.prepare(delivery, tree, text, entry.id);
+        }
+        Ok(self.respond(delivery, tree, prepared, entry, Some(Arc::clone(&self.journal))))
+    }
+
+    /// Reads an event and looks for its responder.
+    fn prepare(&self, delivery: &Delivery<'_>, tree: &Value<'_>, text: &Arc<str>, id: Uuid) -> Prepared {
+        let Delivery { endpoint, identity, form, arrived, .. } = *delivery;
+        let platform = endpoint.account.platform;
         let context_of = |event_type| {
-            let query = (platform == Platform::Im).then(|| delivery.raw_query.into());
             let (account, payload) = (Arc::clone(&endpoint.id), Payload::new(Arc::clone(text)));
-            let event = RawEvent { platform, account, event_type, form, payload, query: hooks::Query(query) };
+            let query = delivery.data.clone();
+            let event = RawEvent { platform, account, event_type, form, payload, query };
             let deadline = arrived + endpoint.account.deadline;
-            Context::new(ContextInner { event, id: entry.id, deadline, clock: self.clock.clone() })
+            Context::new(ContextInner { event, id, deadline, clock: self.clock.clone(), attempt: 1 })
         };
         let known = identity.spec.filter(|spec| !platform::is_wrapper(tree, spec)).and_then(|spec| {
             let context = context_of(spec.id);
             let work = self.start(endpoint, Some(spec), tree, form, &context).ok()?;
-            Some((spec, context, work))
+            Some(Prepared { spec: Some(spec), context, work })
         });
-        let (spec, context, work) = match known {
-            Some((spec, context, work)) => (Some(spec), context, work),
-            None => {
-                let context = context_of(platform::unknown_type(platform, &identity.key));
-                let work = self.start(endpoint, None, tree, form, &context).unwrap_or_default();
-                (None, context, work)
-            }
+        known.unwrap_or_else(|| {
+            let context = context_of(platform::unknown_type(platform, &identity.key));
+            let work = self.start(endpoint, None, tree, form, &context).unwrap_or_default();
+            Prepared { spec: None, context, work }
+        })
+    }
+
+    /// What the journal is given; `None` for what is not kept.
+    fn new_event(
+        &self,
+        delivery: &Delivery<'_>,
+        prepared: &Prepared,
+        tree: &Value<'_>,
+        text: &Arc<str>,
+        id: Uuid,
+    ) -> Option<NewEvent> {
+        let Delivery { endpoint, identity, form, .. } = *delivery;
+        let platform = endpoint.account.platform;
+        let event_type = prepared.context.raw().event_type;
+        let query = |name: &str| delivery.query.get(name).map(str::to_owned);
+        let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, text, &query);
+        let observers: Vec<_> = self.hooks.observers(&endpoint.id, event_type, prepared.spec).map(Arc::clone).collect();
+        if key.is_none() && observers.is_empty() {
+            return None;
+        }
+        let facts = Facts {
+            platform,
+            account: Arc::clone(&endpoint.id),
+            event_type: Cow::Borrowed(event_type),
+            subject: platform::subject(platform, tree).map(Into::into),
+            form,
+            payload: prepared.context.raw().payload.clone(),
+            query: delivery.data.clone(),
+            received: journal::now_millis(),
         };
-        self.start_observers(endpoint, spec, tree, form, &context);
+        Some(NewEvent { id, key, facts, observers })
+    }
+
+    /// Has the responder answer, if there is one.
+    fn respond(
+        &self,
+        delivery: &Delivery<'_>,
+        tree: &Value<'_>,
+        prepared: Prepared,
+        entry: Arc<Entry>,
+        journal: Option<Arc<dyn Journal>>,
+    ) -> Admitted {
+        let Delivery { endpoint, arrived, .. } = *delivery;
+        let Prepared { spec, context, work } = prepared;
         match work {
             Some(work) => self.run_responder(
                 work,
                 Responded {
                     endpoint: Arc::clone(endpoint),
                     entry: Arc::clone(&entry),
+                    journal,
                     clock: self.clock.clone(),
                     spec,
                     address: Address::of(tree),
@@ -342,11 +453,32 @@ impl Receiver {
             ),
             None => {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
-                entry.record(default_answer(true, spec, context.raw()));
+                let body = default_answer(true, spec, context.raw());
+                record(journal.as_deref(), &entry, journal::Reply { body, failure: None });
             }
         }
-        let until = wait_until(endpoint, spec, arrived, 1);
+        let until = wait_until(endpoint, spec, arrived, entry.deliveries());
         Admitted { entry, until, event: Some((spec, context)), repeated: false }
+    }
+
+    /// The journal could not store: the platform is to ask again. What it asks once only gets the configured verdict.
+    fn not_stored(
+        &self,
+        endpoint: &Endpoint,
+        spec: Option<&'static EventSpec>,
+        tree: &Value<'_>,
+        failure: &JournalError,
+    ) -> Response {
+        endpoint.metrics.count(Outcome::NotStored);
+        warn!(account = &*endpoint.id, "{}: a delivery was not taken: {failure}", endpoint.id);
+        match (spec.filter(|spec| spec.reply == ReplyKind::Verdict), tree) {
+            (Some(spec), Value::Object(payload)) => {
+                let allow = endpoint.account.on_error != Verdict::Deny;
+                let body = Body::Document(payload::write_json(&replies::im::default_verdict(spec, payload, allow)));
+                self.write(endpoint, body, None)
+            }
+            _ => Response::Unavailable("not_stored"),
+        }
     }
 
     /// The responder of an event, reading it as its type; `None` when nobody responds.
@@ -389,53 +521,17 @@ impl Receiver {
         match work.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => responded.with(result, started),
             Poll::Pending => {
+                // The event is to be durable before its default answer is given.
+                if let Some(journal) = &responded.journal {
+                    journal.store(&responded.entry);
+                }
                 self.tasks.spawn(async move { responded.with(work.await, started) });
             }
         }
     }
 
-    /// Runs the observers in the background, bounded in number.
-    fn start_observers(
-        &self,
-        endpoint: &Endpoint,
-        spec: Option<&'static EventSpec>,
-        tree: &Value<'_>,
-        form: Form,
-        context: &Context,
-    ) {
-        for (name, start) in self.hooks.observers(&endpoint.id, context.raw().event_type, spec) {
-            let Ok(work) = start(tree, form, context.clone()) else { continue };
-            let Ok(waiting) = Arc::clone(&self.observing.waiting).try_acquire_owned() else {
-                self.metrics.observation_dropped.increment(1);
-                warn!(observer = &**name, event = %context.event_id(), "observer {name} skipped: too many are waiting");
-                continue;
-            };
-            let running = Arc::clone(&self.observing.running);
-            let (name, metrics, id) = (Arc::clone(name), self.metrics.clone(), context.event_id());
-            self.tasks.spawn(async move {
-                let _running = running.acquire_owned().await;
-                match AssertUnwindSafe(work).catch_unwind().await {
-                    Ok(Ok(())) => metrics.observed.increment(1),
-                    Ok(Err(failure)) => {
-                        metrics.observation_failed.increment(1);
-                        warn!(observer = &*name, event = %id, "observer {name} failed: {failure}");
-                    }
-                    Err(_panic) => {
-                        metrics.observation_failed.increment(1);
-                        error!(observer = &*name, event = %id, "observer {name} panicked");
-                    }
-                }
-                drop(waiting);
-            });
-        }
-    }
-
-    /// Waits for the replies, and seals the one that goes back.
-    async fn answer(&self, endpoint: &Endpoint, admitted: Vec<Admitted>, seal: Option<&Seal>) -> Response {
-        let mut reply = Body::Plain(platform::plain_success(endpoint.account.platform));
-        for event in admitted {
-            reply = self.reply_of(endpoint, &event).await;
-        }
+    /// Writes the reply that goes back, sealed when the delivery was.
+    fn write(&self, endpoint: &Endpoint, reply: Body, seal: Option<&Seal>) -> Response {
         let (body, sealed) = match (reply, seal) {
             (Body::Plain(text), _) => (Cow::Borrowed(text), false),
             (Body::Document(text), None) => (Cow::Owned(text), false),
@@ -450,30 +546,30 @@ impl Receiver {
         Response::Answer { body, content }
     }
 
-    async fn reply_of(&self, endpoint: &Endpoint, event: &Admitted) -> Body {
+    /// Waits for the reply of an event.
+    ///
+    /// # Errors
+    /// When the event is not durable: it must not be acknowledged.
+    async fn reply_of(&self, endpoint: &Endpoint, event: &Admitted) -> Result<Body, JournalError> {
         let reply = match event.entry.reply() {
             Some(reply) => Some(reply),
             None => time::timeout_at(event.until.into(), event.entry.answered()).await.ok(),
         };
-        match reply {
-            Some(reply) => {
-                if event.repeated {
-                    endpoint.metrics.count(Outcome::Repeated);
-                }
-                reply.clone()
+        if let Some(reply) = reply {
+            if event.repeated && reply.is_ok() {
+                endpoint.metrics.count(Outcome::Repeated);
             }
-            None => {
-                endpoint.metrics.count(Outcome::Late);
-                warn!(account = &*endpoint.id, event = %event.entry.id, attempt = event.entry.deliveries(),
-                    "{}: the responder is late, the default answer was given", endpoint.id);
-                match &event.event {
-                    Some((spec, context)) => {
-                        default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw())
-                    }
-                    None => Body::Plain(platform::plain_success(endpoint.account.platform)),
-                }
-            }
+            return reply.clone();
         }
+        let slow = || Err(JournalError::storage("the journal takes too long"));
+        event.entry.stored().now_or_never().unwrap_or_else(slow)?;
+        endpoint.metrics.count(Outcome::Late);
+        warn!(account = &*endpoint.id, event = %event.entry.id, attempt = event.entry.deliveries(),
+            "{}: the responder is late, the default answer was given", endpoint.id);
+        Ok(match &event.event {
+            Some((spec, context)) => default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw()),
+            None => Body::Plain(platform::plain_success(endpoint.account.platform)),
+        })
     }
 
     fn seal(&self, endpoint: &Endpoint, seal: &Seal, reply: &str) -> String {

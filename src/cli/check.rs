@@ -20,7 +20,6 @@ pub(super) fn run(arguments: &ConfigArgument) -> Done {
         }
     };
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(config.unsupported().map(|problem| problem.to_string()));
     problems.extend(handlers::hooks(&config).err().map(|problem| problem.to_string()));
     for account in &config.accounts {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());

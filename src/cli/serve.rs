@@ -20,9 +20,6 @@ use crate::{
 
 pub(super) fn run(arguments: &ConfigArgument) -> Done {
     let config = Config::load(&find_config(arguments.config.as_deref())?)?;
-    if let Some(problem) = config.unsupported() {
-        return Err(problem.into());
-    }
     start_log(&config.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

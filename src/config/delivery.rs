@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::{reader::Reader, values};
 
-pub(super) const KEYS: &[&str] = &["max_attempts", "backoff"];
+pub(super) const KEYS: &[&str] = &["max_attempts", "backoff", "timeout", "concurrency"];
 
 /// `[delivery]`.
 #[derive(Clone, Debug)]
@@ -16,6 +16,10 @@ pub struct Delivery {
     pub max_attempts: u32,
     /// Pauses between them; 1 second to 10 minutes.
     pub backoff: Backoff,
+    /// How long an attempt may take before it counts as failed; 1 minute.
+    pub timeout: Duration,
+    /// How many events an observer is given at one time; 32.
+    pub concurrency: usize,
 }
 
 /// Pauses that double from `first` until they are `longest`; who waits adds the jitter.
@@ -45,6 +49,10 @@ impl Delivery {
         Self {
             max_attempts: attempts.unwrap_or(12),
             backoff: section.matching("backoff", BACKOFF, Backoff::parse).unwrap_or(default),
+            timeout: section
+                .duration("timeout", Duration::from_millis(1)..=Duration::from_secs(3600))
+                .unwrap_or(Duration::from_secs(60)),
+            concurrency: section.integer("concurrency", 1..=10_000).map_or(32, |number| values::to_usize(number)),
         }
     }
 }

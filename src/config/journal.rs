@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::reader::Reader;
 use crate::secret::Secret;
 
-pub(super) const KEYS: &[&str] = &["url", "retention", "memory_limit"];
+pub(super) const KEYS: &[&str] = &["url", "retention", "max_size", "memory_limit"];
 
 const URL: &str = "\"sqlite://PATH\", \"postgres://USER@HOST/DATABASE\" or \"memory:\"";
 
@@ -19,10 +19,11 @@ pub struct Journal {
     pub url: JournalUrl,
     /// How long events are kept; 7 days.
     pub retention: Duration,
+    /// How large it may get, in bytes; 10 GiB. The oldest events go earlier then, but none that observers still need:
+    /// when only these are left, deliveries are refused with 503. A `memory:` journal does not look at it.
+    pub max_size: u64,
     /// What a `memory:` journal may hold, in bytes; 64 MiB. Other journals do not look at it.
     pub memory_limit: usize,
-    /// Line of `url`, for [`Config::unsupported`](super::Config::unsupported).
-    pub(super) url_line: Option<usize>,
 }
 
 /// What the `url` of the journal says.
@@ -85,8 +86,8 @@ impl Journal {
         Self {
             url,
             retention: section.duration("retention", Duration::from_secs(60)..=days(3650)).unwrap_or(days(7)),
+            max_size: section.size("max_size", 1 << 20..=1 << 50).unwrap_or(10 << 30),
             memory_limit: section.size("memory_limit", 1 << 20..=1 << 40).map_or(64 << 20, super::values::to_usize),
-            url_line: section.line_of("url"),
         }
     }
 }

@@ -126,15 +126,6 @@ impl Config {
         &self.warnings
     }
 
-    /// What is right and cannot be done by this version, so that `serve` has to refuse it.
-    pub fn unsupported(&self) -> Option<ConfigError> {
-        if self.journal.url == JournalUrl::Memory {
-            return None;
-        }
-        let text = "[journal] `url` is not available in this version: use url = \"memory:\"";
-        Some(ConfigError::one(&self.origin, self.journal.url_line, text.to_owned()))
-    }
-
     /// The account with this [id](Account::id), `mp/shop`.
     pub fn account(&self, id: &str) -> Option<&Account> {
         let (platform, name) = id.split_once('/')?;

@@ -1,8 +1,8 @@
 //! The query string of a callback.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::Refusal;
 
@@ -22,6 +22,9 @@ const ONCE: [&str; 10] = [
     "SdkAppid",
     "CallbackCommand",
 ];
+
+/// What is data of the event rather than its envelope; only IM has some.
+const DATA: [&str; 5] = ["CallbackCommand", "ClientIP", "OptPlatform", "RequestTime", "RequestID"];
 
 /// The decoded parameters of a query, borrowed where nothing was escaped.
 ///
@@ -58,6 +61,16 @@ impl<'q> Query<'q> {
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
+    }
+
+    /// The parameters that are data of the event, as a query: nothing secret is among them.
+    pub fn data(&self) -> String {
+        let mut data = String::with_capacity(128);
+        for (name, value) in self.parameters.iter().filter(|(name, _)| DATA.contains(&name.as_ref())) {
+            let separator = if data.is_empty() { "" } else { "&" };
+            let _ = write!(data, "{separator}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+        }
+        data
     }
 
     /// The value of a parameter.

@@ -107,7 +107,7 @@ fn observers_of_an_account_stand_beside_the_others() {
         .account("mp/shop", Hooks::default().observe::<mp::Subscribe>("own", seen));
     let names = |account: &str, event_type: &str| {
         let spec = event::by_id(event_type);
-        hooks.observers(account, event_type, spec).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        hooks.observers(account, event_type, spec).map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(names("mp/shop", "mp.event.subscribe"), ["follows", "all", "own"]);
     assert_eq!(names("mp/other", "mp.event.subscribe_scan"), ["follows", "all"]);

@@ -1,13 +1,20 @@
 //! The journal in memory, for tests and trials: bounded, and gone with the process.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map},
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Admission, Entry};
-use crate::{platform::DedupeKey, prehashed::BuildPrehashed};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Admission, Entry, Facts, Finish, Finished, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
+    Options, Reply, Task, Usage, millis,
+};
+use crate::platform::{DedupeKey, Key};
 
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -15,18 +22,27 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// What one event takes with its reply, roughly.
 const EVENT: usize = 640;
 
-/// Remembers the latest events, as many as fit.
+/// Remembers the latest events, as many as fit, and what observers have still to see.
 #[derive(Debug)]
 pub struct MemoryJournal {
     max_events: usize,
+    in_order: HashMap<Arc<str>, bool>,
+    ids: Ids,
+    started: Instant,
     state: Mutex<State>,
+    arrivals: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    events: HashMap<[u8; 32], Remembered, BuildPrehashed>,
+    events: HashMap<Key, Remembered>,
     /// In the order of admission, so the oldest are forgotten first.
-    order: VecDeque<([u8; 32], Instant)>,
+    order: VecDeque<(Key, Instant)>,
+    /// What each observer has still to see, by event.
+    deliveries: HashMap<Arc<str>, BTreeMap<Uuid, Delivery>>,
+    waiting: usize,
+    dead: u64,
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -36,21 +52,115 @@ struct Remembered {
     admitted: Instant,
 }
 
+#[derive(Debug)]
+struct Delivery {
+    facts: Facts,
+    due: Millis,
+    attempts: u32,
+    leased: bool,
+}
+
 impl MemoryJournal {
-    /// A journal that holds about `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { max_events: (limit / EVENT).clamp(1, 1 << 20), state: Mutex::default() }
+    /// A journal that holds about [`Options::max_size`] bytes.
+    pub fn new(options: &Options) -> Self {
+        let limit = usize::try_from(options.max_size).unwrap_or(usize::MAX);
+        let in_order = |observer: &Observer| (Arc::clone(&observer.name), observer.in_order);
+        Self {
+            max_events: (limit / EVENT).clamp(1, 1 << 20),
+            in_order: options.observers.iter().map(in_order).collect(),
+            ids: Ids::default(),
+            started: Instant::now(),
+            state: Mutex::default(),
+            arrivals: Notify::new(),
+        }
     }
 
-    /// Admits a delivery: says whether its event is new. Without a key every delivery is an event of its own.
-    pub fn admit(&self, key: Option<DedupeKey>) -> Admission {
-        let Some(key) = key else { return Admission::New(Entry::new()) };
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Millis {
+        millis(self.started.elapsed())
+    }
+
+    fn admit_now(&self, event: NewEvent) -> Result<Admission, JournalError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(JournalError::Closed);
+        }
+        if state.waiting >= self.max_events && !event.observers.is_empty() {
+            return Err(JournalError::Full);
+        }
+        let entry = match event.key {
+            Some(key) => match state.claim(key, event.id, self.max_events) {
+                Admission::Run(entry) => entry,
+                known @ Admission::Known(_) => return Ok(known),
+            },
+            None => Entry::new(event.id, None, 1),
+        };
+        entry.mark_stored();
+        let due = self.now();
+        for observer in event.observers {
+            let delivery = Delivery { facts: event.facts.clone(), due, attempts: 0, leased: false };
+            state.deliveries.entry(observer).or_default().insert(event.id, delivery);
+            state.waiting += 1;
+        }
+        Ok(Admission::Run(entry))
+    }
+
+    fn lease_now(&self, observer: &str, limit: usize, term: Duration) -> Vec<Leased> {
+        let now = self.now();
+        let until = now.saturating_add(millis(term));
+        let mut state = self.lock();
+        let Some((name, in_order)) = self.in_order.get_key_value(observer) else { return Vec::new() };
+        let Some(deliveries) = state.deliveries.get_mut(observer) else { return Vec::new() };
+        let mut lanes = HashSet::new();
+        let mut leased = Vec::new();
+        for (id, delivery) in deliveries.iter_mut() {
+            if leased.len() >= limit {
+                break;
+            }
+            // The first of a lane holds back the others, whatever it waits for.
+            let first = !in_order || delivery.facts.subject.clone().is_none_or(|subject| lanes.insert(subject));
+            if first && delivery.due <= now {
+                (delivery.due, delivery.leased) = (until, true);
+                delivery.attempts += 1;
+                let lease = Lease { id: *id, observer: Arc::clone(name), attempt: delivery.attempts, until };
+                leased.push(Leased { lease, facts: delivery.facts.clone() });
+            }
+        }
+        leased
+    }
+
+    fn finish_now(&self, Finished { lease, outcome }: Finished) {
+        let now = self.now();
+        let mut state = self.lock();
+        let Some(deliveries) = state.deliveries.get_mut(&lease.observer) else { return };
+        let Some(delivery) = deliveries.get_mut(&lease.id) else { return };
+        if !delivery.leased || delivery.attempts != lease.attempt {
+            return;
+        }
+        delivery.leased = false;
+        match outcome {
+            Finish::Retry { after, error: _ } => delivery.due = now.saturating_add(millis(after)),
+            Finish::Released => (delivery.due, delivery.attempts) = (now, lease.attempt - 1),
+            done @ (Finish::Done | Finish::Dead { .. }) => {
+                deliveries.remove(&lease.id);
+                state.waiting -= 1;
+                state.dead += u64::from(done != Finish::Done);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Enters a key, or finds the event that has it.
+    fn claim(&mut self, key: DedupeKey, id: Uuid, max_events: usize) -> Admission {
         let now = Instant::now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let until = now + key.window.unwrap_or(REMEMBERED).min(REMEMBERED);
-        let entry = Entry::new();
+        let entry = Entry::new(id, Some(key), 1);
         let remembered = Remembered { entry: Arc::clone(&entry), until, admitted: now };
-        match state.events.entry(key.hash) {
+        match self.events.entry(key.bytes) {
             hash_map::Entry::Occupied(known) if known.get().until > now => {
                 let known = &known.get().entry;
                 known.delivered_again();
@@ -63,23 +173,73 @@ impl MemoryJournal {
                 place.insert(remembered);
             }
         }
-        state.order.push_back((key.hash, now));
-        self.forget(&mut state, now);
-        Admission::New(entry)
+        self.order.push_back((key.bytes, now));
+        self.forget(now, max_events);
+        Admission::Run(entry)
     }
 
     /// Forgets what is too old, and the oldest of what is too much.
-    fn forget(&self, state: &mut State, now: Instant) {
-        while let Some((hash, admitted)) = state.order.front().copied() {
+    fn forget(&mut self, now: Instant, max_events: usize) {
+        while let Some((key, admitted)) = self.order.front().copied() {
             let old = now.duration_since(admitted) > REMEMBERED;
-            if !old && state.order.len() <= self.max_events {
+            if !old && self.order.len() <= max_events {
                 return;
             }
-            state.order.pop_front();
+            self.order.pop_front();
             // The key may have been admitted anew after its window.
-            if state.events.get(&hash).is_some_and(|known| known.admitted == admitted) {
-                state.events.remove(&hash);
+            if self.events.get(&key).is_some_and(|known| known.admitted == admitted) {
+                self.events.remove(&key);
             }
         }
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn next_id(&self) -> Uuid {
+        self.ids.next()
+    }
+
+    fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
+        Box::pin(ready(self.admit_now(event)))
+    }
+
+    fn store(&self, _entry: &Arc<Entry>) {}
+
+    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+        entry.settle(Ok(reply.body));
+        self.arrivals.notify_waiters();
+    }
+
+    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
+        Box::pin(ready(Ok(self.lease_now(observer, limit, term))))
+    }
+
+    fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()> {
+        finished.into_iter().for_each(|one| self.finish_now(one));
+        Box::pin(ready(Ok(())))
+    }
+
+    fn arrivals(&self) -> &Notify {
+        &self.arrivals
+    }
+
+    fn health(&self) -> Result<(), JournalError> {
+        let state = self.lock();
+        match () {
+            () if state.closed => Err(JournalError::Closed),
+            () if state.waiting >= self.max_events => Err(JournalError::Full),
+            () => Ok(()),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.lock();
+        let bytes = ((state.events.len() + state.waiting) * EVENT) as u64;
+        Usage { bytes, waiting: state.waiting as u64, dead: state.dead }
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        self.lock().closed = true;
+        Box::pin(ready(Ok(())))
     }
 }

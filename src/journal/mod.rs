@@ -1,77 +1,436 @@
-//! Where events and their replies live: an event is admitted once, however often the platform delivers it.
+//! Where events, their replies and the state of observers live.
 //!
-//! This version has the journal in memory only ([`memory::MemoryJournal`]).
+//! [`Journal`] is what a running server asks of it: admit an event once, keep its reply, lease it to observers.
+//! [`Archive`] is what the command line asks: list, show, replay; it works beside a running server and without one.
+//! One behaviour, several places: [`sqlite`] for one node, [`memory`] for trials.
 
+mod cloudevent;
+mod entry;
+mod id;
 pub mod memory;
+pub mod sqlite;
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::platform::Body;
+pub use self::{entry::Entry, id::Ids};
+use crate::{
+    config::{self, JournalUrl},
+    event::Platform,
+    payload::{Form, Payload},
+    platform::{Body, DedupeKey},
+};
+
+/// Work of a journal, which ends with a value or with why it could not be done.
+pub type Task<'j, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send + 'j>>;
+
+/// Milliseconds since 1970-01-01 UTC.
+pub type Millis = i64;
+
+/// Why the journal could not do something. Nothing was done then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The journal is as large as it may be, and observers still need what is in it.
+    #[error("the journal has reached [journal] max_size, and observers still need what is in it")]
+    Full,
+    /// The disk is full, the file is damaged, the database is away.
+    #[error("{0}")]
+    Storage(Arc<str>),
+    /// The journal is closed: the server is shutting down.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+impl JournalError {
+    pub(crate) fn storage(failure: impl fmt::Display) -> Self {
+        Self::Storage(failure.to_string().into())
+    }
+}
+
+/// Opens the journal of a server.
+///
+/// # Errors
+/// When it cannot be used: no journal, no right to write, in use by another server.
+pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dyn Journal>, JournalError> {
+    let mut options = Options { retention: config.retention, max_size: config.max_size, observers };
+    Ok(match &config.url {
+        JournalUrl::Memory => {
+            options.max_size = config.memory_limit as u64;
+            Arc::new(memory::MemoryJournal::new(&options))
+        }
+        JournalUrl::Sqlite(path) => Arc::new(sqlite::SqliteJournal::open(path, &options)?),
+        JournalUrl::Postgres(_) => return Err(JournalError::storage("PostgreSQL is not there yet")),
+    })
+}
+
+/// What a server needs of a journal.
+///
+/// Everything is atomic, and durable before its entry or its task says so.
+pub trait Journal: fmt::Debug + Send + Sync {
+    /// Identity for a new event: later than those before.
+    fn next_id(&self) -> Uuid;
+
+    /// Admits a delivery: looks its key up and enters the event with a delivery per observer, in one step.
+    ///
+    /// An entry that is to be [run](Admission::Run) may not be durable yet: [`Journal::record`] or [`Journal::store`]
+    /// has to follow, and the entry tells.
+    fn admit(&self, event: NewEvent) -> Task<'_, Admission>;
+
+    /// Makes an admitted event durable before it has a reply; the entry tells when it is.
+    fn store(&self, entry: &Arc<Entry>);
+
+    /// Records the reply; the entry tells when that is durable, and the event with it. The first reply stands.
+    fn record(&self, entry: &Arc<Entry>, reply: Reply);
+
+    /// Takes up to `limit` events that wait for an observer, for as long as `term`: whoever has not
+    /// [finished](Journal::finish) one by then has lost it.
+    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>>;
+
+    /// Ends leases. One that has been lost meanwhile is passed over.
+    fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()>;
+
+    /// Notified when there may be something new for observers.
+    fn arrivals(&self) -> &Notify;
+
+    /// Whether it can store.
+    ///
+    /// # Errors
+    /// Why not, if it failed to the last time it tried. It goes on trying by itself.
+    fn health(&self) -> Result<(), JournalError>;
+
+    /// What it holds, for the metrics.
+    fn usage(&self) -> Usage;
+
+    /// Whether [`Journal::admit`] takes a while, so that a client that hangs up meanwhile must not stop it.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Makes everything durable and lets go of what is leased.
+    fn close(&self) -> Task<'_, ()>;
+}
+
+/// What a journal is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long events are kept that nobody needs any more.
+    pub retention: Duration,
+    /// How large it may get, in bytes.
+    pub max_size: u64,
+    /// Everybody who observes.
+    pub observers: Vec<Observer>,
+}
+
+/// An observer, as the journal knows it.
+#[derive(Clone)]
+pub struct Observer {
+    /// Its stable name.
+    pub name: Arc<str>,
+    /// Whether it gets the events of one subject one after the other.
+    pub in_order: bool,
+    /// Whether it starts with the events that are in the journal when its name comes up first.
+    pub from_beginning: bool,
+    /// Whether it wants an event, by account and event type.
+    pub wants: Arc<dyn Fn(&str, &str) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, in_order, from_beginning, wants: _ } = self;
+        f.debug_struct("Observer")
+            .field("name", name)
+            .field("in_order", in_order)
+            .field("from_beginning", from_beginning)
+            .finish_non_exhaustive()
+    }
+}
 
 /// What admitting a delivery says about its event.
 #[derive(Debug)]
 pub enum Admission {
-    /// The event is new: the responder is to be run.
-    New(Arc<Entry>),
+    /// The responder is to be run: the event is new, or the process that ran its responder is gone. The entry has the
+    /// identity of the event, which is the earlier one in the second case.
+    Run(Arc<Entry>),
     /// The event is known: its responder runs, or has answered.
     Known(Arc<Entry>),
 }
 
-/// An admitted event.
-#[derive(Debug)]
-pub struct Entry {
-    /// Identity of the event.
+/// An event that has been opened and read.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// From [`Journal::next_id`].
     pub id: Uuid,
-    reply: OnceLock<Body>,
-    answered: Notify,
-    deliveries: AtomicU32,
+    /// What makes another delivery the same event; without one every delivery is an event of its own.
+    pub key: Option<DedupeKey>,
+    /// The event as it came.
+    pub facts: Facts,
+    /// Names of the observers that want it.
+    pub observers: Vec<Arc<str>>,
 }
 
-impl Entry {
-    /// A new event, delivered once.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            id: Uuid::now_v7(),
-            reply: OnceLock::new(),
-            answered: Notify::new(),
-            deliveries: AtomicU32::new(1),
-        })
-    }
+/// What is kept of a delivery.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Platform of the account.
+    pub platform: Platform,
+    /// The account, `mp/shop`.
+    pub account: Arc<str>,
+    /// The event type as it was known on arrival.
+    pub event_type: Cow<'static, str>,
+    /// Whom the event is about.
+    pub subject: Option<Box<str>>,
+    /// Syntax of the payload.
+    pub form: Form,
+    /// The opened payload, as it came.
+    pub payload: Payload,
+    /// The parameters of the query that are data of the event, as a query; only IM has some.
+    pub query: Option<Arc<str>>,
+    /// When its first delivery arrived.
+    pub received: Millis,
+}
 
-    /// How often the platform has delivered the event.
-    pub fn deliveries(&self) -> u32 {
-        self.deliveries.load(Ordering::Relaxed)
-    }
+/// The reply of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What the platform is told, not sealed.
+    pub body: Body,
+    /// Why it is the default answer and not the responder's, if it is.
+    pub failure: Option<String>,
+}
 
-    /// The recorded reply, if there is one yet.
-    pub fn reply(&self) -> Option<&Body> {
-        self.reply.get()
-    }
+/// How far an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its responder runs, or ran in a process that is gone.
+    Responding,
+    /// It has the reply of its responder, or needs none.
+    Answered,
+    /// It has the default answer, because its responder failed.
+    Defaulted,
+}
 
-    /// The recorded reply, once there is one.
-    pub async fn answered(&self) -> &Body {
-        loop {
-            let answered = self.answered.notified();
-            if let Some(reply) = self.reply.get() {
-                return reply;
-            }
-            answered.await;
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Responding, Self::Answered, Self::Defaulted];
+
+    /// Name, as in `answered`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Responding => "responding",
+            Self::Answered => "answered",
+            Self::Defaulted => "defaulted",
         }
     }
 
-    fn delivered_again(&self) {
-        self.deliveries.fetch_add(1, Ordering::Relaxed);
+    fn of(reply: Option<&Reply>) -> Self {
+        match reply {
+            None => Self::Responding,
+            Some(Reply { failure: None, .. }) => Self::Answered,
+            Some(_) => Self::Defaulted,
+        }
     }
+}
 
-    /// Records the reply; the first one stands. Waiting deliveries are answered with it.
-    pub fn record(&self, reply: Body) {
-        let _ = self.reply.set(reply);
-        self.answered.notify_waiters();
+/// An event for an observer, for a while.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// Which lease this is.
+    pub lease: Lease,
+    /// The event.
+    pub facts: Facts,
+}
+
+/// Identity of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The event.
+    pub id: Uuid,
+    /// The observer.
+    pub observer: Arc<str>,
+    /// Which attempt this is, from 1: the fence. A later lease of the same event has a higher one.
+    pub attempt: u32,
+    /// When it ends, by the journal's clock.
+    pub until: Millis,
+}
+
+/// How a lease ends.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Which.
+    pub lease: Lease,
+    /// How.
+    pub outcome: Finish,
+}
+
+/// How an attempt of an observer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It has seen the event.
+    Done,
+    /// It failed, and is to be asked again.
+    Retry {
+        /// After this long.
+        after: Duration,
+        /// With what it failed.
+        error: String,
+    },
+    /// It failed for good.
+    Dead {
+        /// With what it failed last.
+        error: String,
+    },
+    /// It was not asked: the server is shutting down. The attempt does not count.
+    Released,
+}
+
+/// What a journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Deliveries to observers that are not done.
+    pub waiting: u64,
+    /// Deliveries to observers that are dead letters.
+    pub dead: u64,
+}
+
+/// What the command line needs of a journal. Everything it changes, a running server takes up by itself.
+pub trait Archive: fmt::Debug + Send + Sync {
+    /// Up to `limit` events that match, the oldest first, from `after` on.
+    fn events(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Task<'_, Vec<Stored>>;
+
+    /// The newest `limit` events that match, the oldest of them first.
+    fn newest(&self, filter: &Filter, limit: usize) -> Task<'_, Vec<Stored>>;
+
+    /// One event.
+    fn event(&self, id: Uuid) -> Task<'_, Option<Stored>>;
+
+    /// What the observers have to do with an event, or had.
+    fn deliveries(&self, id: Uuid) -> Task<'_, Vec<Delivery>>;
+
+    /// Names of the observers, in the order of the alphabet.
+    fn observers(&self) -> Task<'_, Vec<String>>;
+
+    /// Offers events to an observer once more, as if they were new; says how many. One that waits already stays as it is.
+    fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64>;
+
+    /// Up to `limit` dead letters whose event matches, the oldest event first, from `after` on.
+    fn dead(&self, filter: &Filter, after: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>>;
+
+    /// Offers dead letters to their observers once more; says how many.
+    fn revive(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
+
+    /// Removes dead letters; says how many. Their events stay as long as all events.
+    fn drop_dead(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
+}
+
+/// Which events. An empty filter matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Filter {
+    /// Platform of the account.
+    pub platform: Option<Platform>,
+    /// The account, `mp/shop`.
+    pub account: Option<String>,
+    /// The event type, which may end with `*`.
+    pub event_type: Option<String>,
+    /// Whom the event is about.
+    pub subject: Option<String>,
+    /// Received then or later.
+    pub since: Option<Millis>,
+    /// Received before.
+    pub until: Option<Millis>,
+    /// How far it is.
+    pub state: Option<State>,
+    /// With this observer; of dead letters only.
+    pub observer: Option<String>,
+}
+
+/// An event in the journal.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Identity.
+    pub id: Uuid,
+    /// The event as it came.
+    pub facts: Facts,
+    /// How often the platform has delivered it.
+    pub deliveries: u32,
+    /// How far it is.
+    pub state: State,
+    /// The recorded reply, if it is more than the plain success.
+    pub reply: Option<String>,
+    /// Why it has the default answer.
+    pub failure: Option<String>,
+}
+
+/// What an observer has to do with an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The observer.
+    pub observer: String,
+    /// How far it is.
+    pub state: DeliveryState,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// With what the last one failed.
+    pub error: Option<String>,
+}
+
+/// How far an observer is with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// It gets the event then, or as soon as there is room.
+    Waiting(Millis),
+    /// It has the event until then.
+    Leased(Millis),
+    /// It has seen the event.
+    Done,
+    /// It failed for good.
+    Dead(Millis),
+}
+
+impl DeliveryState {
+    /// Name, as in `waiting`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting(_) => "waiting",
+            Self::Leased(_) => "leased",
+            Self::Done => "done",
+            Self::Dead(_) => "dead",
+        }
     }
+}
+
+/// An event that an observer failed on for good.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The event.
+    pub event: Stored,
+    /// The observer.
+    pub observer: String,
+    /// Attempts it took.
+    pub attempts: u32,
+    /// With what the last one failed.
+    pub error: String,
+    /// When.
+    pub died: Millis,
+}
+
+/// Now, by the system's clock.
+pub(crate) fn now_millis() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn millis(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

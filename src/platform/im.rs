@@ -48,14 +48,15 @@ pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
     ACTORS.into_iter().find_map(|name| object.text(name)).or_else(|| info?.text("To_Account"))
 }
 
-/// Adds what tells two callbacks apart; `None` for commands that decide: each is asked once and answered afresh.
+/// Adds what tells two callbacks apart; `None` for commands that decide: each is asked once and answered afresh. Says
+/// whether the time of the payload is a part of it, and how long it holds.
 pub(super) fn dedupe(
     key: &mut Vec<u8>,
     spec: Option<&EventSpec>,
     object: Option<&Object<'_>>,
     text: &str,
     query: &dyn Fn(&str) -> Option<String>,
-) -> Option<Option<Duration>> {
+) -> Option<(bool, Option<Duration>)> {
     if spec.is_some_and(|spec| spec.reply == ReplyKind::Verdict) {
         return None;
     }
@@ -63,18 +64,18 @@ pub(super) fn dedupe(
     let carries_several = spec.is_some_and(|spec| spec.fan_out.is_some());
     if let Some(id) = query("RequestID").filter(|id| !id.is_empty() && !carries_several) {
         part(key, &id);
-        return Some(None);
+        return Some((false, None));
     }
     let command = query(COMMAND).or_else(|| object.and_then(|object| scalar(object, COMMAND)).map(Cow::into_owned));
     part(key, command.as_deref().unwrap_or_default());
     let identifying = object.and_then(|object| identifying(command.as_deref().unwrap_or_default(), object));
     if let Some(values) = identifying {
         values.iter().for_each(|value| part(key, value));
-        return Some(None);
+        return Some((true, None));
     }
     part(key, text);
     let timed = object.is_some_and(|object| ["EventTime", "Timestamp"].iter().any(|name| object.get(name).is_some()));
-    Some((!timed).then_some(WINDOW))
+    Some((timed, (!timed).then_some(WINDOW)))
 }
 
 /// The fields that identify a callback, where its family has some and all of them are there.

@@ -113,10 +113,44 @@ pub fn subject<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str
 /// What makes two deliveries the same event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupeKey {
-    /// The key, hashed.
-    pub hash: [u8; 32],
+    /// The key, as journals order it.
+    pub bytes: Key,
     /// How long the key stands for the same event; `None`: for good. Set where two events can look alike.
     pub window: Option<Duration>,
+}
+
+/// [`Order`], its value, and a hash of everything that identifies the event. Only the hash tells events apart; what is
+/// before it makes keys of one time neighbours, and is itself a part of what identifies the event.
+pub type Key = [u8; KEY];
+
+/// Bytes of a [`Key`].
+pub const KEY: usize = 1 + 8 + 16;
+
+/// By what the keys of a kind are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing: ids without an order.
+    None = 0,
+    /// The time in the payload, Unix seconds.
+    Time = 1,
+    /// The number of the message, which grows.
+    MessageId = 2,
+}
+
+impl DedupeKey {
+    fn new(order: Order, value: u64, identity: &[u8], window: Option<Duration>) -> Self {
+        let mut bytes = [0; KEY];
+        bytes[0] = order as u8;
+        bytes[1..9].copy_from_slice(&value.to_be_bytes());
+        bytes[9..].copy_from_slice(&Sha256::digest(identity)[..16]);
+        Self { bytes, window }
+    }
+
+    /// Until when the key stands for an event that was admitted then, both in milliseconds; `None`: for good.
+    pub fn until(&self, admitted: i64) -> Option<i64> {
+        let window = i64::try_from(self.window?.as_millis()).unwrap_or(i64::MAX);
+        Some(admitted.saturating_add(window))
+    }
 }
 
 /// The key of an event; `None` where every delivery is an event of its own.
@@ -133,21 +167,53 @@ pub fn dedupe_key(
     let mut key = Vec::with_capacity(128);
     part(&mut key, platform.as_str());
     part(&mut key, account);
-    let window = match (platform, payload.as_object()) {
-        (Platform::Im, object) => im::dedupe(&mut key, spec, object, text, query)?,
+    let in_time = || time(payload).map_or((Order::None, 0), |time| (Order::Time, time.cast_unsigned()));
+    let mut window = None;
+    let (order, value) = match (platform, payload.as_object()) {
+        (Platform::Im, object) => {
+            let timed;
+            (timed, window) = im::dedupe(&mut key, spec, object, text, query)?;
+            if timed { in_time() } else { (Order::None, 0) }
+        }
         (Platform::WeComKf, Some(object)) if kf::message_id(object).is_some() => {
             part(&mut key, kf::message_id(object).unwrap_or_default());
-            None
+            (Order::None, 0)
         }
-        (_, object) => {
-            match object.and_then(wechat::message_id) {
-                Some((sender, id)) => [sender.as_ref(), id.as_ref()].iter().for_each(|value| part(&mut key, value)),
-                None => part(&mut key, text),
+        (_, object) => match object.and_then(wechat::message_id) {
+            Some((sender, id)) => {
+                [sender.as_ref(), id.as_ref()].iter().for_each(|value| part(&mut key, value));
+                id.parse().map_or((Order::None, 0), |id| (Order::MessageId, id))
             }
-            None
-        }
+            None => {
+                part(&mut key, text);
+                in_time()
+            }
+        },
     };
-    Some(DedupeKey { hash: Sha256::digest(&key).into(), window })
+    Some(DedupeKey::new(order, value, &key, window))
+}
+
+/// When an event happened, by its payload: Unix seconds.
+pub fn time(payload: &Value<'_>) -> Option<i64> {
+    /// Numbers above are milliseconds.
+    const SECONDS: i64 = 100_000_000_000;
+    let object = payload.as_object()?;
+    let named = |name| scalar(object, name)?.parse().ok().filter(|time: &i64| *time > 0);
+    let time = ["CreateTime", "EventTime", "MsgTime", "send_time"].into_iter().find_map(named)?;
+    Some(if time > SECONDS { time / 1000 } else { time })
+}
+
+/// What an event is, beyond its names: its row of the table, if it has the shape of that, else an event type for what
+/// nobody knows.
+pub fn classify(
+    platform: Platform,
+    payload: &Value<'_>,
+    form: Form,
+    command: Option<&str>,
+) -> (&'static str, Option<&'static EventSpec>) {
+    let identity = identify(platform, payload, command);
+    let spec = identity.spec.filter(|spec| !is_wrapper(payload, spec) && spec.decode(payload, form).is_ok());
+    spec.map_or_else(|| (unknown_type(platform, &identity.key), None), |spec| (spec.id, Some(spec)))
 }
 
 /// Each part with its length, so that two keys cannot run into one another.

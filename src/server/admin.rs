@@ -17,18 +17,28 @@ use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{metrics::Metrics, secret::Secret};
+use crate::{
+    journal::{Journal, JournalError},
+    metrics::Metrics,
+    secret::Secret,
+};
 
 /// What the admin routes need.
 pub(super) struct Admin {
     metrics: Metrics,
     token: Option<Secret>,
     stopping: CancellationToken,
+    journal: Arc<dyn Journal>,
 }
 
 impl Admin {
-    pub(super) const fn new(metrics: Metrics, token: Option<Secret>, stopping: CancellationToken) -> Self {
-        Self { metrics, token, stopping }
+    pub(super) fn new(
+        metrics: Metrics,
+        token: Option<Secret>,
+        stopping: CancellationToken,
+        journal: Arc<dyn Journal>,
+    ) -> Self {
+        Self { metrics, token, stopping, journal }
     }
 
     fn allows(&self, request: &Request) -> bool {
@@ -72,7 +82,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
-    "ready\n".into_response()
+    match admin.journal.health() {
+        Ok(()) => "ready\n".into_response(),
+        // What exactly is in the log, and is not for everybody who may ask.
+        Err(JournalError::Full) => (StatusCode::SERVICE_UNAVAILABLE, "the journal is full\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot store\n").into_response(),
+    }
 }
 
 async fn authorize(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {

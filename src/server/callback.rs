@@ -39,7 +39,7 @@ use crate::{
 /// Everything that requests need.
 #[derive(Debug)]
 pub(super) struct Callbacks {
-    receiver: Receiver,
+    receiver: Arc<Receiver>,
     endpoints: HashMap<String, Arc<Endpoint>>,
     body_limit: usize,
     body_timeout: Duration,
@@ -49,7 +49,7 @@ pub(super) struct Callbacks {
 impl Callbacks {
     pub(super) fn new(receiver: Receiver, endpoints: HashMap<String, Arc<Endpoint>>, server: &config::Server) -> Self {
         Self {
-            receiver,
+            receiver: Arc::new(receiver),
             endpoints,
             body_limit: server.body_limit,
             body_timeout: server.body_timeout,

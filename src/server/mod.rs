@@ -16,11 +16,12 @@ use tracing::{info, warn};
 use self::{callback::Callbacks, connection::Listener};
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     crypto::KeyError,
     hooks::Hooks,
-    journal::memory::MemoryJournal,
+    journal::{self, Journal, JournalError},
     metrics::Metrics,
+    observers::{self, Observers},
     receiver::{Endpoint, Receiver},
 };
 
@@ -49,6 +50,9 @@ pub enum StartError {
     /// Hooks are registered for an account that is not configured.
     #[error("hooks are registered for account `{0}`, which is not configured")]
     UnknownAccount(String),
+    /// The journal cannot be used.
+    #[error("[journal] {0}")]
+    Journal(#[from] JournalError),
 }
 
 /// A server that listens, and serves once it [runs](Server::run).
@@ -59,6 +63,10 @@ pub struct Server {
     admin: Listener,
     token: Option<crate::secret::Secret>,
     metrics: Metrics,
+    hooks: Arc<Hooks>,
+    journal: Arc<dyn Journal>,
+    delivery: config::Delivery,
+    clock: Clock,
     grace: Duration,
 }
 
@@ -78,8 +86,10 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        let journal = MemoryJournal::new(config.journal.memory_limit);
-        let receiver = Receiver::new(hooks, journal, clock, metrics.clone(), config.server.max_in_flight);
+        let hooks = Arc::new(hooks);
+        let journal = journal::open(&config.journal, observers::of_hooks(&hooks))?;
+        let (clones, max_in_flight) = ((Arc::clone(&hooks), Arc::clone(&journal)), config.server.max_in_flight);
+        let receiver = Receiver::new(clones.0, clones.1, clock.clone(), metrics.clone(), max_in_flight);
         let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server));
         let listen = |address, section| async move {
             bind(address).map_err(|source| StartError::Listen { address, section, source })
@@ -97,6 +107,10 @@ impl Server {
             admin: Listener::new(listen(config.admin.listen, "[admin] listen").await?, admin_limits, None),
             token: config.admin.token.clone(),
             metrics,
+            hooks,
+            journal,
+            delivery: config.delivery.clone(),
+            clock,
             grace: config.server.shutdown_grace,
         })
     }
@@ -121,7 +135,9 @@ impl Server {
     /// within the grace period, and returns. Says whether everything finished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let stopping = CancellationToken::new();
-        let admin = Arc::new(admin::Admin::new(self.metrics.clone(), self.token, stopping.clone()));
+        let admin =
+            Arc::new(admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), Arc::clone(&self.journal)));
+        let observers = Observers::start(&self.hooks, &self.journal, &self.delivery, &self.clock, &self.metrics);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let serving = tokio::spawn(self.listener.serve(stopping.clone(), {
@@ -130,17 +146,26 @@ impl Server {
         }));
         let serving_admin =
             tokio::spawn(self.admin.serve(stopped.clone(), move |_| admin::service(Arc::clone(&admin))));
-        let upkeep = tokio::spawn(upkeep(self.metrics));
+        let upkeep = tokio::spawn(upkeep(self.metrics, Arc::clone(&self.journal)));
         shutdown.await;
         info!("shutting down: finishing what is in work, {} s at most", self.grace.as_secs_f64());
         stopping.cancel();
+        observers.stop();
         let drained = time::timeout(self.grace, async {
             let _ = serving.await;
             self.callbacks.drain().await;
+            observers.drain().await;
         });
         let finished = drained.await.is_ok();
         if !finished {
-            warn!("the grace period is over; deliveries in work were cut off, the platform asks again");
+            warn!("the grace period is over; what was in work was cut off: the platform asks again, observers too");
+        }
+        let closed = time::timeout(CLOSING, async {
+            observers.cut_off().await;
+            self.journal.close().await
+        });
+        if let Ok(Err(failure)) = closed.await {
+            warn!("{failure}");
         }
         stopped.cancel();
         let _ = time::timeout(Duration::from_secs(1), serving_admin).await;
@@ -148,6 +173,9 @@ impl Server {
         finished
     }
 }
+
+/// How long the journal may take to write what is left, beyond the grace period.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Listens with a longer queue than the 128 of the standard library: when many connect at one time, as after a restart
 /// of the proxy, a full queue lets each of the others wait for a second. The system caps it (`net.core.somaxconn`).
@@ -159,10 +187,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(QUEUE)
 }
 
-async fn upkeep(metrics: Metrics) {
+async fn upkeep(metrics: Metrics, journal: Arc<dyn Journal>) {
     let mut tick = time::interval(Duration::from_secs(5));
     loop {
         tick.tick().await;
         metrics.upkeep();
+        metrics.show_usage(journal.usage());
     }
 }

@@ -1,0 +1,99 @@
+//! The JSON form of an event: CloudEvents 1.0, structured mode.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+
+use super::{Facts, Millis, Stored};
+use crate::{
+    envelope,
+    payload::{self, Form, Object, Value},
+    platform,
+};
+
+impl Facts {
+    /// A parameter of the query that is data of the event.
+    pub fn query(&self, name: &str) -> Option<String> {
+        envelope::Query::parse(self.query.as_deref()?).ok()?.get(name).map(str::to_owned)
+    }
+
+    /// The payload as JSON: the platform's own names, wrappers kept, numbers as numbers where the type is known.
+    pub fn data(&self) -> Json {
+        let text = self.payload.text();
+        let Ok(tree) = payload::parse(self.form, text) else { return Json::String(text.to_owned()) };
+        if self.form == Form::Json {
+            return to_json(&tree);
+        }
+        let (_, spec) = platform::classify(self.platform, &tree, self.form, self.query("CallbackCommand").as_deref());
+        match spec.and_then(|spec| spec.decode(&tree, self.form).ok()) {
+            Some(typed) => to_json(&with_types(&tree, &typed.to_value())),
+            None => to_json(&tree),
+        }
+    }
+}
+
+impl Stored {
+    /// The event as CloudEvents JSON. It is derived from the payload, so a version that knows more says more.
+    pub fn cloud_event(&self) -> Json {
+        let facts = &self.facts;
+        let mut event = json!({
+            "specversion": "1.0",
+            "id": self.id.to_string(),
+            "source": format!("/{}", facts.account),
+            "type": facts.event_type,
+            "time": timestamp(facts.received),
+            "datacontenttype": "application/json",
+            "receivedat": timestamp(facts.received),
+            "deliveries": self.deliveries,
+            "data": facts.data(),
+        });
+        let Ok(tree) = payload::parse(facts.form, facts.payload.text()) else { return event };
+        let (event_type, spec) =
+            platform::classify(facts.platform, &tree, facts.form, facts.query("CallbackCommand").as_deref());
+        event["type"] = event_type.into();
+        if let Some(subject) = &facts.subject {
+            event["subject"] = (**subject).into();
+        }
+        if let Some(time) = platform::time(&tree) {
+            event["time"] = timestamp(time.saturating_mul(1000));
+        }
+        let query = |name: &str| facts.query(name);
+        let text = facts.payload.text();
+        if let Some(key) = platform::dedupe_key(facts.platform, &facts.account, spec, &tree, text, &query) {
+            let mut hex = String::with_capacity(2 * key.bytes.len());
+            for byte in key.bytes {
+                let _ = write!(hex, "{byte:02x}");
+            }
+            event["dedupekey"] = hex.into();
+        }
+        event
+    }
+}
+
+/// RFC 3339, as CloudEvents has it.
+fn timestamp(millis: Millis) -> Json {
+    Timestamp::from_millisecond(millis).map_or(Json::Null, |time| time.to_string().into())
+}
+
+fn to_json(value: &Value<'_>) -> Json {
+    serde_json::from_str(&payload::to_json(value)).unwrap_or_default()
+}
+
+/// The payload with the values of its type, which are numbers where they are; what the type does not carry stays.
+fn with_types<'v>(payload: &Value<'v>, typed: &Value<'v>) -> Value<'v> {
+    match (payload, typed) {
+        (Value::Object(payload), Value::Object(typed)) => {
+            let mut object = Object::with_capacity(8);
+            for (name, value) in payload.iter() {
+                let value = typed.get(name).map_or_else(|| value.clone(), |typed| with_types(value, typed));
+                object.push(name.to_owned(), value);
+            }
+            Value::Object(object)
+        }
+        (Value::List(payload), Value::List(typed)) if payload.len() == typed.len() => {
+            Value::List(payload.iter().zip(typed).map(|(payload, typed)| with_types(payload, typed)).collect())
+        }
+        (_, typed) => typed.clone(),
+    }
+}

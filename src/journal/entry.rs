@@ -1,0 +1,107 @@
+//! An admitted event, while somebody waits for its reply.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::JournalError;
+use crate::platform::{Body, DedupeKey};
+
+/// An admitted event. Only journals settle it, and only once what they say is durable.
+#[derive(Debug)]
+pub struct Entry {
+    /// Identity of the event.
+    pub id: Uuid,
+    /// The key it was admitted under.
+    pub key: Option<DedupeKey>,
+    /// Where its admission stands in line, as its journal counts.
+    pub(super) ticket: AtomicU64,
+    deliveries: AtomicU32,
+    stored: AtomicBool,
+    reply: OnceLock<Result<Body, JournalError>>,
+    changed: Notify,
+}
+
+impl Entry {
+    /// An event that has been delivered so often.
+    pub fn new(id: Uuid, key: Option<DedupeKey>, deliveries: u32) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            key,
+            ticket: AtomicU64::new(0),
+            deliveries: AtomicU32::new(deliveries),
+            stored: AtomicBool::new(false),
+            reply: OnceLock::new(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// An event that has its reply.
+    pub fn answered_with(id: Uuid, deliveries: u32, reply: Body) -> Arc<Self> {
+        let entry = Self::new(id, None, deliveries);
+        entry.settle(Ok(reply));
+        entry
+    }
+
+    /// How often the platform has delivered the event.
+    pub fn deliveries(&self) -> u32 {
+        self.deliveries.load(Ordering::Relaxed)
+    }
+
+    /// Counts a repeat; says how often the platform has delivered the event now.
+    pub fn delivered_again(&self) -> u32 {
+        self.deliveries.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// The recorded reply, if there is one yet, or why there will be none.
+    pub fn reply(&self) -> Option<&Result<Body, JournalError>> {
+        self.reply.get()
+    }
+
+    /// The recorded reply, once there is one, or why there will be none.
+    pub async fn answered(&self) -> &Result<Body, JournalError> {
+        self.until(|| self.reply.get()).await
+    }
+
+    /// Ready once the event is durable, with a reply or without.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn stored(&self) -> Result<(), JournalError> {
+        let settled = || match self.reply.get() {
+            Some(Err(failure)) => Some(Err(failure.clone())),
+            Some(Ok(_)) => Some(Ok(())),
+            None => self.stored.load(Ordering::Acquire).then_some(Ok(())),
+        };
+        self.until(settled).await
+    }
+
+    async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            let changed = self.changed.notified();
+            if let Some(found) = look() {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// The event is durable.
+    pub fn mark_stored(&self) {
+        self.stored.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// The event has a reply, or will have none; the first word stands.
+    pub fn settle(&self, reply: Result<Body, JournalError>) {
+        let _ = self.reply.set(reply);
+        self.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,347 @@
+//! The journal of one node: a SQLite file.
+//!
+//! ```text
+//! admit, record ──▶ Gathering (index + operations) ──▶ Writer: one thread, one commit for all that gathered
+//! lease, finish ──▶        │                              │ settles the entries
+//!                          └─ key known? only here        ▼
+//! archive, repeats ──▶ Reader ◀────────────────────── the file ◀── Upkeep: checkpoints, retention, backfill
+//! ```
+//!
+//! A process that serves holds a lock beside the file, so that what its index says of a key holds.
+
+mod archive;
+mod db;
+mod index;
+mod observers;
+mod schema;
+mod upkeep;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::{self, File, TryLockError},
+    future::ready,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::{
+    sync::{Notify, oneshot},
+    task,
+};
+use uuid::Uuid;
+
+use self::{
+    index::{Index, Known},
+    upkeep::Upkeep,
+    writer::{Gathering, Observing, Op, Shared, Work, Writer},
+};
+use super::{
+    Admission, Entry, Finished, Ids, Journal, JournalError, Leased, NewEvent, Options, Reply, Task, Usage, id,
+};
+use crate::platform::{self, Body, DedupeKey, Order};
+
+pub use archive::SqliteArchive;
+
+/// Keys of a kind that are held in memory, about 64 bytes each.
+const INDEXED: usize = 1 << 17;
+
+/// The journal in a SQLite file.
+pub struct SqliteJournal {
+    shared: Arc<Shared>,
+    ids: Ids,
+    reader: Arc<Mutex<Connection>>,
+    observers: HashMap<Arc<str>, Observing>,
+    usage: Arc<upkeep::Counts>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    upkeep: Mutex<Option<Upkeep>>,
+    /// Locked as long as this journal is open.
+    _lock: File,
+}
+
+impl fmt::Debug for SqliteJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteJournal").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl SqliteJournal {
+    /// Opens the file, makes it if it is not there, and brings it up to date.
+    ///
+    /// # Errors
+    /// When it cannot be opened or written to, is no journal, or another process serves from it.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|failure| {
+                JournalError::storage(format!("cannot make the folder {}: {failure}", folder.display()))
+            })?;
+        }
+        let lock = lock(path)?;
+        let explain = |failure| db::explain(path, &failure);
+        let mut connection = db::open(path, true).map_err(explain)?;
+        schema::migrate(&mut connection).map_err(|failure| schema::explain(path, failure))?;
+        let (index, latest) = load(&connection).map_err(explain)?;
+        let shared = Arc::new(Shared::new(path.to_owned(), index));
+        let observers =
+            observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
+        let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
+        let usage = Arc::new(upkeep::Counts::default());
+        let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), options.max_size);
+        let upkeep = Upkeep::start(&shared, &usage, options, &observers).map_err(explain)?;
+        let spawned = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
+        let writer = spawned.map_err(|failure| JournalError::storage(format!("cannot start a thread: {failure}")))?;
+        Ok(Self {
+            shared,
+            ids: Ids::after(latest),
+            reader,
+            observers,
+            usage,
+            writer: Mutex::new(Some(writer)),
+            upkeep: Mutex::new(Some(upkeep)),
+            _lock: lock,
+        })
+    }
+
+    /// Has the writer do something, in one transaction with whatever else has gathered.
+    fn work<T: Send + 'static>(
+        &self,
+        mut run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Task<'static, T> {
+        let (tell, told) = oneshot::channel();
+        let result = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&result);
+        self.shared.push(Op::Work(Work {
+            run: Box::new(move |db| {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(run(db)?);
+                Ok(())
+            }),
+            done: Box::new(move |done| drop(tell.send(done))),
+        }));
+        Box::pin(async move {
+            told.await.unwrap_or(Err(JournalError::Closed))?;
+            result.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(JournalError::Closed)
+        })
+    }
+
+    /// Admits an event as far as memory can tell; gives it back when only the file can.
+    fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
+        let mut gathering = self.shared.lock();
+        if let Some(key) = &event.key {
+            let known = match asked {
+                None => gathering.index.look(key, self.shared.now()),
+                // It may have begun to run while the file was asked.
+                Some(found) => match (gathering.index.running(key), found) {
+                    (Some(entry), _) => Known::Running(Arc::clone(entry)),
+                    (None, Some(found)) => return Ok(self.again(gathering, key, found)),
+                    (None, None) => Known::New,
+                },
+            };
+            match known {
+                Known::Running(entry) => {
+                    entry.delivered_again();
+                    Shared::repeated(&mut gathering, entry.id);
+                    return Ok(Admission::Known(entry));
+                }
+                Known::AskFile => return Err(Box::new(event)),
+                Known::New => {}
+            }
+        }
+        let entry = Entry::new(event.id, event.key, 1);
+        if let Some(key) = &event.key {
+            gathering.index.run(key, &entry);
+        }
+        Shared::admit(&mut gathering, event, &entry);
+        Ok(Admission::Run(entry))
+    }
+
+    /// A repeat of an event that is in the file.
+    fn again(&self, mut gathering: MutexGuard<'_, Gathering>, key: &DedupeKey, found: Found) -> Admission {
+        let Found { id, deliveries, reply } = found;
+        Shared::repeated(&mut gathering, id);
+        match reply {
+            Some(reply) => {
+                gathering.index.remember(key.bytes, key.until(id::millis_of(id)));
+                Admission::Known(Entry::answered_with(id, deliveries + 1, reply))
+            }
+            None => {
+                let entry = Entry::new(id, Some(*key), deliveries + 1);
+                entry.mark_stored();
+                gathering.index.run(key, &entry);
+                Admission::Run(entry)
+            }
+        }
+    }
+}
+
+/// An event in the file, for a repeat.
+#[derive(Debug)]
+struct Found {
+    id: Uuid,
+    deliveries: u32,
+    /// None yet: its responder ran in a process that is gone.
+    reply: Option<Body>,
+}
+
+/// Looks a key up in the file.
+fn find(db: &Connection, key: &DedupeKey, account: &str, now: i64) -> rusqlite::Result<Option<Found>> {
+    let mut query = db.prepare_cached(
+        "SELECT dedupe.seq, event.id, deliveries, state, reply FROM dedupe LEFT JOIN event USING (seq)
+         WHERE key = ?1 AND (until IS NULL OR until > ?2)",
+    )?;
+    let platform = db::platform_of(account);
+    let found = query.query_row(params![&key.bytes[..], now], |row| {
+        let plain = Body::Plain(platform::plain_success(platform));
+        let Some(deliveries) = row.get::<_, Option<u32>>(2)? else {
+            // Its event is no longer kept: all that is known is that it was answered.
+            return Ok(Found { id: Uuid::nil(), deliveries: 1, reply: Some(plain) });
+        };
+        let reply = match row.get::<_, i64>(3)? {
+            0 => None,
+            _ => Some(row.get::<_, Option<String>>(4)?.map_or(plain, Body::Document)),
+        };
+        Ok(Found { id: db::id(row, 1)?, deliveries, reply })
+    });
+    found.optional()
+}
+
+impl Journal for SqliteJournal {
+    fn next_id(&self) -> Uuid {
+        self.ids.next()
+    }
+
+    fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
+        if let Err(trouble) = self.health() {
+            return Box::pin(ready(Err(trouble)));
+        }
+        let event = match self.admit_indexed(event, None) {
+            Ok(admission) => return Box::pin(ready(Ok(admission))),
+            Err(event) => event,
+        };
+        let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
+        Box::pin(async move {
+            let Some(key) = event.key else { return Err(JournalError::Closed) };
+            let account = Arc::clone(&event.facts.account);
+            let found = read(reader, path, move |db| find(db, &key, &account, now)).await?;
+            self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
+        })
+    }
+
+    fn store(&self, _entry: &Arc<Entry>) {
+        self.shared.want(self.shared.lock());
+    }
+
+    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+        self.shared.record(entry, reply);
+    }
+
+    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
+        let Some((name, observing)) = self.observers.get_key_value(observer) else {
+            return Box::pin(ready(Ok(Vec::new())));
+        };
+        let (name, observing, shared) = (Arc::clone(name), *observing, Arc::clone(&self.shared));
+        self.work(move |db| observers::lease(db, &shared, &name, observing, limit, term))
+    }
+
+    fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()> {
+        let (shared, observers) = (Arc::clone(&self.shared), self.observers.clone());
+        self.work(move |db| {
+            finished.iter().try_for_each(|one| match observers.get(&one.lease.observer) {
+                Some(observing) => observers::finish(db, &shared, observing.id, one),
+                None => Ok(()),
+            })
+        })
+    }
+
+    fn arrivals(&self) -> &Notify {
+        &self.shared.arrivals
+    }
+
+    fn health(&self) -> Result<(), JournalError> {
+        let gathering = self.shared.lock();
+        if gathering.closed {
+            return Err(JournalError::Closed);
+        }
+        gathering.trouble.clone().map_or(Ok(()), Err)?;
+        if self.shared.full.load(Ordering::Relaxed) { Err(JournalError::Full) } else { Ok(()) }
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage.usage(self.shared.bytes.load(Ordering::Relaxed))
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        let take =
+            |writer: &Mutex<Option<JoinHandle<()>>>| writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.close();
+        let writer = take(&self.writer);
+        Box::pin(async move {
+            let ended = task::spawn_blocking(move || {
+                drop(upkeep);
+                writer.map_or(Ok(()), JoinHandle::join)
+            });
+            match ended.await {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(JournalError::storage("the writer of the journal ended badly")),
+            }
+        })
+    }
+}
+
+impl Drop for SqliteJournal {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// Runs a query where it does not hold up other tasks.
+async fn read<T: Send + 'static>(
+    reader: Arc<Mutex<Connection>>,
+    path: PathBuf,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, JournalError> {
+    let run = move || query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|e| db::explain(&path, &e));
+    task::spawn_blocking(run).await.unwrap_or(Err(JournalError::Closed))
+}
+
+/// Keeps other servers away from the file.
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let cannot = |failure| {
+        JournalError::storage(format!(
+            "cannot lock {}: {failure}; check that its folder exists and may be written to",
+            Path::new(&name).display()
+        ))
+    };
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::storage(format!(
+            "another echostr serves from {}; several nodes share a PostgreSQL journal",
+            path.display()
+        ))),
+        Err(TryLockError::Error(failure)) => Err(cannot(failure)),
+    }
+}
+
+/// The latest keys, and the number of the latest event.
+fn load(db: &Connection) -> rusqlite::Result<(Index, u64)> {
+    let latest: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
+    let mut index = Index::new(INDEXED);
+    let mut query =
+        db.prepare("SELECT key, until FROM dedupe WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT ?3")?;
+    for order in [Order::None, Order::Time, Order::MessageId] {
+        let (from, to) = ([order as u8], [order as u8 + 1]);
+        // One more than there is room for, so that the index notices what it does not hold.
+        let mut rows = query.query(params![&from[..], &to[..], INDEXED as i64 + 1])?;
+        while let Some(row) = rows.next()? {
+            index.remember(row.get(0)?, row.get(1)?);
+        }
+    }
+    Ok((index, latest.unwrap_or_default().cast_unsigned()))
+}

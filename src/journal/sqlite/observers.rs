@@ -1,0 +1,241 @@
+//! Observers in the file: who they are, what waits for them, what they have on lease.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use super::{
+    super::{Finish, Finished, Lease, Leased, Millis, Observer, id::number, millis, now_millis},
+    db,
+    writer::{Observing, Shared, lane, offer},
+};
+
+/// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
+const LONGEST_PAUSE: Millis = 2 * 86_400_000;
+
+/// Enters the observers. New names begin after `latest`, or at the beginning; those that are gone take what waited for
+/// them along. Leases of the process before are over: its lock is gone.
+pub(super) fn register(
+    db: &mut Connection,
+    observers: &[Observer],
+    latest: u64,
+    now: Millis,
+) -> rusqlite::Result<HashMap<Arc<str>, Observing>> {
+    let changes = db.transaction()?;
+    let mut known: HashMap<String, i64> = HashMap::new();
+    {
+        let mut query = changes.prepare("SELECT name, id FROM observer")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for row in rows {
+            let (name, id) = row?;
+            known.insert(name, id);
+        }
+    }
+    let wanted: HashSet<&str> = observers.iter().map(|observer| &*observer.name).collect();
+    for (_, id) in known.iter().filter(|(name, _)| !wanted.contains(name.as_str())) {
+        for table in ["delivery", "dead"] {
+            changes.execute(&format!("DELETE FROM {table} WHERE observer = ?1"), [id])?;
+        }
+        changes.execute("DELETE FROM observer WHERE id = ?1", [id])?;
+    }
+    let mut registered = HashMap::new();
+    for Observer { name, in_order, from_beginning, .. } in observers {
+        let id = match known.get(&**name) {
+            Some(id) => *id,
+            None => {
+                let backfill = from_beginning.then_some((0, db::to_sql(latest)));
+                changes.execute(
+                    "INSERT INTO observer (name, in_order, backfill, backfill_to) VALUES (?1, ?2, ?3, ?4)",
+                    params![&**name, in_order, backfill.map(|it| it.0), backfill.map(|it| it.1)],
+                )?;
+                changes.last_insert_rowid()
+            }
+        };
+        set_order(&changes, id, *in_order)?;
+        registered.insert(Arc::clone(name), Observing { id, in_order: *in_order });
+    }
+    changes.execute(
+        "UPDATE delivery SET due = ?1, leased = 0 WHERE leased = 1 OR due > ?2",
+        params![now, now + LONGEST_PAUSE],
+    )?;
+    changes.commit()?;
+    Ok(registered)
+}
+
+/// What already waits follows when an observer is switched between order and none.
+fn set_order(db: &Transaction<'_>, observer: i64, in_order: bool) -> rusqlite::Result<()> {
+    db.execute("UPDATE observer SET in_order = ?2 WHERE id = ?1", params![observer, in_order])?;
+    if !in_order {
+        db.execute("UPDATE delivery SET lane = NULL WHERE observer = ?1 AND lane IS NOT NULL", [observer])?;
+        return Ok(());
+    }
+    db.execute(
+        "UPDATE delivery SET lane = coalesce((SELECT subject FROM event WHERE event.seq = delivery.seq), ' ' || seq)
+         WHERE observer = ?1 AND lane IS NULL",
+        [observer],
+    )?;
+    Ok(())
+}
+
+/// A delivery that may be taken.
+struct Due {
+    seq: i64,
+    due: Millis,
+    attempts: u32,
+}
+
+/// Takes what waits for an observer.
+pub(super) fn lease(
+    db: &Connection,
+    shared: &Shared,
+    name: &Arc<str>,
+    observing: Observing,
+    limit: usize,
+    term: Duration,
+) -> rusqlite::Result<Vec<Leased>> {
+    let now = shared.now();
+    let until = now.saturating_add(millis(term));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let ready = match observing.in_order {
+        true => heads(db, shared, observing.id, now, limit)?,
+        false => due(db, observing.id, now, limit)?,
+    };
+    let mut take = db.prepare_cached(
+        "UPDATE delivery SET due = ?4, attempts = attempts + 1, leased = 1 WHERE observer = ?1 AND due = ?2 AND seq = ?3",
+    )?;
+    let mut event = db.prepare_cached(&format!("SELECT {} FROM event WHERE seq = ?1", db::EVENT))?;
+    let mut leased = Vec::with_capacity(ready.len());
+    for Due { seq, due, attempts } in ready {
+        match event.query_row([seq], db::stored).optional()? {
+            Some(stored) => {
+                take.execute(params![observing.id, due, seq, until])?;
+                let lease = Lease { id: stored.id, observer: Arc::clone(name), attempt: attempts + 1, until };
+                leased.push(Leased { lease, facts: stored.facts });
+            }
+            // Retention leaves what somebody needs; only another program can have removed it.
+            None => drop(remove(db, observing.id, due, seq)?),
+        }
+    }
+    Ok(leased)
+}
+
+fn due(db: &Connection, observer: i64, now: Millis, limit: i64) -> rusqlite::Result<Vec<Due>> {
+    let mut query = db.prepare_cached(
+        "SELECT seq, due, attempts FROM delivery WHERE observer = ?1 AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+    )?;
+    let rows = query.query_map(params![observer, now, limit], |row| {
+        Ok(Due { seq: row.get(0)?, due: row.get(1)?, attempts: row.get(2)? })
+    })?;
+    rows.collect()
+}
+
+/// The first of each lane, unless it is leased or pauses. Goes from lane to lane rather than from row to row, so that a
+/// long lane behind a failing event costs nothing.
+fn heads(db: &Connection, shared: &Shared, observer: i64, now: Millis, limit: i64) -> rusqlite::Result<Vec<Due>> {
+    let mut query = db.prepare_cached(
+        "WITH RECURSIVE lanes (lane) AS (
+             SELECT min(lane) FROM delivery WHERE observer = ?1 AND lane IS NOT NULL AND lane > ?4
+             UNION ALL
+             SELECT (SELECT min(lane) FROM delivery WHERE observer = ?1 AND lane IS NOT NULL AND lane > lanes.lane)
+             FROM lanes WHERE lanes.lane IS NOT NULL
+         )
+         SELECT head.seq, head.due, head.attempts, lanes.lane FROM lanes CROSS JOIN delivery AS head
+         WHERE lanes.lane IS NOT NULL AND head.observer = ?1 AND head.lane = lanes.lane AND head.due <= ?2
+           AND head.seq = (SELECT min(seq) FROM delivery WHERE observer = ?1 AND lane = lanes.lane)
+         LIMIT ?3",
+    )?;
+    let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    let after = lanes.remove(&observer).unwrap_or_default();
+    let mut heads = Vec::new();
+    let mut last = None;
+    let rows = query.query_map(params![observer, now, limit, after], |row| {
+        Ok((Due { seq: row.get(0)?, due: row.get(1)?, attempts: row.get(2)? }, row.get(3)?))
+    })?;
+    for row in rows {
+        let (head, lane) = row?;
+        heads.push(head);
+        last = Some(lane);
+    }
+    // Where there was room for more, the next round begins with the first lane.
+    if let Some(lane) = last.filter(|_| heads.len() as i64 == limit) {
+        lanes.insert(observer, lane);
+    }
+    Ok(heads)
+}
+
+/// Ends a lease, unless it has been lost.
+pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: &Finished) -> rusqlite::Result<()> {
+    let Finished { lease, outcome } = finished;
+    let seq = db::to_sql(number(lease.id));
+    let mut held = db.prepare_cached(
+        "SELECT 1 FROM delivery WHERE observer = ?1 AND due = ?2 AND seq = ?3 AND attempts = ?4 AND leased = 1",
+    )?;
+    if !held.exists(params![observer, lease.until, seq, lease.attempt])? {
+        return Ok(());
+    }
+    let mut wait = db.prepare_cached(
+        "UPDATE delivery SET due = ?4, attempts = ?5, leased = 0, error = coalesce(?6, error)
+         WHERE observer = ?1 AND due = ?2 AND seq = ?3",
+    )?;
+    let now = shared.now();
+    match outcome {
+        Finish::Done => drop(remove(db, observer, lease.until, seq)?),
+        Finish::Retry { after, error } => {
+            let due = now.saturating_add(millis(*after));
+            wait.execute(params![observer, lease.until, seq, due, lease.attempt, error])?;
+        }
+        Finish::Released => {
+            wait.execute(params![observer, lease.until, seq, now, lease.attempt - 1, None::<&str>])?;
+        }
+        Finish::Dead { error } => {
+            remove(db, observer, lease.until, seq)?;
+            let mut bury = db.prepare_cached("INSERT OR REPLACE INTO dead VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            bury.execute(params![seq, observer, now_millis(), lease.attempt, error])?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(db: &Connection, observer: i64, due: Millis, seq: i64) -> rusqlite::Result<usize> {
+    let mut delete = db.prepare_cached("DELETE FROM delivery WHERE observer = ?1 AND due = ?2 AND seq = ?3")?;
+    delete.execute(params![observer, due, seq])
+}
+
+/// Offers the next events of the past to observers that begin with them. False when there are none left.
+pub(super) fn backfill(
+    db: &Connection,
+    observers: &[(i64, Observer)],
+    now: Millis,
+    limit: usize,
+) -> rusqlite::Result<bool> {
+    let mut places = db.prepare_cached("SELECT id, backfill, backfill_to FROM observer WHERE backfill IS NOT NULL")?;
+    let place =
+        places.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))).optional()?;
+    let Some((id, from, to)) = place else { return Ok(false) };
+    let observer = observers.iter().find(|(known, _)| *known == id).map(|(_, observer)| observer);
+    let mut query = db.prepare_cached(
+        "SELECT seq, account, type, subject FROM event WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = query.query(params![from, to, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        last = Some(seq);
+        let (account, event_type): (String, String) = (row.get(1)?, row.get(2)?);
+        let Some(observer) = observer.filter(|observer| (observer.wants)(&account, &event_type)) else { continue };
+        let subject: Option<String> = row.get(3)?;
+        let lane = observer.in_order.then(|| lane(subject.as_deref(), seq));
+        offer(db, id, now, seq, lane.as_deref())?;
+        db.prepare_cached(
+            "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END
+             WHERE seq = ?1",
+        )?
+        .execute(params![seq, id.to_string()])?;
+    }
+    db.prepare_cached("UPDATE observer SET backfill = ?2 WHERE id = ?1")?.execute(params![id, last])?;
+    Ok(true)
+}

@@ -1,0 +1,104 @@
+//! Tables, and the steps from one version of them to the next.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Result, Transaction};
+
+use super::{super::JournalError, db};
+
+/// Each step is one version; a step that was released never changes.
+const STEPS: [&str; 1] = ["
+    -- In the order of arrival: `seq` is time and counter of the identity (see `id.rs`), so new rows go to the end.
+    CREATE TABLE event (
+        seq        INTEGER PRIMARY KEY,
+        id         BLOB NOT NULL,
+        account    TEXT NOT NULL,
+        type       TEXT NOT NULL,
+        subject    TEXT,
+        form       INTEGER NOT NULL,  -- 0 XML, 1 JSON
+        payload    TEXT NOT NULL,
+        query      TEXT,
+        received   INTEGER NOT NULL,  -- milliseconds
+        deliveries INTEGER NOT NULL,
+        state      INTEGER NOT NULL,  -- 0 responding, 1 answered, 2 defaulted
+        reply      TEXT,              -- NULL: the plain success
+        failure    TEXT,
+        observers  TEXT               -- ids of those that wanted it, with commas
+    );
+    -- Keys begin with the time in the payload, so that those of today are neighbours.
+    CREATE TABLE dedupe (
+        key   BLOB PRIMARY KEY,
+        seq   INTEGER NOT NULL,
+        until INTEGER                 -- NULL: for good
+    ) WITHOUT ROWID;
+    CREATE TABLE observer (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        name     TEXT NOT NULL UNIQUE,
+        in_order INTEGER NOT NULL,
+        -- Events up to `backfill_to` that it has still to be given, from `backfill` on.
+        backfill    INTEGER,
+        backfill_to INTEGER
+    );
+    -- What is not done. `due` is when it may be taken: at once, after a pause, or when a lease is over.
+    CREATE TABLE delivery (
+        observer INTEGER NOT NULL,
+        due      INTEGER NOT NULL,    -- milliseconds
+        seq      INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        leased   INTEGER NOT NULL,
+        lane     TEXT,                -- for observers in order: the subject
+        error    TEXT,
+        PRIMARY KEY (observer, due, seq)
+    ) WITHOUT ROWID;
+    CREATE INDEX delivery_lane ON delivery (observer, lane, seq) WHERE lane IS NOT NULL;
+    CREATE TABLE dead (
+        seq      INTEGER NOT NULL,
+        observer INTEGER NOT NULL,
+        died     INTEGER NOT NULL,    -- milliseconds
+        attempts INTEGER NOT NULL,
+        error    TEXT NOT NULL,
+        PRIMARY KEY (seq, observer)
+    ) WITHOUT ROWID;
+    CREATE TABLE probe (id INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+    INSERT INTO probe VALUES (1, 0);
+"];
+
+/// Brings the tables up to date.
+///
+/// # Errors
+/// When the file was written by a later version, or SQLite fails.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
+    let steps = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i64 = steps.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > STEPS.len() {
+        return Err(Migration::Newer { version, known: STEPS.len() });
+    }
+    for (at, step) in STEPS.iter().enumerate().skip(version) {
+        apply(&steps, at + 1, step)?;
+    }
+    steps.commit()?;
+    Ok(())
+}
+
+fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
+    db.execute_batch(step)?;
+    db.pragma_update(None, "user_version", version as i64)
+}
+
+/// Why the tables cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Migration {
+    #[error("the journal is of version {version}, and this program knows up to {known}: it was written by a later one")]
+    Newer { version: usize, known: usize },
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// What that means to whoever runs the server.
+pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
+    match failure {
+        Migration::Sqlite(failure) => db::explain(path, &failure),
+        newer @ Migration::Newer { .. } => JournalError::storage(format!("{}: {newer}", path.display())),
+    }
+}

@@ -1,0 +1,471 @@
+//! The one thread that writes: it takes whatever has gathered and commits it together.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    mem,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::sync::Notify;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Entry, JournalError, Millis, NewEvent, Reply, State,
+        id::{self, number},
+        millis,
+    },
+    db,
+    index::Index,
+};
+
+/// How long the writer waits for company, at most.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
+
+/// How many operations are committed together, at most.
+const LARGEST_BATCH: usize = 1024;
+
+/// How often a journal that cannot store tries again.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// How often the writer looks after the file when nothing is to be written.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How often the size of the file is looked at.
+const MEASURE: Duration = Duration::from_millis(100);
+
+/// Work beside the admissions: a lease, a replay, a piece of retention.
+pub(super) struct Work {
+    pub(super) run: Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>,
+    pub(super) done: Box<dyn FnOnce(Result<(), JournalError>) + Send>,
+}
+
+/// What is to be written.
+pub(super) enum Op {
+    Admit { event: NewEvent, entry: Arc<Entry>, reply: Option<Reply> },
+    Record { entry: Arc<Entry>, reply: Reply },
+    Repeated { number: u64 },
+    Work(Work),
+}
+
+/// What the writer and those who ask of it share.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    state: Mutex<Gathering>,
+    wake: Condvar,
+    /// Notified when observers have something new.
+    pub(super) arrivals: Notify,
+    /// The file is as large as it may be.
+    pub(super) full: AtomicBool,
+    /// Bytes in use.
+    pub(super) bytes: AtomicU64,
+    /// Operations written so far.
+    pub(super) written: AtomicU64,
+    /// The writer is to make a checkpoint.
+    pub(super) help_checkpoint: AtomicBool,
+    /// The lane that each observer in order was given last, so that all have their turn.
+    pub(super) lanes: Mutex<HashMap<i64, String>>,
+    /// Now, by a clock that never jumps.
+    clock: Steady,
+}
+
+/// What has gathered for the next commit.
+pub(super) struct Gathering {
+    pub(super) index: Index,
+    ops: Vec<Op>,
+    /// Ticket of the first of `ops`.
+    base: u64,
+    /// The writer sleeps, and is to be woken when there are so many.
+    wake_at: usize,
+    /// Somebody waits for what has gathered.
+    wanted: bool,
+    pub(super) trouble: Option<JournalError>,
+    pub(super) closed: bool,
+}
+
+/// A clock that goes on evenly, whatever happens to the system's.
+struct Steady {
+    base: Millis,
+    started: Instant,
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, index: Index) -> Self {
+        let gathering = Gathering {
+            index,
+            ops: Vec::new(),
+            base: 1,
+            wake_at: usize::MAX,
+            wanted: false,
+            trouble: None,
+            closed: false,
+        };
+        Self {
+            path,
+            state: Mutex::new(gathering),
+            wake: Condvar::new(),
+            arrivals: Notify::new(),
+            full: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            help_checkpoint: AtomicBool::new(false),
+            lanes: Mutex::default(),
+            clock: Steady { base: super::super::now_millis(), started: Instant::now() },
+        }
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.clock.base.saturating_add(millis(self.clock.started.elapsed()))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Gathering> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an operation and sees to it that it is written soon.
+    pub(super) fn push(&self, op: Op) {
+        let mut gathering = self.lock();
+        if gathering.closed {
+            drop(gathering);
+            return abandon(op);
+        }
+        gathering.ops.push(op);
+        self.want(gathering);
+    }
+
+    /// Adds an admission, which is written when somebody [wants](Shared::want) it.
+    pub(super) fn admit(gathering: &mut Gathering, event: NewEvent, entry: &Arc<Entry>) {
+        entry.ticket.store(gathering.base + gathering.ops.len() as u64, Ordering::Relaxed);
+        gathering.ops.push(Op::Admit { event, entry: Arc::clone(entry), reply: None });
+    }
+
+    /// Counts a repeat, whenever the writer comes to it.
+    pub(super) fn repeated(gathering: &mut Gathering, id: Uuid) {
+        gathering.ops.push(Op::Repeated { number: number(id) });
+    }
+
+    /// Adds a reply: to the admission, where that is still to be written.
+    pub(super) fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+        let mut gathering = self.lock();
+        if entry.reply().is_some() {
+            return;
+        }
+        let ticket = entry.ticket.load(Ordering::Relaxed);
+        let place = ticket.checked_sub(gathering.base).and_then(|at| usize::try_from(at).ok());
+        match place.and_then(|at| gathering.ops.get_mut(at)) {
+            Some(Op::Admit { reply: place, .. }) => {
+                place.get_or_insert(reply);
+            }
+            _ => gathering.ops.push(Op::Record { entry: Arc::clone(entry), reply }),
+        }
+        self.want(gathering);
+    }
+
+    /// Somebody waits for what has gathered: wakes the writer, unless it waits for more or is at work.
+    pub(super) fn want(&self, mut gathering: MutexGuard<'_, Gathering>) {
+        gathering.wanted = true;
+        if gathering.ops.len() >= gathering.wake_at {
+            gathering.wake_at = usize::MAX;
+            drop(gathering);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sleeps until somebody wants what has gathered and there is so much of it; says whether it slept for too long.
+    fn wait<'g>(
+        &self,
+        mut gathering: MutexGuard<'g, Gathering>,
+        wake_at: usize,
+        rest: Duration,
+    ) -> (MutexGuard<'g, Gathering>, bool) {
+        gathering.wake_at = wake_at;
+        let woken = self.wake.wait_timeout(gathering, rest).unwrap_or_else(PoisonError::into_inner);
+        let (mut gathering, result) = woken;
+        gathering.wake_at = usize::MAX;
+        (gathering, result.timed_out())
+    }
+
+    /// Ends the writer once it has written everything.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_one();
+    }
+}
+
+fn abandon(op: Op) {
+    match op {
+        Op::Admit { entry, .. } => entry.settle(Err(JournalError::Closed)),
+        Op::Work(work) => (work.done)(Err(JournalError::Closed)),
+        Op::Record { .. } | Op::Repeated { .. } => {}
+    }
+}
+
+/// The writing end.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    db: Connection,
+    observers: HashMap<Arc<str>, Observing>,
+    /// How much came together last time, and how long its commit took.
+    last: (usize, Duration),
+    max_size: u64,
+    measured: Instant,
+}
+
+/// An observer in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observing {
+    pub(super) id: i64,
+    pub(super) in_order: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        db: Connection,
+        observers: HashMap<Arc<str>, Observing>,
+        max_size: u64,
+    ) -> Self {
+        Self { shared, db, observers, last: (0, Duration::ZERO), max_size, measured: Instant::now() }
+    }
+
+    /// Writes until the journal is closed.
+    pub(super) fn run(mut self) {
+        while let Some(ops) = self.gather() {
+            self.write(ops);
+            if self.measured.elapsed() > MEASURE {
+                self.measure();
+            }
+            if self.shared.help_checkpoint.swap(false, Ordering::Relaxed) {
+                let _ = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            }
+        }
+        // The next process starts with a short log.
+        let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Waits for something to write, and then for company. `None` once the journal is closed and nothing is left.
+    fn gather(&self) -> Option<Vec<Op>> {
+        let shared = &*self.shared;
+        let mut gathering = shared.lock();
+        loop {
+            let trouble = gathering.trouble.is_some();
+            if gathering.closed && (trouble || gathering.ops.is_empty()) {
+                gathering.ops.drain(..).for_each(abandon);
+                return None;
+            }
+            if gathering.closed || (gathering.wanted && !trouble) {
+                break;
+            }
+            let (wake_at, rest) = if trouble { (usize::MAX, PROBE) } else { (0, IDLE) };
+            let (woken, timed_out) = shared.wait(gathering, wake_at, rest);
+            gathering = woken;
+            if timed_out {
+                break;
+            }
+        }
+        // Under load a commit is shared by more if it waits as long as it takes, at most.
+        let (count, took) = self.last;
+        let until = Instant::now() + took.min(LONGEST_GATHERING);
+        let enough = count.saturating_mul(2).min(LARGEST_BATCH);
+        while count > 2 && gathering.wanted && gathering.ops.len() < enough && !gathering.closed {
+            let (woken, timed_out) = shared.wait(gathering, enough, until.saturating_duration_since(Instant::now()));
+            gathering = woken;
+            if timed_out {
+                break;
+            }
+        }
+        gathering.wanted = false;
+        gathering.base += gathering.ops.len() as u64;
+        Some(mem::take(&mut gathering.ops))
+    }
+
+    fn write(&mut self, mut ops: Vec<Op>) {
+        if ops.is_empty() && self.shared.lock().trouble.is_none() {
+            return;
+        }
+        let started = Instant::now();
+        match self.commit(&mut ops) {
+            Ok(()) => {
+                self.last = (ops.len(), started.elapsed());
+                self.shared.written.fetch_add(ops.len() as u64, Ordering::Relaxed);
+                self.settle(ops);
+            }
+            Err(failure) if ops.len() > 1 && !db::is_trouble(&failure) => {
+                // One of them cannot be written; the others are not to suffer for it.
+                ops.into_iter().for_each(|op| self.write(vec![op]));
+            }
+            Err(failure) => self.fail(ops, &failure),
+        }
+    }
+
+    fn commit(&mut self, ops: &mut [Op]) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if ops.is_empty() {
+            transaction.execute("UPDATE probe SET count = count + 1", [])?;
+        }
+        for op in ops {
+            match op {
+                Op::Admit { event, entry, reply } => {
+                    admit(&transaction, &self.observers, event, entry.deliveries(), reply.as_ref(), self.shared.now())?;
+                }
+                Op::Record { entry, reply } => {
+                    let mut update = transaction.prepare_cached(
+                        "UPDATE event SET state = ?2, reply = ?3, failure = ?4 WHERE seq = ?1 AND state = 0",
+                    )?;
+                    let state = db::state(State::of(Some(reply)));
+                    let seq = db::to_sql(number(entry.id));
+                    update.execute(params![seq, state, db::reply(&reply.body), reply.failure])?;
+                }
+                Op::Repeated { number } => {
+                    let mut update =
+                        transaction.prepare_cached("UPDATE event SET deliveries = deliveries + 1 WHERE seq = ?1")?;
+                    update.execute([db::to_sql(*number)])?;
+                }
+                Op::Work(work) => (work.run)(&transaction)?,
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Tells everybody that what they waited for is durable.
+    fn settle(&self, ops: Vec<Op>) {
+        let mut observed = false;
+        let mut gathering = self.shared.lock();
+        if gathering.trouble.take().is_some() {
+            info!("journal {}: it can store again", self.shared.path.display());
+        }
+        for op in &ops {
+            if let Op::Admit { entry, reply: Some(_), .. } | Op::Record { entry, .. } = op
+                && let Some(key) = &entry.key
+            {
+                gathering.index.answered(key, key.until(id::millis_of(entry.id)));
+            }
+        }
+        drop(gathering);
+        for op in ops {
+            match op {
+                Op::Admit { event, entry, reply } => {
+                    observed |= !event.observers.is_empty();
+                    match reply {
+                        Some(reply) => entry.settle(Ok(reply.body)),
+                        None => entry.mark_stored(),
+                    }
+                }
+                Op::Record { entry, reply } => entry.settle(Ok(reply.body)),
+                Op::Repeated { .. } => {}
+                Op::Work(work) => (work.done)(Ok(())),
+            }
+        }
+        if observed {
+            self.shared.arrivals.notify_waiters();
+        }
+    }
+
+    /// Nothing of it was written. Admissions are refused, so nothing is claimed; replies of events that are in the file
+    /// are kept for the next attempt.
+    fn fail(&mut self, mut ops: Vec<Op>, failure: &rusqlite::Error) {
+        let trouble = db::explain(&self.shared.path, failure);
+        self.last = (0, Duration::ZERO);
+        let mut gathering = self.shared.lock();
+        let passing = db::is_trouble(failure);
+        if passing {
+            if gathering.trouble.replace(trouble.clone()).is_none() {
+                error!("{trouble}; events are not taken until it can store again");
+            }
+            gathering.base += gathering.ops.len() as u64;
+            ops.append(&mut gathering.ops);
+        } else {
+            error!("{trouble}; one operation was given up");
+        }
+        for op in ops {
+            match op {
+                Op::Record { .. } if passing => {
+                    gathering.base -= 1;
+                    gathering.ops.push(op);
+                }
+                // While the lock is held, so that no reply is recorded for an event that is not there.
+                Op::Admit { entry, .. } | Op::Record { entry, .. } => {
+                    if let Some(key) = &entry.key {
+                        gathering.index.release(key);
+                    }
+                    entry.settle(Err(trouble.clone()));
+                }
+                Op::Work(work) => (work.done)(Err(trouble.clone())),
+                Op::Repeated { .. } => {}
+            }
+        }
+    }
+
+    /// Looks whether the file is too large.
+    fn measure(&mut self) {
+        self.measured = Instant::now();
+        if let Ok(bytes) = db::bytes(&self.db) {
+            self.shared.full.store(bytes >= self.max_size, Ordering::Relaxed);
+            self.shared.bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+fn admit(
+    db: &Connection,
+    observers: &HashMap<Arc<str>, Observing>,
+    event: &NewEvent,
+    deliveries: u32,
+    reply: Option<&Reply>,
+    now: Millis,
+) -> rusqlite::Result<()> {
+    let seq = db::to_sql(number(event.id));
+    let facts = &event.facts;
+    let wanted = event.observers.iter().filter_map(|name| observers.get(name));
+    let ids: Vec<String> = wanted.clone().map(|observer| observer.id.to_string()).collect();
+    let mut insert =
+        db.prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
+    insert.execute(params![
+        seq,
+        event.id.as_bytes(),
+        &*facts.account,
+        &*facts.event_type,
+        facts.subject.as_deref(),
+        db::form(facts.form),
+        facts.payload.text(),
+        facts.query.as_deref(),
+        facts.received,
+        deliveries,
+        db::state(State::of(reply)),
+        reply.and_then(|reply| db::reply(&reply.body)),
+        reply.and_then(|reply| reply.failure.as_deref()),
+        (!ids.is_empty()).then(|| ids.join(",")),
+    ])?;
+    if let Some(key) = &event.key {
+        // One that is there already is over, or the index would have said so.
+        let mut insert = db.prepare_cached(
+            "INSERT INTO dedupe VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET seq = ?2, until = ?3",
+        )?;
+        insert.execute(params![&key.bytes[..], seq, key.until(id::millis_of(event.id))])?;
+    }
+    for observer in wanted {
+        let lane = observer.in_order.then(|| lane(facts.subject.as_deref(), seq));
+        offer(db, observer.id, now, seq, lane.as_deref())?;
+    }
+    Ok(())
+}
+
+/// Events of one lane go to an observer one after the other; an event about nobody has a lane of its own.
+pub(super) fn lane(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
+    subject.map_or_else(|| format!(" {seq}").into(), Cow::Borrowed)
+}
+
+/// Adds a delivery that waits.
+pub(super) fn offer(db: &Connection, observer: i64, due: Millis, seq: i64, lane: Option<&str>) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached("INSERT INTO delivery VALUES (?1, ?2, ?3, 0, 0, ?4, NULL)")?;
+    insert.execute(params![observer, due, seq, lane])?;
+    Ok(())
+}
