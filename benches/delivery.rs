@@ -15,7 +15,7 @@ use echostr::{
     envelope::{Query, Request, Sender},
     events::{im, mp, wecom},
     hooks::{Context, Hooks},
-    journal::memory::MemoryJournal,
+    journal::{Options, memory::MemoryJournal},
     metrics::Metrics,
     payload::{self, Form},
     platform,
@@ -134,8 +134,11 @@ fn read(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
 fn dispatch(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     // So small that it is full before anything is measured.
-    let journal = MemoryJournal::new(4 << 20);
-    let receiver = Receiver::new(hooks(), journal, Clock::fixed(NOW), Metrics::new(), usize::from(u16::MAX));
+    let options = Options { retention: Duration::MAX, max_size: 4 << 20, observers: Vec::new() };
+    let journal = Arc::new(MemoryJournal::new(&options));
+    let hooks = Arc::new(hooks());
+    let receiver = Receiver::new(hooks, journal, Clock::fixed(NOW), Metrics::new(), usize::from(u16::MAX));
+    let receiver = Arc::new(receiver);
     let mut serial = 0;
     group.bench_function("dispatch", |bencher| {
         bencher.iter_custom(|times| {
@@ -153,7 +156,7 @@ fn dispatch(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     });
 }
 
-fn deliver(runtime: &Runtime, receiver: &Receiver, endpoint: &Arc<Endpoint>, requests: Vec<Request>) -> Duration {
+fn deliver(runtime: &Runtime, receiver: &Arc<Receiver>, endpoint: &Arc<Endpoint>, requests: Vec<Request>) -> Duration {
     let requests: Vec<_> = requests.into_iter().map(|request| (request.query, Bytes::from(request.body))).collect();
     runtime.block_on(async {
         let started = Instant::now();

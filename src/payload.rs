@@ -29,7 +29,8 @@ use serde::{
 pub struct Payload(Arc<str>);
 
 impl Payload {
-    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
+    /// A text that was verified and decrypted.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 

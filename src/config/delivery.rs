@@ -52,7 +52,7 @@ impl Delivery {
             timeout: section
                 .duration("timeout", Duration::from_millis(1)..=Duration::from_secs(3600))
                 .unwrap_or(Duration::from_secs(60)),
-            concurrency: section.integer("concurrency", 1..=10_000).map_or(32, |number| values::to_usize(number)),
+            concurrency: section.integer("concurrency", 1..=10_000).map_or(32, values::to_usize),
         }
     }
 }

@@ -141,8 +141,11 @@ pub struct Observer {
     /// Whether it starts with the events that are in the journal when its name comes up first.
     pub from_beginning: bool,
     /// Whether it wants an event, by account and event type.
-    pub wants: Arc<dyn Fn(&str, &str) -> bool + Send + Sync>,
+    pub wants: Wants,
 }
+
+/// Whether an observer wants an event, by account and event type.
+pub type Wants = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -109,22 +109,11 @@ impl SqliteJournal {
     /// Has the writer do something, in one transaction with whatever else has gathered.
     fn work<T: Send + 'static>(
         &self,
-        mut run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Task<'static, T> {
         let (tell, told) = oneshot::channel();
-        let result = Arc::new(Mutex::new(None));
-        let place = Arc::clone(&result);
-        self.shared.push(Op::Work(Work {
-            run: Box::new(move |db| {
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(run(db)?);
-                Ok(())
-            }),
-            done: Box::new(move |done| drop(tell.send(done))),
-        }));
-        Box::pin(async move {
-            told.await.unwrap_or(Err(JournalError::Closed))?;
-            result.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(JournalError::Closed)
-        })
+        self.shared.push(Op::Work(Work::new(run, move |done| drop(tell.send(done)))));
+        Box::pin(async move { told.await.unwrap_or(Err(JournalError::Closed)) })
     }
 
     /// Admits an event as far as memory can tell; gives it back when only the file can.

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use tracing::warn;
 
 use super::{
-    super::{Millis, Observer, Options, Usage, id::number_at, millis, now_millis},
+    super::{JournalError, Millis, Observer, Options, Usage, id::number_at, millis, now_millis},
     db, observers,
     writer::{Observing, Op, Shared, Work},
 };
@@ -262,23 +262,12 @@ impl Caretaker {
     /// Has the writer do something, and waits for it.
     fn write<T: Send + 'static>(
         &self,
-        mut run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Stop> {
         let (tell, told) = mpsc::channel();
-        let place = Arc::new(Mutex::new(None));
-        let result = Arc::clone(&place);
-        self.shared.push(Op::Work(Work {
-            run: Box::new(move |db| {
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(run(db)?);
-                Ok(())
-            }),
-            done: Box::new(move |done| drop(tell.send(done))),
-        }));
-        match told.recv() {
-            Ok(Ok(())) => result.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Stop::Journal),
-            // The writer has said what is wrong.
-            Ok(Err(_)) | Err(_) => Err(Stop::Journal),
-        }
+        self.shared.push(Op::Work(Work::new(run, move |done| drop(tell.send(done)))));
+        // The writer has said what is wrong.
+        told.recv().unwrap_or(Err(JournalError::Closed)).map_err(|_| Stop::Journal)
     }
 }
 

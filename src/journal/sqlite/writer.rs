@@ -42,10 +42,34 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often the size of the file is looked at.
 const MEASURE: Duration = Duration::from_millis(100);
 
-/// Work beside the admissions: a lease, a replay, a piece of retention.
+/// Work beside the admissions: a lease, a piece of retention.
 pub(super) struct Work {
-    pub(super) run: Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>,
+    pub(super) run: Run,
     pub(super) done: Box<dyn FnOnce(Result<(), JournalError>) + Send>,
+}
+
+/// May run twice, when others of its transaction cannot be written.
+type Run = Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>;
+
+impl Work {
+    /// Work with a result; where it is put, and what is told when it is durable.
+    pub(super) fn new<T: Send + 'static>(
+        mut run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T, JournalError>) + Send + 'static,
+    ) -> Self {
+        let result = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&result);
+        Self {
+            run: Box::new(move |db| {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(run(db)?);
+                Ok(())
+            }),
+            done: Box::new(move |written| {
+                let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+                done(written.and_then(|()| result.ok_or(JournalError::Closed)));
+            }),
+        }
+    }
 }
 
 /// What is to be written.
@@ -313,8 +337,8 @@ impl Writer {
         }
         for op in ops {
             match op {
-                Op::Admit { event, entry, reply } => {
-                    admit(&transaction, &self.observers, event, entry.deliveries(), reply.as_ref(), self.shared.now())?;
+                Op::Admit { event, entry: _, reply } => {
+                    admit(&transaction, &self.observers, event, reply.as_ref(), self.shared.now())?;
                 }
                 Op::Record { entry, reply } => {
                     let mut update = transaction.prepare_cached(
@@ -418,7 +442,6 @@ fn admit(
     db: &Connection,
     observers: &HashMap<Arc<str>, Observing>,
     event: &NewEvent,
-    deliveries: u32,
     reply: Option<&Reply>,
     now: Millis,
 ) -> rusqlite::Result<()> {
@@ -427,7 +450,7 @@ fn admit(
     let wanted = event.observers.iter().filter_map(|name| observers.get(name));
     let ids: Vec<String> = wanted.clone().map(|observer| observer.id.to_string()).collect();
     let mut insert =
-        db.prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
+        db.prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12, ?13)")?;
     insert.execute(params![
         seq,
         event.id.as_bytes(),
@@ -438,7 +461,6 @@ fn admit(
         facts.payload.text(),
         facts.query.as_deref(),
         facts.received,
-        deliveries,
         db::state(State::of(reply)),
         reply.and_then(|reply| db::reply(&reply.body)),
         reply.and_then(|reply| reply.failure.as_deref()),

@@ -46,6 +46,9 @@ struct Arguments {
     /// Only the cases with this in their names.
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
+    /// Keep events in a journal: `sqlite`, or the URL of a PostgreSQL one.
+    #[arg(long, value_name = "JOURNAL")]
+    journal: Option<String>,
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
@@ -98,7 +101,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         let measured = measure(arguments, &case, &workspace, core)?;
         wrong += measured.wrong;
         waited |= median(measured.rounds.iter().map(Round::busy).collect()) < BUSY;
-        print_row(case.name(), &measured.rounds, Some((&measured.bare, case.aim())));
+        print_row(case.name(), &measured.rounds, Some((&measured.bare, case.aim(arguments.journal.is_some()))));
         bare.extend(measured.bare);
     }
     print_row("bare", &bare, None);
@@ -121,7 +124,12 @@ struct Measured {
 fn measure(arguments: &Arguments, case: &Case, workspace: &Workspace, core: Core) -> Result<Measured, Failure> {
     let connections = usize::from(arguments.connections);
     let length = Duration::from_secs_f64(arguments.seconds.clamp(0.05, 10.0));
-    let server = Process::echostr(arguments.server.as_deref(), workspace, core)?;
+    let journal = match arguments.journal.as_deref() {
+        None => cases::NO_JOURNAL.to_owned(),
+        Some("sqlite") => workspace.sqlite()?,
+        Some(url) => url.to_owned(),
+    };
+    let server = Process::echostr(arguments.server.as_deref(), workspace, core, &journal)?;
     let mut client = Client::connect(server.address(), connections)?;
     let mut batch = Batch::new(case, 0, WARM_UP);
     let warm_up = client.run(&server, Some(case), &batch, WARM_UP)?;

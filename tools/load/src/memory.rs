@@ -4,7 +4,7 @@ use std::{path::Path, thread, time::Duration};
 
 use crate::{
     Failure,
-    cases::{Batch, Case},
+    cases::{Batch, Case, NO_JOURNAL},
     client::Client,
     process::{Core, Process, Workspace},
 };
@@ -27,7 +27,7 @@ pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
         Ok::<_, Failure>(())
     };
 
-    let process = Process::echostr(server, &workspace, Core::Any)?;
+    let process = Process::echostr(server, &workspace, Core::Any, NO_JOURNAL)?;
     thread::sleep(REST);
     row("idle".to_owned(), &process, Some(20))?;
     let mut client = Client::connect(process.address(), CONNECTIONS)?;

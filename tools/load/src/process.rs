@@ -64,6 +64,16 @@ impl Workspace {
     }
 }
 
+impl Workspace {
+    /// A SQLite journal in a folder that is new each time.
+    pub(crate) fn sqlite(&self) -> Result<String, Failure> {
+        let folder = self.0.join("journal");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        Ok(format!("sqlite://{}", folder.join("echostr.db").display()))
+    }
+}
+
 impl Drop for Workspace {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
@@ -78,11 +88,16 @@ pub(crate) struct Process {
 
 impl Process {
     /// The server as it is released, with the accounts of the cases and the demo handlers.
-    pub(crate) fn echostr(program: Option<&Path>, workspace: &Workspace, core: Core) -> Result<Self, Failure> {
+    pub(crate) fn echostr(
+        program: Option<&Path>,
+        workspace: &Workspace,
+        core: Core,
+        journal: &str,
+    ) -> Result<Self, Failure> {
         let program = program.map_or_else(|| beside("echostr"), |path| Ok(path.to_owned()))?;
         let (address, admin, log) = (free_address()?, free_address()?, workspace.0.join("server.log"));
         let config = workspace.0.join("echostr.toml");
-        fs::write(&config, cases::config(address, admin))?;
+        fs::write(&config, cases::config(address, admin, journal))?;
         let mut command = core.command(&program);
         command.arg("serve").arg("--config").arg(&config).stderr(fs::File::create(&log)?);
         if core == Core::First {
@@ -104,7 +119,7 @@ impl Process {
     pub(crate) fn slow(workspace: &Workspace) -> Result<Self, Failure> {
         let address = free_address()?;
         let config = workspace.0.join("slow.toml");
-        fs::write(&config, cases::config(address, free_address()?))?;
+        fs::write(&config, cases::config(address, free_address()?, cases::NO_JOURNAL))?;
         let mut command = Command::new(beside("slow")?);
         command.arg(&config);
         Self::start(command, address)

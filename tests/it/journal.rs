@@ -1,0 +1,646 @@
+//! One behaviour for every journal: each test runs on all of them that can have what it tests.
+
+use std::{borrow::Cow, collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+
+use echostr::{
+    event::Platform,
+    journal::{
+        Admission, Archive, DeliveryState, Entry, Facts, Filter, Finish, Finished, Journal, JournalError, Leased,
+        NewEvent, Observer, Options, Reply, State,
+        memory::MemoryJournal,
+        sqlite::{SqliteArchive, SqliteJournal},
+    },
+    payload::{Form, Payload},
+    platform::{Body, DedupeKey},
+};
+use tempfile::TempDir;
+use tokio::time;
+use uuid::Uuid;
+
+/// Where a journal is, so that it can be opened again as the next process would.
+enum Place {
+    Memory,
+    Sqlite(TempDir),
+}
+
+impl Place {
+    fn sqlite() -> Self {
+        Self::Sqlite(TempDir::new().unwrap())
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Memory => None,
+            Self::Sqlite(folder) => Some(folder.path().join("journal.db")),
+        }
+    }
+
+    async fn open(&self, options: &Options) -> Arc<dyn Journal> {
+        match self {
+            Self::Memory => Arc::new(MemoryJournal::new(options)),
+            Self::Sqlite(_) => Arc::new(SqliteJournal::open(&self.file().unwrap(), options).unwrap()),
+        }
+    }
+
+    async fn archive(&self) -> Box<dyn Archive> {
+        Box::new(SqliteArchive::open(&self.file().unwrap()).unwrap())
+    }
+}
+
+/// A test for each journal.
+macro_rules! on_each {
+    ($($name:ident on $($journal:ident),+;)+) => {$(
+        mod $name {
+            $(#[tokio::test]
+            async fn $journal() {
+                super::$name(on_each!(@place $journal)).await;
+            })+
+        }
+    )+};
+    (@place memory) => { super::Place::Memory };
+    (@place sqlite) => { super::Place::sqlite() };
+}
+
+on_each! {
+    an_event_is_admitted_once on memory, sqlite;
+    different_events_of_one_second_are_both_kept on memory, sqlite;
+    of_many_at_one_time_one_runs on memory, sqlite;
+    a_key_with_a_window_is_free_again_after_it on memory, sqlite;
+    an_observer_is_given_each_event_once on memory, sqlite;
+    a_failed_event_is_given_again_after_its_pause on memory, sqlite;
+    a_lost_lease_cannot_be_ended on memory, sqlite;
+    a_released_lease_does_not_count on memory, sqlite;
+    in_order_a_failing_event_holds_back_its_subject_only on memory, sqlite;
+    what_is_recorded_survives on sqlite;
+    an_event_whose_process_is_gone_runs_again_with_its_identity on sqlite;
+    leases_of_a_process_that_is_gone_are_over on sqlite;
+    observers_come_and_go on sqlite;
+    dead_letters_are_revived_and_dropped on sqlite;
+    events_are_found_by_what_they_are on sqlite;
+    replayed_events_are_given_again on sqlite;
+    any_text_is_kept_as_it_is on sqlite;
+    retention_leaves_what_observers_need on sqlite;
+    a_full_journal_takes_nothing_until_there_is_room on sqlite;
+    a_closed_journal_takes_nothing on memory, sqlite;
+}
+
+fn observer(name: &str) -> Observer {
+    Observer { name: name.into(), in_order: false, from_beginning: false, wants: Arc::new(|_, _| true) }
+}
+
+fn options(observers: Vec<Observer>) -> Options {
+    Options { retention: Duration::from_secs(3600), max_size: 64 << 20, observers }
+}
+
+/// A text message of an Official Account: its key is of its user and number.
+struct Message {
+    user: String,
+    number: u64,
+    content: String,
+    window: Option<Duration>,
+}
+
+fn message(user: &str, number: u64) -> Message {
+    Message { user: user.to_owned(), number, content: format!("message {number}"), window: None }
+}
+
+impl Message {
+    fn new_event(&self, journal: &dyn Journal, observers: &[&str]) -> NewEvent {
+        let text = format!(
+            "<xml><ToUserName>gh</ToUserName><FromUserName>{}</FromUserName><CreateTime>1</CreateTime>\
+             <MsgType>text</MsgType><Content>{}</Content><MsgId>{}</MsgId></xml>",
+            self.user, self.content, self.number
+        );
+        let key = {
+            let tree = echostr::payload::parse(Form::Xml, &text).unwrap();
+            echostr::platform::dedupe_key(Platform::Mp, "mp/shop", None, &tree, &text, &|_| None).unwrap()
+        };
+        let facts = Facts {
+            platform: Platform::Mp,
+            account: "mp/shop".into(),
+            event_type: Cow::Borrowed("mp.message.text"),
+            subject: Some(self.user.as_str().into()),
+            form: Form::Xml,
+            payload: Payload::new(text),
+            query: None,
+            received: 1_000 * i64::try_from(self.number).unwrap(),
+        };
+        NewEvent {
+            id: journal.next_id(),
+            key: Some(DedupeKey { window: self.window, ..key }),
+            facts,
+            observers: observers.iter().map(|name| (*name).into()).collect(),
+        }
+    }
+
+    async fn admit(&self, journal: &dyn Journal, observers: &[&str]) -> Admission {
+        journal.admit(self.new_event(journal, observers)).await.unwrap()
+    }
+
+    /// Admits it as new and answers it.
+    async fn answer(&self, journal: &dyn Journal, observers: &[&str]) -> Uuid {
+        let entry = run(self.admit(journal, observers).await);
+        journal.record(&entry, document(&format!("reply to {}", self.number)));
+        assert!(entry.answered().await.is_ok());
+        entry.id
+    }
+}
+
+fn document(text: &str) -> Reply {
+    Reply { body: Body::Document(text.to_owned()), failure: None }
+}
+
+#[track_caller]
+fn run(admission: Admission) -> Arc<Entry> {
+    match admission {
+        Admission::Run(entry) => entry,
+        Admission::Known(entry) => panic!("{} is known", entry.id),
+    }
+}
+
+#[track_caller]
+fn known(admission: Admission) -> Arc<Entry> {
+    match admission {
+        Admission::Known(entry) => entry,
+        Admission::Run(entry) => panic!("{} is to be run", entry.id),
+    }
+}
+
+const TERM: Duration = Duration::from_secs(60);
+
+async fn lease(journal: &dyn Journal, observer: &str) -> Vec<Leased> {
+    journal.lease(observer, 100, TERM).await.unwrap()
+}
+
+/// Leases until there is something; what is to come is a matter of moments.
+async fn lease_some(journal: &dyn Journal, observer: &str) -> Vec<Leased> {
+    for _ in 0..2000 {
+        let leased = lease(journal, observer).await;
+        if !leased.is_empty() {
+            return leased;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing came for {observer}");
+}
+
+fn ids(leased: &[Leased]) -> Vec<Uuid> {
+    leased.iter().map(|leased| leased.lease.id).collect()
+}
+
+async fn finish(journal: &dyn Journal, leased: &[Leased], outcome: Finish) {
+    let finished = leased.iter().map(|it| Finished { lease: it.lease.clone(), outcome: outcome.clone() });
+    journal.finish(finished.collect()).await.unwrap();
+}
+
+fn retry(after: Duration) -> Finish {
+    Finish::Retry { after, error: "no luck".to_owned() }
+}
+
+fn dead() -> Finish {
+    Finish::Dead { error: "no luck at all".to_owned() }
+}
+
+async fn an_event_is_admitted_once(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let message = message("user", 1);
+    let first = run(message.admit(&*journal, &[]).await);
+    let joined = known(message.admit(&*journal, &[]).await);
+    assert_eq!((joined.id, joined.deliveries()), (first.id, 2));
+    assert!(joined.reply().is_none());
+    journal.record(&first, document("hello"));
+    assert_eq!(joined.answered().await, &Ok(Body::Document("hello".to_owned())));
+    let late = known(message.admit(&*journal, &[]).await);
+    assert_eq!((late.id, late.deliveries()), (first.id, 3));
+    assert_eq!(late.answered().await, &Ok(Body::Document("hello".to_owned())));
+}
+
+async fn different_events_of_one_second_are_both_kept(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let first = message("user", 1).answer(&*journal, &[]).await;
+    let second = message("user", 2).answer(&*journal, &[]).await;
+    let other = message("other", 1).answer(&*journal, &[]).await;
+    assert_eq!(HashSet::from([first, second, other]).len(), 3);
+    assert!(first < second && second < other);
+}
+
+async fn of_many_at_one_time_one_runs(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let message = Arc::new(message("user", 1));
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (journal, message) = (Arc::clone(&journal), Arc::clone(&message));
+            tokio::spawn(async move {
+                match message.admit(&*journal, &[]).await {
+                    Admission::Run(entry) => {
+                        journal.record(&entry, document("once"));
+                        (true, entry.answered().await.clone())
+                    }
+                    Admission::Known(entry) => (false, entry.answered().await.clone()),
+                }
+            })
+        })
+        .collect();
+    let mut runs = 0;
+    for task in tasks {
+        let (ran, reply) = task.await.unwrap();
+        runs += u32::from(ran);
+        assert_eq!(reply, Ok(Body::Document("once".to_owned())));
+    }
+    assert_eq!(runs, 1);
+}
+
+async fn a_key_with_a_window_is_free_again_after_it(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let short = Message { window: Some(Duration::from_millis(300)), ..message("user", 1) };
+    let first = short.answer(&*journal, &[]).await;
+    assert_eq!(known(short.admit(&*journal, &[]).await).id, first);
+    let again = loop {
+        match short.admit(&*journal, &[]).await {
+            Admission::Run(entry) => break entry,
+            Admission::Known(_) => time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_ne!(again.id, first);
+    journal.record(&again, document("anew"));
+    assert!(again.answered().await.is_ok());
+    assert_eq!(known(short.admit(&*journal, &[]).await).id, again.id);
+}
+
+async fn an_observer_is_given_each_event_once(place: Place) {
+    let journal = place.open(&options(vec![observer("audit"), observer("push")])).await;
+    let mut wanted = Vec::new();
+    for number in 1..=5 {
+        wanted.push(message("user", number).answer(&*journal, &["audit"]).await);
+    }
+    message("user", 6).answer(&*journal, &[]).await;
+    let some = journal.lease("audit", 2, TERM).await.unwrap();
+    assert_eq!(some.len(), 2);
+    assert_eq!(some[0].facts.payload.text(), message("user", 1).new_event(&*journal, &[]).facts.payload.text());
+    let rest = lease(&*journal, "audit").await;
+    let given: Vec<Uuid> = ids(&some).into_iter().chain(ids(&rest)).collect();
+    assert_eq!(given, wanted);
+    assert!(lease(&*journal, "audit").await.is_empty());
+    assert!(lease(&*journal, "push").await.is_empty());
+    assert!(lease(&*journal, "nobody").await.is_empty());
+    finish(&*journal, &some, Finish::Done).await;
+    finish(&*journal, &rest, Finish::Done).await;
+    assert!(lease(&*journal, "audit").await.is_empty());
+}
+
+async fn a_failed_event_is_given_again_after_its_pause(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    let first = lease_some(&*journal, "audit").await;
+    finish(&*journal, &first, retry(Duration::from_secs(3600))).await;
+    assert!(lease(&*journal, "audit").await.is_empty());
+    let other = message("user", 2).answer(&*journal, &["audit"]).await;
+    let second = lease_some(&*journal, "audit").await;
+    assert_eq!(ids(&second), [other]);
+    finish(&*journal, &second, retry(Duration::from_millis(50))).await;
+    let again = lease_some(&*journal, "audit").await;
+    assert_eq!((ids(&again), again[0].lease.attempt), (vec![other], 2));
+    assert_ne!(id, other);
+}
+
+async fn a_lost_lease_cannot_be_ended(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    message("user", 1).answer(&*journal, &["audit"]).await;
+    let lost = journal.lease("audit", 1, Duration::from_millis(1)).await.unwrap();
+    let held = lease_some(&*journal, "audit").await;
+    assert_eq!((lost[0].lease.attempt, held[0].lease.attempt), (1, 2));
+    finish(&*journal, &lost, Finish::Done).await;
+    finish(&*journal, &held, retry(Duration::ZERO)).await;
+    // Had the first one counted, there would be nothing left.
+    assert_eq!(lease_some(&*journal, "audit").await[0].lease.attempt, 3);
+}
+
+async fn a_released_lease_does_not_count(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    message("user", 1).answer(&*journal, &["audit"]).await;
+    for _ in 0..3 {
+        let leased = lease_some(&*journal, "audit").await;
+        assert_eq!(leased[0].lease.attempt, 1);
+        finish(&*journal, &leased, Finish::Released).await;
+    }
+}
+
+async fn in_order_a_failing_event_holds_back_its_subject_only(place: Place) {
+    let journal = place.open(&options(vec![Observer { in_order: true, ..observer("audit") }])).await;
+    let mut by_user = [Vec::new(), Vec::new()];
+    for number in 1..=3 {
+        by_user[0].push(message("anna", number).answer(&*journal, &["audit"]).await);
+        by_user[1].push(message("ben", number).answer(&*journal, &["audit"]).await);
+    }
+    let heads = lease(&*journal, "audit").await;
+    assert_eq!(HashSet::from([by_user[0][0], by_user[1][0]]), ids(&heads).into_iter().collect());
+    // While they are leased, nobody else of their subjects comes.
+    assert!(lease(&*journal, "audit").await.is_empty());
+    let (anna, ben): (Vec<_>, Vec<_>) = heads.into_iter().partition(|it| it.facts.subject.as_deref() == Some("anna"));
+    finish(&*journal, &anna, retry(Duration::from_secs(3600))).await;
+    finish(&*journal, &ben, Finish::Done).await;
+    let mut of_ben = ids(&ben);
+    loop {
+        let next = lease(&*journal, "audit").await;
+        if next.is_empty() {
+            break;
+        }
+        assert_eq!(next.len(), 1);
+        finish(&*journal, &next, Finish::Done).await;
+        of_ben.extend(ids(&next));
+    }
+    assert_eq!(of_ben, by_user[1]);
+}
+
+async fn what_is_recorded_survives(place: Place) {
+    let (good, bad, plain) = (message("user", 1), message("user", 2), message("user", 3));
+    let journal = place.open(&options(vec![])).await;
+    let id = good.answer(&*journal, &[]).await;
+    let entry = run(bad.admit(&*journal, &[]).await);
+    journal.record(&entry, Reply { body: Body::Document("sorry".to_owned()), failure: Some("it broke".to_owned()) });
+    assert!(entry.answered().await.is_ok());
+    let entry = run(plain.admit(&*journal, &[]).await);
+    journal.record(&entry, Reply { body: Body::Plain("success"), failure: None });
+    assert!(entry.answered().await.is_ok());
+    journal.close().await.unwrap();
+    drop(journal);
+
+    let journal = place.open(&options(vec![])).await;
+    let again = known(good.admit(&*journal, &[]).await);
+    assert_eq!((again.id, again.deliveries()), (id, 2));
+    assert_eq!(again.answered().await, &Ok(Body::Document("reply to 1".to_owned())));
+    let again = known(bad.admit(&*journal, &[]).await);
+    assert_eq!(again.answered().await, &Ok(Body::Document("sorry".to_owned())));
+    assert_eq!(known(plain.admit(&*journal, &[]).await).answered().await, &Ok(Body::Plain("success")));
+    journal.close().await.unwrap();
+    let archive = place.archive().await;
+    let stored = archive.events(&Filter::default(), None, 10).await.unwrap();
+    let states: Vec<_> = stored.iter().map(|it| (it.state, it.reply.as_deref(), it.failure.as_deref())).collect();
+    assert_eq!(
+        states,
+        [
+            (State::Answered, Some("reply to 1"), None),
+            (State::Defaulted, Some("sorry"), Some("it broke")),
+            (State::Answered, None, None)
+        ]
+    );
+    assert_eq!(stored.iter().map(|it| it.deliveries).collect::<Vec<_>>(), [2, 2, 2]);
+}
+
+async fn an_event_whose_process_is_gone_runs_again_with_its_identity(place: Place) {
+    let message = message("user", 1);
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let entry = run(message.admit(&*journal, &["audit"]).await);
+    journal.store(&entry);
+    entry.stored().await.unwrap();
+    assert!(entry.reply().is_none());
+    journal.close().await.unwrap();
+    drop(journal);
+
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let again = run(message.admit(&*journal, &["audit"]).await);
+    assert_eq!((again.id, again.deliveries()), (entry.id, 2));
+    assert_eq!(known(message.admit(&*journal, &["audit"]).await).id, entry.id);
+    journal.record(&again, document("at last"));
+    assert_eq!(again.answered().await, &Ok(Body::Document("at last".to_owned())));
+    // Its observer was given it once.
+    assert_eq!(ids(&lease_some(&*journal, "audit").await), [entry.id]);
+    assert!(lease(&*journal, "audit").await.is_empty());
+    journal.close().await.unwrap();
+    let archive = place.archive().await;
+    assert_eq!(archive.events(&Filter::default(), None, 10).await.unwrap().len(), 1);
+}
+
+async fn leases_of_a_process_that_is_gone_are_over(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    assert_eq!(lease(&*journal, "audit").await.len(), 1);
+    journal.close().await.unwrap();
+    drop(journal);
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let again = lease_some(&*journal, "audit").await;
+    assert_eq!((ids(&again), again[0].lease.attempt), (vec![id], 2));
+}
+
+async fn observers_come_and_go(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let early = message("user", 1).answer(&*journal, &["audit"]).await;
+    journal.close().await.unwrap();
+    drop(journal);
+
+    // One is gone, one begins with what is new, one with the beginning, and not with everything.
+    let past = Observer { from_beginning: true, wants: Arc::new(|_, of| of == "mp.message.text"), ..observer("past") };
+    let picky =
+        Observer { from_beginning: true, wants: Arc::new(|account, _| account == "mp/no"), ..observer("picky") };
+    let journal = place.open(&options(vec![observer("push"), past, picky])).await;
+    let late = message("user", 2).answer(&*journal, &["push", "past"]).await;
+    let mut seen = HashSet::new();
+    while seen.len() < 2 {
+        let leased = lease_some(&*journal, "past").await;
+        finish(&*journal, &leased, Finish::Done).await;
+        seen.extend(ids(&leased));
+    }
+    assert_eq!(seen, HashSet::from([early, late]));
+    assert_eq!(ids(&lease_some(&*journal, "push").await), [late]);
+    assert!(lease(&*journal, "picky").await.is_empty());
+    journal.close().await.unwrap();
+    let archive = place.archive().await;
+    assert_eq!(archive.observers().await.unwrap(), ["past", "picky", "push"]);
+    let deliveries = archive.deliveries(early).await.unwrap();
+    let states: Vec<_> = deliveries.iter().map(|it| (it.observer.as_str(), it.state.as_str())).collect();
+    assert_eq!(states, [("past", "done")]);
+    drop(archive);
+
+    // Who comes back begins with what is new.
+    drop(journal);
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let latest = message("user", 3).answer(&*journal, &["audit"]).await;
+    assert_eq!(ids(&lease_some(&*journal, "audit").await), [latest]);
+}
+
+async fn dead_letters_are_revived_and_dropped(place: Place) {
+    let journal = place.open(&options(vec![observer("audit"), observer("push")])).await;
+    let first = message("anna", 1).answer(&*journal, &["audit", "push"]).await;
+    let second = message("ben", 2).answer(&*journal, &["audit"]).await;
+    for name in ["audit", "push"] {
+        let leased = lease_some(&*journal, name).await;
+        finish(&*journal, &leased, dead()).await;
+    }
+    assert!(lease(&*journal, "audit").await.is_empty());
+    let archive = place.archive().await;
+    let all = archive.dead(&Filter::default(), None, 10).await.unwrap();
+    let letters: Vec<_> = all.iter().map(|it| (it.event.id, it.observer.as_str(), it.attempts)).collect();
+    assert_eq!(letters, [(first, "audit", 1), (first, "push", 1), (second, "audit", 1)]);
+    assert!(all.iter().all(|it| it.error == "no luck at all" && it.died > 1_700_000_000_000));
+    // Page by page, and by what their events are.
+    let next = archive.dead(&Filter::default(), Some((first, "audit".to_owned())), 1).await.unwrap();
+    assert_eq!((next[0].event.id, next[0].observer.as_str()), (first, "push"));
+    let mut filter = Filter::default();
+    filter.subject = Some("ben".to_owned());
+    assert_eq!(archive.dead(&filter, None, 10).await.unwrap().len(), 1);
+    let mut filter = Filter::default();
+    filter.observer = Some("push".to_owned());
+    assert_eq!(archive.dead(&filter, None, 10).await.unwrap().len(), 1);
+    let state = |deliveries: Vec<echostr::journal::Delivery>| {
+        deliveries.into_iter().map(|it| it.state.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(state(archive.deliveries(first).await.unwrap()), ["dead", "dead"]);
+
+    assert_eq!(archive.revive(vec![(first, "audit".to_owned()), (first, "nobody".to_owned())]).await.unwrap(), 1);
+    assert_eq!(archive.revive(vec![(first, "audit".to_owned())]).await.unwrap(), 0);
+    assert_eq!(archive.drop_dead(vec![(second, "audit".to_owned())]).await.unwrap(), 1);
+    assert_eq!(archive.drop_dead(vec![(second, "audit".to_owned())]).await.unwrap(), 0);
+    let again = lease_some(&*journal, "audit").await;
+    assert_eq!((ids(&again), again[0].lease.attempt), (vec![first], 1));
+    finish(&*journal, &again, Finish::Done).await;
+    assert_eq!(state(archive.deliveries(first).await.unwrap()), ["done", "dead"]);
+    assert_eq!(archive.dead(&Filter::default(), None, 10).await.unwrap().len(), 1);
+}
+
+async fn events_are_found_by_what_they_are(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let mut all = Vec::new();
+    for number in 1..=30 {
+        let user = if number % 3 == 0 { "anna" } else { "ben" };
+        all.push(message(user, number).answer(&*journal, &[]).await);
+    }
+    let waiting = run(message("carl", 31).admit(&*journal, &[]).await);
+    journal.store(&waiting);
+    waiting.stored().await.unwrap();
+    let archive = place.archive().await;
+    let found = async |change: &dyn Fn(&mut Filter)| {
+        let mut filter = Filter::default();
+        change(&mut filter);
+        ids_of(&archive.events(&filter, None, 100).await.unwrap())
+    };
+    assert_eq!(found(&|_| {}).await.len(), 31);
+    assert_eq!(found(&|filter| filter.subject = Some("anna".to_owned())).await.len(), 10);
+    assert_eq!(found(&|filter| filter.account = Some("mp/shop".to_owned())).await.len(), 31);
+    assert_eq!(found(&|filter| filter.account = Some("mp/other".to_owned())).await.len(), 0);
+    assert_eq!(found(&|filter| filter.platform = Some(Platform::Mp)).await.len(), 31);
+    assert_eq!(found(&|filter| filter.platform = Some(Platform::WeCom)).await.len(), 0);
+    assert_eq!(found(&|filter| filter.event_type = Some("mp.message.text".to_owned())).await.len(), 31);
+    assert_eq!(found(&|filter| filter.event_type = Some("mp.message.*".to_owned())).await.len(), 31);
+    assert_eq!(found(&|filter| filter.event_type = Some("mp.event.*".to_owned())).await.len(), 0);
+    assert_eq!(found(&|filter| filter.event_type = Some("mp.message".to_owned())).await.len(), 0);
+    assert_eq!(found(&|filter| filter.state = Some(State::Responding)).await, [waiting.id]);
+    assert_eq!(found(&|filter| (filter.since, filter.until) = (Some(5000), Some(7000))).await, all[4..6]);
+    // Page by page, and the newest.
+    let page = archive.events(&Filter::default(), Some(all[9]), 5).await.unwrap();
+    assert_eq!(ids_of(&page), all[10..15]);
+    let newest = archive.newest(&Filter::default(), 3).await.unwrap();
+    assert_eq!(ids_of(&newest), [all[28], all[29], waiting.id]);
+    assert_eq!(archive.event(all[0]).await.unwrap().map(|it| it.id), Some(all[0]));
+    assert!(archive.event(Uuid::nil()).await.unwrap().is_none());
+}
+
+fn ids_of(stored: &[echostr::journal::Stored]) -> Vec<Uuid> {
+    stored.iter().map(|it| it.id).collect()
+}
+
+async fn replayed_events_are_given_again(place: Place) {
+    let journal = place.open(&options(vec![observer("audit"), Observer { in_order: true, ..observer("push") }])).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    let leased = lease_some(&*journal, "audit").await;
+    let archive = place.archive().await;
+    // What waits or is leased is not given twice.
+    assert_eq!(archive.replay("audit", vec![id]).await.unwrap(), 0);
+    finish(&*journal, &leased, Finish::Done).await;
+    assert_eq!(archive.replay("audit", vec![id, Uuid::nil()]).await.unwrap(), 1);
+    assert_eq!(archive.replay("push", vec![id]).await.unwrap(), 1);
+    assert_eq!(archive.replay("nobody", vec![id]).await.unwrap(), 0);
+    for name in ["audit", "push"] {
+        let again = lease_some(&*journal, name).await;
+        assert_eq!((ids(&again), again[0].lease.attempt), (vec![id], 1));
+        finish(&*journal, &again, Finish::Done).await;
+    }
+    let deliveries = archive.deliveries(id).await.unwrap();
+    assert!(deliveries.iter().all(|it| it.state == DeliveryState::Done), "{deliveries:?}");
+    assert_eq!(deliveries.len(), 2);
+}
+
+async fn any_text_is_kept_as_it_is(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let odd = "'; DROP TABLE event; -- \u{0}\u{1f600} 你好 \\ % _";
+    // XML has no NUL, a handler's reply may.
+    let strange = Message { content: odd.replace('\0', ""), user: "o'用户 ".to_owned(), ..message("user", 1) };
+    let event = strange.new_event(&*journal, &["audit"]);
+    let text = event.facts.payload.text().to_owned();
+    let entry = run(journal.admit(event).await.unwrap());
+    journal.record(&entry, document(odd));
+    assert!(entry.answered().await.is_ok());
+    let leased = lease_some(&*journal, "audit").await;
+    assert_eq!(leased[0].facts.payload.text(), text);
+    assert_eq!(leased[0].facts.subject.as_deref(), Some(strange.user.as_str()));
+    let archive = place.archive().await;
+    let stored = archive.event(entry.id).await.unwrap().unwrap();
+    assert_eq!((stored.facts.payload.text(), stored.reply.as_deref()), (text.as_str(), Some(odd)));
+}
+
+async fn retention_leaves_what_observers_need(place: Place) {
+    let short = Options { retention: Duration::from_millis(1), ..options(vec![observer("audit"), observer("push")]) };
+    let journal = place.open(&short).await;
+    let free = message("user", 1).answer(&*journal, &[]).await;
+    let done = message("user", 2).answer(&*journal, &["audit"]).await;
+    let leased = lease_some(&*journal, "audit").await;
+    finish(&*journal, &leased, Finish::Done).await;
+    let waits = message("user", 3).answer(&*journal, &["push"]).await;
+    let archive = place.archive().await;
+    for _ in 0..3000 {
+        if ids_of(&archive.events(&Filter::default(), None, 10).await.unwrap()) == [waits] {
+            break;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ids_of(&archive.events(&Filter::default(), None, 10).await.unwrap()), [waits], "not {free}, {done}");
+    // A key outlives its event as long as a platform may ask again.
+    known(message("user", 1).admit(&*journal, &[]).await);
+    assert_eq!(ids(&lease_some(&*journal, "push").await), [waits]);
+}
+
+async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
+    let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
+    let journal = place.open(&small).await;
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let big = Message { content: "x".repeat(20_000), ..message("user", number) };
+        match journal.admit(big.new_event(&*journal, &["audit"])).await {
+            Ok(admission) => {
+                let entry = run(admission);
+                journal.record(&entry, document("ok"));
+                assert!(entry.answered().await.is_ok());
+            }
+            Err(failure) => break failure,
+        }
+        assert!(number < 10_000, "it never is full");
+        if number % 20 == 0 {
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(refused, JournalError::Full);
+    assert_eq!(journal.health(), Err(JournalError::Full));
+    // Once the observer has seen them, the oldest go, and there is room.
+    loop {
+        let leased = lease(&*journal, "audit").await;
+        finish(&*journal, &leased, Finish::Done).await;
+        if leased.is_empty() {
+            break;
+        }
+    }
+    for _ in 0..3000 {
+        if journal.health().is_ok() {
+            break;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    message("user", number + 1).answer(&*journal, &["audit"]).await;
+}
+
+async fn a_closed_journal_takes_nothing(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    message("user", 1).answer(&*journal, &[]).await;
+    journal.close().await.unwrap();
+    let refused = journal.admit(message("user", 2).new_event(&*journal, &[])).await;
+    assert!(matches!(refused, Err(JournalError::Closed)), "{refused:?}");
+}
