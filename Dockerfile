@@ -18,6 +18,9 @@ LABEL org.opencontainers.image.title="echostr" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /echostr /usr/local/bin/echostr
+# The journal is in `data`: mount a volume there, or what is acknowledged is gone with the container.
+RUN install -d -o 65532 -g 65532 /var/lib/echostr/data
+WORKDIR /var/lib/echostr
 # Explicit, so that nothing depends on the working directory.
 ENV ECHOSTR_CONFIG=/etc/echostr/echostr.toml
 # Numeric, so that Kubernetes can see that it is not root.
