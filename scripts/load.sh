@@ -2,6 +2,9 @@
 # Measures what a delivery costs, beside a bare axum server in the same run; or, with --memory, what the server holds.
 #
 #   scripts/load.sh [--rounds N] [--seconds S] [--connections N] [--case NAME] [--server FILE]
+#   scripts/load.sh --journal sqlite --connections 64     every delivery durable, with its reply
+#   scripts/load.sh --journal postgres://…                the same, in a database
+#   scripts/load.sh --stored 10000,1000000,10000000       admissions into a journal that holds so many events
 #   scripts/load.sh --memory
 #
 # Needs two cores, one for the server and one for the load, and the `taskset` of util-linux; without them the figures are

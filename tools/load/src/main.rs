@@ -9,6 +9,7 @@ mod cases;
 mod client;
 mod memory;
 mod process;
+mod stored;
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -52,6 +53,9 @@ struct Arguments {
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
+    /// Measure admissions into a SQLite journal that holds so many events already, as in 10000,1000000.
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
+    stored: Vec<u64>,
     /// The server; the one beside this program by default.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (&arguments.bare, &arguments.path, arguments.size) {
         (Some(address), Some(path), Some(size)) => bare::serve(*address, path, size).map(|()| true),
+        _ if !arguments.stored.is_empty() => stored::run(&arguments.stored).map(|()| true),
         _ if arguments.memory => memory::run(arguments.server.as_deref()).map(|()| true),
         _ => run(&arguments),
     };

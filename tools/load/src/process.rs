@@ -146,14 +146,9 @@ impl Process {
         self.address
     }
 
-    /// The CPU time that its threads have used. `/proc/PID/stat` has the same in steps of 10 ms only.
+    /// The CPU time that its threads have used.
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
-        let mut nanos = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-            nanos += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).ok_or("no CPU time")?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu_of(self.child.id())
     }
 
     /// The memory it holds, in MiB.
@@ -170,6 +165,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The CPU time that the threads of a process have used. `/proc/PID/stat` has the same in steps of 10 ms only.
+pub(crate) fn cpu_of(process: u32) -> Result<Duration, Failure> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanos += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).ok_or("no CPU time")?;
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// A program of the same build.
