@@ -5,15 +5,15 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Builds [`Prehashed`].
 pub(crate) type BuildPrehashed = BuildHasherDefault<Prehashed>;
 
-/// Takes the first eight bytes of a key as its hash. Only for keys that nobody outside can choose: digests, and hashes
+/// Takes the last eight bytes of a key as its hash. Only for keys that nobody outside can choose: digests, and hashes
 /// under a random key.
 #[derive(Debug, Default)]
 pub(crate) struct Prehashed(u64);
 
 impl Hasher for Prehashed {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_ne_bytes(*first);
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_ne_bytes(*last);
         }
     }
 

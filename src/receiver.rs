@@ -299,7 +299,7 @@ impl Receiver {
         };
         let platform = endpoint.account.platform;
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
-        let data = (platform == Platform::Im).then(|| parsed.data().into());
+        let data = (platform == Platform::Im).then(|| Query::data(query).into());
         let delivery = Delivery { endpoint, query: &parsed, data, identity: &identity, form, arrived, place };
         let mut reply = Body::Plain(platform::plain_success(platform));
         let events = platform::events_of(&tree, identity.spec);

@@ -1,8 +1,8 @@
 //! The query string of a callback.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
 use super::Refusal;
 
@@ -63,12 +63,14 @@ impl<'q> Query<'q> {
         found.map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
     }
 
-    /// The parameters that are data of the event, as a query: nothing secret is among them.
-    pub fn data(&self) -> String {
-        let mut data = String::with_capacity(128);
-        for (name, value) in self.parameters.iter().filter(|(name, _)| DATA.contains(&name.as_ref())) {
-            let separator = if data.is_empty() { "" } else { "&" };
-            let _ = write!(data, "{separator}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    /// The parameters of a query that are data of the event, as a query: nothing secret is among them.
+    pub fn data(query: &str) -> String {
+        let mut data = String::with_capacity(query.len());
+        for pair in query.split('&') {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            if DATA.contains(&name) {
+                data.extend([if data.is_empty() { "" } else { "&" }, pair]);
+            }
         }
         data
     }

@@ -14,7 +14,10 @@ use super::{
     Admission, Entry, Facts, Finish, Finished, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
     Options, Reply, Task, Usage, millis,
 };
-use crate::platform::{DedupeKey, Key};
+use crate::{
+    platform::{DedupeKey, Key},
+    prehashed::BuildPrehashed,
+};
 
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -35,7 +38,7 @@ pub struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct State {
-    events: HashMap<Key, Remembered>,
+    events: HashMap<Key, Remembered, BuildPrehashed>,
     /// In the order of admission, so the oldest are forgotten first.
     order: VecDeque<(Key, Instant)>,
     /// What each observer has still to see, by event.

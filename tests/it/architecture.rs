@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("platform", &["platform", "event", "payload"]),
     ("handlers", &["handlers", "config", "event", "events", "hooks", "replies"]),
     ("replies", &["replies", "event", "events", "payload", "wire"]),
-    ("journal", &["journal", "config", "envelope", "event", "payload", "platform"]),
+    ("journal", &["journal", "prehashed", "config", "envelope", "event", "payload", "platform"]),
 ];
 
 fn sources(below: &Path) -> Vec<PathBuf> {

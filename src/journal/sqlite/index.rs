@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::super::{Entry, Millis};
-use crate::platform::{DedupeKey, KEY, Key};
+use crate::{
+    platform::{DedupeKey, KEY, Key},
+    prehashed::BuildPrehashed,
+};
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub(super) enum Known {
 
 #[derive(Debug)]
 pub(super) struct Index {
-    running: HashMap<Key, Arc<Entry>>,
+    running: HashMap<Key, Arc<Entry>, BuildPrehashed>,
     /// By [`Order`](crate::platform::Order).
     stored: [Ordered; ORDERS],
 }
@@ -46,7 +49,7 @@ impl Index {
     /// An index that holds so many keys of a kind.
     pub(super) fn new(capacity: usize) -> Self {
         let stored = || Ordered { keys: BTreeMap::new(), complete_from: [0; KEY], capacity };
-        Self { running: HashMap::new(), stored: std::array::from_fn(|_| stored()) }
+        Self { running: HashMap::default(), stored: std::array::from_fn(|_| stored()) }
     }
 
     pub(super) fn look(&self, key: &DedupeKey, now: Millis) -> Known {

@@ -32,6 +32,9 @@ const MEASURED: u64 = 64;
 const EVENTS: u64 = 40_000;
 const ROUNDS: usize = 5;
 
+/// A journal is not measured with less room than this, in bytes.
+const LEAST_SIZE: u64 = 128 << 20;
+
 const OBSERVER: &str = "audit";
 
 /// Prints a row for each number of events.
@@ -95,7 +98,7 @@ fn measure(
     next: &Arc<AtomicU64>,
     size: u64,
 ) -> Result<Vec<Measured>, Failure> {
-    let journal = open(path, (size as f64 / 0.94) as u64)?;
+    let journal = open(path, ((size as f64 / 0.94) as u64).max(LEAST_SIZE))?;
     let stop = Arc::new(AtomicBool::new(false));
     let observing = runtime.spawn(observe(Arc::clone(&journal), Arc::clone(&stop)));
     let mut rounds = Vec::new();
