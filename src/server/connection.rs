@@ -203,7 +203,7 @@ impl Watch {
 async fn serve<S, B>(
     stream: Watched,
     service: S,
-    limits: Limits,
+    mut limits: Limits,
     stopping: &CancellationToken,
 ) -> Result<(), hyper::Error>
 where
@@ -228,6 +228,8 @@ where
             () = stopping.cancelled(), if !stopped => {
                 stopped = true;
                 connection.as_mut().graceful_shutdown();
+                // hyper closes what is idle, and waits for the rest of a head, which may never come.
+                limits.header = limits.header.min(LOOK);
             }
             () = look.as_mut() => {
                 if watch.is_over(&activity, limits) {

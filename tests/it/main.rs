@@ -11,6 +11,7 @@ mod bad_input;
 mod catalogue;
 mod golden;
 mod im;
+mod lifecycle;
 mod messages;
 mod repeats;
 mod responders;
