@@ -4,6 +4,7 @@
 //! a list, XML writes as repeated siblings: the tree keeps them as they came, and `wire` reads both the same way.
 //! There is no document type and no entity beyond the five built-in ones: a payload that has one is refused.
 
+mod simple;
 #[cfg(test)]
 mod tests;
 
@@ -356,10 +357,17 @@ impl<'a> Open<'a> {
 }
 
 fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
-    let malformed = |detail: &str| PayloadError::Malformed { form: Form::Xml, detail: detail.to_owned() };
     if text.contains('\0') {
         return Err(malformed("a NUL character"));
     }
+    simple::parse(text).map_or_else(|| parse_any_xml(text), Ok)
+}
+
+fn malformed(detail: &str) -> PayloadError {
+    PayloadError::Malformed { form: Form::Xml, detail: detail.to_owned() }
+}
+
+fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
     let mut reader = Reader::from_str(text);
     // The names of open elements are kept here anyway.
     reader.config_mut().check_end_names = false;
