@@ -1,6 +1,6 @@
-//! What the platforms send, read without an event for each piece of it: elements without attributes, and in each of them
-//! text, one CDATA section, or elements. Anything else is left to the reader of everything, which decides alone what is
-//! refused; what is read here is what it would have read.
+//! What the platforms send, read without an event for each piece of it: elements without attributes, and in each of
+//! them text, one CDATA section, or elements. Anything else is left to the reader of everything, which decides alone what
+//! is refused; what is read here is what it would have read.
 
 use std::borrow::Cow;
 

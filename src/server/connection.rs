@@ -1,7 +1,7 @@
 //! Accepts connections and watches over them: none may be held by a client that does not send.
 //!
-//! HTTP/1.1 only, as the platforms and the proxies in front speak it. The times are kept here for all connections rather than
-//! in hyper, whose header timeout also ends idle connections and costs a timer for each request.
+//! HTTP/1.1 only, as the platforms and the proxies in front speak it. The times are kept here, for all connections at one
+//! time, rather than in hyper, whose header timeout also ends idle connections and costs a timer for each request.
 
 use std::{
     convert::Infallible,
@@ -168,9 +168,9 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// What a connection is doing, and what it is told to do. Changes are counted rather than timed, so that a request costs no
-/// look at the clock: whoever watches knows since when nothing has changed. Nor does a connection have a timer or wait for
-/// a token, which both take locks whenever it is polled: it is woken when it is told something.
+/// What a connection is doing, and what it is told to do. Changes are counted rather than timed, so that a request costs
+/// no look at the clock: whoever watches knows since when nothing has changed. Nor does a connection have a timer or wait
+/// for a token, which both take locks whenever it is polled: it is woken when it is told something.
 #[derive(Debug)]
 struct Activity {
     /// Number of changes, above two bits of [`Phase`].
@@ -234,7 +234,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Closes a connection that has been waiting for its client for too long; says whether there is one to look at again.
+    /// Ends a connection that has been waiting for its client for too long; says whether to look at it again.
     fn look(&mut self, limits: Limits, now: Instant) -> bool {
         let Some(activity) = self.activity.upgrade() else { return false };
         let state = activity.state.load(Ordering::Relaxed);
@@ -308,8 +308,8 @@ where
     .await
 }
 
-/// A stream that tells when bytes come. It does not write vectored: head and body of an answer are small, and copied into
-/// one buffer they are written faster than from two.
+/// A stream that tells when bytes come. It does not write vectored: head and body of an answer are small, and are written
+/// faster from one buffer, into which they have to be copied, than from two.
 struct Watched {
     stream: TcpStream,
     activity: Arc<Activity>,
