@@ -4,6 +4,7 @@
 //! a list, XML writes as repeated siblings: the tree keeps them as they came, and `wire` reads both the same way.
 //! There is no document type and no entity beyond the five built-in ones: a payload that has one is refused.
 
+mod simple;
 #[cfg(test)]
 mod tests;
 
@@ -402,10 +403,17 @@ impl<'a> Open<'a> {
 }
 
 fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
-    let malformed = |detail: &str| PayloadError::Malformed { form: Form::Xml, detail: detail.to_owned() };
-    if text.contains('\0') {
+    if has_byte(text, |byte| byte == 0) {
         return Err(malformed("a NUL character"));
     }
+    simple::parse(text).map_or_else(|| parse_any_xml(text), Ok)
+}
+
+fn malformed(detail: &str) -> PayloadError {
+    PayloadError::Malformed { form: Form::Xml, detail: detail.to_owned() }
+}
+
+fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
     let mut reader = Reader::from_str(text);
     // The names of open elements are kept here anyway.
     reader.config_mut().check_end_names = false;
@@ -733,9 +741,13 @@ fn write_cdata(out: &mut String, text: &str) {
 /// much faster; 0xEF begins the characters that XML excludes, among others.
 fn is_plain(text: &str) -> bool {
     let odd = |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) || matches!(byte, b']' | 0xEF);
-    // Looking at all of them, and never stopping early, is what the compiler turns into vector instructions.
-    !text.bytes().fold(false, |any, byte| any | odd(byte))
-        || text.chars().all(|character| character != ']' && is_xml_character(character))
+    !has_byte(text, odd) || text.chars().all(|character| character != ']' && is_xml_character(character))
+}
+
+/// Whether a text has such a byte. Looking at all of them, and never stopping early, is what the compiler turns into
+/// vector instructions.
+fn has_byte(text: &str, is_such: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |any, byte| any | is_such(byte))
 }
 
 const fn is_xml_character(character: char) -> bool {

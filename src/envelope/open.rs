@@ -159,7 +159,7 @@ impl Keys {
         let sealed = self.sealed_text(&outer)?;
         let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
         let receive_id = opened.receive_id().to_owned();
-        let (payload, form) = text(opened.message().as_bytes())?;
+        let (payload, form) = with_form(opened.message())?;
         Ok(Verified { payload: payload.into(), form, seal: Some(Seal { token, key, receive_id, form: outer_form }) })
     }
 
@@ -219,7 +219,10 @@ fn has_encrypt(body: &[u8]) -> bool {
 
 /// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.
 pub(super) fn text(body: &[u8]) -> Result<(&str, Form), Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?;
+    with_form(std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?)
+}
+
+fn with_form(text: &str) -> Result<(&str, Form), Refusal> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     match text.bytes().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'<') => Ok((text, Form::Xml)),

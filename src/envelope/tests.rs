@@ -155,6 +155,27 @@ fn the_replay_guard_is_bounded_and_exact() {
     assert_eq!(guard.check("mp/a", &first, "other"), Ok(()), "the oldest is forgotten");
 }
 
+/// The parts of a signature are sorted before they are hashed, so it does not say which is the time. Here is what that
+/// gives whoever has captured a plain query.
+#[test]
+fn time_and_nonce_can_be_swapped_and_what_bounds_it() {
+    let (keys, guard) = (keys(Platform::Mp, Mode::Plain), ReplayGuard::default());
+    let nonce = NOW + 1_000_000;
+    let captured = Sender::new(&keys).deliver("<xml/>", Form::Xml, None, NOW, &nonce.to_string(), [0; 16]).query;
+    let swapped = captured.replace(&NOW.to_string(), "T").replace(&nonce.to_string(), &NOW.to_string());
+    let swapped = swapped.replace('T', &nonce.to_string());
+    let take = |query: &str, body: &str, now| {
+        let query = Query::parse(query)?;
+        let verified = keys.open(&query, body.as_bytes(), now)?;
+        guard.check("mp/a", &query, verified.payload())
+    };
+    assert_eq!(take(&captured, "<xml/>", NOW), Ok(()));
+    assert_eq!(take(&swapped, "<xml/>", NOW), Err(Refusal::Stale(-1_000_000)), "the nonce must be a fresh time");
+    assert_eq!(take(&captured, "<xml/>", nonce), Err(Refusal::Stale(1_000_000)));
+    assert_eq!(take(&swapped, "<xml/>", nonce), Ok(()), "the protocol has nothing against it");
+    assert_eq!(take(&swapped, "<xml>2</xml>", nonce), Err(Refusal::ReplayedQuery), "but for the first body only");
+}
+
 #[test]
 fn a_query_is_decoded_once_and_a_plus_stays_a_plus() {
     for (text, name, value) in [

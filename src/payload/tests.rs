@@ -79,6 +79,53 @@ fn xml_that_is_not_well_formed_or_more_than_data_is_refused() {
     }
 }
 
+/// Pieces of which documents are made, simple and not.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        8 => Just("<a>"), 8 => Just("</a>"), 3 => Just("<b>"), 3 => Just("</b>"), 4 => Just("<a>1</a>"),
+        4 => Just("<b><![CDATA[x]]></b>"), 2 => Just("<![CDATA["), 2 => Just("]]>"), 2 => Just(" "), 1 => Just("\r\n"),
+        1 => Just("\u{c}"), 1 => Just("\u{a0}"), 1 => Just("\u{feff}"), 1 => Just("]"), 1 => Just(">"), 1 => Just("<"),
+        1 => Just("</"), 1 => Just("&lt;"), 1 => Just("&"), 1 => Just("<a/>"), 1 => Just("<a b='1>'>"), 1 => Just("<a >"),
+        1 => Just("</a >"), 1 => Just("<!-- c -->"), 1 => Just("<?pi?>"), 1 => Just("<!DOCTYPE a>"), 1 => Just("<x:y>"),
+        1 => Just("<1>"), 1 => Just("</1>"), 1 => Just("名"), 1 => Just("<名>"), 1 => Just("text"), 1 => Just("<![cdata["),
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    /// The short way takes nothing that the whole way would not take, and gives the same.
+    #[test]
+    fn what_is_simple_is_what_any_xml_would_be(inner in pieces(), bare in pieces()) {
+        for text in [format!("<a>{inner}</a>"), format!(" <xml>{inner}</xml>\n"), format!("<a><b>{inner}</b></a>"), bare] {
+            if let Some(value) = simple::parse(&text) {
+                prop_assert_eq!(Ok(value), parse_any_xml(&text), "{}", text);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_platforms_write_is_simple() {
+    let depth = |levels: usize| format!("{}1{}", "<a>".repeat(levels), "</a>".repeat(levels));
+    let nodes = |count: usize| format!("<xml>{}</xml>", "<a></a>".repeat(count - 1));
+    for text in [
+        "<xml><ToUserName><![CDATA[gh_1]]></ToUserName><CreateTime>1</CreateTime></xml>",
+        "<xml> <List>\n<item><a>1</a></item><item>\t<![CDATA[]]]>\r\n</item>\n</List></xml>\n",
+        "<xml></xml>",
+        &depth(MAX_DEPTH),
+        &nodes(MAX_NODES),
+    ] {
+        let any = parse_any_xml(text).unwrap();
+        assert_eq!(simple::parse(text), Some(any), "{text}");
+    }
+    for text in [depth(MAX_DEPTH + 1), nodes(MAX_NODES + 1)] {
+        assert_eq!(simple::parse(&text), None);
+        assert!(parse_any_xml(&text).is_err());
+    }
+}
+
 #[test]
 fn json_becomes_a_tree() {
     for (text, expected) in [

@@ -81,11 +81,15 @@ const fn tables(platform: Platform) -> &'static [Platform] {
     }
 }
 
+/// How many events of one push are taken apart, more than any is known to carry: each is an entry of the journal, and may
+/// run handlers. A longer list stays in its wrapper, and is handed on raw as a whole.
+pub const MAX_EVENTS: usize = 1_000;
+
 /// The events of a push: one, but for the few that carry a list of them.
 pub fn events_of<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> &'v [Value<'p>] {
     let is_object = |value: &Value<'_>| value.as_object().is_some();
     match wrapped(payload, spec) {
-        Some(Value::List(items)) if !items.is_empty() && items.iter().all(is_object) => items,
+        Some(Value::List(items)) if (1..=MAX_EVENTS).contains(&items.len()) && items.iter().all(is_object) => items,
         Some(one @ Value::Object(_)) => std::slice::from_ref(one),
         _ => std::slice::from_ref(payload),
     }

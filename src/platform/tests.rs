@@ -70,6 +70,9 @@ fn a_push_of_several_events_is_taken_apart() {
     for text in [r#"{"Events":[]}"#, r#"{"Events":[{"a":1},7]}"#, r#"{"Events":"x"}"#, r#"{"Events":null}"#] {
         assert_eq!(events(text, push), wrapper(text));
     }
+    let list_of = |count: usize| format!(r#"{{"Events":[{}]}}"#, vec![r#"{"a":1}"#; count].join(","));
+    assert_eq!(events(&list_of(MAX_EVENTS), push), vec![event(r#"{"a":1}"#); MAX_EVENTS]);
+    assert_eq!(events(&list_of(MAX_EVENTS + 1), push), wrapper(&list_of(MAX_EVENTS + 1)));
     // Other events may have a list of that name.
     let other = by_id("im.command.state.state_change").unwrap();
     assert_eq!(events(r#"{"Events":[{"a":1},{"a":2}]}"#, other), [event(r#"{"Events":[{"a":1},{"a":2}]}"#)]);

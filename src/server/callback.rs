@@ -6,9 +6,11 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     net::IpAddr,
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -94,8 +96,13 @@ impl Callbacks {
         if body.size_hint().lower() > self.body_limit as u64 {
             return Err(BodyError::TooLarge);
         }
-        let read = time::timeout(self.body_timeout, Limited::new(body, self.body_limit).collect());
-        match read.await {
+        let mut read = pin!(Limited::new(body, self.body_limit).collect());
+        // Most bodies come with their head, and need no timer.
+        let read = match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => time::timeout(self.body_timeout, read).await,
+        };
+        match read {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
             Ok(Err(_)) => Err(BodyError::Broken),
@@ -151,11 +158,13 @@ pub(super) fn service(
     Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send,
 > + Send
 + 'static {
+    let connection = Arc::new((callbacks, peer));
     service_fn(move |request| {
-        let (callbacks, peer) = (Arc::clone(&callbacks), peer.clone());
+        let connection = Arc::clone(&connection);
         async move {
+            let (callbacks, peer) = &*connection;
             let _busy = peer.busy();
-            Ok(callbacks.respond(&peer, request).await)
+            Ok(callbacks.respond(peer, request).await)
         }
     })
 }

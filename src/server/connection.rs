@@ -1,17 +1,17 @@
 //! Accepts connections and watches over them: none may be held by a client that does not send.
 //!
-//! HTTP/1.1 only, as the platforms and the proxies in front speak it. The timers are kept here rather than per request
-//! in hyper, whose header timeout also ends idle connections and costs a timer for each request.
+//! HTTP/1.1 only, as the platforms and the proxies in front speak it. The times are kept here, for all connections at one
+//! time, rather than in hyper, whose header timeout also ends idle connections and costs a timer for each request.
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use axum::{
     body::HttpBody,
     http::{Request, Response},
 };
+use futures_util::task::AtomicWaker;
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use metrics::Gauge;
@@ -28,7 +29,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     select,
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -81,39 +82,66 @@ impl Listener {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let Self { socket, mut limits, open } = self;
         let connections = TaskTracker::new();
-        let places = Arc::new(Semaphore::new(self.limits.connections));
-        while let Some(place) = until(&stopping, Arc::clone(&places).acquire_owned()).await {
-            let (stream, address) = match until(&stopping, self.socket.accept()).await {
-                None => break,
-                Some(Ok(accepted)) => accepted,
-                Some(Err(failure)) => {
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let mut watches = Watches::default();
+        let mut look = time::interval(LOOK);
+        loop {
+            let accepted = select! {
+                biased;
+                () = stopping.cancelled() => break,
+                _ = look.tick() => {
+                    watches.look(limits);
+                    continue;
+                }
+                accepted = accept(&socket, &places) => accepted,
+            };
+            let (place, stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(failure) => {
                     error!("cannot accept connections: {failure}");
                     time::sleep(ACCEPT_REST).await;
                     continue;
                 }
             };
             let _ = stream.set_nodelay(true);
-            let activity = Arc::new(Activity::default());
+            let activity = Arc::new(Activity::new());
+            watches.add(&activity, limits);
             let service = service(Peer { address, activity: Arc::clone(&activity) });
-            let (open, stopping, limits) = (self.open.clone(), stopping.clone(), self.limits);
+            let open = open.clone();
             connections.spawn(async move {
                 open.iter().for_each(|open| open.increment(1.0));
-                if let Err(failure) = serve(Watched { stream, activity }, service, limits, &stopping).await {
+                if let Err(failure) = serve(Watched { stream, activity }, service).await {
                     debug!("connection of {address} ended: {failure}");
                 }
                 open.iter().for_each(|open| open.decrement(1.0));
                 drop(place);
             });
         }
-        drop(self.socket);
+        drop(socket);
         connections.close();
-        connections.wait().await;
+        watches.finish();
+        // hyper closes what is idle, and waits for the rest of a head, which may never come.
+        limits.header = limits.header.min(LOOK);
+        let mut finished = pin!(connections.wait());
+        loop {
+            select! {
+                () = finished.as_mut() => return,
+                _ = look.tick() => watches.look(limits),
+            }
+        }
     }
 }
 
-async fn until<T>(stopping: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
-    stopping.run_until_cancelled(work).await
+/// The next connection, once there is a place for it.
+async fn accept(
+    socket: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, address) = socket.accept().await?;
+    Ok((place, stream, address))
 }
 
 /// Who is at the other end, and what its connection is doing.
@@ -140,12 +168,18 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// What a connection is doing. Changes are counted rather than timed, so that a request costs no look at the clock:
-/// whoever watches knows since when nothing has changed.
-#[derive(Debug, Default)]
+/// What a connection is doing, and what it is told to do. Changes are counted rather than timed, so that a request costs
+/// no look at the clock: whoever watches knows since when nothing has changed. Nor does a connection have a timer or wait
+/// for a token, which both take locks whenever it is polled: it is woken when it is told something.
+#[derive(Debug)]
 struct Activity {
     /// Number of changes, above two bits of [`Phase`].
     state: AtomicU64,
+    /// The state that has lasted too long: the connection ends if it still has that one.
+    over: AtomicU64,
+    /// No more requests are taken.
+    finish: AtomicBool,
+    task: AtomicWaker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +193,11 @@ enum Phase {
 }
 
 impl Activity {
+    fn new() -> Self {
+        let (state, over) = (AtomicU64::new(Phase::Idle as u64), AtomicU64::new(u64::MAX));
+        Self { state, over, finish: AtomicBool::new(false), task: AtomicWaker::new() }
+    }
+
     fn set(&self, phase: Phase) {
         // Only the task of the connection changes it.
         let changes = (self.state.load(Ordering::Relaxed) >> 2).wrapping_add(1);
@@ -171,41 +210,77 @@ impl Activity {
             self.set(Phase::Head);
         }
     }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed) == self.state.load(Ordering::Relaxed)
+    }
+
+    fn end_if_still(&self, state: u64) {
+        self.over.store(state, Ordering::Relaxed);
+        self.task.wake();
+    }
+
+    fn finish(&self) {
+        self.finish.store(true, Ordering::Relaxed);
+        self.task.wake();
+    }
 }
 
 /// What was seen of a connection, and when first.
 struct Watch {
+    activity: Weak<Activity>,
     state: u64,
     since: Instant,
 }
 
 impl Watch {
-    fn new() -> Self {
-        Self { state: 0, since: Instant::now() }
-    }
-
-    /// Whether the connection has been waiting for its client for too long.
-    fn is_over(&mut self, activity: &Activity, limits: Limits) -> bool {
+    /// Ends a connection that has been waiting for its client for too long; says whether to look at it again.
+    fn look(&mut self, limits: Limits, now: Instant) -> bool {
+        let Some(activity) = self.activity.upgrade() else { return false };
         let state = activity.state.load(Ordering::Relaxed);
         if state != self.state {
-            *self = Self { state, since: Instant::now() };
-            return false;
+            (self.state, self.since) = (state, now);
+            return true;
         }
-        let waited = self.since.elapsed();
-        match state & 3 {
-            phase if phase == Phase::Idle as u64 => waited > limits.idle,
-            phase if phase == Phase::Head as u64 => waited > limits.header,
-            _ => false,
+        let limit = match state & 3 {
+            phase if phase == Phase::Idle as u64 => limits.idle,
+            phase if phase == Phase::Head as u64 => limits.header,
+            _ => return true,
+        };
+        let is_over = now - self.since > limit;
+        if is_over {
+            activity.end_if_still(state);
         }
+        !is_over
     }
 }
 
-async fn serve<S, B>(
-    stream: Watched,
-    service: S,
-    limits: Limits,
-    stopping: &CancellationToken,
-) -> Result<(), hyper::Error>
+/// Looks at the connections of a listener.
+#[derive(Default)]
+struct Watches(Vec<Watch>);
+
+impl Watches {
+    fn add(&mut self, activity: &Arc<Activity>, limits: Limits) {
+        // When very many come and go, those that are gone are forgotten before the second is over.
+        if self.0.len() >= 2 * limits.connections {
+            self.look(limits);
+        }
+        self.0.push(Watch { activity: Arc::downgrade(activity), state: 0, since: Instant::now() });
+    }
+
+    /// Closes those that are over, and forgets those that are gone.
+    fn look(&mut self, limits: Limits) {
+        let now = Instant::now();
+        self.0.retain_mut(|watch| watch.look(limits, now));
+    }
+
+    /// Tells all of them to take no more requests.
+    fn finish(&self) {
+        self.0.iter().filter_map(|watch| watch.activity.upgrade()).for_each(|activity| activity.finish());
+    }
+}
+
+async fn serve<S, B>(stream: Watched, service: S) -> Result<(), hyper::Error>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: HttpBody + 'static,
@@ -218,28 +293,23 @@ where
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let mut watch = Watch::new();
-    let mut look = pin!(time::sleep(LOOK));
-    let mut stopped = false;
-    loop {
-        select! {
-            biased;
-            ended = connection.as_mut() => return ended,
-            () = stopping.cancelled(), if !stopped => {
-                stopped = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = look.as_mut() => {
-                if watch.is_over(&activity, limits) {
-                    return Ok(());
-                }
-                look.as_mut().reset(time::Instant::now() + LOOK);
-            }
+    let mut finishing = false;
+    poll_fn(|context| {
+        activity.task.register(context.waker());
+        if activity.is_over() {
+            return Poll::Ready(Ok(()));
         }
-    }
+        if !finishing && activity.finish.load(Ordering::Relaxed) {
+            finishing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
 }
 
-/// A stream that tells when bytes come.
+/// A stream that tells when bytes come. It does not write vectored: head and body of an answer are small, and are written
+/// faster from one buffer, into which they have to be copied, than from two.
 struct Watched {
     stream: TcpStream,
     activity: Arc<Activity>,
@@ -267,17 +337,5 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

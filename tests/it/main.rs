@@ -12,6 +12,7 @@ mod catalogue;
 mod golden;
 mod im;
 mod journal;
+mod lifecycle;
 mod messages;
 mod repeats;
 mod responders;

@@ -9,15 +9,15 @@ use std::{
 };
 
 use echostr::{
-    events::mp,
+    events::{mp, wecom},
     hooks::{Context, Hooks},
-    replies::mp::Reply,
+    replies::{self, mp::Reply},
 };
 use tokio::sync::Notify;
 
 use crate::support::{
     TestServer,
-    server::{MP, event, text_message},
+    server::{ACCOUNTS, MP, WECOM, event, text_message},
 };
 
 /// A responder that counts its runs, and waits for `go` where there is one.
@@ -124,4 +124,33 @@ async fn one_id_of_two_senders_or_two_accounts_is_two_messages() {
     let compat = crate::support::server::COMPAT;
     server.post("/mp/compat", &compat.safe(&text_message(1, "hi"), "c")).await;
     assert_eq!(runs.load(Ordering::SeqCst), 3);
+}
+
+/// The default answer was given and the platform asks again: by now there is a reply.
+#[tokio::test]
+async fn a_reply_that_was_late_for_one_attempt_is_there_for_the_next() {
+    let (runs, go) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+    let accounts = ACCOUNTS.replace("token = \"wecomToken\"", "token = \"wecomToken\"\ndeadline = \"50ms\"");
+    let (count, wait) = (Arc::clone(&runs), Arc::clone(&go));
+    let hooks = Hooks::default().on(move |_: wecom::TextMessage, _: Context| {
+        let (run, wait) = (count.fetch_add(1, Ordering::SeqCst) + 1, Arc::clone(&wait));
+        async move {
+            wait.notified().await;
+            Ok(replies::wecom::Reply::text(format!("run {run}")))
+        }
+    });
+    let server = TestServer::start_with("", &accounts, hooks).await;
+    let payload = text_message(1, "hi");
+    for nonce in ["a", "b"] {
+        let answer = server.post("/wecom/sales", &WECOM.safe(&payload, nonce)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""), "no reply yet");
+    }
+    go.notify_one();
+    let answered = "echostr_deliveries_total{platform=\"wecom\",account=\"sales\",outcome=\"answered\",reason=\"\"}";
+    while server.metric(answered).await < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = server.post("/wecom/sales", &WECOM.safe(&payload, "c")).await;
+    assert!(WECOM.open_reply(&answer.body).contains("run 1"));
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
 }

@@ -1,0 +1,86 @@
+//! What the platforms send, read without an event for each piece of it: elements without attributes, and in each of
+//! them text, one CDATA section, or elements. Anything else is left to the reader of everything, which decides alone what
+//! is refused; what is read here is what it would have read.
+
+use std::borrow::Cow;
+
+use super::{MAX_DEPTH, MAX_NODES, Object, Value};
+
+/// Reads a document; `None` when there is anything unusual about it.
+pub(super) fn parse(text: &str) -> Option<Value<'_>> {
+    let mut reader = Reader { rest: text.trim_ascii_start(), nodes: 0 };
+    let name = reader.start_tag()?;
+    let root = match reader.content(name, 1)? {
+        Value::Object(object) => object,
+        // The root is an object also when it has no fields.
+        _ => Object::default(),
+    };
+    reader.rest.trim_ascii_start().is_empty().then_some(Value::Object(root))
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    nodes: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// `<name>`
+    fn start_tag(&mut self) -> Option<&'a str> {
+        self.nodes += 1;
+        let rest = self.rest.strip_prefix('<')?;
+        let length = rest.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_'))?;
+        let (name, rest) = rest.split_at_checked(length)?;
+        self.rest = rest.strip_prefix('>')?;
+        (!name.is_empty() && self.nodes <= MAX_NODES).then_some(name)
+    }
+
+    /// `</name>`
+    fn end_tag(&mut self, name: &str) -> Option<()> {
+        self.rest = self.rest.strip_prefix("</")?.strip_prefix(name)?.strip_prefix('>')?;
+        Some(())
+    }
+
+    /// What is in an element, and its end; `depth` is the number of elements that are open.
+    fn content(&mut self, name: &str, depth: usize) -> Option<Value<'a>> {
+        // Mostly there is a section and no text: that is not searched for.
+        let text = if self.rest.starts_with('<') { "" } else { self.rest.split_once('<')?.0 };
+        self.rest = self.rest.get(text.len()..)?;
+        if self.rest.starts_with("</") {
+            self.end_tag(name)?;
+            return (!text.contains('&')).then_some(Value::Text(Cow::Borrowed(text)));
+        }
+        if !text.trim_ascii().is_empty() {
+            return None;
+        }
+        if let Some(section) = self.rest.strip_prefix("<![CDATA[") {
+            let text = until_section_end(section)?;
+            self.rest = section.get(text.len() + "]]>".len()..)?.trim_ascii_start();
+            self.end_tag(name)?;
+            return Some(Value::Text(Cow::Borrowed(text)));
+        }
+        if depth == MAX_DEPTH {
+            return None;
+        }
+        let mut children = Object::with_capacity(if depth == 1 { 8 } else { 0 });
+        while !self.rest.starts_with("</") {
+            let name = self.start_tag()?;
+            let child = self.content(name, depth + 1)?;
+            children.push(name, child);
+            self.rest = self.rest.trim_ascii_start();
+        }
+        self.end_tag(name)?;
+        Some(Value::Object(children))
+    }
+}
+
+/// What is before the first `]]>`.
+fn until_section_end(section: &str) -> Option<&str> {
+    let mut from = 0;
+    loop {
+        let at = from + section.get(from..)?.find(']')?;
+        if section.get(at..)?.starts_with("]]>") {
+            return section.get(..at);
+        }
+        from = at + 1;
+    }
+}
