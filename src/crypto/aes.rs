@@ -3,7 +3,7 @@
 //! Plain text: 16 random bytes, the length of the message (4 bytes, big endian), the message, the receive id; padded to
 //! a multiple of 32 with bytes that hold their own count (1..=32). The IV is the first 16 bytes of the key.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::LazyLock};
 
 use aes::{
     Aes256,
@@ -14,7 +14,7 @@ use base64::{
     alphabet::STANDARD as ALPHABET,
     engine::{
         DecodePaddingMode, GeneralPurpose,
-        general_purpose::{NO_PAD, STANDARD},
+        general_purpose::{NO_PAD, PAD},
     },
 };
 use zeroize::Zeroizing;
@@ -28,6 +28,12 @@ const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &ALPHABET,
     NO_PAD.with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
+
+/// Cipher texts, by the vector instructions that the processor has.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static BASE64: LazyLock<base64::engine::Simd> = LazyLock::new(|| base64::engine::Simd::standard(PAD));
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+static BASE64: LazyLock<GeneralPurpose> = LazyLock::new(|| GeneralPurpose::new(&ALPHABET, PAD));
 
 /// An EncodingAESKey, ready to use: its round keys are computed once.
 #[derive(Clone)]
@@ -144,7 +150,7 @@ impl EncodingKey {
         let sealed = cbc::Encryptor::inner_iv_init(&self.cipher, (&*self.iv).into())
             .encrypt_padded::<NoPadding>(&mut buffer, length)
             .unwrap_or_default();
-        STANDARD.encode(sealed)
+        BASE64.encode(sealed)
     }
 
     /// Decrypts a Base64 text. The buffer comes from outside: nothing in it is used before it is checked.
@@ -152,7 +158,7 @@ impl EncodingKey {
     /// # Errors
     /// [`OpenError`] for the first check that fails.
     pub fn open(&self, sealed: &str) -> Result<Opened, OpenError> {
-        let mut buffer = STANDARD.decode(sealed).map_err(|_| OpenError::Base64)?;
+        let mut buffer = BASE64.decode(sealed).map_err(|_| OpenError::Base64)?;
         if buffer.is_empty() || !buffer.len().is_multiple_of(16) {
             return Err(OpenError::Blocks);
         }
