@@ -357,7 +357,7 @@ impl<'a> Open<'a> {
 }
 
 fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
-    if text.contains('\0') {
+    if has_byte(text, |byte| byte == 0) {
         return Err(malformed("a NUL character"));
     }
     simple::parse(text).map_or_else(|| parse_any_xml(text), Ok)
@@ -695,9 +695,13 @@ fn write_cdata(out: &mut String, text: &str) {
 /// much faster; 0xEF begins the characters that XML excludes, among others.
 fn is_plain(text: &str) -> bool {
     let odd = |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) || matches!(byte, b']' | 0xEF);
-    // Looking at all of them, and never stopping early, is what the compiler turns into vector instructions.
-    !text.bytes().fold(false, |any, byte| any | odd(byte))
-        || text.chars().all(|character| character != ']' && is_xml_character(character))
+    !has_byte(text, odd) || text.chars().all(|character| character != ']' && is_xml_character(character))
+}
+
+/// Whether a text has such a byte. Looking at all of them, and never stopping early, is what the compiler turns into
+/// vector instructions.
+fn has_byte(text: &str, is_such: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |any, byte| any | is_such(byte))
 }
 
 const fn is_xml_character(character: char) -> bool {

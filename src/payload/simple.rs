@@ -42,7 +42,8 @@ impl<'a> Reader<'a> {
 
     /// What is in an element, and its end; `depth` is the number of elements that are open.
     fn content(&mut self, name: &str, depth: usize) -> Option<Value<'a>> {
-        let (text, _) = self.rest.split_once('<')?;
+        // Mostly there is a section and no text: that is not searched for.
+        let text = if self.rest.starts_with('<') { "" } else { self.rest.split_once('<')?.0 };
         self.rest = self.rest.get(text.len()..)?;
         if self.rest.starts_with("</") {
             self.end_tag(name)?;
