@@ -339,3 +339,27 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_of_a_connection_is_void_once_it_has_gone_on() {
+        let limits = Limits { connections: 1, header: Duration::from_millis(10), idle: Duration::from_millis(20) };
+        let (activity, start) = (Arc::new(Activity::new()), Instant::now());
+        let mut watch = Watch { activity: Arc::downgrade(&activity), state: 0, since: start };
+        let mut look = |after| watch.look(limits, start + Duration::from_millis(after));
+        assert!(look(20) && !activity.is_over(), "idle for as long as it may be");
+        assert!(!look(21) && activity.is_over());
+        activity.bytes_came();
+        assert!(!activity.is_over(), "a request came before the connection was told");
+        assert!(look(30), "seen for the first time");
+        activity.bytes_came();
+        assert!(look(40) && !look(41) && activity.is_over(), "more of a head begins no new one");
+        activity.set(Phase::Busy);
+        assert!(!activity.is_over() && look(50) && look(10_000) && !activity.is_over());
+        drop(activity);
+        assert!(!look(10_001), "gone");
+    }
+}
