@@ -27,7 +27,7 @@ use crate::{
     envelope::{Keys, Mode, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
     event::{Answer, EventSpec, Platform, ReplyKind},
     hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
-    journal::{self, Admission, Entry, Facts, Journal, JournalError, NewEvent},
+    journal::{self, Admission, Entry, Facts, Journal, JournalError, Millis, NewEvent},
     metrics::{AccountMetrics, Metrics, Outcome},
     payload::{self, Form, Value},
     platform::{self, Address, Body, Identity},
@@ -351,9 +351,10 @@ impl Receiver {
         text: &Arc<str>,
     ) -> Result<Admitted, JournalError> {
         let Delivery { endpoint, identity, arrived, .. } = *delivery;
-        let id = self.journal.next_id();
+        let received = journal::now_millis();
+        let id = self.journal.next_id(received);
         let mut prepared = self.prepare(delivery, tree, text, id);
-        let Some(event) = self.new_event(delivery, &prepared, tree, text, id) else {
+        let Some(event) = self.new_event(delivery, &prepared, tree, id, received) else {
             // A question of now that nobody observes: there is nothing to remember.
             let entry = Entry::new(id, None, 1);
             entry.mark_stored();
@@ -401,14 +402,15 @@ impl Receiver {
         delivery: &Delivery<'_>,
         prepared: &Prepared,
         tree: &Value<'_>,
-        text: &Arc<str>,
         id: Uuid,
+        received: Millis,
     ) -> Option<NewEvent> {
         let Delivery { endpoint, identity, form, .. } = *delivery;
         let platform = endpoint.account.platform;
         let event_type = prepared.context.raw().event_type;
+        let payload = &prepared.context.raw().payload;
         let query = |name: &str| delivery.query.get(name).map(str::to_owned);
-        let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, text, &query);
+        let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, payload.text(), &query);
         let observers: Vec<_> = self.hooks.observers(&endpoint.id, event_type, prepared.spec).map(Arc::clone).collect();
         if key.is_none() && observers.is_empty() {
             return None;
@@ -419,9 +421,9 @@ impl Receiver {
             event_type: Cow::Borrowed(event_type),
             subject: platform::subject(platform, tree).map(Into::into),
             form,
-            payload: prepared.context.raw().payload.clone(),
+            payload: payload.clone(),
             query: delivery.data.clone(),
-            received: journal::now_millis(),
+            received,
         };
         Some(NewEvent { id, key, facts, observers })
     }

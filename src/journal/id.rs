@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::{Builder, Uuid};
 
-use super::{Millis, now_millis};
+use super::Millis;
 
 /// Bits below the milliseconds that count events within one.
 const COUNTER: u32 = 12;
@@ -22,9 +22,9 @@ impl Ids {
         Self { latest: AtomicU64::new(latest) }
     }
 
-    /// The next identity.
-    pub fn next(&self) -> Uuid {
-        let now = now_millis().cast_unsigned() << COUNTER;
+    /// The next identity, for an event of this time.
+    pub fn next(&self, now: Millis) -> Uuid {
+        let now = number_at(now);
         let next = |latest: u64| now.max(latest + 1);
         let latest = self.latest.update(Ordering::Relaxed, Ordering::Relaxed, next);
         uuid(next(latest), rand::random())
@@ -57,17 +57,17 @@ pub(super) fn number_at(millis: Millis) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::now_millis, *};
 
     #[test]
     fn identities_are_version_7_and_grow_also_when_the_clock_jumps_back() {
         let future = number_at(now_millis() + 86_400_000);
         for ids in [Ids::default(), Ids::after(future)] {
-            let some: Vec<Uuid> = (0..10_000).map(|_| ids.next()).collect();
+            let some: Vec<Uuid> = (0..10_000).map(|_| ids.next(now_millis())).collect();
             assert!(some.is_sorted_by(|a, b| a < b && number(*a) < number(*b)));
             assert!(some.iter().all(|id| id.get_version_num() == 7));
         }
-        assert!(number(Ids::after(future).next()) > future);
+        assert!(number(Ids::after(future).next(now_millis())) > future);
     }
 
     #[test]

@@ -190,16 +190,18 @@ impl State {
             }
             self.order.pop_front();
             // The key may have been admitted anew after its window.
-            if self.events.get(&key).is_some_and(|known| known.admitted == admitted) {
-                self.events.remove(&key);
+            if let hash_map::Entry::Occupied(known) = self.events.entry(key)
+                && known.get().admitted == admitted
+            {
+                known.remove();
             }
         }
     }
 }
 
 impl Journal for MemoryJournal {
-    fn next_id(&self) -> Uuid {
-        self.ids.next()
+    fn next_id(&self, received: Millis) -> Uuid {
+        self.ids.next(received)
     }
 
     fn admit(&self, event: NewEvent) -> Task<'_, Admission> {

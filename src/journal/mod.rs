@@ -77,8 +77,8 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
 ///
 /// Everything is atomic, and durable before its entry or its task says so.
 pub trait Journal: fmt::Debug + Send + Sync {
-    /// Identity for a new event: later than those before.
-    fn next_id(&self) -> Uuid;
+    /// Identity for a new event, received at that time: later than those before.
+    fn next_id(&self, received: Millis) -> Uuid;
 
     /// Admits a delivery: looks its key up and enters the event with a delivery per observer, in one step.
     ///

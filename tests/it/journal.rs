@@ -1,6 +1,12 @@
 //! One behaviour for every journal: each test runs on all of them that can have what it tests.
 
-use std::{borrow::Cow, collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use echostr::{
     event::Platform,
@@ -125,8 +131,9 @@ impl Message {
             query: None,
             received: 1_000 * i64::try_from(self.number).unwrap(),
         };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         NewEvent {
-            id: journal.next_id(),
+            id: journal.next_id(i64::try_from(now.as_millis()).unwrap()),
             key: Some(DedupeKey { window: self.window, ..key }),
             facts,
             observers: observers.iter().map(|name| (*name).into()).collect(),

@@ -41,7 +41,7 @@ use self::{
     writer::{Gathering, Observing, Op, Shared, Work, Writer},
 };
 use super::{
-    Admission, Entry, Finished, Ids, Journal, JournalError, Leased, NewEvent, Options, Reply, Task, Usage, id,
+    Admission, Entry, Finished, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task, Usage, id,
 };
 use crate::platform::{self, Body, DedupeKey, Order};
 
@@ -198,8 +198,8 @@ fn find(db: &Connection, key: &DedupeKey, account: &str, now: i64) -> rusqlite::
 }
 
 impl Journal for SqliteJournal {
-    fn next_id(&self) -> Uuid {
-        self.ids.next()
+    fn next_id(&self, received: Millis) -> Uuid {
+        self.ids.next(received)
     }
 
     fn admit(&self, event: NewEvent) -> Task<'_, Admission> {

@@ -193,5 +193,10 @@ fn event(journal: &SqliteJournal, number: u64, observed: bool) -> NewEvent {
         query: None,
         received: 1_790_000_000_000,
     };
-    NewEvent { id: journal.next_id(), key, facts, observers: if observed { vec![OBSERVER.into()] } else { Vec::new() } }
+    NewEvent {
+        id: journal.next_id(1_790_000_000_000 + number.cast_signed()),
+        key,
+        facts,
+        observers: if observed { vec![OBSERVER.into()] } else { Vec::new() },
+    }
 }
