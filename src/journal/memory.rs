@@ -102,12 +102,16 @@ impl MemoryJournal {
             None => Entry::new(event.id, None, 1),
         };
         entry.mark_stored();
+        if event.observers.is_empty() {
+            return Ok(Admission::Run(entry));
+        }
         let due = self.now();
         for observer in event.observers {
             let delivery = Delivery { facts: event.facts.clone(), due, attempts: 0, leased: false };
             state.deliveries.entry(observer).or_default().insert(event.id, delivery);
             state.waiting += 1;
         }
+        self.arrivals.notify_waiters();
         Ok(Admission::Run(entry))
     }
 
@@ -212,7 +216,6 @@ impl Journal for MemoryJournal {
 
     fn record(&self, entry: &Arc<Entry>, reply: Reply) {
         entry.settle(Ok(reply.body));
-        self.arrivals.notify_waiters();
     }
 
     fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {

@@ -1,6 +1,6 @@
 //! A running server on a free port.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use echostr::{clock::Clock, config::Config, hooks::Hooks, server::Server};
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -115,9 +115,19 @@ impl TestServer {
 
     /// Starts with a `[server]` section of these lines, and these accounts.
     pub async fn start_with(server: &str, accounts: &str, hooks: Hooks) -> Self {
+        Self::start_whole(server, "url = \"memory:\"", accounts, hooks).await
+    }
+
+    /// Starts with the accounts of [`ACCOUNTS`] on a journal in this folder, and more sections.
+    pub async fn start_on(folder: &Path, more: &str, hooks: Hooks) -> Self {
+        let url = format!("url = \"sqlite://{}\"", folder.join("journal.db").display());
+        Self::start_whole("", &url, &format!("{ACCOUNTS}{more}"), hooks).await
+    }
+
+    async fn start_whole(server: &str, journal: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [journal]\nurl = \"memory:\"\n{accounts}"
+             [journal]\n{journal}\n{accounts}"
         );
         let config = Config::parse(&text, "test", |name| std::env::var(name)).unwrap();
         let clock = Clock::fixed(NOW);
