@@ -218,7 +218,7 @@ async fn in_order_the_events_of_a_user_come_one_after_the_other() {
         }
     }
     settled(folder.path()).await;
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert_eq!(seen.len() as u64, USERS);
     assert!(seen.values().all(|numbers| numbers.iter().copied().eq(1..=EACH)), "{seen:?}");
     assert_eq!(at_once.load(Ordering::SeqCst), 1);

@@ -68,9 +68,12 @@ const STEPS: [&str; 1] = ["
 /// # Errors
 /// When the file was written by a later version, or SQLite fails.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
+    // Whoever only looks must not wait for a server that writes.
+    if version(db)? == STEPS.len() {
+        return Ok(());
+    }
     let steps = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: i64 = steps.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    let version = version(&steps)?;
     if version > STEPS.len() {
         return Err(Migration::Newer { version, known: STEPS.len() });
     }
@@ -79,6 +82,11 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
     }
     steps.commit()?;
     Ok(())
+}
+
+fn version(db: &Connection) -> Result<usize> {
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
 fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
