@@ -27,7 +27,10 @@ use super::{
     index::Index,
 };
 
-/// How long the writer waits for company, at most.
+/// How long the writer waits for the next one of those that come together.
+const GATHERING: Duration = Duration::from_micros(50);
+
+/// How long it waits for company, at most.
 const LONGEST_GATHERING: Duration = Duration::from_millis(2);
 
 /// How many operations are committed together, at most.
@@ -295,14 +298,13 @@ impl Writer {
                 break;
             }
         }
-        // Under load a commit is shared by more if it waits as long as it takes, at most.
+        // Under load a commit is shared by more if it waits while they come, but no longer than it takes.
         let (count, took) = self.last;
         let until = Instant::now() + took.min(LONGEST_GATHERING);
-        let enough = count.saturating_mul(2).min(LARGEST_BATCH);
-        while count > 2 && gathering.wanted && gathering.ops.len() < enough && !gathering.closed {
-            let (woken, timed_out) = shared.wait(gathering, enough, until.saturating_duration_since(Instant::now()));
-            gathering = woken;
-            if timed_out {
+        while count > 2 && !gathering.closed && gathering.ops.len() < LARGEST_BATCH && Instant::now() < until {
+            let before = gathering.ops.len();
+            (gathering, _) = shared.wait(gathering, LARGEST_BATCH, GATHERING);
+            if gathering.ops.len() == before {
                 break;
             }
         }
