@@ -17,7 +17,7 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Identities later than the one with this [number](number).
+    /// Identities later than the one with this number (see `number`).
     pub fn after(latest: u64) -> Self {
         Self { latest: AtomicU64::new(latest) }
     }
