@@ -82,7 +82,7 @@ async fn one_that_fails_or_panics_is_asked_again() {
         ("panics", 1) => panic!("a bug"),
         _ => Ok(()),
     });
-    let server = TestServer::start_on(folder.path(), FAST, hooks).await;
+    let server = TestServer::start_in(folder.path(), FAST, hooks).await;
     for (id, content) in [(1, "fails"), (2, "panics"), (3, "works")] {
         send(&server, id, content).await;
     }
@@ -109,7 +109,7 @@ async fn one_that_always_fails_leaves_a_dead_letter_with_the_last_error() {
         let works = Arc::clone(&works);
         move |_, _| if works.load(Ordering::SeqCst) { Ok(()) } else { Err("no luck") }
     });
-    let server = TestServer::start_on(folder.path(), FAST, hooks).await;
+    let server = TestServer::start_in(folder.path(), FAST, hooks).await;
     send(&server, 1, "hello").await;
     for attempt in 1..=3 {
         assert_eq!(next(&mut seen).await.1, attempt);
@@ -141,7 +141,7 @@ async fn one_that_hangs_is_cut_off_and_asked_again() {
             Ok(())
         }
     });
-    let server = TestServer::start_on(folder.path(), FAST, hooks).await;
+    let server = TestServer::start_in(folder.path(), FAST, hooks).await;
     send(&server, 1, "hello").await;
     for attempt in 1..=2 {
         assert_eq!(time::timeout(Duration::from_secs(20), seen.recv()).await.unwrap(), Some(attempt));
@@ -167,12 +167,12 @@ async fn what_a_shutdown_cuts_off_comes_again_after_the_next_start() {
         })
     };
     let patient = "\n[delivery]\ntimeout = \"1h\"\n";
-    let server = TestServer::start_on(folder.path(), patient, hooks(true)).await;
+    let server = TestServer::start_in(folder.path(), patient, hooks(true)).await;
     send(&server, 1, "hello").await;
     assert_eq!(seen.recv().await, Some(1));
     // The grace period is over before the handler is: it is cut off, and the attempt does not count.
     assert!(!server.stop().await.unwrap());
-    let server = TestServer::start_on(folder.path(), patient, hooks(false)).await;
+    let server = TestServer::start_in(folder.path(), patient, hooks(false)).await;
     assert_eq!(time::timeout(Duration::from_secs(20), seen.recv()).await.unwrap(), Some(1));
     settled(folder.path()).await;
     assert!(server.stop().await.unwrap());
@@ -209,7 +209,7 @@ async fn in_order_the_events_of_a_user_come_one_after_the_other() {
             }
         }
     });
-    let server = TestServer::start_on(folder.path(), FAST, hooks).await;
+    let server = TestServer::start_in(folder.path(), FAST, hooks).await;
     for number in 1..=EACH {
         for user in 0..USERS {
             let id = number * 100 + user;
@@ -239,7 +239,7 @@ async fn repeats_are_recognised_after_a_restart() {
     let payload = text_message(1, "hi");
     let mut replies = Vec::new();
     for nonce in ["a", "b"] {
-        let server = TestServer::start_on(folder.path(), "", hooks()).await;
+        let server = TestServer::start_in(folder.path(), "", hooks()).await;
         for more in ["x", "y"] {
             let answer = server.post("/mp/shop", &MP.safe(&payload, &format!("{nonce}{more}"))).await;
             replies.push(MP.open_reply(&answer.body));

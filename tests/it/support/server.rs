@@ -115,19 +115,24 @@ impl TestServer {
 
     /// Starts with a `[server]` section of these lines, and these accounts.
     pub async fn start_with(server: &str, accounts: &str, hooks: Hooks) -> Self {
-        Self::start_whole(server, "url = \"memory:\"", accounts, hooks).await
+        Self::start_from(server, "memory:", "", accounts, hooks).await
     }
 
-    /// Starts with the accounts of [`ACCOUNTS`] on a journal in this folder, and more sections.
-    pub async fn start_on(folder: &Path, more: &str, hooks: Hooks) -> Self {
-        let url = format!("url = \"sqlite://{}\"", folder.join("journal.db").display());
-        Self::start_whole("", &url, &format!("{ACCOUNTS}{more}"), hooks).await
+    /// Starts on this journal, with more lines of the `[journal]` section, and of sections behind it.
+    pub async fn start_on(journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
+        Self::start_from("", journal, more, accounts, hooks).await
     }
 
-    async fn start_whole(server: &str, journal: &str, accounts: &str, hooks: Hooks) -> Self {
+    /// Starts with the accounts of [`ACCOUNTS`] on a SQLite journal in this folder, and more sections.
+    pub async fn start_in(folder: &Path, more: &str, hooks: Hooks) -> Self {
+        let url = format!("sqlite://{}", folder.join("journal.db").display());
+        Self::start_on(&url, "", &format!("{ACCOUNTS}{more}"), hooks).await
+    }
+
+    async fn start_from(server: &str, journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [journal]\n{journal}\n{accounts}"
+             [journal]\nurl = \"{journal}\"\n{more}\n{accounts}"
         );
         let config = Config::parse(&text, "test", |name| std::env::var(name)).unwrap();
         let clock = Clock::fixed(NOW);
