@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use echostr::{
@@ -170,6 +170,8 @@ async fn admit(
 }
 
 fn event(journal: &SqliteJournal, number: u64, observed: bool) -> NewEvent {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let received = i64::try_from(now.as_millis()).unwrap_or_default();
     let user = format!("oUser{:023}", number % 100_003);
     let text = format!(
         "<xml><ToUserName><![CDATA[gh_0123456789ab]]></ToUserName><FromUserName><![CDATA[{user}]]></FromUserName>\
