@@ -2,7 +2,7 @@
 # Runs the server under strace, sends it deliveries one by one and then 16 at a time, and proves from the trace that no
 # power cut loses what was answered:
 #
-# - before each 200 of a POST, the log of SQLite (`-wal`) got the event, and a later fdatasync of the log, which began
+# - before each 200 of a POST, the log of SQLite (`-wal`) got the event, and a later fsync (or fdatasync) of the log, which began
 #   after that write had ended, came back;
 # - at random answers the power is cut: the files are made again from the writes in the trace, once with nothing of what
 #   was not synced by then and once with a random part of it; the journal is opened, and every event that was answered
@@ -10,7 +10,7 @@
 #
 # Then it takes the syncs out of the same trace, and the check has to fail.
 #
-# It believes the system that fdatasync makes durable what was written, and that the files stay in their folder.
+# It believes the system that fsync makes durable what was written, and that the files stay in their folder.
 #
 #   scripts/powercut.sh [DELIVERIES]
 #

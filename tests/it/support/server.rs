@@ -115,9 +115,18 @@ impl TestServer {
 
     /// Starts with a `[server]` section of these lines, and these accounts.
     pub async fn start_with(server: &str, accounts: &str, hooks: Hooks) -> Self {
+        Self::start_from(server, "memory:", "", accounts, hooks).await
+    }
+
+    /// Starts on this journal, with more lines of the `[journal]` section, and of sections behind it.
+    pub async fn start_on(journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
+        Self::start_from("", journal, more, accounts, hooks).await
+    }
+
+    async fn start_from(server: &str, journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [journal]\nurl = \"memory:\"\n{accounts}"
+             [journal]\nurl = \"{journal}\"\n{more}\n{accounts}"
         );
         let config = Config::parse(&text, "test", |name| std::env::var(name)).unwrap();
         let clock = Clock::fixed(NOW);

@@ -83,7 +83,7 @@ fn call(text: &str, began: usize, ended: usize) -> Option<Call> {
     let (name, rest) = text.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
     let result = result.split(' ').next()?;
-    let arguments = arguments.trim_end().strip_suffix(')')?;
+    let arguments = arguments.trim_end().strip_suffix(')')?.trim_end();
     let first = arguments.split(", ").next().unwrap_or_default();
     let file = first.split_once('<').map_or("", |(_, file)| file.strip_suffix('>').unwrap_or(file));
     let last = arguments.rsplit(", ").next().and_then(|last| last.parse().ok()).unwrap_or_default();
