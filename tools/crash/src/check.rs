@@ -5,7 +5,8 @@ use std::{
     path::Path,
 };
 
-use echostr::journal::{Archive, Filter, State, Stored, sqlite::SqliteArchive};
+use echostr::journal::{Archive, Filter, State, sqlite::SqliteArchive};
+use uuid::Uuid;
 
 use crate::{
     Failure,
@@ -18,25 +19,43 @@ use crate::{
 /// Events that are read at one time.
 const PAGE: usize = 1000;
 
+/// An event in a journal.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    id: Uuid,
+    /// Of the delivery that it is.
+    pub(crate) name: Option<String>,
+    subject: Option<String>,
+    pub(crate) state: State,
+    reply: Option<String>,
+}
+
+impl Event {
+    fn serial(&self) -> Option<u64> {
+        serial_of(self.name.as_deref()?)
+    }
+}
+
 /// Everything in a journal, in its order.
-pub(crate) async fn stored(url: &str) -> Result<Vec<Stored>, Failure> {
+pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
     let archive: Box<dyn Archive> = match url.strip_prefix("sqlite://") {
         Some(path) => Box::new(SqliteArchive::open(Path::new(path))?),
         None => return Err("reading a journal of PostgreSQL is not there yet: add its archive here".into()),
     };
-    let mut stored: Vec<Stored> = Vec::new();
+    let mut stored: Vec<Event> = Vec::new();
     loop {
         let page = archive.events(&Filter::default(), stored.last().map(|event| event.id), PAGE).await?;
         if page.is_empty() {
             return Ok(stored);
         }
-        stored.extend(page);
+        stored.extend(page.into_iter().map(|event| Event {
+            id: event.id,
+            name: name_of(event.facts.payload.text()).map(str::to_owned),
+            subject: event.facts.subject.map(Into::into),
+            state: event.state,
+            reply: event.reply,
+        }));
     }
-}
-
-/// The serial of an event.
-pub(crate) fn serial(event: &Stored) -> Option<u64> {
-    serial_of(name_of(event.facts.payload.text())?)
 }
 
 /// What was found.
@@ -54,7 +73,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(answered: &BTreeMap<u64, Answered>, stored: &[Stored], effects: &Path) -> Result<Self, Failure> {
+    pub(crate) fn new(answered: &BTreeMap<u64, Answered>, stored: &[Event], effects: &Path) -> Result<Self, Failure> {
         let mut report = Self { answered: answered.len(), stored: stored.len(), ..Self::default() };
         report.compare_journal(answered, stored);
         report.compare_runs(answered, &effects::runs(effects)?);
@@ -62,11 +81,11 @@ impl Report {
         Ok(report)
     }
 
-    fn compare_journal(&mut self, answered: &BTreeMap<u64, Answered>, stored: &[Stored]) {
-        let mut by_serial: HashMap<u64, &Stored> = HashMap::new();
+    fn compare_journal(&mut self, answered: &BTreeMap<u64, Answered>, stored: &[Event]) {
+        let mut by_serial: HashMap<u64, &Event> = HashMap::new();
         let (mut twice, mut strange) = (Vec::new(), Vec::new());
         for event in stored {
-            match serial(event) {
+            match event.serial() {
                 Some(serial) if by_serial.insert(serial, event).is_some() => twice.push(format!("{serial}")),
                 Some(_) => {}
                 None => strange.push(event.id.to_string()),
@@ -110,7 +129,7 @@ impl Report {
         self.bad.push(("answered by nobody's run", never));
     }
 
-    fn compare_sightings(&mut self, stored: &[Stored], sightings: &[effects::Sighting]) {
+    fn compare_sightings(&mut self, stored: &[Event], sightings: &[effects::Sighting]) {
         self.sightings = sightings.len();
         for (observer, missed) in [(LOOSE, "not seen by the loose observer"), (ORDERED, "not seen by the ordered one")]
         {
@@ -131,9 +150,9 @@ impl Report {
 
     /// A connection tells of its own subject one event after the other, so they must be seen in that order. Of a shared one
     /// several tell at the same time: which is first is decided by what is stored first, and not by the identity.
-    fn compare_order(&mut self, stored: &[Stored], first: &[&effects::Sighting]) {
+    fn compare_order(&mut self, stored: &[Event], first: &[&effects::Sighting]) {
         let subjects: HashMap<u64, &str> =
-            stored.iter().filter_map(|event| Some((serial(event)?, event.facts.subject.as_deref()?))).collect();
+            stored.iter().filter_map(|event| Some((event.serial()?, event.subject.as_deref()?))).collect();
         let mut latest: HashMap<&str, u64> = HashMap::new();
         let mut late = Vec::new();
         for sighting in first {
@@ -170,5 +189,80 @@ impl Report {
             println!("{name:<58} {:>8}   must be 0", found.len());
             found.iter().take(5).for_each(|found| eprintln!("  {found}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        deliveries::Delivery,
+        effects::{Run, Sighting},
+    };
+
+    const REPLY: &str = "<xml>echo</xml>";
+
+    fn stored(serial: u64, number: u128) -> Event {
+        let subject = "o_1".to_owned();
+        Event {
+            id: Uuid::from_u128(number),
+            name: Some(Delivery::new(serial, subject.clone()).name()),
+            subject: Some(subject),
+            state: State::Answered,
+            reply: Some(REPLY.to_owned()),
+        }
+    }
+
+    fn answered(serials: &[u64]) -> BTreeMap<u64, Answered> {
+        let answered = |serial: &u64| {
+            let delivery = Delivery::new(*serial, "o_1".to_owned());
+            (*serial, Answered { delivery, nanos: 100, reply: REPLY.to_owned() })
+        };
+        serials.iter().map(answered).collect()
+    }
+
+    fn found(report: &Report) -> Vec<&'static str> {
+        report.bad.iter().filter(|(_, found)| !found.is_empty()).map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn a_loss_a_double_and_a_wrong_reply_are_found() {
+        let mut right = Report::default();
+        right.compare_journal(&answered(&[1, 2]), &[stored(1, 1), stored(2, 2)]);
+        assert_eq!(found(&right), [""; 0]);
+        let mut wrong = Report::default();
+        let mut other = stored(2, 2);
+        other.reply = None;
+        wrong.compare_journal(&answered(&[1, 2, 3]), &[stored(1, 1), stored(1, 3), other]);
+        assert_eq!(found(&wrong).len(), 3, "{wrong:?}");
+    }
+
+    #[test]
+    fn a_run_after_the_answer_is_found_and_one_before_is_not() {
+        let run = |serial, nanos| Run { serial, nanos };
+        let mut right = Report::default();
+        right.compare_runs(&answered(&[1]), &[run(1, 10), run(1, 50), run(2, 500)]);
+        assert_eq!((found(&right), right.repeated_runs), (Vec::new(), 1));
+        let mut wrong = Report::default();
+        wrong.compare_runs(&answered(&[1, 2]), &[run(1, 10), run(1, 101)]);
+        assert_eq!(found(&wrong), ["runs of a responder after the 200", "answered by nobody's run"]);
+    }
+
+    #[test]
+    fn what_an_observer_has_missed_or_seen_too_early_is_found() {
+        let seen = |observer: &str, serial, number| Sighting {
+            observer: observer.to_owned(),
+            serial,
+            event: Uuid::from_u128(number).to_string(),
+        };
+        let events = [stored(1, 1), stored(2, 2)];
+        let in_order =
+            [seen(ORDERED, 1, 1), seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 2, 2), seen(LOOSE, 1, 1)];
+        let mut right = Report::default();
+        right.compare_sightings(&events, &in_order);
+        assert_eq!((found(&right), right.repeated_sightings), (Vec::new(), 1));
+        let mut wrong = Report::default();
+        wrong.compare_sightings(&events, &[seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1)]);
+        assert_eq!(found(&wrong), ["not seen by the loose observer", "out of order at the ordered observer"]);
     }
 }

@@ -109,7 +109,7 @@ fn main() -> ExitCode {
             load::send(address, first, deliveries, connections)
         }
         Command::Config { listen, admin, url } => {
-            print!("{}[handlers.demo]\n", deliveries::config(listen, admin, &url));
+            println!("{}[handlers.demo]", deliveries::config(listen, admin, &url));
             Ok(true)
         }
         Command::Powercut { trace, cuts, seed, without_syncs } => powercut::run(&trace, cuts, seed, without_syncs),

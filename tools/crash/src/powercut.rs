@@ -190,7 +190,7 @@ async fn survivors(disk: &Disk) -> Result<HashSet<String>, Failure> {
     let Some(journal) = journal else { return Ok(HashSet::new()) };
     let stored = check::stored(&format!("sqlite://{}", journal.display())).await?;
     let answered = stored.iter().filter(|event| event.state != State::Responding);
-    Ok(answered.filter_map(|event| name_of(event.facts.payload.text()).map(str::to_owned)).collect())
+    Ok(answered.filter_map(|event| event.name.clone()).collect())
 }
 
 /// One walk through a trace.
