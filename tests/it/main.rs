@@ -9,6 +9,7 @@
 mod architecture;
 mod bad_input;
 mod catalogue;
+mod disk;
 mod golden;
 mod im;
 mod journal;

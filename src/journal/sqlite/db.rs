@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
 use uuid::Uuid;
 
 use super::super::{Facts, JournalError, State, Stored};
@@ -42,6 +42,9 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     let path = path.display();
     let hint = match failure.sqlite_error_code() {
+        _ if failure.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_DBMOVED) => {
+            "it was moved, removed, replaced or cut short while the server ran; put it back, or start the server again"
+        }
         Some(ErrorCode::DiskFull) => "the disk is full; make room and it goes on by itself",
         Some(ErrorCode::ReadOnly) => "it cannot be written to; check the owner and the mode of the file and its folder",
         Some(ErrorCode::CannotOpen) => "it cannot be opened; check that its folder exists and may be written to",
@@ -54,6 +57,11 @@ pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     };
     let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
     JournalError::storage(format!("journal {path}{hint} ({failure})"))
+}
+
+/// The files are no longer those that were opened.
+pub(super) fn moved() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), None)
 }
 
 /// Whether an error is the trouble of the file or the disk, and not of what was asked.

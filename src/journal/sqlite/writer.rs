@@ -3,8 +3,9 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    mem,
-    path::PathBuf,
+    fs, mem,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -244,6 +245,7 @@ pub(super) struct Writer {
     last: (usize, Duration),
     max_size: u64,
     measured: Instant,
+    place: Place,
 }
 
 /// An observer in the file.
@@ -260,7 +262,8 @@ impl Writer {
         observers: HashMap<Arc<str>, Observing>,
         max_size: u64,
     ) -> Self {
-        Self { shared, db, observers, last: (0, Duration::ZERO), max_size, measured: Instant::now() }
+        let place = Place::of(&shared.path);
+        Self { shared, db, observers, last: (0, Duration::ZERO), max_size, measured: Instant::now(), place }
     }
 
     /// Writes until the journal is closed.
@@ -333,6 +336,7 @@ impl Writer {
     }
 
     fn commit(&mut self, ops: &mut [Op]) -> rusqlite::Result<()> {
+        self.place.check()?;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if ops.is_empty() {
             transaction.execute("UPDATE probe SET count = count + 1", [])?;
@@ -438,6 +442,48 @@ impl Writer {
             self.shared.bytes.store(bytes, Ordering::Relaxed);
         }
     }
+}
+
+/// The file and its log, as they were opened. SQLite goes on writing to a file that was moved away or removed, and what
+/// is in there is lost to the next process.
+struct Place {
+    files: [(PathBuf, Option<Identity>); 2],
+    /// How long the file has been; it is never made shorter.
+    length: u64,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let files = [path.to_owned(), log.into()].map(|path| {
+            let identity = fs::metadata(&path).ok().as_ref().map(identity);
+            (path, identity)
+        });
+        Self { files, length: 0 }
+    }
+
+    /// Fails when the files are no longer those that were opened.
+    fn check(&mut self) -> rusqlite::Result<()> {
+        for (number, (path, opened)) in self.files.iter().enumerate() {
+            let found = fs::metadata(path).ok();
+            let longest = if number == 0 { self.length } else { 0 };
+            match found.filter(|found| opened.is_none_or(|opened| opened == identity(found))) {
+                Some(found) if found.len() >= longest => {
+                    self.length = if number == 0 { found.len() } else { self.length }
+                }
+                _ => return Err(db::moved()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn identity(file: &fs::Metadata) -> Identity {
+    (file.dev(), file.ino())
 }
 
 fn admit(

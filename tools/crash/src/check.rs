@@ -1,0 +1,268 @@
+//! Compares what the platform was told with what is in the journal and what handlers have done.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+};
+
+use echostr::journal::{Archive, Filter, State, sqlite::SqliteArchive};
+use uuid::Uuid;
+
+use crate::{
+    Failure,
+    deliveries::{name_of, serial_of},
+    effects,
+    load::Answered,
+    serve::{LOOSE, ORDERED},
+};
+
+/// Events that are read at one time.
+const PAGE: usize = 1000;
+
+/// An event in a journal.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    id: Uuid,
+    /// Of the delivery that it is.
+    pub(crate) name: Option<String>,
+    subject: Option<String>,
+    pub(crate) state: State,
+    reply: Option<String>,
+}
+
+impl Event {
+    fn serial(&self) -> Option<u64> {
+        serial_of(self.name.as_deref()?)
+    }
+}
+
+/// Everything in a journal, in its order.
+pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
+    let archive: Box<dyn Archive> = match url.strip_prefix("sqlite://") {
+        Some(path) => Box::new(SqliteArchive::open(Path::new(path))?),
+        None => return Err("reading a journal of PostgreSQL is not there yet: add its archive here".into()),
+    };
+    let mut stored: Vec<Event> = Vec::new();
+    loop {
+        let page = archive.events(&Filter::default(), stored.last().map(|event| event.id), PAGE).await?;
+        if page.is_empty() {
+            return Ok(stored);
+        }
+        stored.extend(page.into_iter().map(|event| Event {
+            id: event.id,
+            name: name_of(event.facts.payload.text()).map(str::to_owned),
+            subject: event.facts.subject.map(Into::into),
+            state: event.state,
+            reply: event.reply,
+        }));
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    answered: usize,
+    stored: usize,
+    runs: usize,
+    repeated_runs: usize,
+    sightings: usize,
+    repeated_sightings: usize,
+    shared_late: usize,
+    /// What must not be, with the first of each kind.
+    bad: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Report {
+    pub(crate) fn new(answered: &BTreeMap<u64, Answered>, stored: &[Event], effects: &Path) -> Result<Self, Failure> {
+        let mut report = Self { answered: answered.len(), stored: stored.len(), ..Self::default() };
+        report.compare_journal(answered, stored);
+        report.compare_runs(answered, &effects::runs(effects)?);
+        report.compare_sightings(stored, &effects::sightings(effects)?);
+        Ok(report)
+    }
+
+    fn compare_journal(&mut self, answered: &BTreeMap<u64, Answered>, stored: &[Event]) {
+        let mut by_serial: HashMap<u64, &Event> = HashMap::new();
+        let (mut twice, mut strange) = (Vec::new(), Vec::new());
+        for event in stored {
+            match event.serial() {
+                Some(serial) if by_serial.insert(serial, event).is_some() => twice.push(format!("{serial}")),
+                Some(_) => {}
+                None => strange.push(event.id.to_string()),
+            }
+        }
+        let (mut lost, mut unanswered, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        for (serial, Answered { delivery, reply, .. }) in answered {
+            let Some(event) = by_serial.get(serial) else {
+                lost.push(delivery.name());
+                continue;
+            };
+            if event.state != State::Answered {
+                unanswered.push(format!("{}: {}", delivery.name(), event.state.as_str()));
+            }
+            if event.reply.as_deref().unwrap_or("success") != reply {
+                other.push(delivery.name());
+            }
+        }
+        self.bad.push(("lost: answered with 200, not in the journal", lost));
+        self.bad.push(("doubled: in the journal more than once", twice));
+        self.bad.push(("in the journal, sent by nobody", strange));
+        self.bad.push(("answered with 200, no answer in the journal", unanswered));
+        self.bad.push(("another reply in the journal than was given", other));
+    }
+
+    fn compare_runs(&mut self, answered: &BTreeMap<u64, Answered>, runs: &[effects::Run]) {
+        let mut begun = HashSet::new();
+        let mut after = Vec::new();
+        for run in runs {
+            if !begun.insert(run.serial) {
+                self.repeated_runs += 1;
+            }
+            if let Some(answered) = answered.get(&run.serial).filter(|answered| answered.nanos < run.nanos) {
+                after.push(format!("{}: {} ns after it", answered.delivery.name(), run.nanos - answered.nanos));
+            }
+        }
+        let never = answered.values().filter(|it| it.delivery.is_message() && !begun.contains(&it.delivery.serial));
+        let never = never.map(|it| it.delivery.name()).collect();
+        self.runs = runs.len();
+        self.bad.push(("runs of a responder after the 200", after));
+        self.bad.push(("answered by nobody's run", never));
+    }
+
+    fn compare_sightings(&mut self, stored: &[Event], sightings: &[effects::Sighting]) {
+        self.sightings = sightings.len();
+        for (observer, missed) in [(LOOSE, "not seen by the loose observer"), (ORDERED, "not seen by the ordered one")]
+        {
+            let mut seen = HashSet::new();
+            let first: Vec<&effects::Sighting> = sightings
+                .iter()
+                .filter(|sighting| sighting.observer == observer && seen.insert(sighting.event.clone()))
+                .collect();
+            let all = sightings.iter().filter(|sighting| sighting.observer == observer).count();
+            self.repeated_sightings += all - first.len();
+            let missing = stored.iter().filter(|event| !seen.contains(&event.id.to_string()));
+            self.bad.push((missed, missing.map(|event| event.id.to_string()).collect()));
+            if observer == ORDERED {
+                self.compare_order(stored, &first);
+            }
+        }
+    }
+
+    /// A connection tells of its own subject one event after the other, so they must be seen in that order. Of a shared one
+    /// several tell at the same time: which is first is decided by what is stored first, and not by the identity.
+    fn compare_order(&mut self, stored: &[Event], first: &[&effects::Sighting]) {
+        let subjects: HashMap<u64, &str> =
+            stored.iter().filter_map(|event| Some((event.serial()?, event.subject.as_deref()?))).collect();
+        let mut latest: HashMap<&str, u64> = HashMap::new();
+        let mut late = Vec::new();
+        for sighting in first {
+            let Some(subject) = subjects.get(&sighting.serial) else { continue };
+            let latest = latest.entry(subject).or_default();
+            if *latest > sighting.serial {
+                match subject.starts_with("o_shared") {
+                    true => self.shared_late += 1,
+                    false => late.push(format!("{subject}: {} after {latest}", sighting.serial)),
+                }
+            }
+            *latest = sighting.serial.max(*latest);
+        }
+        self.bad.push(("out of order at the ordered observer", late));
+    }
+
+    pub(crate) fn is_right(&self) -> bool {
+        self.bad.iter().all(|(_, found)| found.is_empty())
+    }
+
+    pub(crate) fn print(&self) {
+        for (name, count) in [
+            ("deliveries answered with 200", self.answered),
+            ("events in the journal", self.stored),
+            ("runs of the responder", self.runs),
+            ("  of these again, after a kill before the answer", self.repeated_runs),
+            ("sightings of both observers", self.sightings),
+            ("  of these again", self.repeated_sightings),
+            ("events of a shared subject seen behind later serials", self.shared_late),
+        ] {
+            println!("{name:<58} {count:>8}");
+        }
+        for (name, found) in &self.bad {
+            println!("{name:<58} {:>8}   must be 0", found.len());
+            found.iter().take(5).for_each(|found| eprintln!("  {found}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        deliveries::Delivery,
+        effects::{Run, Sighting},
+    };
+
+    const REPLY: &str = "<xml>echo</xml>";
+
+    fn stored(serial: u64, number: u128) -> Event {
+        let subject = "o_1".to_owned();
+        Event {
+            id: Uuid::from_u128(number),
+            name: Some(Delivery::new(serial, subject.clone()).name()),
+            subject: Some(subject),
+            state: State::Answered,
+            reply: Some(REPLY.to_owned()),
+        }
+    }
+
+    fn answered(serials: &[u64]) -> BTreeMap<u64, Answered> {
+        let answered = |serial: &u64| {
+            let delivery = Delivery::new(*serial, "o_1".to_owned());
+            (*serial, Answered { delivery, nanos: 100, reply: REPLY.to_owned() })
+        };
+        serials.iter().map(answered).collect()
+    }
+
+    fn found(report: &Report) -> Vec<&'static str> {
+        report.bad.iter().filter(|(_, found)| !found.is_empty()).map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn a_loss_a_double_and_a_wrong_reply_are_found() {
+        let mut right = Report::default();
+        right.compare_journal(&answered(&[1, 2]), &[stored(1, 1), stored(2, 2)]);
+        assert_eq!(found(&right), [""; 0]);
+        let mut wrong = Report::default();
+        let mut other = stored(2, 2);
+        other.reply = None;
+        wrong.compare_journal(&answered(&[1, 2, 3]), &[stored(1, 1), stored(1, 3), other]);
+        assert_eq!(found(&wrong).len(), 3, "{wrong:?}");
+    }
+
+    #[test]
+    fn a_run_after_the_answer_is_found_and_one_before_is_not() {
+        let run = |serial, nanos| Run { serial, nanos };
+        let mut right = Report::default();
+        right.compare_runs(&answered(&[1]), &[run(1, 10), run(1, 50), run(2, 500)]);
+        assert_eq!((found(&right), right.repeated_runs), (Vec::new(), 1));
+        let mut wrong = Report::default();
+        wrong.compare_runs(&answered(&[1, 2]), &[run(1, 10), run(1, 101)]);
+        assert_eq!(found(&wrong), ["runs of a responder after the 200", "answered by nobody's run"]);
+    }
+
+    #[test]
+    fn what_an_observer_has_missed_or_seen_too_early_is_found() {
+        let seen = |observer: &str, serial, number| Sighting {
+            observer: observer.to_owned(),
+            serial,
+            event: Uuid::from_u128(number).to_string(),
+        };
+        let events = [stored(1, 1), stored(2, 2)];
+        let in_order =
+            [seen(ORDERED, 1, 1), seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 2, 2), seen(LOOSE, 1, 1)];
+        let mut right = Report::default();
+        right.compare_sightings(&events, &in_order);
+        assert_eq!((found(&right), right.repeated_sightings), (Vec::new(), 1));
+        let mut wrong = Report::default();
+        wrong.compare_sightings(&events, &[seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1)]);
+        assert_eq!(found(&wrong), ["not seen by the loose observer", "out of order at the ordered observer"]);
+    }
+}

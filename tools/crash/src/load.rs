@@ -1,0 +1,244 @@
+//! The platform: connections that send one delivery after the other, each again and again until it is answered.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    runtime::Runtime,
+    task::JoinHandle,
+    time::{self, Instant},
+};
+
+use crate::{
+    Failure,
+    deliveries::{Accounts, Delivery, unix_nanos},
+};
+
+/// How long an attempt is waited for, as the platforms do.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// How long a delivery may take until it is answered, whatever happens to the servers.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One of so many answered deliveries is sent again at once.
+const REPEATED: u32 = 8;
+
+/// One of so many is about somebody whom other connections tell of at the same time.
+const SHARED: u64 = 5;
+
+/// What the platform knows in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) delivery: Delivery,
+    /// When the first 200 was read.
+    pub(crate) nanos: u64,
+    pub(crate) reply: String,
+}
+
+/// Counts of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) attempts: AtomicU64,
+    pub(crate) cut: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) repeats: AtomicU64,
+}
+
+/// A load.
+#[derive(Debug)]
+pub(crate) struct Load {
+    nodes: Vec<SocketAddr>,
+    accounts: Accounts,
+    next: AtomicU64,
+    end: u64,
+    step: u64,
+    /// Pauses of a connection between two deliveries, in milliseconds.
+    pause: u64,
+    stop: AtomicBool,
+    pub(crate) counts: Counts,
+    answered: Mutex<BTreeMap<u64, Answered>>,
+    wrong: Mutex<Vec<String>>,
+}
+
+impl Load {
+    pub(crate) fn new(nodes: Vec<SocketAddr>, serials: std::ops::Range<u64>, step: u64, pause: u64) -> Arc<Self> {
+        Arc::new(Self {
+            nodes,
+            accounts: Accounts::new(),
+            next: AtomicU64::new(serials.start),
+            end: serials.end,
+            step,
+            pause,
+            stop: AtomicBool::new(false),
+            counts: Counts::default(),
+            answered: Mutex::default(),
+            wrong: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn start(self: &Arc<Self>, runtime: &Runtime, connections: usize, seed: u64) -> Vec<JoinHandle<()>> {
+        let connection = |number: usize| {
+            let random = StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
+            let connection = Connection { load: Arc::clone(self), number, random, open: None };
+            runtime.spawn(connection.run())
+        };
+        (0..connections).map(connection).collect()
+    }
+
+    /// What has been begun is sent until it is answered.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything that was answered with 200.
+    pub(crate) fn answered(&self) -> BTreeMap<u64, Answered> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers that were not right.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn complain(&self, what: String) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+}
+
+struct Connection {
+    load: Arc<Load>,
+    number: usize,
+    random: StdRng,
+    open: Option<(SocketAddr, TcpStream)>,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        let load = Arc::clone(&self.load);
+        while !load.stop.load(Ordering::Relaxed) {
+            let serial = load.next.fetch_add(load.step, Ordering::Relaxed);
+            if serial >= load.end {
+                return;
+            }
+            let subject = match serial % SHARED {
+                0 => format!("o_shared_{}", serial % 7),
+                _ => format!("o_{}", self.number),
+            };
+            let delivery = Delivery::new(serial, subject);
+            let Some(reply) = self.until_answered(&delivery).await else { continue };
+            let nanos = unix_nanos();
+            let answered = Answered { delivery: delivery.clone(), nanos, reply: reply.clone() };
+            load.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(serial, answered);
+            if self.random.random_ratio(1, REPEATED) {
+                load.counts.repeats.fetch_add(1, Ordering::Relaxed);
+                match self.until_answered(&delivery).await {
+                    Some(again) if again == reply => {}
+                    again => load.complain(format!("{}: first `{reply}`, then {again:?}", delivery.name())),
+                }
+            }
+            let pause = self.random.random_range(0..=load.pause);
+            time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// The reply in clear text.
+    async fn until_answered(&mut self, delivery: &Delivery) -> Option<String> {
+        let load = Arc::clone(&self.load);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            load.counts.attempts.fetch_add(1, Ordering::Relaxed);
+            match time::timeout(ATTEMPT, self.attempt(delivery)).await {
+                Ok(Ok((200, body))) => {
+                    let reply = delivery.open_reply(&load.accounts, &body);
+                    if reply.is_none() {
+                        load.complain(format!("{}: not its reply: `{body}`", delivery.name()));
+                    }
+                    return reply;
+                }
+                Ok(Ok((503, _))) => drop(load.counts.refused.fetch_add(1, Ordering::Relaxed)),
+                Ok(Ok((status, body))) => {
+                    load.complain(format!("{}: {status} `{body}`", delivery.name()));
+                    return None;
+                }
+                Ok(Err(_)) | Err(_) => {
+                    self.open = None;
+                    load.counts.cut.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if Instant::now() > until {
+                load.complain(format!("{}: not answered for {PATIENCE:?}", delivery.name()));
+                return None;
+            }
+            let pause = self.random.random_range(100..=300);
+            time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn attempt(&mut self, delivery: &Delivery) -> io::Result<(u16, String)> {
+        let request = delivery.request(&self.load.accounts, self.random.random());
+        let node = self.load.nodes[self.random.random_range(0..self.load.nodes.len())];
+        let mut stream = match self.open.take() {
+            Some((open, stream)) if open == node => stream,
+            _ => {
+                let stream = TcpStream::connect(node).await?;
+                stream.set_nodelay(true)?;
+                stream
+            }
+        };
+        stream.write_all(&request).await?;
+        let answer = read_answer(&mut stream).await?;
+        self.open = Some((node, stream));
+        Ok(answer)
+    }
+}
+
+async fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, String)> {
+    let mut bytes = Vec::with_capacity(2048);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(answer) = parse(&bytes) {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Status and body, once they are whole.
+fn parse(bytes: &[u8]) -> Option<(u16, String)> {
+    let (head, body) = std::str::from_utf8(bytes).ok()?.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, length) = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    let length: usize = length.trim().parse().ok()?;
+    Some((status, body.get(..length)?.to_owned()))
+}
+
+/// Sends some deliveries; says whether all of them were answered as they should.
+pub(crate) fn send(address: SocketAddr, first: u64, deliveries: u64, connections: usize) -> Result<bool, Failure> {
+    let runtime = Runtime::new()?;
+    // The even ones are plain: a trace shows what they are about.
+    let first = first * 2;
+    let load = Load::new(vec![address], first..first + deliveries * 2, 2, 0);
+    let connections = load.start(&runtime, connections, first);
+    runtime.block_on(async {
+        for connection in connections {
+            connection.await?;
+        }
+        Ok::<_, Failure>(())
+    })?;
+    load.wrong().iter().for_each(|wrong| eprintln!("{wrong}"));
+    println!("{} deliveries answered", load.answered().len());
+    Ok(load.wrong().is_empty() && load.answered().len() as u64 == deliveries)
+}

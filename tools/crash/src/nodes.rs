@@ -1,0 +1,116 @@
+//! The servers, which are killed and started again, on the same ports.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{Failure, deliveries};
+
+/// How long a server may take until it is ready, and until it has stopped.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server; killed when dropped.
+pub(crate) struct Node {
+    address: SocketAddr,
+    admin: SocketAddr,
+    config: PathBuf,
+    effects: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A server that is not started yet. Its files are in `folder`, what its handlers append in `effects`.
+    pub(crate) fn new(folder: &Path, effects: &Path, number: u16, journal: &str) -> Result<Self, Failure> {
+        let (address, admin) = (free_address()?, free_address()?);
+        let config = folder.join(format!("node-{number}.toml"));
+        fs::write(&config, deliveries::config(address, admin, journal))?;
+        let log = folder.join(format!("node-{number}.log"));
+        Ok(Self { address, admin, config, effects: effects.to_owned(), log, child: None })
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn start(&mut self) -> Result<(), Failure> {
+        let log = fs::File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").arg("--config").arg(&self.config).arg("--effects").arg(&self.effects);
+        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?);
+        Ok(())
+    }
+
+    /// Waits until it takes deliveries.
+    pub(crate) fn ready(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + PATIENCE;
+        while !is_ready(self.admin) {
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                return Err(format!("a server ended: {status}\n{}", self.log()).into());
+            }
+            if Instant::now() > until {
+                return Err(format!("a server is not ready\n{}", self.log()).into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// `kill -9`
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill()?;
+        child.wait().map(drop)
+    }
+
+    /// `kill`, and what it ended with.
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus, Failure> {
+        let mut child = self.child.take().ok_or("the server does not run")?;
+        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > until || !told.success() {
+                child.kill()?;
+                child.wait()?;
+                return Err(format!("a server did not stop\n{}", self.log()).into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        Ok::<_, io::Error>(answer.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
+
+/// A port that was free a moment ago, on the loopback interface.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}

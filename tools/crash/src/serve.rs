@@ -1,0 +1,84 @@
+//! The server under test: the library, with handlers that leave a trace of each run.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use echostr::{
+    clock::Clock,
+    config::Config,
+    events::mp,
+    hooks::{Context, HandlerError, Hooks, Observe, RawEvent},
+    replies::mp::Reply,
+    server::Server,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{Failure, deliveries::name_of, effects::Effects};
+
+/// Takes events as they come.
+pub(crate) const LOOSE: &str = "loose";
+
+/// Takes the events of a subject one after the other.
+pub(crate) const ORDERED: &str = "ordered";
+
+/// Serves until it is told to stop; says whether everything finished.
+pub(crate) fn run(config: &Path, effects: &Path) -> Result<bool, Failure> {
+    let config = Config::load(config)?;
+    let filter = EnvFilter::try_new(&config.log.level)?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init()?;
+    let hooks = hooks(&Arc::new(Effects::open(effects)?));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let server = Server::bind(&config, hooks, Clock::system()).await?;
+        let finished = server
+            .run(async move {
+                let _ = terminate.recv().await;
+            })
+            .await;
+        Ok(finished)
+    })
+}
+
+fn hooks(effects: &Arc<Effects>) -> Hooks {
+    let runs = Arc::clone(effects);
+    let respond = move |message: mp::TextMessage, _: Context| {
+        let runs = Arc::clone(&runs);
+        async move {
+            runs.run(&message.msg_id)?;
+            // A part is ready at once, a part goes on as a task.
+            let id: u64 = message.msg_id.parse().unwrap_or_default();
+            if id.is_multiple_of(3) {
+                time::sleep(Duration::from_millis(10 + id % 41)).await;
+            }
+            Ok::<_, HandlerError>(Reply::text(format!("echo: {}", message.content)))
+        }
+    };
+    let observe = |name: &'static str| {
+        let seen = Arc::clone(effects);
+        move |event: RawEvent, context: Context| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let name_of = name_of(event.payload.text()).unwrap_or("?");
+                seen.sighting(name, name_of, &context.event_id().to_string())?;
+                let random = context.event_id().as_u128() as u64;
+                if random.is_multiple_of(4) {
+                    time::sleep(Duration::from_millis(random % 8)).await;
+                }
+                // Some fail once.
+                if random.is_multiple_of(97) && context.attempt() == 1 {
+                    return Err("not this time".into());
+                }
+                Ok::<_, HandlerError>(())
+            }
+        }
+    };
+    Hooks::default().on(respond).observe_any(LOOSE, "*", observe(LOOSE)).observe_any(
+        Observe::named(ORDERED).in_order(),
+        "*",
+        observe(ORDERED),
+    )
+}
