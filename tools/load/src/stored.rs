@@ -193,10 +193,10 @@ fn event(journal: &SqliteJournal, number: u64, observed: bool) -> NewEvent {
         form: Form::Xml,
         payload: Payload::new(text),
         query: None,
-        received: 1_790_000_000_000,
+        received,
     };
     NewEvent {
-        id: journal.next_id(1_790_000_000_000 + number.cast_signed()),
+        id: journal.next_id(received),
         key,
         facts,
         observers: if observed { vec![OBSERVER.into()] } else { Vec::new() },
