@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigArgument, Done};
+use super::{ConfigArgument, Done, runtime};
 use crate::{
     config::{Config, find_config},
-    handlers,
+    handlers, journal,
     metrics::Metrics,
     receiver::Endpoint,
 };
@@ -25,6 +25,8 @@ pub(super) fn run(arguments: &ConfigArgument) -> Done {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
         problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));
     }
+    let journal = runtime()?.block_on(journal::check(&config.journal));
+    problems.extend(journal.err().map(|problem| format!("[journal] {problem}")));
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }

@@ -3,9 +3,12 @@
 //! Exit codes: 0 done, 1 it failed, 2 usage.
 
 mod accounts;
+mod archive;
 mod catalog;
 mod check;
+mod dead;
 mod demo;
+mod events;
 mod explain;
 mod health;
 mod keygen;
@@ -45,6 +48,12 @@ enum Command {
     Keygen,
     /// Lists the events, or says which events payload files are
     Catalog(catalog::Arguments),
+    /// Looks into the journal: lists, shows and replays events
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Events that an observer failed on for good: lists, replays and drops them
+    #[command(subcommand)]
+    Dead(dead::Command),
     /// Asks a running server whether it is ready; for container health checks
     Health(ConfigArgument),
 }
@@ -70,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Keygen => keygen::run(),
         Command::Catalog(arguments) => catalog::run(&arguments),
+        Command::Events(command) => events::run(&command),
+        Command::Dead(command) => dead::run(&command),
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -73,6 +73,30 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
     })
 }
 
+/// Opens a journal to look into it, beside a running server or without one.
+///
+/// # Errors
+/// When it is not there, or cannot be read.
+pub async fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, JournalError> {
+    Ok(match &config.url {
+        JournalUrl::Memory => return Err(JournalError::storage("a journal in memory can be seen by its server only")),
+        JournalUrl::Sqlite(path) => Box::new(sqlite::SqliteArchive::open(path)?),
+        JournalUrl::Postgres(_) => return Err(JournalError::storage("PostgreSQL is not there yet")),
+    })
+}
+
+/// Says whether a journal can be used, and leaves it as it is.
+///
+/// # Errors
+/// Why it cannot.
+pub async fn check(config: &config::Journal) -> Result<(), JournalError> {
+    match &config.url {
+        JournalUrl::Memory => Ok(()),
+        JournalUrl::Sqlite(path) => sqlite::check(path),
+        JournalUrl::Postgres(_) => open_archive(config).await?.observers().await.map(drop),
+    }
+}
+
 /// What a server needs of a journal.
 ///
 /// Everything is atomic, and durable before its entry or its task says so.

@@ -287,6 +287,28 @@ impl Drop for SqliteJournal {
     }
 }
 
+/// Says whether a server could use the file; a server may run on it. What is not there yet is not made.
+///
+/// # Errors
+/// When it cannot be read, is no journal, or could not be made.
+pub(super) fn check(path: &Path) -> Result<(), JournalError> {
+    if path.exists() {
+        return SqliteArchive::open(path).map(drop);
+    }
+    // The folder is made, where it is not there.
+    let known =
+        path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let Some(folder) = known.into_iter().find(|folder| folder.exists()) else { return Ok(()) };
+    let cannot =
+        |why: &str| JournalError::storage(format!("{} cannot be made: {} {why}", path.display(), folder.display()));
+    match folder.metadata() {
+        Ok(found) if !found.is_dir() => Err(cannot("is no folder")),
+        Ok(found) if found.permissions().readonly() => Err(cannot("may not be written to")),
+        Ok(_) => Ok(()),
+        Err(failure) => Err(cannot(&failure.to_string())),
+    }
+}
+
 /// Runs a query where it does not hold up other tasks.
 async fn read<T: Send + 'static>(
     reader: Arc<Mutex<Connection>>,

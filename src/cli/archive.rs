@@ -1,0 +1,171 @@
+//! What `events` and `dead` share: which journal, which events, and work that goes page by page.
+
+use std::{error::Error, future::Future, time::Duration};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{Timestamp, civil, tz::TimeZone};
+use uuid::Uuid;
+
+use super::ConfigArgument;
+use crate::{
+    config::{Config, find_config},
+    event::Platform,
+    journal::{self, Archive, Filter, Millis, State},
+};
+
+/// How many events are asked for at one time.
+pub(super) const PAGE: usize = 500;
+
+/// Which events.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct FilterArguments {
+    /// Of this platform
+    #[arg(long)]
+    platform: Option<Platform>,
+    /// Of this account, as in mp/shop
+    #[arg(long)]
+    account: Option<String>,
+    /// Of this type; mp.event.* stands for all that begin so
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// About this openid, userid or account id
+    #[arg(long)]
+    subject: Option<String>,
+    /// Received then or later: RFC 3339, a date (UTC), or an age such as 90m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Millis>,
+    /// Received before then
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Millis>,
+    /// In this state
+    #[arg(long)]
+    state: Option<StateArgument>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StateArgument {
+    /// Without a reply yet
+    Responding,
+    /// With the reply of its responder, or needing none
+    Answered,
+    /// With the default answer, because its responder failed
+    Defaulted,
+}
+
+impl FilterArguments {
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            platform: self.platform,
+            account: self.account.clone(),
+            event_type: self.event_type.clone(),
+            subject: self.subject.clone(),
+            since: self.since,
+            until: self.until,
+            state: self.state.map(|state| match state {
+                StateArgument::Responding => State::Responding,
+                StateArgument::Answered => State::Answered,
+                StateArgument::Defaulted => State::Defaulted,
+            }),
+            observer: None,
+        }
+    }
+}
+
+/// A point in time: RFC 3339, a date, or how long ago.
+fn time(text: &str) -> Result<Millis, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_millisecond());
+    }
+    if let Ok(date) = text.parse::<civil::Date>() {
+        let start = date.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
+        return Ok(start.timestamp().as_millisecond());
+    }
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let ago = number.parse::<i64>().ok().and_then(|number| number.checked_mul(seconds * 1000));
+    let ago = ago.filter(|_| seconds > 0).ok_or("neither RFC 3339, nor a date, nor an age such as 2h")?;
+    Ok(Timestamp::now().as_millisecond().saturating_sub(ago))
+}
+
+/// A time as it is printed.
+pub(super) fn print_time(millis: Millis) -> String {
+    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
+}
+
+/// The journal of a configuration.
+pub(super) async fn open(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<dyn Error>> {
+    let config = Config::load(&find_config(arguments.config.as_deref())?)?;
+    Ok(journal::open_archive(&config.journal).await?)
+}
+
+/// Refuses names that no observer has.
+pub(super) async fn check_observers(archive: &dyn Archive, names: &[String]) -> Result<(), Box<dyn Error>> {
+    let known = archive.observers().await?;
+    match names.iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(unknown) if known.is_empty() => Err(format!("no observer `{unknown}`; the journal knows none").into()),
+        Some(unknown) => Err(format!("no observer `{unknown}`; there are {}", known.join(", ")).into()),
+    }
+}
+
+/// Calls `act` with each page of events, the oldest first, and shows on a terminal how far it is.
+pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
+    archive: &dyn Archive,
+    filter: &Filter,
+    mut act: impl FnMut(Vec<Uuid>) -> W,
+) -> Result<u64, Box<dyn Error>> {
+    let progress = progress();
+    let (mut after, mut done) = (None, 0);
+    loop {
+        let page: Vec<Uuid> = archive.events(filter, after, PAGE).await?.iter().map(|stored| stored.id).collect();
+        let Some(last) = page.last().copied() else { break };
+        after = Some(last);
+        progress.inc(page.len() as u64);
+        done += act(page).await?;
+    }
+    progress.finish_and_clear();
+    Ok(done)
+}
+
+/// How far long work is: on a terminal, and only there.
+pub(super) fn progress() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}");
+    let progress = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_points_dates_and_ages() {
+        assert_eq!(time("2026-01-02T03:04:05Z"), Ok(1_767_323_045_000));
+        assert_eq!(time("2026-01-02T03:04:05.678+08:00"), Ok(1_767_294_245_678));
+        assert_eq!(time("2026-01-02"), Ok(1_767_312_000_000));
+        let now = Timestamp::now().as_millisecond();
+        for (age, seconds) in [("90s", 90), ("2h", 7200), ("7d", 604_800), ("0m", 0)] {
+            let difference = now - time(age).unwrap() - seconds * 1000;
+            assert!(difference.abs() < 60_000, "{age}: {difference}");
+        }
+        for wrong in
+            ["", "h", "2", "2w", "-2h", "yesterday", "2026-13-01", "99999999999999999999d", "9223372036854775807d"]
+        {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_printed_with_milliseconds() {
+        assert_eq!(print_time(1_767_323_045_000), "2026-01-02T03:04:05.000Z");
+    }
+}

@@ -1,0 +1,187 @@
+//! `echostr dead`: events that an observer failed on for good.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+    str::FromStr,
+};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    ConfigArgument, Done,
+    archive::{self, FilterArguments, PAGE, print_time},
+    events::printable,
+    runtime,
+};
+use crate::journal::{Archive, DeadLetter, Filter};
+
+#[derive(clap::Subcommand, Debug)]
+pub(super) enum Command {
+    /// Lists dead letters, the oldest event first
+    Ls {
+        #[command(flatten)]
+        which: Which,
+        /// So many at most; 0 for all
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+        /// One JSON object a line: the event in CloudEvents form, observer, attempts, error, time
+        #[arg(long)]
+        json: bool,
+    },
+    /// Offers dead letters to their observers once more
+    Replay(Chosen),
+    /// Removes dead letters; their events stay as long as all events
+    Drop(Chosen),
+}
+
+/// Which dead letters.
+#[derive(clap::Args, Debug)]
+pub(super) struct Which {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// Of this observer
+    #[arg(long, value_name = "NAME")]
+    observer: Option<String>,
+}
+
+impl Which {
+    fn filter(&self) -> Filter {
+        Filter { observer: self.observer.clone(), ..self.filter.filter() }
+    }
+}
+
+/// Which dead letters something is done to.
+#[derive(clap::Args, Debug)]
+pub(super) struct Chosen {
+    #[command(flatten)]
+    which: Which,
+    /// Events, or an event of one observer
+    #[arg(value_name = "ID[/OBSERVER]")]
+    letters: Vec<Letter>,
+    /// Every dead letter, where neither a filter nor an id is given
+    #[arg(long)]
+    all: bool,
+}
+
+/// `ID` or `ID/OBSERVER`.
+#[derive(Clone, Debug)]
+struct Letter {
+    event: Uuid,
+    observer: Option<String>,
+}
+
+impl FromStr for Letter {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (event, observer) = text.split_once('/').map_or((text, None), |(id, name)| (id, Some(name.to_owned())));
+        Ok(Self { event: event.parse()?, observer })
+    }
+}
+
+pub(super) fn run(command: &Command) -> Done {
+    runtime()?.block_on(async {
+        match command {
+            Command::Ls { which, limit, json } => {
+                list(&*archive::open(&which.config).await?, &which.filter(), *limit, *json).await
+            }
+            Command::Replay(chosen) => {
+                let archive = archive::open(&chosen.which.config).await?;
+                let done = each(&*archive, chosen, |letters| archive.revive(letters)).await?;
+                println!("offered once more: {done}");
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Drop(chosen) => {
+                let archive = archive::open(&chosen.which.config).await?;
+                let done = each(&*archive, chosen, |letters| archive.drop_dead(letters)).await?;
+                println!("removed: {done}");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) -> Done {
+    check_observer(archive, filter).await?;
+    let mut out = io::BufWriter::new(io::stdout());
+    if !json {
+        writeln!(out, "{:<24}  {:<36}  {:<32} {:<16} {:>2}  error", "died", "event", "type", "observer", "n")?;
+    }
+    let mut left = if limit == 0 { usize::MAX } else { limit };
+    let mut after = None;
+    while left > 0 {
+        let page = archive.dead(filter, after, PAGE.min(left)).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.event.id, last.observer.clone()));
+        left -= page.len();
+        for letter in &page {
+            write_letter(&mut out, letter, json)?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_letter(out: &mut impl Write, letter: &DeadLetter, json: bool) -> io::Result<()> {
+    let DeadLetter { event, observer, attempts, error, died } = letter;
+    let died = print_time(*died);
+    if json {
+        let letter = json!({
+            "event": event.cloud_event(), "observer": observer, "attempts": attempts, "error": error, "died": died,
+        });
+        return writeln!(out, "{letter}");
+    }
+    let (id, kind, error) = (event.id, &event.facts.event_type, printable(error));
+    writeln!(out, "{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")
+}
+
+async fn check_observer(archive: &dyn Archive, filter: &Filter) -> Result<(), Box<dyn Error>> {
+    match &filter.observer {
+        Some(name) => archive::check_observers(archive, std::slice::from_ref(name)).await,
+        None => Ok(()),
+    }
+}
+
+/// Calls `act` with the chosen letters, page by page.
+async fn each<'a>(
+    archive: &'a dyn Archive,
+    chosen: &Chosen,
+    act: impl Fn(Vec<(Uuid, String)>) -> crate::journal::Task<'a, u64>,
+) -> Result<u64, Box<dyn Error>> {
+    let filter = chosen.which.filter();
+    if chosen.letters.is_empty() && filter == Filter::default() && !chosen.all {
+        return Err("which dead letters? Give ids, a filter, or --all".into());
+    }
+    check_observer(archive, &filter).await?;
+    let mut done = 0;
+    if !chosen.letters.is_empty() {
+        for Letter { event, observer } in &chosen.letters {
+            let names = match observer {
+                Some(observer) => vec![observer.clone()],
+                None => archive.observers().await?,
+            };
+            let letters = act(names.into_iter().map(|name| (*event, name)).collect()).await?;
+            if letters == 0 {
+                return Err(format!("no dead letter of event {event}").into());
+            }
+            done += letters;
+        }
+        return Ok(done);
+    }
+    let progress = archive::progress();
+    let mut after = None;
+    loop {
+        let page = archive.dead(&filter, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.event.id, last.observer.clone()));
+        progress.inc(page.len() as u64);
+        done += act(page.into_iter().map(|letter| (letter.event.id, letter.observer)).collect()).await?;
+    }
+    progress.finish_and_clear();
+    Ok(done)
+}
