@@ -2,12 +2,13 @@
 //!
 //! [`Journal`] is what a running server asks of it: admit an event once, keep its reply, lease it to observers.
 //! [`Archive`] is what the command line asks: list, show, replay; it works beside a running server and without one.
-//! One behaviour, several places: [`sqlite`] for one node, [`memory`] for trials.
+//! One behaviour, several places: [`sqlite`] for one node, [`postgres`] for several, [`memory`] for trials.
 
 mod cloudevent;
 mod entry;
 mod id;
 pub mod memory;
+pub mod postgres;
 pub mod sqlite;
 
 use std::{
@@ -69,7 +70,7 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
             Arc::new(memory::MemoryJournal::new(&options))
         }
         JournalUrl::Sqlite(path) => Arc::new(sqlite::SqliteJournal::open(path, &options)?),
-        JournalUrl::Postgres(_) => return Err(JournalError::storage("PostgreSQL is not there yet")),
+        JournalUrl::Postgres(url) => Arc::new(postgres::PostgresJournal::open(url.expose(), &options)?),
     })
 }
 
