@@ -124,6 +124,11 @@ impl TestServer {
         Self::start_whole("", &url, &format!("{ACCOUNTS}{more}"), hooks).await
     }
 
+    /// Starts with the accounts of [`ACCOUNTS`] on the journal with this URL.
+    pub async fn start_at(url: &str, hooks: Hooks) -> Self {
+        Self::start_whole("", &format!("url = \"{url}\""), ACCOUNTS, hooks).await
+    }
+
     async fn start_whole(server: &str, journal: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
