@@ -88,13 +88,13 @@ on_each! {
     what_is_recorded_survives on sqlite, postgres;
     an_event_whose_process_is_gone_runs_again_with_its_identity on sqlite, postgres;
     leases_of_a_process_that_is_gone_are_over on sqlite, postgres;
-    observers_come_and_go on sqlite, postgres;
+    observers_come_and_go on sqlite;
     dead_letters_are_revived_and_dropped on sqlite, postgres;
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
-    a_full_journal_takes_nothing_until_there_is_room on sqlite, postgres;
+    a_full_journal_takes_nothing_until_there_is_room on sqlite;
     a_closed_journal_takes_nothing on memory, sqlite, postgres;
 }
 

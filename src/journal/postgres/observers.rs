@@ -178,10 +178,10 @@ const DONE: &str = "
 const AGAIN: &str = concat!(
     "UPDATE delivery SET due = ",
     now!(),
-    " + t.pause, attempts = t.then, leased = false, node = NULL,
+    " + t.pause, attempts = t.tries, leased = false, node = NULL,
         error = coalesce(t.error, delivery.error)
     FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::bigint[], $7::integer[], $8::text[])
-        AS t (event, observer, attempt, until, pause, then, error)
+        AS t (event, observer, attempt, until, pause, tries, error)
     WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
       AND delivery.due = t.until AND delivery.leased AND delivery.node = $5"
 );

@@ -154,7 +154,7 @@ const BYTES: &str = "
         WHERE relid IN ('event'::regclass, 'dedupe'::regclass, 'delivery'::regclass, 'dead'::regclass)
     ), latest AS (
         SELECT avg(pg_column_size(payload) + coalesce(pg_column_size(reply), 0) + 220) AS size
-        FROM (SELECT payload, reply FROM event ORDER BY id DESC LIMIT 200) AS some
+        FROM (SELECT payload, reply FROM event ORDER BY id DESC LIMIT 200) AS few
     )
     SELECT least(
         (SELECT live.events * coalesce(latest.size, 0) + live.others * 200 FROM live, latest),
@@ -277,18 +277,18 @@ async fn remove(db: &mut Connection, text: &'static str, before: i64) -> Result<
 /// Removes some events, but for those that are needed: by an observer, by one that is still given the past, or by the
 /// responder. Says how many were looked at, how many removed, and which was the last.
 const REMOVE_EVENTS: &str = "
-    WITH some AS (
+    WITH few AS (
         SELECT id FROM event WHERE id > $1 AND id < $2
           AND id <= coalesce((SELECT backfill FROM observer WHERE backfill IS NOT NULL ORDER BY backfill LIMIT 1), $2)
         ORDER BY id LIMIT $3
     ), gone AS (
-        DELETE FROM event WHERE id IN (SELECT id FROM some)
+        DELETE FROM event WHERE id IN (SELECT id FROM few)
           AND (state <> 0 OR id < $4)
           AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.event = event.id)
           AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.event = event.id)
         RETURNING id
     )
-    SELECT (SELECT count(*) FROM some), (SELECT count(*) FROM gone), (SELECT id FROM some ORDER BY id DESC LIMIT 1)";
+    SELECT (SELECT count(*) FROM few), (SELECT count(*) FROM gone), (SELECT id FROM few ORDER BY id DESC LIMIT 1)";
 
 async fn remove_events(
     shared: &Shared,
@@ -325,7 +325,7 @@ async fn remove_events(
         if shrink {
             // The statistics of PostgreSQL lag behind by a second, so what went is taken off by its share.
             let total =
-                limited(db.query("SELECT count(*) FROM (SELECT 1 FROM event LIMIT 100001) AS some", &[])).await?;
+                limited(db.query("SELECT count(*) FROM (SELECT 1 FROM event LIMIT 100001) AS few", &[])).await?;
             let left = total.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
             let share = left as f64 / (left + gone).max(1) as f64;
             shared.bytes.store((bytes as f64 * share) as u64, Ordering::Relaxed);
