@@ -76,10 +76,10 @@ impl Failure {
             Self::Database(failure) => failure,
         };
         if let Some(said) = failure.as_db_error() {
-            let hint = match said.code() {
-                &SqlState::DISK_FULL => "; the disk is full, make room and it goes on by itself",
-                &SqlState::INSUFFICIENT_PRIVILEGE => "; the user of the journal needs the right to create tables",
-                &SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
+            let hint = match *said.code() {
+                SqlState::DISK_FULL => "; the disk is full, make room and it goes on by itself",
+                SqlState::INSUFFICIENT_PRIVILEGE => "; the user of the journal needs the right to create tables",
+                SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
                 _ => "",
             };
             return JournalError::storage(format!("PostgreSQL: {} ({}){hint}", said.message(), said.code().code()));
@@ -132,6 +132,14 @@ pub(super) struct Pool {
 impl Pool {
     /// Reads the URL; connects when asked.
     pub(super) fn new(url: &str) -> Result<Self, JournalError> {
+        let tls = || {
+            JournalError::storage(
+                "TLS to PostgreSQL is not there yet, and the URL asks for it with sslmode; use a tunnel, or sslmode=disable on a network you trust",
+            )
+        };
+        if url.contains("sslmode=verify-") {
+            return Err(tls());
+        }
         // The error of the library quotes what it could not read.
         let mut config: Config = url.parse().map_err(|_| {
             JournalError::storage(
@@ -139,9 +147,7 @@ impl Pool {
             )
         })?;
         if config.get_ssl_mode() == SslMode::Require {
-            return Err(JournalError::storage(
-                "TLS to PostgreSQL is not there yet: the URL says sslmode=require; use a tunnel, or sslmode=disable on a network you trust",
-            ));
+            return Err(tls());
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT);
