@@ -33,12 +33,33 @@ peer_openssl() {
   fi
 }
 
+# The journal of several nodes is tested on an instance of its own; the tests start it. A cluster of the system is not
+# wanted, so the package is told not to make one.
+postgres() {
+  has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
+}
+test_postgres() {
+  if ! postgres && has apt-get; then
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+      'mkdir -p /etc/postgresql-common && { [ -e /etc/postgresql-common/createcluster.conf ] \
+         || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf; } \
+       && apt-get update -qq && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold \
+          postgresql postgresql-contrib' >/dev/null || true
+  fi
+  if postgres; then
+    export ECHOSTR_TEST_POSTGRES=required
+  else
+    echo "PostgreSQL is missing (Debian: postgresql): the tests with several nodes are skipped"
+  fi
+}
+
 step "what is needed"
 has cargo || die "Rust is missing: https://rustup.rs"
 has cc || has gcc || has clang || die "a C compiler is missing (Debian: gcc libc6-dev)"
 component fmt rustfmt
 component clippy clippy
 peer_openssl
+test_postgres
 has cargo-deny || cargo install --locked --quiet cargo-deny
 
 step "format"

@@ -101,9 +101,9 @@ pub(super) fn print_time(millis: Millis) -> String {
 }
 
 /// The journal of a configuration.
-pub(super) async fn open(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<dyn Error>> {
+pub(super) fn open(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<dyn Error>> {
     let config = Config::load(&find_config(arguments.config.as_deref())?)?;
-    Ok(journal::open_archive(&config.journal).await?)
+    Ok(journal::open_archive(&config.journal)?)
 }
 
 /// Refuses names that no observer has.

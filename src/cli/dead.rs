@@ -88,16 +88,16 @@ pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
             Command::Ls { which, limit, json } => {
-                list(&*archive::open(&which.config).await?, &which.filter(), *limit, *json).await
+                list(&*archive::open(&which.config)?, &which.filter(), *limit, *json).await
             }
             Command::Replay(chosen) => {
-                let archive = archive::open(&chosen.which.config).await?;
+                let archive = archive::open(&chosen.which.config)?;
                 let done = each(&*archive, chosen, |letters| archive.revive(letters)).await?;
                 println!("offered once more: {done}");
                 Ok(ExitCode::SUCCESS)
             }
             Command::Drop(chosen) => {
-                let archive = archive::open(&chosen.which.config).await?;
+                let archive = archive::open(&chosen.which.config)?;
                 let done = each(&*archive, chosen, |letters| archive.drop_dead(letters)).await?;
                 println!("removed: {done}");
                 Ok(ExitCode::SUCCESS)

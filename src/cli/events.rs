@@ -80,12 +80,12 @@ pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
             Command::Ls { config, filter, limit, json } => {
-                let archive = archive::open(config).await?;
+                let archive = archive::open(config)?;
                 list(&*archive, &filter.filter(), *limit, *json).await
             }
-            Command::Show { config, id, json } => show(&*archive::open(config).await?, *id, *json).await,
+            Command::Show { config, id, json } => show(&*archive::open(config)?, *id, *json).await,
             Command::Tail { config, filter, json } => {
-                let archive = archive::open(config).await?;
+                let archive = archive::open(config)?;
                 tail(&*archive, &filter.filter(), *json).await
             }
             Command::Replay { config, filter, ids, observers, all } => {
@@ -93,7 +93,7 @@ pub(super) fn run(command: &Command) -> Done {
                 if ids.is_empty() && filter == Filter::default() && !all {
                     return Err("which events? Give ids, a filter, or --all".into());
                 }
-                replay(&*archive::open(config).await?, &filter, ids, observers).await
+                replay(&*archive::open(config)?, &filter, ids, observers).await
             }
         }
     })

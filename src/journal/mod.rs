@@ -2,12 +2,13 @@
 //!
 //! [`Journal`] is what a running server asks of it: admit an event once, keep its reply, lease it to observers.
 //! [`Archive`] is what the command line asks: list, show, replay; it works beside a running server and without one.
-//! One behaviour, several places: [`sqlite`] for one node, [`memory`] for trials.
+//! One behaviour, several places: [`sqlite`] for one node, [`postgres`] for several, [`memory`] for trials.
 
 mod cloudevent;
 mod entry;
 mod id;
 pub mod memory;
+pub mod postgres;
 pub mod sqlite;
 
 use std::{
@@ -69,7 +70,7 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
             Arc::new(memory::MemoryJournal::new(&options))
         }
         JournalUrl::Sqlite(path) => Arc::new(sqlite::SqliteJournal::open(path, &options)?),
-        JournalUrl::Postgres(_) => return Err(JournalError::storage("PostgreSQL is not there yet")),
+        JournalUrl::Postgres(url) => Arc::new(postgres::PostgresJournal::open(url.expose(), &options)?),
     })
 }
 
@@ -77,11 +78,11 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
 ///
 /// # Errors
 /// When it is not there, or cannot be read.
-pub async fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, JournalError> {
+pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, JournalError> {
     Ok(match &config.url {
         JournalUrl::Memory => return Err(JournalError::storage("a journal in memory can be seen by its server only")),
         JournalUrl::Sqlite(path) => Box::new(sqlite::SqliteArchive::open(path)?),
-        JournalUrl::Postgres(_) => return Err(JournalError::storage("PostgreSQL is not there yet")),
+        JournalUrl::Postgres(url) => Box::new(postgres::PostgresArchive::open(url.expose())?),
     })
 }
 
@@ -93,7 +94,7 @@ pub async fn check(config: &config::Journal) -> Result<(), JournalError> {
     match &config.url {
         JournalUrl::Memory => Ok(()),
         JournalUrl::Sqlite(path) => sqlite::check(path),
-        JournalUrl::Postgres(_) => open_archive(config).await?.observers().await.map(drop),
+        JournalUrl::Postgres(_) => open_archive(config)?.observers().await.map(drop),
     }
 }
 

@@ -14,6 +14,7 @@ use echostr::{
         Admission, Archive, DeliveryState, Entry, Facts, Filter, Finish, Finished, Journal, JournalError, Leased,
         NewEvent, Observer, Options, Reply, State,
         memory::MemoryJournal,
+        postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
     },
     payload::{Form, Payload},
@@ -27,6 +28,7 @@ use uuid::Uuid;
 enum Place {
     Memory,
     Sqlite(TempDir),
+    Postgres(String),
 }
 
 impl Place {
@@ -36,7 +38,7 @@ impl Place {
 
     fn file(&self) -> Option<PathBuf> {
         match self {
-            Self::Memory => None,
+            Self::Memory | Self::Postgres(_) => None,
             Self::Sqlite(folder) => Some(folder.path().join("journal.db")),
         }
     }
@@ -45,11 +47,15 @@ impl Place {
         match self {
             Self::Memory => Arc::new(MemoryJournal::new(options)),
             Self::Sqlite(_) => Arc::new(SqliteJournal::open(&self.file().unwrap(), options).unwrap()),
+            Self::Postgres(url) => Arc::new(PostgresJournal::open(url, options).unwrap()),
         }
     }
 
     async fn archive(&self) -> Box<dyn Archive> {
-        Box::new(SqliteArchive::open(&self.file().unwrap()).unwrap())
+        match self {
+            Self::Postgres(url) => Box::new(PostgresArchive::open(url).unwrap()),
+            _ => Box::new(SqliteArchive::open(&self.file().unwrap()).unwrap()),
+        }
     }
 }
 
@@ -59,35 +65,37 @@ macro_rules! on_each {
         mod $name {
             $(#[tokio::test]
             async fn $journal() {
-                super::$name(on_each!(@place $journal)).await;
+                let Some(place) = on_each!(@place $journal) else { return };
+                super::$name(place).await;
             })+
         }
     )+};
-    (@place memory) => { super::Place::Memory };
-    (@place sqlite) => { super::Place::sqlite() };
+    (@place memory) => { Some(super::Place::Memory) };
+    (@place sqlite) => { Some(super::Place::sqlite()) };
+    (@place postgres) => { crate::support::postgres::database().await.map(super::Place::Postgres) };
 }
 
 on_each! {
-    an_event_is_admitted_once on memory, sqlite;
-    different_events_of_one_second_are_both_kept on memory, sqlite;
-    of_many_at_one_time_one_runs on memory, sqlite;
-    a_key_with_a_window_is_free_again_after_it on memory, sqlite;
-    an_observer_is_given_each_event_once on memory, sqlite;
-    a_failed_event_is_given_again_after_its_pause on memory, sqlite;
-    a_lost_lease_cannot_be_ended on memory, sqlite;
-    a_released_lease_does_not_count on memory, sqlite;
-    in_order_a_failing_event_holds_back_its_subject_only on memory, sqlite;
-    what_is_recorded_survives on sqlite;
-    an_event_whose_process_is_gone_runs_again_with_its_identity on sqlite;
-    leases_of_a_process_that_is_gone_are_over on sqlite;
+    an_event_is_admitted_once on memory, sqlite, postgres;
+    different_events_of_one_second_are_both_kept on memory, sqlite, postgres;
+    of_many_at_one_time_one_runs on memory, sqlite, postgres;
+    a_key_with_a_window_is_free_again_after_it on memory, sqlite, postgres;
+    an_observer_is_given_each_event_once on memory, sqlite, postgres;
+    a_failed_event_is_given_again_after_its_pause on memory, sqlite, postgres;
+    a_lost_lease_cannot_be_ended on memory, sqlite, postgres;
+    a_released_lease_does_not_count on memory, sqlite, postgres;
+    in_order_a_failing_event_holds_back_its_subject_only on memory, sqlite, postgres;
+    what_is_recorded_survives on sqlite, postgres;
+    an_event_whose_process_is_gone_runs_again_with_its_identity on sqlite, postgres;
+    leases_of_a_process_that_is_gone_are_over on sqlite, postgres;
     observers_come_and_go on sqlite;
-    dead_letters_are_revived_and_dropped on sqlite;
-    events_are_found_by_what_they_are on sqlite;
-    replayed_events_are_given_again on sqlite;
-    any_text_is_kept_as_it_is on sqlite;
-    retention_leaves_what_observers_need on sqlite;
+    dead_letters_are_revived_and_dropped on sqlite, postgres;
+    events_are_found_by_what_they_are on sqlite, postgres;
+    replayed_events_are_given_again on sqlite, postgres;
+    any_text_is_kept_as_it_is on sqlite, postgres;
+    retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on sqlite;
-    a_closed_journal_takes_nothing on memory, sqlite;
+    a_closed_journal_takes_nothing on memory, sqlite, postgres;
 }
 
 fn observer(name: &str) -> Observer {

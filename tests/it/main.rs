@@ -15,6 +15,7 @@ mod im;
 mod journal;
 mod lifecycle;
 mod messages;
+mod nodes;
 mod observers;
 mod repeats;
 mod responders;

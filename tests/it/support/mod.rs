@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod platform;
+pub mod postgres;
 pub mod server;
 
 pub use self::{

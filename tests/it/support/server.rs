@@ -129,6 +129,11 @@ impl TestServer {
         Self::start_on(&url, "", &format!("{ACCOUNTS}{more}"), hooks).await
     }
 
+    /// Starts with the accounts of [`ACCOUNTS`] on the journal with this URL.
+    pub async fn start_at(url: &str, hooks: Hooks) -> Self {
+        Self::start_on(url, "", ACCOUNTS, hooks).await
+    }
+
     async fn start_from(server: &str, journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use echostr::journal::{Archive, Filter, State, sqlite::SqliteArchive};
+use echostr::journal::{Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive};
 use uuid::Uuid;
 
 use crate::{
@@ -40,7 +40,7 @@ impl Event {
 pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
     let archive: Box<dyn Archive> = match url.strip_prefix("sqlite://") {
         Some(path) => Box::new(SqliteArchive::open(Path::new(path))?),
-        None => return Err("reading a journal of PostgreSQL is not there yet: add its archive here".into()),
+        None => Box::new(PostgresArchive::open(url)?),
     };
     let mut stored: Vec<Event> = Vec::new();
     loop {

@@ -1,0 +1,356 @@
+//! Connections, what their errors mean, and how rows are read.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    ops::{Deref, DerefMut},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time,
+};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement, config::SslMode, error::SqlState, types::ToSql};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::super::{Facts, JournalError, State, Stored};
+use crate::{
+    event::Platform,
+    payload::{Form, Payload},
+    platform::Body,
+};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long one piece of work may take, beyond the time limit of each statement.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// Connections of one node, beside that of the heartbeat.
+const CONNECTIONS: usize = 8;
+
+/// What every session begins with. A commit is durable when it returns, whatever the server's setting is.
+const SESSION: &str = "
+    SET statement_timeout = '5s';
+    SET lock_timeout = '3s';
+    SET idle_in_transaction_session_timeout = '10s';
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Database(tokio_postgres::Error),
+    Slow,
+    Journal(JournalError),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(failure: tokio_postgres::Error) -> Self {
+        Self::Database(failure)
+    }
+}
+
+impl Failure {
+    /// Whether it is the trouble of the database, and not of what was asked.
+    pub(super) fn is_trouble(&self) -> bool {
+        let Self::Database(failure) = self else { return true };
+        // Class 21, 22, 23 and 54: what was asked cannot be stored.
+        let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
+        !matches!(class, Some("21" | "22" | "23" | "54"))
+    }
+
+    /// Whether the same may go well at once: another node was in the way.
+    pub(super) fn is_conflict(&self) -> bool {
+        let Self::Database(failure) = self else { return false };
+        matches!(failure.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
+    }
+
+    /// What it means to whoever runs the server. What PostgreSQL says has no password in it.
+    pub(super) fn explain(&self) -> JournalError {
+        let failure = match self {
+            Self::Journal(failure) => return failure.clone(),
+            Self::Slow => return JournalError::storage("PostgreSQL: no answer within the time limit"),
+            Self::Database(failure) => failure,
+        };
+        if let Some(said) = failure.as_db_error() {
+            let hint = match *said.code() {
+                SqlState::DISK_FULL => "; the disk is full, make room and it goes on by itself",
+                SqlState::INSUFFICIENT_PRIVILEGE => "; the user of the journal needs the right to create tables",
+                SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
+                _ => "",
+            };
+            return JournalError::storage(format!("PostgreSQL: {} ({}){hint}", said.message(), said.code().code()));
+        }
+        let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}")).unwrap_or_default();
+        JournalError::storage(format!("PostgreSQL: {failure}{cause}"))
+    }
+}
+
+/// A connection, ended when it is dropped.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    statements: HashMap<&'static str, Statement>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// A statement, prepared once.
+    pub(super) async fn prepare(&mut self, text: &'static str) -> Result<Statement, Failure> {
+        if let Some(statement) = self.statements.get(text) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(text).await?;
+        self.statements.insert(text, statement.clone());
+        Ok(statement)
+    }
+
+    pub(super) async fn query(
+        &mut self,
+        text: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
+        let statement = self.prepare(text).await?;
+        Ok(self.client.query(&statement, values).await?)
+    }
+
+    pub(super) async fn execute(&mut self, text: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
+        let statement = self.prepare(text).await?;
+        Ok(self.client.execute(&statement, values).await?)
+    }
+}
+
+/// The connections of one node.
+pub(super) struct Pool {
+    config: Config,
+    idle: Mutex<Vec<Connection>>,
+    room: Semaphore,
+}
+
+impl Pool {
+    /// Reads the URL; connects when asked.
+    pub(super) fn new(url: &str) -> Result<Self, JournalError> {
+        let tls = || {
+            JournalError::storage(
+                "TLS to PostgreSQL is not there yet, and the URL asks for it with sslmode; use a tunnel, or sslmode=disable on a network you trust",
+            )
+        };
+        if url.contains("sslmode=verify-") {
+            return Err(tls());
+        }
+        // The error of the library quotes what it could not read.
+        let mut config: Config = url.parse().map_err(|_| {
+            JournalError::storage(
+                "the PostgreSQL URL cannot be read; as in postgres://USER:PASSWORD@HOST:5432/DATABASE",
+            )
+        })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(tls());
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("echostr");
+        }
+        config.tcp_user_timeout(LONGEST).keepalives_idle(Duration::from_secs(10));
+        Ok(Self { config, idle: Mutex::default(), room: Semaphore::new(CONNECTIONS) })
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        let connecting = async {
+            let (client, driver) = self.config.connect(NoTls).await?;
+            let driver = AbortOnDropHandle::new(tokio::spawn(async move {
+                // Whoever uses the client is told.
+                let _ = driver.await;
+            }));
+            client.batch_execute(SESSION).await?;
+            Ok(Connection { client, statements: HashMap::new(), _driver: driver })
+        };
+        time::timeout(LONGEST, connecting).await.unwrap_or(Err(Failure::Slow))
+    }
+
+    /// A connection for a piece of work. One that is not [given back](Lent::done) is not used again.
+    pub(super) async fn get(&self) -> Result<Lent<'_>, Failure> {
+        let place = time::timeout(LONGEST, self.room.acquire()).await;
+        let Ok(Ok(place)) = place else { return Err(Failure::Slow) };
+        let idle = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|connection| !connection.client.is_closed());
+            idle.pop()
+        };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        Ok(Lent { connection, pool: self, _place: place })
+    }
+
+    /// Lets go of every connection nobody uses.
+    pub(super) fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// A connection at work.
+pub(super) struct Lent<'p> {
+    connection: Connection,
+    pool: &'p Pool,
+    _place: SemaphorePermit<'p>,
+}
+
+impl Lent<'_> {
+    /// The work went well.
+    pub(super) fn done(self) {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.connection);
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+/// Some work, within the time limit.
+pub(super) async fn limited<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    time::timeout(LONGEST, work).await.unwrap_or(Err(Failure::Slow))
+}
+
+/// The columns that [`stored`] reads.
+macro_rules! event_columns {
+    () => {
+        "event.id, event.account, event.type, event.subject, event.form, event.payload, event.query, event.received, \
+         event.deliveries, event.state, event.reply, event.failure"
+    };
+}
+pub(super) use event_columns;
+
+/// Number of columns in `event_columns`.
+pub(super) const EVENT_COLUMNS: usize = 12;
+
+/// An event from the columns of `event_columns`.
+pub(super) fn stored(row: &Row) -> Result<Stored, Failure> {
+    let account: String = row.try_get(1)?;
+    let event_type: String = row.try_get(2)?;
+    let facts = Facts {
+        platform: platform_of(&account),
+        account: account.into(),
+        event_type: event_type.into(),
+        subject: string(row, 3)?.map(Into::into),
+        form: if row.try_get::<_, i16>(4)? == 0 { Form::Xml } else { Form::Json },
+        payload: Payload::new(string(row, 5)?.unwrap_or_default()),
+        query: string(row, 6)?.map(Into::into),
+        received: row.try_get(7)?,
+    };
+    Ok(Stored {
+        id: row.try_get(0)?,
+        facts,
+        deliveries: count(row.try_get(8)?),
+        state: state_of(row.try_get(9)?),
+        reply: string(row, 10)?,
+        failure: row.try_get(11)?,
+    })
+}
+
+/// A text that is stored as bytes.
+pub(super) fn string(row: &Row, column: usize) -> Result<Option<String>, Failure> {
+    let bytes: Option<Vec<u8>> = row.try_get(column)?;
+    Ok(bytes.map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into())))
+}
+
+pub(super) fn count(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or_default()
+}
+
+pub(super) fn to_sql(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+pub(super) fn platform_of(account: &str) -> Platform {
+    let name = account.split_once('/').map_or(account, |(platform, _)| platform);
+    name.parse().unwrap_or(Platform::Mp)
+}
+
+pub(super) const fn form(form: Form) -> i16 {
+    match form {
+        Form::Xml => 0,
+        Form::Json => 1,
+    }
+}
+
+pub(super) const fn state(state: State) -> i16 {
+    match state {
+        State::Responding => 0,
+        State::Answered => 1,
+        State::Defaulted => 2,
+    }
+}
+
+pub(super) const fn state_of(number: i16) -> State {
+    match number {
+        0 => State::Responding,
+        1 => State::Answered,
+        _ => State::Defaulted,
+    }
+}
+
+/// The reply column: nothing for the plain success.
+pub(super) fn reply(body: &Body) -> Option<&[u8]> {
+    match body {
+        Body::Plain(_) => None,
+        Body::Document(text) => Some(text.as_bytes()),
+    }
+}
+
+/// A message for a text column, which holds no NUL.
+pub(super) fn text(message: &str) -> String {
+    message.replace('\0', "\u{FFFD}")
+}
+
+/// The identity that every event of this time comes after.
+pub(super) fn id_at(millis: i64) -> Uuid {
+    let high = (millis.max(0).cast_unsigned() & 0xFFFF_FFFF_FFFF) << 16;
+    Uuid::from_u64_pair(high, 0)
+}
+
+/// Which lane an event belongs to: its subject, or a hash of a long one, which an index could not hold. An event about
+/// nobody has a lane of its own.
+macro_rules! lane {
+    ($table:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $table,
+            ".subject IS NULL THEN convert_to(' ' || ",
+            $table,
+            ".id::text, 'UTF8') ",
+            "WHEN octet_length(",
+            $table,
+            ".subject) > 256 THEN '\\xff'::bytea || sha256(",
+            $table,
+            ".subject) ",
+            "ELSE ",
+            $table,
+            ".subject END"
+        )
+    };
+}
+pub(super) use lane;
+
+/// Now by the clock of the database, which is the one of all nodes: milliseconds.
+macro_rules! now {
+    () => {
+        "(extract(epoch FROM now()) * 1000)::bigint"
+    };
+}
+pub(super) use now;

@@ -1,0 +1,161 @@
+//! The journal of several nodes: a PostgreSQL database.
+//!
+//! ```text
+//! admit  ──▶ Gathering ──▶ one statement for all that gathered, a few at a time ──▶ run, known, or wait for a node
+//! record ──▶ Gathering ──▶ one statement, fenced by the owner of the event ──▶ settles the entries
+//! lease, finish ──▶ statements of their own, fenced by the attempt
+//! ```
+//!
+//! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` tells
+//! who is gone, so that another may run what it left. Time is the database's: the clocks of nodes may differ.
+//!
+//! The URL is used without TLS for now; one that asks for it is refused.
+
+mod archive;
+mod db;
+mod observers;
+mod schema;
+mod upkeep;
+mod writer;
+
+use std::{
+    fmt,
+    future::ready,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
+use uuid::Uuid;
+
+use self::{db::Pool, writer::Shared};
+use super::{
+    Admission, Entry, Finished, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task, Usage,
+};
+
+pub use archive::PostgresArchive;
+
+/// Statements with admissions that run side by side: while one is on its way to the disk, others gather.
+const WRITERS: usize = 3;
+
+/// The journal in a PostgreSQL database.
+pub struct PostgresJournal {
+    shared: Arc<Shared>,
+    ids: Ids,
+    /// Ended when this is dropped.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for PostgresJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresJournal").field("node", &self.shared.node).finish_non_exhaustive()
+    }
+}
+
+impl PostgresJournal {
+    /// Begins to connect, and returns at once: the database may come later, and go.
+    ///
+    /// # Errors
+    /// When the URL cannot be read, asks for TLS, or when there is no tokio runtime.
+    pub fn open(url: &str, options: &Options) -> Result<Self, JournalError> {
+        let handle = Handle::try_current().map_err(JournalError::storage)?;
+        let shared = Arc::new(Shared::new(Pool::new(url)?, options.observers.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(upkeep::heartbeat(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(upkeep::upkeep(Arc::clone(&shared), options.clone()), &handle);
+        for _ in 0..WRITERS {
+            tasks.spawn_on(writer::admit(Arc::clone(&shared)), &handle);
+        }
+        tasks.spawn_on(writer::record(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(writer::wait(Arc::clone(&shared)), &handle);
+        Ok(Self { shared, ids: Ids::after(0), tasks: Mutex::new(tasks) })
+    }
+}
+
+impl Journal for PostgresJournal {
+    fn next_id(&self, received: Millis) -> Uuid {
+        self.ids.next(received)
+    }
+
+    fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
+        Box::pin(async move {
+            self.shared.started().await;
+            self.shared.health()?;
+            match self.shared.admit(event) {
+                Ok(admission) => Ok(admission),
+                Err(told) => told.await.unwrap_or(Err(JournalError::Closed)),
+            }
+        })
+    }
+
+    fn store(&self, _entry: &Arc<Entry>) {
+        // It is durable when `admit` returns.
+    }
+
+    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+        self.shared.record(entry, reply);
+    }
+
+    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
+        let Some(name) = self.shared.wanted.iter().map(|it| &it.name).find(|name| ***name == *observer) else {
+            return Box::pin(ready(Ok(Vec::new())));
+        };
+        Box::pin(async move {
+            self.ready().await?;
+            let observing = self.shared.observers.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+            let Some(observing) = observing else { return Ok(Vec::new()) };
+            let leased = db::limited(observers::lease(&self.shared, name, observing, limit, term)).await;
+            leased.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()> {
+        Box::pin(async move {
+            self.ready().await?;
+            let done = db::limited(observers::finish(&self.shared, &finished)).await;
+            done.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn arrivals(&self) -> &Notify {
+        &self.shared.arrivals
+    }
+
+    fn health(&self) -> Result<(), JournalError> {
+        self.shared.health()
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            waiting: self.shared.waiting.load(Ordering::Relaxed),
+            dead: self.shared.dead.load(Ordering::Relaxed),
+        }
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        Box::pin(async move {
+            self.shared.flush().await;
+            // Without the heartbeat, which would say that it lives.
+            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+            let left = db::limited(upkeep::leave(&self.shared)).await;
+            self.shared.pool.clear();
+            left.map_err(|failure| failure.explain())
+        })
+    }
+}
+
+impl PostgresJournal {
+    /// Ready when the database answers; a journal that is full still gives what it has.
+    async fn ready(&self) -> Result<(), JournalError> {
+        self.shared.started().await;
+        match self.shared.health() {
+            Err(JournalError::Full) => Ok(()),
+            health => health,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Observers in the database: who they are, what waits for them, what nodes have on lease.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    super::{Finish, Finished, Lease, Leased, Observer, millis},
+    db::{self, Connection, Failure, event_columns, lane, now},
+    schema::{BACKFILL, LANES, LOCK, UPKEEP},
+    writer::Shared,
+};
+
+/// An observer in the database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observing {
+    pub(super) id: i32,
+    pub(super) in_order: bool,
+}
+
+/// Enters observers, and says that a node has them.
+const REGISTER: &str = concat!(
+    "INSERT INTO observer (name, in_order, backfill, backfill_to, seen)
+     SELECT name, in_order, CASE WHEN past THEN '00000000-0000-0000-0000-000000000000'::uuid END,
+            CASE WHEN past THEN (SELECT id FROM event ORDER BY id DESC LIMIT 1) END, ",
+    now!(),
+    "
+     FROM unnest($1::text[], $2::boolean[], $3::boolean[]) AS t (name, in_order, past) ORDER BY name
+     ON CONFLICT (name) DO UPDATE SET in_order = excluded.in_order, seen = excluded.seen
+     RETURNING name, id, in_order"
+);
+
+/// What already waits follows when an observer is switched between order and none.
+const SET_ORDER: &str = concat!(
+    "UPDATE delivery SET lane = CASE WHEN observer.in_order THEN ",
+    lane!("event"),
+    " END
+     FROM observer, event
+     WHERE observer.id = delivery.observer AND event.id = delivery.event AND observer.name = ANY($1)
+       AND observer.in_order <> (delivery.lane IS NOT NULL)"
+);
+
+/// Enters the observers of this node, in one transaction with whatever else is set up.
+pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transaction<'_>) -> Result<(), Failure> {
+    let of = |what: fn(&Observer) -> bool| shared.wanted.iter().map(what).collect::<Vec<bool>>();
+    let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
+    let (in_order, past) = (of(|it| it.in_order), of(|it| it.from_beginning));
+    let rows = changes.query(REGISTER, &[&names, &in_order, &past]).await?;
+    changes.execute(SET_ORDER, &[&names]).await?;
+    let mut observers = std::collections::HashMap::new();
+    for row in rows {
+        let name: String = row.try_get(0)?;
+        if let Some(observer) = shared.wanted.iter().find(|observer| *observer.name == *name) {
+            let observing = Observing { id: row.try_get(1)?, in_order: row.try_get(2)? };
+            observers.insert(Arc::clone(&observer.name), observing);
+        }
+    }
+    *shared.observers.lock().unwrap_or_else(PoisonError::into_inner) = observers;
+    Ok(())
+}
+
+const LEASE: &str = concat!(
+    "WITH ready AS (
+        SELECT event, observer FROM delivery WHERE observer = $1 AND due <= ",
+    now!(),
+    "
+        ORDER BY due, event LIMIT $2 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE delivery SET due = ",
+    now!(),
+    " + $3, attempts = delivery.attempts + 1, leased = true, node = $4
+    FROM ready, event
+    WHERE delivery.event = ready.event AND delivery.observer = ready.observer AND event.id = ready.event
+    RETURNING ",
+    event_columns!(),
+    ", delivery.attempts, delivery.due"
+);
+
+/// The first of each lane, unless it pauses, or another of the lane is leased. Goes from lane to lane rather than from row
+/// to row, so that a long lane behind a failing event costs nothing.
+const HEADS: &str = concat!(
+    "WITH RECURSIVE lanes (lane) AS (
+        (SELECT lane FROM delivery WHERE observer = $1 AND lane IS NOT NULL AND ($3::bytea IS NULL OR lane > $3)
+         ORDER BY lane LIMIT 1)
+        UNION ALL
+        SELECT (SELECT next.lane FROM delivery AS next
+                WHERE next.observer = $1 AND next.lane IS NOT NULL AND next.lane > lanes.lane ORDER BY next.lane LIMIT 1)
+        FROM lanes WHERE lanes.lane IS NOT NULL
+    )
+    SELECT head.event, lanes.lane
+    FROM lanes CROSS JOIN LATERAL (
+        SELECT event, due FROM delivery WHERE observer = $1 AND delivery.lane = lanes.lane ORDER BY event LIMIT 1
+    ) AS head
+    WHERE lanes.lane IS NOT NULL AND head.due <= ", now!(), " AND NOT EXISTS (
+        SELECT 1 FROM delivery AS other WHERE other.observer = $1 AND other.lane = lanes.lane
+        AND other.leased AND other.due > ", now!(), ")
+    LIMIT $2"
+);
+
+const TAKE: &str = concat!(
+    "UPDATE delivery SET due = ",
+    now!(),
+    " + $3, attempts = delivery.attempts + 1, leased = true, node = $4
+    FROM event
+    WHERE delivery.event = ANY($2) AND delivery.observer = $1 AND delivery.due <= ",
+    now!(),
+    " AND event.id = delivery.event
+    RETURNING ",
+    event_columns!(),
+    ", delivery.attempts, delivery.due"
+);
+
+/// Takes what waits for an observer.
+pub(super) async fn lease(
+    shared: &Shared,
+    name: &Arc<str>,
+    observing: Observing,
+    limit: usize,
+    term: Duration,
+) -> Result<Vec<Leased>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let (limit, term) = (i64::try_from(limit).unwrap_or(i64::MAX), millis(term));
+    let rows = if observing.in_order {
+        heads(&mut db, shared, observing.id, limit, term).await?
+    } else {
+        db.query(LEASE, &[&observing.id, &limit, &term, &shared.node]).await?
+    };
+    db.done();
+    let mut leased = rows.iter().map(|row| leased(row, name)).collect::<Result<Vec<_>, _>>()?;
+    leased.sort_by_key(|one| one.lease.id);
+    Ok(leased)
+}
+
+fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
+    let stored = db::stored(row)?;
+    let attempt = db::count(row.try_get(db::EVENT_COLUMNS)?);
+    let until = row.try_get(db::EVENT_COLUMNS + 1)?;
+    Ok(Leased { lease: Lease { id: stored.id, observer: Arc::clone(name), attempt, until }, facts: stored.facts })
+}
+
+/// One node at a time looks for the heads of lanes, so that two of one lane are never out together.
+async fn heads(
+    db: &mut Connection,
+    shared: &Shared,
+    observer: i32,
+    limit: i64,
+    term: i64,
+) -> Result<Vec<Row>, Failure> {
+    let (heads, take) = (db.prepare(HEADS).await?, db.prepare(TAKE).await?);
+    let lanes = || shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    let after = lanes().remove(&observer);
+    let changes = db.client.transaction().await?;
+    changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &LANES.saturating_add(observer)]).await?;
+    let rows = changes.query(&heads, &[&observer, &limit, &after]).await?;
+    let mut events: Vec<Uuid> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.push(row.try_get(0)?);
+    }
+    let taken = changes.query(&take, &[&observer, &events, &term, &shared.node]).await?;
+    changes.commit().await?;
+    // Where there was room for more, the next round begins with the first lane.
+    if let Some(last) = rows.last().filter(|_| i64::try_from(rows.len()) == Ok(limit)) {
+        lanes().insert(observer, last.try_get(1)?);
+    }
+    Ok(taken)
+}
+
+/// Ends leases, unless they have been lost.
+const DONE: &str = "
+    DELETE FROM delivery USING unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[]) AS t (event, observer, attempt, until)
+    WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
+      AND delivery.due = t.until AND delivery.leased AND delivery.node = $5";
+
+const AGAIN: &str = concat!(
+    "UPDATE delivery SET due = ",
+    now!(),
+    " + t.pause, attempts = t.tries, leased = false, node = NULL,
+        error = coalesce(t.error, delivery.error)
+    FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::bigint[], $7::integer[], $8::text[])
+        AS t (event, observer, attempt, until, pause, tries, error)
+    WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
+      AND delivery.due = t.until AND delivery.leased AND delivery.node = $5"
+);
+
+const DEAD: &str = concat!(
+    "WITH gone AS (
+        DELETE FROM delivery USING unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::text[])
+            AS t (event, observer, attempt, until, error)
+        WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
+          AND delivery.due = t.until AND delivery.leased AND delivery.node = $5
+        RETURNING delivery.event, delivery.observer, delivery.attempts, t.error
+    )
+    INSERT INTO dead (event, observer, died, attempts, error)
+    SELECT event, observer, ",
+    now!(),
+    ", attempts, error FROM gone
+    ON CONFLICT (event, observer) DO UPDATE
+        SET died = excluded.died, attempts = excluded.attempts, error = excluded.error"
+);
+
+/// Leases of one outcome, as columns.
+#[derive(Default)]
+struct Ends {
+    events: Vec<Uuid>,
+    observers: Vec<i32>,
+    attempts: Vec<i32>,
+    until: Vec<i64>,
+}
+
+impl Ends {
+    fn push(&mut self, lease: &Lease, observer: i32) {
+        self.events.push(lease.id);
+        self.observers.push(observer);
+        self.attempts.push(db::to_sql(lease.attempt));
+        self.until.push(lease.until);
+    }
+}
+
+/// Ends leases, unless they have been lost. Each outcome is a statement; one that is repeated changes nothing more.
+pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(), Failure> {
+    let observing = shared.observers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (mut done, mut again, mut dead) = (Ends::default(), Ends::default(), Ends::default());
+    let (mut pauses, mut then, mut errors, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for Finished { lease, outcome } in finished {
+        let Some(observer) = observing.get(&lease.observer).map(|observing| observing.id) else { continue };
+        match outcome {
+            Finish::Done => done.push(lease, observer),
+            Finish::Retry { after, error } => {
+                again.push(lease, observer);
+                pauses.push(millis(*after));
+                then.push(db::to_sql(lease.attempt));
+                errors.push(Some(db::text(error)));
+            }
+            Finish::Released => {
+                again.push(lease, observer);
+                pauses.push(0);
+                then.push(db::to_sql(lease.attempt.saturating_sub(1)));
+                errors.push(None);
+            }
+            Finish::Dead { error } => {
+                dead.push(lease, observer);
+                last.push(db::text(error));
+            }
+        }
+    }
+    let node = &shared.node;
+    let mut db = shared.pool.get().await?;
+    if !done.events.is_empty() {
+        db.execute(DONE, &[&done.events, &done.observers, &done.attempts, &done.until, node]).await?;
+    }
+    if !again.events.is_empty() {
+        let Ends { events, observers, attempts, until } = &again;
+        db.execute(AGAIN, &[events, observers, attempts, until, node, &pauses, &then, &errors]).await?;
+    }
+    if !dead.events.is_empty() {
+        let Ends { events, observers, attempts, until } = &dead;
+        db.execute(DEAD, &[events, observers, attempts, until, node, &last]).await?;
+    }
+    db.done();
+    Ok(())
+}
+
+/// Offers events of the past.
+const OFFER: &str = concat!(
+    "WITH offered AS (
+        INSERT INTO delivery (observer, due, event, attempts, leased, lane)
+        SELECT $1, ",
+    now!(),
+    ", event.id, 0, false, CASE WHEN $3 THEN ",
+    lane!("event"),
+    " END
+        FROM event WHERE event.id = ANY($2)
+        ON CONFLICT (event, observer) DO NOTHING
+    )
+    UPDATE event SET observers = observers || $1 WHERE id = ANY($2) AND NOT observers @> ARRAY[$1]"
+);
+
+/// Offers the next events of the past to an observer that begins with them. False when there is nothing to do.
+pub(super) async fn backfill(shared: &Shared, limit: i64) -> Result<bool, Failure> {
+    let mut db = shared.pool.get().await?;
+    let offer = db.prepare(OFFER).await?;
+    let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
+    let changes = db.client.transaction().await?;
+    changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &UPKEEP]).await?;
+    let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &BACKFILL]).await?;
+    let place = match locked.try_get(0)? {
+        true => {
+            let next = "SELECT id, name, backfill, coalesce(backfill_to, backfill) FROM observer
+                        WHERE backfill IS NOT NULL AND name = ANY($1) ORDER BY id LIMIT 1";
+            changes.query_opt(next, &[&names]).await?
+        }
+        false => None,
+    };
+    let Some(place) = place else {
+        changes.rollback().await?;
+        db.done();
+        return Ok(false);
+    };
+    let (id, name): (i32, String) = (place.try_get(0)?, place.try_get(1)?);
+    let (from, to): (Uuid, Uuid) = (place.try_get(2)?, place.try_get(3)?);
+    let observer = shared.wanted.iter().find(|observer| *observer.name == *name);
+    let events = "SELECT id, account, type FROM event WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
+    let rows = changes.query(events, &[&from, &to, &limit]).await?;
+    let mut last: Option<Uuid> = None;
+    let mut wanted: Vec<Uuid> = Vec::new();
+    for row in rows {
+        let (event, account, event_type): (Uuid, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        last = Some(event);
+        if observer.is_some_and(|observer| (observer.wants)(&account, &event_type)) {
+            wanted.push(event);
+        }
+    }
+    let in_order = observer.is_some_and(|observer| observer.in_order);
+    changes.execute(&offer, &[&id, &wanted, &in_order]).await?;
+    changes.execute("UPDATE observer SET backfill = $2 WHERE id = $1", &[&id, &last]).await?;
+    changes.commit().await?;
+    db.done();
+    shared.arrivals.notify_waiters();
+    Ok(true)
+}

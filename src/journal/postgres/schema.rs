@@ -1,0 +1,108 @@
+//! Tables, and the steps from one version of them to the next.
+
+use tokio_postgres::Transaction;
+
+use super::{super::JournalError, db::Failure};
+
+/// Advisory locks: what only one node does at a time. The number is `echostr` in ASCII, so that other programs in the
+/// same database take others.
+pub(super) const LOCK: i32 = 0x6563_686f;
+/// Migrations, and entering observers.
+pub(super) const SETUP: i32 = 1;
+/// Housekeeping; replays share it, so that nothing is removed that they have just looked at.
+pub(super) const UPKEEP: i32 = 2;
+/// Giving the past to new observers.
+pub(super) const BACKFILL: i32 = 3;
+/// Leases of observers in order: this, and the number of the observer.
+pub(super) const LANES: i32 = 1000;
+
+/// Each step is one version; a step that was released never changes.
+///
+/// What platforms and users write is `bytea`: a text of PostgreSQL holds no NUL, and an event with one must not be lost.
+const STEPS: [&str; 1] = ["
+    -- Identities are UUIDs of version 7, so new rows go to the end of the index.
+    CREATE TABLE event (
+        id         uuid PRIMARY KEY,
+        account    text NOT NULL,
+        type       text NOT NULL,
+        subject    bytea,
+        form       smallint NOT NULL,  -- 0 XML, 1 JSON
+        payload    bytea NOT NULL,
+        query      bytea,
+        received   bigint NOT NULL,    -- milliseconds
+        deliveries integer NOT NULL,
+        state      smallint NOT NULL,  -- 0 responding, 1 answered, 2 defaulted
+        reply      bytea,              -- NULL: the plain success
+        failure    text,
+        observers  integer[] NOT NULL, -- ids of those that wanted it
+        owner      uuid                -- the node that runs its responder, or ran it
+    );
+    CREATE TABLE dedupe (
+        key      bytea PRIMARY KEY,
+        id       uuid NOT NULL,
+        until    bigint,               -- milliseconds; NULL: for good
+        admitted bigint NOT NULL
+    );
+    CREATE INDEX dedupe_admitted ON dedupe (admitted);
+    CREATE TABLE observer (
+        id          integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        name        text NOT NULL UNIQUE,
+        in_order    boolean NOT NULL,
+        -- Events up to `backfill_to` that it has still to be given, from `backfill` on.
+        backfill    uuid,
+        backfill_to uuid,
+        seen        bigint NOT NULL    -- when a node had it last
+    );
+    -- What is not done. `due` is when it may be taken: at once, after a pause, or when a lease is over.
+    CREATE TABLE delivery (
+        observer integer NOT NULL,
+        due      bigint NOT NULL,      -- milliseconds
+        event    uuid NOT NULL,
+        attempts integer NOT NULL,
+        leased   boolean NOT NULL,
+        lane     bytea,                -- for observers in order: the subject, or its hash
+        error    text,
+        node     uuid,                 -- the node that leases it
+        PRIMARY KEY (event, observer)
+    );
+    CREATE INDEX delivery_due ON delivery (observer, due, event);
+    CREATE INDEX delivery_lane ON delivery (observer, lane, event) WHERE lane IS NOT NULL;
+    CREATE TABLE dead (
+        event    uuid NOT NULL,
+        observer integer NOT NULL,
+        died     bigint NOT NULL,      -- milliseconds
+        attempts integer NOT NULL,
+        error    text NOT NULL,
+        PRIMARY KEY (event, observer)
+    );
+    CREATE TABLE node (
+        id          uuid PRIMARY KEY,
+        alive_until bigint NOT NULL    -- milliseconds
+    );
+"];
+
+/// Brings the tables up to date, one node after the other.
+pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {
+    changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &SETUP]).await?;
+    changes.batch_execute("CREATE TABLE IF NOT EXISTS echostr_version (version integer NOT NULL)").await?;
+    let row = changes.query_opt("SELECT version FROM echostr_version", &[]).await?;
+    let version = match row {
+        Some(row) => usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(usize::MAX),
+        None => {
+            changes.execute("INSERT INTO echostr_version VALUES (0)", &[]).await?;
+            0
+        }
+    };
+    if version > STEPS.len() {
+        let known = STEPS.len();
+        return Err(Failure::Journal(JournalError::storage(format!(
+            "the journal is of version {version}, and this program knows up to {known}: it was written by a later one"
+        ))));
+    }
+    for step in &STEPS[version..] {
+        changes.batch_execute(step).await?;
+    }
+    let latest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+    changes.execute("UPDATE echostr_version SET version = $1 WHERE version <> $1", &[&latest]).await?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! A PostgreSQL of our own: one instance for the test run, a fresh database for each test.
+//!
+//! Without the programs of PostgreSQL the tests that need it are skipped, unless `ECHOSTR_TEST_POSTGRES=required`.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::time;
+
+/// An instance that is ended with the process that started it.
+pub struct Instance {
+    folder: TempDir,
+    bin: PathBuf,
+    port: u16,
+    server: Option<Child>,
+}
+
+/// The one that the tests share. A static is never dropped; `guarded` ends it with the process.
+static SHARED: LazyLock<Option<Instance>> = LazyLock::new(Instance::start);
+
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// The URL of a fresh database; `None` where PostgreSQL is not installed.
+pub async fn database() -> Option<String> {
+    let instance = tokio::task::spawn_blocking(|| SHARED.as_ref()).await.unwrap()?;
+    Some(instance.database().await)
+}
+
+impl Instance {
+    /// Starts one; `None` where PostgreSQL is not installed.
+    pub fn start() -> Option<Self> {
+        let Some(bin) = programs() else {
+            let required = std::env::var("ECHOSTR_TEST_POSTGRES").is_ok_and(|value| value == "required");
+            assert!(!required, "PostgreSQL is required, and not installed");
+            eprintln!("skipped: PostgreSQL is not installed");
+            return None;
+        };
+        let folder = TempDir::new().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        if let Some((user, group)) = somebody() {
+            chown(&data, Some(user), Some(group)).unwrap();
+        }
+        let made = as_somebody(&bin.join("initdb"))
+            .args(["--auth=trust", "--username=echostr", "--encoding=UTF8", "--no-locale", "-D"])
+            .arg(&data)
+            .current_dir(&data)
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "initdb");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut instance = Self { folder, bin, port, server: None };
+        instance.resume();
+        Some(instance)
+    }
+
+    /// Starts the server on what is there.
+    pub fn resume(&mut self) {
+        let data = self.folder.path().join("data");
+        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let server = guarded(&self.bin.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"])
+            .arg(&data)
+            .args(["-c", "max_connections=400", "-c", "shared_buffers=32MB"])
+            .current_dir(&data)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.server = Some(server.unwrap());
+    }
+
+    /// Stops the server at once; connections break.
+    pub fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let _ = Command::new("kill").args(["-INT", &server.id().to_string()]).status();
+        let _ = server.wait();
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://echostr@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The URL of a fresh database.
+    pub async fn database(&self) -> String {
+        let name = format!("test{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        for _ in 0..300 {
+            if execute(&self.url("postgres"), &format!("CREATE DATABASE {name}")).await {
+                return self.url(&name);
+            }
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no PostgreSQL: {}", fs::read_to_string(self.folder.path().join("log")).unwrap());
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs a statement; says whether that was possible.
+pub async fn execute(url: &str, statement: &str) -> bool {
+    let Ok((client, driver)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await else { return false };
+    let driver = tokio::spawn(driver);
+    let done = client.batch_execute(statement).await.is_ok();
+    drop(client);
+    let _ = driver.await;
+    done
+}
+
+/// The folder of the programs, of the newest version there is.
+fn programs() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .collect();
+    found.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = found.into_iter().rev().chain(std::env::split_paths(&path));
+    folders.find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+}
+
+/// User and group that PostgreSQL runs as where the tests run as root, which it refuses.
+fn somebody() -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    root.then_some((65534, 65534))
+}
+
+fn as_somebody(program: &Path) -> Command {
+    let Some((user, group)) = somebody() else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]).arg(program);
+    command
+}
+
+/// A program that is told to end when this process ends, however it does. The thread that starts it may end before.
+fn guarded(program: &Path) -> Command {
+    let inner = as_somebody(program);
+    let mut command = Command::new("sh");
+    let watch = "me=$1; shift; \"$@\" & server=$!; trap 'kill -INT $server 2>/dev/null' INT TERM; \
+                 (while kill -0 $me 2>/dev/null && kill -0 $server 2>/dev/null; do sleep 1; done; \
+                 kill -INT $server 2>/dev/null) & wait $server; wait $server 2>/dev/null";
+    command.args(["-c", watch, "sh"]).arg(std::process::id().to_string());
+    command.arg(inner.get_program()).args(inner.get_args());
+    command
+}
