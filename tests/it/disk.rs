@@ -316,5 +316,6 @@ async fn a_journal_that_was_away_and_is_put_back_goes_on() {
         readiness(&server, 200).await;
     }
     assert_eq!(text(&server, 2, "during").await.0, 200);
-    assert_eq!(seen.runs(), 4, "each refused delivery was of an event that nobody had claimed");
+    // A refused delivery may have had its responder run, or may not have come so far; none has claimed the event.
+    assert!((2..=4).contains(&seen.runs()), "{}", seen.runs());
 }

@@ -34,6 +34,9 @@ const LONG_LOG_PAGES: i64 = 8192;
 /// Rows that are removed or added in one transaction: a commit of others waits no longer than that takes.
 const ROWS: usize = 500;
 
+/// Events that are looked at at one moment.
+const LOOKED_AT: usize = 5000;
+
 /// Keys that are read at one time, and that are looked at in a round when none is old.
 const KEYS: usize = 4096;
 const STRETCH: usize = 5 * KEYS;
@@ -199,34 +202,47 @@ impl Caretaker {
 
     /// Removes events before a number, but for those that observers need, the oldest first. Says which was the last.
     fn remove_events(&self, before: i64, enough: impl Fn() -> bool) -> Result<Option<i64>, Stop> {
-        let needed = "SELECT seq FROM delivery WHERE seq < ?1 UNION SELECT seq FROM dead WHERE seq < ?1";
-        let least = "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM delivery UNION ALL SELECT min(seq) FROM dead)";
-        let first: Option<i64> = self.db.query_row(least, [], |row| row.get(0))?;
-        let mut query = self.db.prepare(&format!("{needed} LIMIT ?2"))?;
-        let rows = query.query_map(params![before, PASSED_OVER as i64 + 1], |row| row.get(0))?;
-        let needed: HashSet<i64> = rows.collect::<Result<_, _>>()?;
-        let backfill: Option<i64> = self.db.query_row("SELECT min(backfill) FROM observer", [], |row| row.get(0))?;
-        let before = backfill.map_or(before, |at| before.min(at + 1));
-        let before = first.filter(|_| needed.len() > PASSED_OVER).map_or(before, |first| before.min(first));
-        let mut last = None;
-        let mut next = self.db.prepare("SELECT seq FROM event WHERE seq > ?1 AND seq < ?2 ORDER BY seq LIMIT ?3")?;
-        let mut after = 0;
+        let (mut after, mut last) = (0, None);
         while !enough() && !self.is_closed() {
-            let rows = next.query_map(params![after, before, ROWS as i64], |row| row.get::<_, i64>(0))?;
-            let chunk: Vec<i64> = rows.collect::<Result<_, _>>()?;
-            let Some(end) = chunk.last().copied() else { break };
-            after = end;
-            let gone: Vec<i64> = chunk.into_iter().filter(|seq| !needed.contains(seq)).collect();
-            last = gone.last().copied().or(last);
-            let shared = Arc::clone(&self.shared);
-            self.write(move |db| {
-                let mut delete = db.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
-                gone.iter().try_for_each(|seq| delete.execute([seq]).map(drop))?;
-                shared.bytes.store(db::bytes(db)?, Ordering::Relaxed);
-                Ok(())
-            })?;
+            let (gone, end) = self.removable(after, before)?;
+            for some in gone.chunks(ROWS).take_while(|_| !enough()) {
+                let (some, shared) = (some.to_vec(), Arc::clone(&self.shared));
+                last = some.last().copied().or(last);
+                self.write(move |db| {
+                    let mut delete = db.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
+                    some.iter().try_for_each(|seq| delete.execute([seq]).map(drop))?;
+                    shared.bytes.store(db::bytes(db)?, Ordering::Relaxed);
+                    Ok(())
+                })?;
+            }
+            match end {
+                Some(end) => after = end,
+                None => break,
+            }
         }
         Ok(last)
+    }
+
+    /// The next events that nobody needs, and the last one that was looked at. All of it is read at one moment: an event
+    /// that comes later is not among them, and what was there had its deliveries.
+    fn removable(&self, after: i64, before: i64) -> rusqlite::Result<(Vec<i64>, Option<i64>)> {
+        let moment = self.db.unchecked_transaction()?;
+        let mut query = moment.prepare_cached(
+            "SELECT seq FROM delivery WHERE seq < ?1 UNION SELECT seq FROM dead WHERE seq < ?1 LIMIT ?2",
+        )?;
+        let rows = query.query_map(params![before, PASSED_OVER as i64 + 1], |row| row.get(0))?;
+        let needed: HashSet<i64> = rows.collect::<Result<_, _>>()?;
+        let least = "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM delivery UNION ALL SELECT min(seq) FROM dead)";
+        let first: Option<i64> = moment.query_row(least, [], |row| row.get(0))?;
+        let backfill: Option<i64> = moment.query_row("SELECT min(backfill) FROM observer", [], |row| row.get(0))?;
+        let before = backfill.map_or(before, |at| before.min(at + 1));
+        let before = first.filter(|_| needed.len() > PASSED_OVER).map_or(before, |first| before.min(first));
+        let mut next =
+            moment.prepare_cached("SELECT seq FROM event WHERE seq > ?1 AND seq < ?2 ORDER BY seq LIMIT ?3")?;
+        let rows = next.query_map(params![after, before, LOOKED_AT as i64], |row| row.get::<_, i64>(0))?;
+        let found: Vec<i64> = rows.collect::<Result<_, _>>()?;
+        let end = found.last().copied();
+        Ok((found.into_iter().filter(|seq| !needed.contains(seq)).collect(), end))
     }
 
     /// Removes the keys of events before a number, unless a platform may still repeat them. Keys are not in the order of
