@@ -2,12 +2,12 @@
 
 use std::{error::Error, future::Future, time::Duration};
 
-use clap::ValueEnum;
+use clap::{CommandFactory as _, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use uuid::Uuid;
 
-use super::ConfigArgument;
+use super::{Arguments, ConfigArgument};
 use crate::{
     config::{Config, find_config},
     event::Platform,
@@ -98,6 +98,11 @@ fn time(text: &str) -> Result<Millis, String> {
 /// A time as it is printed.
 pub(super) fn print_time(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
+}
+
+/// Ends with what is wrong about the arguments.
+pub(super) fn usage(what: &str) -> ! {
+    Arguments::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
 
 /// The journal of a configuration.

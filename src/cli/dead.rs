@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::{
     ConfigArgument, Done,
-    archive::{self, FilterArguments, PAGE, print_time},
+    archive::{self, FilterArguments, PAGE, print_time, usage},
     events::printable,
     runtime,
 };
-use crate::journal::{Archive, DeadLetter, Filter};
+use crate::journal::{Archive, DeadLetter, DeliveryState, Filter};
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
@@ -84,7 +84,24 @@ impl FromStr for Letter {
     }
 }
 
+impl Chosen {
+    /// Refuses what is too little, or two ways to say which.
+    fn check(&self) {
+        let filter = Filter { observer: None, ..self.which.filter() };
+        match (self.letters.is_empty(), filter == Filter::default()) {
+            (false, false) => usage("either ids or a filter, not both; --observer goes with ids"),
+            (true, true) if self.which.observer.is_none() && !self.all => {
+                usage("which dead letters? Give ids, a filter, or --all")
+            }
+            _ => {}
+        }
+    }
+}
+
 pub(super) fn run(command: &Command) -> Done {
+    if let Command::Replay(chosen) | Command::Drop(chosen) = command {
+        chosen.check();
+    }
     runtime()?.block_on(async {
         match command {
             Command::Ls { which, limit, json } => {
@@ -93,13 +110,13 @@ pub(super) fn run(command: &Command) -> Done {
             Command::Replay(chosen) => {
                 let archive = archive::open(&chosen.which.config)?;
                 let done = each(&*archive, chosen, |letters| archive.revive(letters)).await?;
-                println!("offered once more: {done}");
+                writeln!(io::stdout(), "offered once more: {done}")?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Drop(chosen) => {
                 let archive = archive::open(&chosen.which.config)?;
                 let done = each(&*archive, chosen, |letters| archive.drop_dead(letters)).await?;
-                println!("removed: {done}");
+                writeln!(io::stdout(), "removed: {done}")?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -154,24 +171,24 @@ async fn each<'a>(
     act: impl Fn(Vec<(Uuid, String)>) -> crate::journal::Task<'a, u64>,
 ) -> Result<u64, Box<dyn Error>> {
     let filter = chosen.which.filter();
-    if chosen.letters.is_empty() && filter == Filter::default() && !chosen.all {
-        return Err("which dead letters? Give ids, a filter, or --all".into());
-    }
     check_observer(archive, &filter).await?;
     let mut done = 0;
     if !chosen.letters.is_empty() {
+        let observers = archive.observers().await?;
+        let mut letters = Vec::new();
         for Letter { event, observer } in &chosen.letters {
-            let names = match observer {
-                Some(observer) => vec![observer.clone()],
-                None => archive.observers().await?,
-            };
-            let letters = act(names.into_iter().map(|name| (*event, name)).collect()).await?;
-            if letters == 0 {
-                return Err(format!("no dead letter of event {event}").into());
+            let known = archive.deliveries(*event).await?;
+            let dead = known.into_iter().filter(|it| matches!(it.state, DeliveryState::Dead(_))).map(|it| it.observer);
+            let wanted = observer.as_ref().or(filter.observer.as_ref());
+            let before = letters.len();
+            letters.extend(dead.filter(|name| wanted.is_none_or(|wanted| wanted == name)).map(|name| (*event, name)));
+            if letters.len() == before {
+                let of = wanted.map_or_else(String::new, |name| format!(" of observer {name}"));
+                let hint = wanted.filter(|name| !observers.contains(name)).map_or("", |_| ", which there is not");
+                return Err(format!("no dead letter of event {event}{of}{hint}; nothing was done").into());
             }
-            done += letters;
         }
-        return Ok(done);
+        return Ok(act(letters).await?);
     }
     let progress = archive::progress();
     let mut after = None;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     ConfigArgument, Done,
-    archive::{self, FilterArguments, PAGE, print_time},
+    archive::{self, FilterArguments, PAGE, print_time, usage},
     runtime,
 };
 use crate::journal::{Archive, DeliveryState, Filter, Stored};
@@ -90,8 +90,10 @@ pub(super) fn run(command: &Command) -> Done {
             }
             Command::Replay { config, filter, ids, observers, all } => {
                 let filter = filter.filter();
-                if ids.is_empty() && filter == Filter::default() && !all {
-                    return Err("which events? Give ids, a filter, or --all".into());
+                match (ids.is_empty(), filter == Filter::default()) {
+                    (false, false) => usage("either ids or a filter, not both"),
+                    (true, true) if !all => usage("which events? Give ids, a filter, or --all"),
+                    _ => {}
                 }
                 replay(&*archive::open(config)?, &filter, ids, observers).await
             }
@@ -163,23 +165,26 @@ async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) 
 }
 
 async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
-    let mut lines = Lines::new(json);
-    lines.head()?;
-    let mut after = None;
-    let mut page = archive.newest(filter, TAIL).await?;
-    loop {
-        for stored in &page {
-            lines.event(stored)?;
-            after = Some(stored.id);
-        }
-        lines.out.flush()?;
-        if page.len() < PAGE {
-            tokio::select! {
-                ended = tokio::signal::ctrl_c() => return ended.map(|()| ExitCode::SUCCESS).map_err(Into::into),
-                () = tokio::time::sleep(LOOK) => {}
+    let follow = async {
+        let mut lines = Lines::new(json);
+        lines.head()?;
+        let mut after = None;
+        let mut page = archive.newest(filter, TAIL).await?;
+        loop {
+            for stored in &page {
+                lines.event(stored)?;
+                after = Some(stored.id);
             }
+            lines.out.flush()?;
+            if page.len() < PAGE {
+                tokio::time::sleep(LOOK).await;
+            }
+            page = archive.events(filter, after, PAGE).await?;
         }
-        page = archive.events(filter, after, PAGE).await?;
+    };
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => Ok(ended.map(|()| ExitCode::SUCCESS)?),
+        failed = follow => failed,
     }
 }
 
@@ -260,6 +265,6 @@ async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[Uuid], observers:
     } else {
         offered += archive::each_page(archive, filter, offer).await?;
     }
-    println!("offered once more: {offered}; what waits already stays as it is");
+    writeln!(io::stdout(), "offered once more: {offered}; what waits already stays as it is")?;
     Ok(ExitCode::SUCCESS)
 }

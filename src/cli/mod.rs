@@ -84,11 +84,11 @@ pub fn main() -> ExitCode {
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {
-        // A closed pipe (`| head`) is no failure worth a word.
-        let closed = io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe);
-        if !closed {
-            let _ = writeln!(io::stderr(), "error: {error}");
+        // A closed pipe (`| head`) is no failure.
+        if io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
         }
+        let _ = writeln!(io::stderr(), "error: {error}");
         ExitCode::FAILURE
     })
 }

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod archive;
 mod bad_input;
 mod catalogue;
 mod disk;

@@ -31,9 +31,8 @@ impl SqliteArchive {
     /// # Errors
     /// When it is not there, or is no journal of this version.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let explain = |failure| db::explain(path, &failure);
-        let mut connection = db::open(path, false).map_err(explain)?;
-        schema::migrate(&mut connection).map_err(|failure| schema::explain(path, failure))?;
+        let connection = db::open_known(path).map_err(|failure| db::explain(path, &failure))?;
+        schema::check(&connection).map_err(|failure| schema::explain(path, failure))?;
         Ok(Self { path: path.to_owned(), db: Arc::new(Mutex::new(connection)) })
     }
 
@@ -224,7 +223,11 @@ impl Archive for SqliteArchive {
         self.change(move |db| {
             letters.into_iter().try_fold(0, |count, (event, observer)| {
                 let Some(id) = observer_id(db, &observer)? else { return Ok(count) };
-                Ok(count + u64::from(drop_letter(db, id, event)?))
+                let dropped = drop_letter(db, id, event)?;
+                if dropped {
+                    forget(db, id, event)?;
+                }
+                Ok(count + u64::from(dropped))
             })
         })
     }
@@ -237,6 +240,18 @@ fn observer_id(db: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
 fn drop_letter(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<bool> {
     let mut delete = db.prepare_cached("DELETE FROM dead WHERE seq = ?1 AND observer = ?2")?;
     Ok(delete.execute(params![db::to_sql(number(event)), observer])? > 0)
+}
+
+/// Takes an observer from those that an event is for: it has not seen it, and never will.
+fn forget(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<()> {
+    let seq = db::to_sql(number(event));
+    let wanted: Option<Option<String>> =
+        db.query_row("SELECT observers FROM event WHERE seq = ?1", [seq], |row| row.get(0)).optional()?;
+    let wanted = wanted.flatten().unwrap_or_default();
+    let rest: Vec<&str> = wanted.split(',').filter(|id| !id.is_empty() && id.parse() != Ok(observer)).collect();
+    let rest = (!rest.is_empty()).then(|| rest.join(","));
+    db.execute("UPDATE event SET observers = ?2 WHERE seq = ?1", params![seq, rest])?;
+    Ok(())
 }
 
 /// Adds a delivery that waits, unless there is one; says whether it did.

@@ -30,6 +30,15 @@ pub(super) fn open(path: &Path, create: bool) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
+/// Opens a file that is a journal already, and leaves its settings as they are.
+pub(super) fn open_known(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    Ok(db)
+}
+
 /// Opens the file for reading.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let db = open(path, false)?;

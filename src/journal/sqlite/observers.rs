@@ -146,6 +146,11 @@ fn heads(db: &Connection, shared: &Shared, observer: i64, now: Millis, limit: i6
          SELECT head.seq, head.due, head.attempts, lanes.lane FROM lanes CROSS JOIN delivery AS head
          WHERE lanes.lane IS NOT NULL AND head.observer = ?1 AND head.lane = lanes.lane AND head.due <= ?2
            AND head.seq = (SELECT min(seq) FROM delivery WHERE observer = ?1 AND lane = lanes.lane)
+           -- A replay may come before what is leased already.
+           AND NOT EXISTS (
+               SELECT 1 FROM delivery WHERE observer = ?1 AND lane = lanes.lane AND leased = 1 AND lane IS NOT NULL
+                 AND due > ?2
+           )
          LIMIT ?3",
     )?;
     let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);

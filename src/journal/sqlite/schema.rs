@@ -23,7 +23,7 @@ const STEPS: [&str; 1] = ["
         state      INTEGER NOT NULL,  -- 0 responding, 1 answered, 2 defaulted
         reply      TEXT,              -- NULL: the plain success
         failure    TEXT,
-        observers  TEXT               -- ids of those that wanted it, with commas
+        observers  TEXT               -- ids of those that wanted it, with commas; not of one whose dead letter was dropped
     );
     -- Keys begin with the time in the payload, so that those of today are neighbours.
     CREATE TABLE dedupe (
@@ -51,6 +51,7 @@ const STEPS: [&str; 1] = ["
         PRIMARY KEY (observer, due, seq)
     ) WITHOUT ROWID;
     CREATE INDEX delivery_lane ON delivery (observer, lane, seq) WHERE lane IS NOT NULL;
+    CREATE INDEX delivery_leased ON delivery (observer, lane) WHERE leased = 1 AND lane IS NOT NULL;
     CREATE TABLE dead (
         seq      INTEGER NOT NULL,
         observer INTEGER NOT NULL,
@@ -84,6 +85,18 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
     Ok(())
 }
 
+/// Checks that the tables are those of this version, and changes nothing.
+///
+/// # Errors
+/// When they are of another one, or there are none.
+pub(super) fn check(db: &Connection) -> Result<(), Migration> {
+    match version(db)? {
+        version if version == STEPS.len() => Ok(()),
+        version if version > STEPS.len() => Err(Migration::Newer { version, known: STEPS.len() }),
+        version => Err(Migration::Older { version, known: STEPS.len() }),
+    }
+}
+
 fn version(db: &Connection) -> Result<usize> {
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
@@ -99,6 +112,10 @@ fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
 pub(super) enum Migration {
     #[error("the journal is of version {version}, and this program knows up to {known}: it was written by a later one")]
     Newer { version: usize, known: usize },
+    #[error(
+        "the journal is of version {version}, and this program needs {known}: `echostr serve` brings it up to date"
+    )]
+    Older { version: usize, known: usize },
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -107,6 +124,6 @@ pub(super) enum Migration {
 pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
     match failure {
         Migration::Sqlite(failure) => db::explain(path, &failure),
-        newer @ Migration::Newer { .. } => JournalError::storage(format!("{}: {newer}", path.display())),
+        other => JournalError::storage(format!("{}: {other}", path.display())),
     }
 }

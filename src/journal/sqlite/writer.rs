@@ -533,9 +533,9 @@ pub(super) fn lane(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
     subject.map_or_else(|| format!(" {seq}").into(), Cow::Borrowed)
 }
 
-/// Adds a delivery that waits.
+/// Adds a delivery that waits, unless there is the same.
 pub(super) fn offer(db: &Connection, observer: i64, due: Millis, seq: i64, lane: Option<&str>) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached("INSERT INTO delivery VALUES (?1, ?2, ?3, 0, 0, ?4, NULL)")?;
+    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, 0, 0, ?4, NULL)")?;
     insert.execute(params![observer, due, seq, lane])?;
     Ok(())
 }
