@@ -207,6 +207,7 @@ impl Responded {
 
 /// Records a reply, which settles the entry once it is durable.
 fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Reply) {
+    entry.mark_replied();
     match journal {
         Some(journal) => journal.record(entry, reply),
         None => entry.settle(Ok(reply.body)),
@@ -563,8 +564,16 @@ impl Receiver {
             }
             return reply.clone();
         }
-        let slow = || Err(JournalError::storage("the journal takes too long"));
-        event.entry.stored().now_or_never().unwrap_or_else(slow)?;
+        let slow = || JournalError::storage("the journal takes too long");
+        event.entry.stored().now_or_never().unwrap_or_else(|| Err(slow()))?;
+        // A reply that is there and cannot be recorded is not late: whoever asks again gets it. Nor is one that may have been
+        // recorded by another node.
+        if event.entry.is_replied() {
+            return Err(slow());
+        }
+        if let Err(failure @ JournalError::Storage(_)) = self.journal.health() {
+            return Err(failure);
+        }
         endpoint.metrics.count(Outcome::Late);
         warn!(account = &*endpoint.id, event = %event.entry.id, attempt = event.entry.deliveries(),
             "{}: the responder is late, the default answer was given", endpoint.id);

@@ -22,6 +22,7 @@ pub struct Entry {
     pub(super) ticket: AtomicU64,
     deliveries: AtomicU32,
     stored: AtomicBool,
+    replied: AtomicBool,
     reply: OnceLock<Result<Body, JournalError>>,
     changed: Notify,
 }
@@ -35,6 +36,7 @@ impl Entry {
             ticket: AtomicU64::new(0),
             deliveries: AtomicU32::new(deliveries),
             stored: AtomicBool::new(false),
+            replied: AtomicBool::new(false),
             reply: OnceLock::new(),
             changed: Notify::new(),
         })
@@ -55,6 +57,16 @@ impl Entry {
     /// Counts a repeat; says how often the platform has delivered the event now.
     pub fn delivered_again(&self) -> u32 {
         self.deliveries.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Whether the responder is done, be its reply durable or not.
+    pub fn is_replied(&self) -> bool {
+        self.replied.load(Ordering::Relaxed)
+    }
+
+    /// The responder is done, and its reply is about to be recorded.
+    pub fn mark_replied(&self) {
+        self.replied.store(true, Ordering::Relaxed);
     }
 
     /// The recorded reply, if there is one yet, or why there will be none.

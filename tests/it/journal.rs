@@ -505,6 +505,7 @@ async fn dead_letters_are_revived_and_dropped(place: Place) {
     assert_eq!(archive.revive(vec![(first, "audit".to_owned())]).await.unwrap(), 0);
     assert_eq!(archive.drop_dead(vec![(second, "audit".to_owned())]).await.unwrap(), 1);
     assert_eq!(archive.drop_dead(vec![(second, "audit".to_owned())]).await.unwrap(), 0);
+    assert_eq!(archive.deliveries(second).await.unwrap(), [], "what was dropped is not done");
     let again = lease_some(&*journal, "audit").await;
     assert_eq!((ids(&again), again[0].lease.attempt), (vec![first], 1));
     finish(&*journal, &again, Finish::Done).await;

@@ -159,6 +159,12 @@ impl Change {
             return Ok(offered);
         }
         let dropped = changes.execute(drop_letter, &[&event, &name]).await? > 0;
+        if matches!(self, Self::DropDead) && dropped {
+            // It has not seen the event, and never will.
+            let forget = "UPDATE event SET observers = array_remove(event.observers, observer.id)
+                          FROM observer WHERE event.id = $1 AND observer.name = $2";
+            changes.execute(forget, &[&event, &name]).await?;
+        }
         match self {
             Self::Revive if dropped => Ok(changes.execute(OFFER, &[&event, &name]).await? > 0),
             _ => Ok(dropped),
