@@ -310,12 +310,20 @@ impl Receiver {
             let whole = std::ptr::eq(event, &tree);
             let text = if whole { Arc::clone(&text) } else { payload::to_json(event).into() };
             match self.admit_event(&delivery, event, &text).await {
-                Ok(event) => admitted.push(event),
+                Ok(admission) => admitted.push((event, text, admission)),
                 Err(failure) => return self.not_stored(endpoint, identity.spec, &tree, &failure),
             }
         }
-        for event in &admitted {
-            match self.reply_of(endpoint, event).await {
+        for (event, text, admission) in &admitted {
+            let mut told = self.reply_of(endpoint, admission).await;
+            if matches!(told, Err(JournalError::Abandoned)) {
+                // This node takes the event over.
+                told = match self.admit_event(&delivery, event, text).await {
+                    Ok(admission) => self.reply_of(endpoint, &admission).await,
+                    Err(failure) => Err(failure),
+                };
+            }
+            match told {
                 Ok(body) => reply = body,
                 Err(failure) => return self.not_stored(endpoint, identity.spec, &tree, &failure),
             }

@@ -47,6 +47,9 @@ pub enum JournalError {
     /// The disk is full, the file is damaged, the database is away.
     #[error("{0}")]
     Storage(Arc<str>),
+    /// The node that answers the event is gone; whoever admits the event again answers it.
+    #[error("the node that was to answer the event is gone")]
+    Abandoned,
     /// The journal is closed: the server is shutting down.
     #[error("the journal is closed")]
     Closed,

@@ -99,7 +99,14 @@ const REPEATED: &str = "
     UPDATE event SET deliveries = event.deliveries + given.times
     FROM given JOIN locked ON locked.id = given.id WHERE event.id = given.id";
 
-const REPLIES: &str = "SELECT id, state, reply, account FROM event WHERE id = ANY($1)";
+/// The replies of events; and whether the node that answers them still lives.
+const REPLIES: &str = concat!(
+    "SELECT id, state, reply, account, owner, EXISTS (
+        SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > ",
+    now!(),
+    "
+    ) FROM event WHERE id = ANY($1)"
+);
 
 /// How far the first connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -602,7 +609,7 @@ async fn try_record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Result<B
     let mut stands = HashMap::new();
     if !others.is_empty() {
         // Another node has taken over, or this reply was written before and the news of it was lost.
-        stands = replies_of(&mut db, &others).await?;
+        stands = replies_of(&mut db, shared, &others).await?;
     }
     db.done();
     let gone = || Err(JournalError::storage("another node has taken the event over"));
@@ -610,18 +617,26 @@ async fn try_record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Result<B
         if done.contains(&one.entry.id) {
             return Ok(one.reply.body.clone());
         }
-        stands.get(&one.entry.id).cloned().map_or_else(gone, Ok)
+        stands.get(&one.entry.id).cloned().unwrap_or_else(gone)
     };
     Ok(batch.iter().map(result).collect())
 }
 
-/// The replies of those events that have one.
-async fn replies_of(db: &mut Connection, ids: &[Uuid]) -> Result<HashMap<Uuid, Body>, Failure> {
+/// The replies of those events that have one, or will have none because their node is gone.
+async fn replies_of(
+    db: &mut Connection,
+    shared: &Shared,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Result<Body, JournalError>>, Failure> {
     let mut replies = HashMap::new();
     for row in db.query(REPLIES, &[&ids]).await? {
+        let id = row.try_get(0)?;
+        let (owner, lives): (Option<Uuid>, bool) = (row.try_get(4)?, row.try_get(5)?);
         if db::state_of(row.try_get(1)?) != State::Responding {
             let platform = db::platform_of(row.try_get(3)?);
-            replies.insert(row.try_get(0)?, body(db::string(&row, 2)?, platform));
+            replies.insert(id, Ok(body(db::string(&row, 2)?, platform)));
+        } else if !lives && owner != Some(shared.node) {
+            replies.insert(id, Err(JournalError::Abandoned));
         }
     }
     Ok(replies)
@@ -647,7 +662,7 @@ pub(super) async fn wait(shared: Arc<Shared>) {
             for (id, reply) in replies {
                 for one in shared.lock().awaited.remove(&id).unwrap_or_default() {
                     if let Some(entry) = one.entry.upgrade() {
-                        entry.settle(Ok(reply.clone()));
+                        entry.settle(reply.clone());
                     }
                 }
             }
@@ -656,9 +671,9 @@ pub(super) async fn wait(shared: Arc<Shared>) {
     }
 }
 
-async fn ask(shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Body>, Failure> {
+async fn ask(shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Result<Body, JournalError>>, Failure> {
     let mut db = shared.pool.get().await?;
-    let replies = replies_of(&mut db, ids).await?;
+    let replies = replies_of(&mut db, shared, ids).await?;
     db.done();
     Ok(replies)
 }
