@@ -47,7 +47,7 @@ fn event(journal: &dyn Journal, number: u64) -> NewEvent {
 
 async fn keep(journal: &dyn Journal, event: NewEvent) {
     let Ok(Admission::Run(entry)) = journal.admit(event).await else { panic!("the event is not new") };
-    journal.record(&entry, Reply { body: Body::Document("y".repeat(250)), failure: None });
+    journal.record(&entry, Reply { body: Body::Document("y".repeat(250)), failure: None, sender: None });
     assert!(entry.answered().await.is_ok());
 }
 

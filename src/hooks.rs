@@ -31,9 +31,11 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
+    api::{Api, ApiError},
     clock::Clock,
     envelope,
     event::{self, Answer, Event, EventSpec, Platform, Reply, ReplyError},
+    observers::OWN,
     payload::{self, Form, PayloadError, Value},
     platform,
     replies::RawReply,
@@ -74,6 +76,7 @@ pub(crate) struct ContextInner {
     pub(crate) deadline: Instant,
     pub(crate) clock: Clock,
     pub(crate) attempt: u32,
+    pub(crate) api: Option<Api>,
 }
 
 impl Context {
@@ -115,6 +118,14 @@ impl Context {
     /// The event as it came.
     pub fn raw(&self) -> &RawEvent {
         &self.0.event
+    }
+
+    /// The platform's API, with the account's access token: for what a reply cannot say.
+    ///
+    /// # Errors
+    /// [`ApiError::NoSecret`] when the account has no `secret`.
+    pub fn api(&self) -> Result<&Api, ApiError> {
+        self.0.api.as_ref().ok_or_else(|| ApiError::NoSecret(self.account().to_owned()))
     }
 
     /// The time of day, which tests may set.
@@ -412,7 +423,7 @@ impl Hooks {
     /// (`[delivery]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
     ///
     /// # Panics
-    /// When the name is taken.
+    /// When the name is taken, or begins with `echostr.`, as those of the server's own do.
     #[must_use]
     #[track_caller]
     pub fn observe<E: Event>(self, how: impl Into<Observe>, handler: impl Handler<E, ()>) -> Self {
@@ -536,6 +547,7 @@ impl Hooks {
 
     #[track_caller]
     fn add_observer(mut self, how: Observe, selection: Selection, start: Start<Observing>) -> Self {
+        assert!(!how.name.starts_with(OWN), "`{}`: names that begin with `{OWN}` are the server's own", how.name);
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, selection, start });
         self

@@ -48,6 +48,8 @@
 //! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
 //! | [`platform`] | what differs between platforms: which event, whose, a repeat or not, how an answer is written |
 //! | [`receiver`], [`journal`] | the life of a delivery; what is remembered of it |
+//! | [`observers`] | who has to see events, durably: handlers, and the server's own |
+//! | [`api`], [`kf`], [`late`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
 //! | [`server`], [`metrics`] | sockets, routes, health, shutdown; what can be counted |
 //! | [`cli`], [`simulate`], [`catalog`] | the command line; playing the platform; the catalogue and its samples |
 //!
@@ -56,6 +58,7 @@
 // The README's handlers say `echostr`, and can be pasted into this crate as they are.
 extern crate self as echostr;
 
+pub mod api;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
@@ -67,6 +70,8 @@ pub mod events;
 pub mod handlers;
 pub mod hooks;
 pub mod journal;
+pub mod kf;
+pub mod late;
 pub mod metrics;
 pub mod observers;
 pub mod payload;

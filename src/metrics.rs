@@ -15,6 +15,8 @@ const OBSERVATIONS: &str = "echostr_observations_total";
 const JOURNAL_BYTES: &str = "echostr_journal_bytes";
 const WAITING: &str = "echostr_observations_waiting";
 const DEAD: &str = "echostr_dead_letters";
+const API_CALLS: &str = "echostr_api_calls_total";
+const TOKENS: &str = "echostr_api_tokens_total";
 
 /// Between the fastest handler and the longest deadline, in seconds.
 const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.5, 10.0];
@@ -38,6 +40,8 @@ pub enum Outcome {
     BadReply,
     /// The responder was late, and the default answer was given.
     Late,
+    /// The responder is not done; the platform asks again, and gets its reply then.
+    Held,
     /// A URL check was answered.
     Verified,
     /// The journal could not store the event; the platform asks again.
@@ -52,7 +56,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Answered,
         Self::Acknowledged,
         Self::Unknown,
@@ -61,6 +65,7 @@ impl Outcome {
         Self::Panicked,
         Self::BadReply,
         Self::Late,
+        Self::Held,
         Self::Verified,
         Self::NotStored,
         Self::Overloaded,
@@ -79,6 +84,7 @@ impl Outcome {
             Self::Panicked => ("defaulted", "panic"),
             Self::BadReply => ("defaulted", "bad_reply"),
             Self::Late => ("defaulted", "timeout"),
+            Self::Held => ("unavailable", "held"),
             Self::Verified => ("verified", ""),
             Self::NotStored => ("unavailable", "not_stored"),
             Self::Overloaded => ("unavailable", "overloaded"),
@@ -126,6 +132,17 @@ pub struct AccountMetrics {
     pub responder: Histogram,
 }
 
+/// The counters of one account's API, registered once.
+#[derive(Clone, Debug)]
+pub struct ApiMetrics {
+    /// Calls, without those for access tokens.
+    pub calls: Counter,
+    /// Those that were refused or had no answer.
+    pub failed: Counter,
+    /// Requests for access tokens.
+    pub refreshed: Counter,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -145,6 +162,8 @@ impl Metrics {
         for (name, unit, text) in [
             (DELIVERIES, None, "Deliveries by how they ended"),
             (OBSERVATIONS, None, "Runs of observers by how they ended"),
+            (API_CALLS, None, "Calls of the platforms' API"),
+            (TOKENS, None, "Requests for access tokens"),
         ] {
             recorder.describe_counter(name.into(), unit, text.into());
         }
@@ -185,6 +204,22 @@ impl Metrics {
             outcomes: Outcome::ALL.into_iter().map(|outcome| delivered(outcome.labels())).collect(),
             refusals: Refusal::REASONS.into_iter().map(|reason| delivered(("refused", reason))).collect(),
             responder: self.recorder.register_histogram(&Key::from_parts(RESPONDER, account), &METADATA),
+        }
+    }
+
+    /// Registers the counters of an account's API.
+    pub fn api(&self, account: &str) -> ApiMetrics {
+        let (platform, name) = account.split_once('/').unwrap_or((account, ""));
+        let labels = || vec![Label::new("platform", platform.to_owned()), Label::new("account", name.to_owned())];
+        let calls = |result| {
+            let mut labels = labels();
+            labels.push(Label::from_static_parts("result", result));
+            counter(&self.recorder, API_CALLS, labels)
+        };
+        ApiMetrics {
+            calls: calls("made"),
+            failed: calls("failed"),
+            refreshed: counter(&self.recorder, TOKENS, labels()),
         }
     }
 

@@ -1,10 +1,16 @@
-//! Gives events to observers: leases them from the journal, runs the handlers, tells the journal how it went.
+//! Gives events to observers: leases them from the journal, does what is to be done, tells the journal how it went.
 //!
 //! One task per observer leases as much as it has room for; each event runs in a task of its own; one task ends the
 //! leases, many at a time. What is not told is given again when its lease is over, by this process or another.
+//!
+//! Observers are the handlers of a fork, and the server's own [duties](Duty): what must be done for an event, once it is
+//! in the journal, whatever happens to the process.
 
 use std::{
+    fmt,
+    future::Future,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
 use crate::{
+    api::Apis,
     clock::Clock,
     config::Delivery as Settings,
     event,
@@ -36,6 +43,41 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How many events are leased, and how many leases are ended, at one time.
 const BATCH: usize = 256;
 
+/// The names of the server's own observers begin with this; no handler's may.
+pub const OWN: &str = "echostr.";
+
+/// What an observer does.
+#[derive(Clone)]
+pub struct Duty {
+    /// The observer.
+    pub name: Arc<str>,
+    /// How long an attempt may take; `[delivery] timeout` without.
+    pub timeout: Option<Duration>,
+    /// What is done with an event, until then.
+    pub run: Run,
+}
+
+impl fmt::Debug for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Duty").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// What is done with an event.
+pub type Run = Arc<dyn Fn(Leased, Instant) -> Running + Send + Sync>;
+
+/// It is being done.
+pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
+
+/// Why it was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It is to be tried again, after a pause.
+    Again(String),
+    /// Trying again would not help.
+    ForGood(String),
+}
+
 /// What the journal is told of the observers.
 pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     let known = hooks.each_observer().map(|(account, observer)| {
@@ -53,6 +95,19 @@ pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     known.collect()
 }
 
+/// What the handlers of a fork do.
+pub fn duties_of_hooks(hooks: &Hooks, clock: &Clock, apis: &Apis) -> Vec<Duty> {
+    let duties = hooks.each_observer().map(|(_, observer)| {
+        let (handler, clock, apis) = (observer.clone(), clock.clone(), apis.clone());
+        let run: Run = Arc::new(move |leased, deadline| {
+            let (handler, clock, apis) = (handler.clone(), clock.clone(), apis.clone());
+            Box::pin(async move { observe(&handler, clock, &apis, leased, deadline).await.map_err(Failed::Again) })
+        });
+        Duty { name: Arc::clone(&observer.how.name), timeout: None, run }
+    });
+    duties.collect()
+}
+
 /// Observers at work.
 #[derive(Debug)]
 pub struct Observers {
@@ -65,10 +120,11 @@ pub struct Observers {
 
 /// What the tasks of an observer share.
 struct Work {
-    observer: Observer,
+    duty: Duty,
+    /// How long an attempt may take.
+    timeout: Duration,
     journal: Arc<dyn Journal>,
     settings: Settings,
-    clock: Clock,
     metrics: Metrics,
     ends: mpsc::Sender<Finished>,
     cut: CancellationToken,
@@ -76,21 +132,15 @@ struct Work {
 
 impl Observers {
     /// Begins to give events to the observers.
-    pub fn start(
-        hooks: &Hooks,
-        journal: &Arc<dyn Journal>,
-        settings: &Settings,
-        clock: &Clock,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn start(duties: Vec<Duty>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
         let (stop, cut, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ends, ended) = mpsc::channel(BATCH);
-        for (_, observer) in hooks.each_observer() {
+        for duty in duties {
             let work = Arc::new(Work {
-                observer: observer.clone(),
+                timeout: duty.timeout.unwrap_or(settings.timeout),
+                duty,
                 journal: Arc::clone(journal),
                 settings: settings.clone(),
-                clock: clock.clone(),
                 metrics: metrics.clone(),
                 ends: ends.clone(),
                 cut: cut.clone(),
@@ -125,9 +175,9 @@ impl Observers {
 
 /// Leases events and starts their handlers, for ever.
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
-    let name = Arc::clone(&work.observer.how.name);
+    let name = Arc::clone(&work.duty.name);
     let room = Arc::new(Semaphore::new(work.settings.concurrency));
-    let term = work.settings.timeout + MARGIN;
+    let term = work.timeout + MARGIN;
     loop {
         let Ok(first) = Arc::clone(&room).acquire_owned().await else { return };
         let mut places = vec![first];
@@ -144,7 +194,7 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
             }
             Ok(leased) => {
                 for (leased, place) in leased.into_iter().zip(places) {
-                    tasks.spawn(observe(Arc::clone(&work), leased, place));
+                    tasks.spawn(attempt(Arc::clone(&work), leased, place));
                 }
             }
             // The journal says by itself what is wrong.
@@ -157,33 +207,42 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
 }
 
 /// Gives an event to an observer, and tells how it went.
-async fn observe(work: Arc<Work>, leased: Leased, place: OwnedSemaphorePermit) {
-    let Leased { lease, facts } = leased;
-    let name = &*work.observer.how.name;
-    let attempt = AssertUnwindSafe(attempt(&work, &lease, facts)).catch_unwind();
-    let limit = work.settings.timeout;
-    let error = match work.cut.run_until_cancelled(time::timeout(limit, attempt)).await {
+async fn attempt(work: Arc<Work>, leased: Leased, place: OwnedSemaphorePermit) {
+    let lease = leased.lease.clone();
+    let name = &*work.duty.name;
+    let limit = work.timeout;
+    let too_often = (lease.attempt > work.settings.max_attempts).then_some("the process ended during the last attempt");
+    let running = match too_often {
+        None => (work.duty.run)(leased, Instant::now() + limit),
+        Some(why) => Box::pin(async move { Err(Failed::ForGood(why.to_owned())) }),
+    };
+    let running = AssertUnwindSafe(running).catch_unwind();
+    let failed = match work.cut.run_until_cancelled(time::timeout(limit, running)).await {
         None => return work.end(lease, Finish::Released).await,
         Some(Ok(Ok(Ok(())))) => {
             work.metrics.observed.increment(1);
             return work.end(lease, Finish::Done).await;
         }
-        Some(Ok(Ok(Err(error)))) => error,
-        Some(Ok(Err(_panic))) => "the handler panicked".to_owned(),
-        Some(Err(_elapsed)) => format!("the handler took longer than {} s", limit.as_secs_f64()),
+        Some(Ok(Ok(Err(failed)))) => failed,
+        Some(Ok(Err(_panic))) => Failed::Again("the handler panicked".to_owned()),
+        Some(Err(_elapsed)) => Failed::Again(format!("the handler took longer than {} s", limit.as_secs_f64())),
     };
     // Its room is free for others while the journal is told.
     drop(place);
     work.metrics.observation_failed.increment(1);
     let (event, attempt) = (lease.id, lease.attempt);
-    if attempt >= work.settings.max_attempts {
-        work.metrics.observation_dead.increment(1);
-        error!(observer = name, %event, attempt, "observer {name} failed for good on {event}: {error}");
-        return work.end(lease, Finish::Dead { error }).await;
-    }
-    let after = pause(&work.settings, attempt);
-    warn!(observer = name, %event, attempt, "observer {name} failed on {event}, again in {} s: {error}", after.as_secs_f64());
-    work.end(lease, Finish::Retry { after, error }).await;
+    let error = match failed {
+        Failed::Again(error) if attempt < work.settings.max_attempts => {
+            let after = pause(&work.settings, attempt);
+            let pause = after.as_secs_f64();
+            warn!(observer = name, %event, attempt, "observer {name} failed on {event}, again in {pause} s: {error}");
+            return work.end(lease, Finish::Retry { after, error }).await;
+        }
+        Failed::Again(error) | Failed::ForGood(error) => error,
+    };
+    work.metrics.observation_dead.increment(1);
+    error!(observer = name, %event, attempt, "observer {name} failed for good on {event}: {error}");
+    work.end(lease, Finish::Dead { error }).await;
 }
 
 impl Work {
@@ -193,27 +252,40 @@ impl Work {
     }
 }
 
-/// One attempt. The event is read anew: what is stored is what the platform wrote.
-async fn attempt(work: &Work, lease: &Lease, facts: Facts) -> Result<(), String> {
-    if lease.attempt > work.settings.max_attempts {
-        return Err("the process ended during the last attempt".to_owned());
-    }
+/// One attempt of a handler. The event is read anew: what is stored is what the platform wrote.
+async fn observe(
+    handler: &Observer,
+    clock: Clock,
+    apis: &Apis,
+    leased: Leased,
+    deadline: Instant,
+) -> Result<(), String> {
+    let Leased { lease, facts, .. } = leased;
     let running = {
         let text = facts.payload.clone();
         let tree = payload::parse(facts.form, text.text()).map_err(|failure| failure.to_string())?;
         let command = facts.query("CallbackCommand");
         let (event_type, _) = platform::classify(facts.platform, &tree, facts.form, command.as_deref());
-        let Facts { platform, account, form, payload, query, .. } = facts;
-        let context = Context::new(ContextInner {
-            event: RawEvent { platform, account, event_type, form, payload, query },
-            id: lease.id,
-            deadline: Instant::now() + work.settings.timeout,
-            clock: work.clock.clone(),
-            attempt: lease.attempt,
-        });
-        work.observer.start(&tree, form, context).map_err(|error| format!("unexpected shape: {error}"))?
+        let form = facts.form;
+        let context = context(&lease, facts, event_type, deadline, clock, apis);
+        handler.start(&tree, form, context).map_err(|error| format!("unexpected shape: {error}"))?
     };
     running.await.map_err(|failure| failure.to_string())
+}
+
+/// What a handler is told of an event of the journal.
+pub(crate) fn context(
+    lease: &Lease,
+    facts: Facts,
+    event_type: &'static str,
+    deadline: Instant,
+    clock: Clock,
+    apis: &Apis,
+) -> Context {
+    let Facts { platform, account, form, payload, query, .. } = facts;
+    let api = apis.get(&account).cloned();
+    let event = RawEvent { platform, account, event_type, form, payload, query };
+    Context::new(ContextInner { event, id: lease.id, deadline, clock, attempt: lease.attempt, api })
 }
 
 /// How long to wait after an attempt: twice as long as before it, within bounds, and not at the same moment as others.

@@ -21,6 +21,7 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::{
+    api::Apis,
     clock::Clock,
     config::{self, LateReply, Verdict},
     crypto::EncodingKey,
@@ -28,6 +29,7 @@ use crate::{
     event::{Answer, EventSpec, Platform, ReplyKind},
     hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
     journal::{self, Admission, Entry, Facts, Journal, JournalError, Millis, NewEvent},
+    late,
     metrics::{AccountMetrics, Metrics, Outcome},
     payload::{self, Form, Value},
     platform::{self, Address, Body, Identity},
@@ -110,6 +112,9 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Receiver {
     hooks: Arc<Hooks>,
+    /// The server's own observers.
+    own: Vec<journal::Observer>,
+    apis: Apis,
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
@@ -121,11 +126,34 @@ pub struct Receiver {
 /// An event of a delivery that has been read and admitted.
 struct Admitted {
     entry: Arc<Entry>,
-    /// Wait this long for the reply.
-    until: Instant,
+    wait: Wait,
     /// The event, for the default answer; a repeat needs none.
     event: Option<(Option<&'static EventSpec>, Context)>,
     repeated: bool,
+}
+
+/// How long a delivery waits for the reply.
+#[derive(Clone, Copy)]
+struct Wait {
+    until: Instant,
+    /// The platform asks again when it gets no answer, and may wait for that.
+    is_held: bool,
+    /// A reply that comes later is sent by this observer.
+    sender: Option<&'static str>,
+}
+
+/// Why a delivery has no answer.
+enum Unanswered {
+    /// Its event is not durable, or cannot be said to be.
+    Journal(JournalError),
+    /// The reply is still to come, and the platform asks again.
+    Held,
+}
+
+impl From<JournalError> for Unanswered {
+    fn from(failure: JournalError) -> Self {
+        Self::Journal(failure)
+    }
 }
 
 /// An event that has been read, with its responder not yet begun.
@@ -177,23 +205,29 @@ struct Responded {
     spec: Option<&'static EventSpec>,
     address: Address,
     context: Context,
+    /// Who sends a reply that comes too late.
+    sender: Option<&'static str>,
+    subject: Option<Box<str>>,
+    received: Millis,
     _place: Arc<Place>,
 }
 
 impl Responded {
     /// Records the reply, or the default answer in its place.
     fn with(self, result: Result<Result<Answer, RespondError>, Panicked>, started: Instant) {
-        let Self { endpoint, entry, journal, clock, spec, address, context, _place } = self;
-        endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
+        self.endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
+        let (endpoint, context, spec) = (&self.endpoint, &self.context, self.spec);
         let raw = context.raw();
         let default = || default_answer(endpoint.account.on_error != Verdict::Deny, spec, raw);
+        let mut is_passive = false;
         let (body, failure, outcome) = match result {
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
-                let body = platform::write_answer(raw.platform, raw.form, answer, address, clock.now());
+                is_passive = matches!(answer, Answer::Passive(_));
+                let body = platform::write_answer(raw.platform, raw.form, answer, self.address, self.clock.now());
                 (body, None, Outcome::Answered)
             }
-            Ok(Err(failure)) => (default(), Some(failure.to_string()), log_failure(&endpoint, &context, &failure)),
+            Ok(Err(failure)) => (default(), Some(failure.to_string()), log_failure(endpoint, context, &failure)),
             Err(_panic) => {
                 error!(account = &*endpoint.id, event = %context.event_id(), kind = raw.event_type,
                     "{}: the responder of {} panicked", endpoint.id, raw.event_type);
@@ -201,13 +235,26 @@ impl Responded {
             }
         };
         endpoint.metrics.count(outcome);
-        record(journal.as_deref(), &entry, journal::Reply { body, failure });
+        let is_due = self.entry.mark_replied();
+        let sender = self.sender.filter(|_| is_passive).map(|observer| {
+            let facts = Facts {
+                platform: raw.platform,
+                account: Arc::clone(&raw.account),
+                event_type: Cow::Borrowed(raw.event_type),
+                subject: self.subject,
+                form: raw.form,
+                payload: raw.payload.clone(),
+                query: raw.query.clone(),
+                received: self.received,
+            };
+            Box::new(journal::Sender { observer: observer.into(), is_due, facts })
+        });
+        record(self.journal.as_deref(), &self.entry, journal::Reply { body, failure, sender });
     }
 }
 
 /// Records a reply, which settles the entry once it is durable.
 fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Reply) {
-    entry.mark_replied();
     match journal {
         Some(journal) => journal.record(entry, reply),
         None => entry.settle(Ok(reply.body)),
@@ -228,6 +275,8 @@ impl Receiver {
     ) -> Self {
         Self {
             hooks,
+            own: Vec::new(),
+            apis: Apis::default(),
             journal,
             clock,
             metrics,
@@ -235,6 +284,12 @@ impl Receiver {
             in_flight: Arc::new(Semaphore::new(max_in_flight)),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Offers events to the server's own observers too, and gives handlers the platforms' API.
+    #[must_use]
+    pub fn with_api(self, own: Vec<journal::Observer>, apis: Apis) -> Self {
+        Self { own, apis, ..self }
     }
 
     /// Answers a GET, which checks the URL.
@@ -316,16 +371,22 @@ impl Receiver {
         }
         for (event, text, admission) in &admitted {
             let mut told = self.reply_of(endpoint, admission).await;
-            if matches!(told, Err(JournalError::Abandoned)) {
+            if matches!(told, Err(Unanswered::Journal(JournalError::Abandoned))) {
                 // This node takes the event over.
                 told = match self.admit_event(&delivery, event, text).await {
                     Ok(admission) => self.reply_of(endpoint, &admission).await,
-                    Err(failure) => Err(failure),
+                    Err(failure) => Err(failure.into()),
                 };
             }
             match told {
                 Ok(body) => reply = body,
-                Err(failure) => return self.not_stored(endpoint, identity.spec, &tree, &failure),
+                Err(Unanswered::Journal(failure)) => {
+                    return self.not_stored(endpoint, identity.spec, &tree, &failure);
+                }
+                Err(Unanswered::Held) => {
+                    endpoint.metrics.count(Outcome::Held);
+                    return Response::Unavailable("held");
+                }
             }
         }
         self.write(endpoint, reply, seal.as_ref())
@@ -367,19 +428,19 @@ impl Receiver {
             // A question of now that nobody observes: there is nothing to remember.
             let entry = Entry::new(id, None, 1);
             entry.mark_stored();
-            return Ok(self.respond(delivery, tree, prepared, entry, None));
+            return Ok(self.respond(delivery, tree, prepared, entry, received, None));
         };
         let entry = match self.journal.admit(event).await? {
             Admission::Known(entry) => {
-                let until = wait_until(endpoint, identity.spec, arrived, entry.deliveries());
-                return Ok(Admitted { entry, until, event: None, repeated: true });
+                let wait = wait(endpoint, identity.spec, arrived, entry.deliveries());
+                return Ok(Admitted { entry, wait, event: None, repeated: true });
             }
             Admission::Run(entry) => entry,
         };
         if entry.id != id {
             prepared = self.prepare(delivery, tree, text, entry.id);
         }
-        Ok(self.respond(delivery, tree, prepared, entry, Some(Arc::clone(&self.journal))))
+        Ok(self.respond(delivery, tree, prepared, entry, received, Some(Arc::clone(&self.journal))))
     }
 
     /// Reads an event and looks for its responder.
@@ -391,7 +452,8 @@ impl Receiver {
             let query = delivery.data.clone();
             let event = RawEvent { platform, account, event_type, form, payload, query };
             let deadline = arrived + endpoint.account.deadline;
-            Context::new(ContextInner { event, id, deadline, clock: self.clock.clone(), attempt: 1 })
+            let api = self.apis.get(&endpoint.id).cloned();
+            Context::new(ContextInner { event, id, deadline, clock: self.clock.clone(), attempt: 1, api })
         };
         let known = identity.spec.filter(|spec| !platform::is_wrapper(tree, spec)).and_then(|spec| {
             let context = context_of(spec.id);
@@ -420,7 +482,9 @@ impl Receiver {
         let payload = &prepared.context.raw().payload;
         let query = |name: &str| delivery.query.get(name).map(str::to_owned);
         let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, tree, payload.text(), &query);
-        let observers: Vec<_> = self.hooks.observers(&endpoint.id, event_type, prepared.spec).map(Arc::clone).collect();
+        let own = self.own.iter().filter(|own| (own.wants)(&endpoint.id, event_type)).map(|own| &own.name);
+        let observers = self.hooks.observers(&endpoint.id, event_type, prepared.spec).chain(own);
+        let observers: Vec<_> = observers.map(Arc::clone).collect();
         if key.is_none() && observers.is_empty() {
             return None;
         }
@@ -444,10 +508,12 @@ impl Receiver {
         tree: &Value<'_>,
         prepared: Prepared,
         entry: Arc<Entry>,
+        received: Millis,
         journal: Option<Arc<dyn Journal>>,
     ) -> Admitted {
         let Delivery { endpoint, arrived, .. } = *delivery;
         let Prepared { spec, context, work } = prepared;
+        let wait = wait(endpoint, spec, arrived, entry.deliveries());
         match work {
             Some(work) => self.run_responder(
                 work,
@@ -459,17 +525,23 @@ impl Receiver {
                     spec,
                     address: Address::of(tree),
                     context: context.clone(),
+                    sender: wait.sender,
+                    subject: wait
+                        .sender
+                        .and_then(|_| platform::subject(endpoint.account.platform, tree))
+                        .map(Into::into),
+                    received,
                     _place: Arc::clone(delivery.place),
                 },
             ),
             None => {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
                 let body = default_answer(true, spec, context.raw());
-                record(journal.as_deref(), &entry, journal::Reply { body, failure: None });
+                entry.mark_replied();
+                record(journal.as_deref(), &entry, journal::Reply { body, failure: None, sender: None });
             }
         }
-        let until = wait_until(endpoint, spec, arrived, entry.deliveries());
-        Admitted { entry, until, event: Some((spec, context)), repeated: false }
+        Admitted { entry, wait, event: Some((spec, context)), repeated: false }
     }
 
     /// The journal could not store: the platform is to ask again. What it asks once only gets the configured verdict.
@@ -558,33 +630,40 @@ impl Receiver {
     }
 
     /// Waits for the reply of an event.
-    ///
-    /// # Errors
-    /// When the event is not durable: it must not be acknowledged.
-    async fn reply_of(&self, endpoint: &Endpoint, event: &Admitted) -> Result<Body, JournalError> {
-        let reply = match event.entry.reply() {
+    async fn reply_of(&self, endpoint: &Endpoint, event: &Admitted) -> Result<Body, Unanswered> {
+        let Admitted { entry, wait, .. } = event;
+        let reply = match entry.reply() {
             Some(reply) => Some(reply),
-            None => time::timeout_at(event.until.into(), event.entry.answered()).await.ok(),
+            None => time::timeout_at(wait.until.into(), entry.answered()).await.ok(),
         };
         if let Some(reply) = reply {
             if event.repeated && reply.is_ok() {
                 endpoint.metrics.count(Outcome::Repeated);
             }
-            return reply.clone();
+            return Ok(reply.clone()?);
         }
         let slow = || JournalError::storage("the journal takes too long");
-        event.entry.stored().now_or_never().unwrap_or_else(|| Err(slow()))?;
+        entry.stored().now_or_never().unwrap_or_else(|| Err(slow()))?;
+        if let Err(failure @ JournalError::Storage(_)) = self.journal.health() {
+            return Err(failure.into());
+        }
+        if wait.is_held && !entry.is_replied() {
+            return Err(Unanswered::Held);
+        }
         // A reply that is there and cannot be recorded is not late: whoever asks again gets it. Nor is one that may have been
         // recorded by another node.
-        if event.entry.is_replied() {
-            return Err(slow());
+        if !entry.give_up() {
+            return Err(slow().into());
         }
-        if let Err(failure @ JournalError::Storage(_)) = self.journal.health() {
-            return Err(failure);
+        if wait.sender.is_some()
+            && let Some(reply) = self.journal.give_up(entry).await?
+        {
+            return Ok(reply);
         }
         endpoint.metrics.count(Outcome::Late);
-        warn!(account = &*endpoint.id, event = %event.entry.id, attempt = event.entry.deliveries(),
-            "{}: the responder is late, the default answer was given", endpoint.id);
+        let then = if wait.sender.is_some() { "; the reply is sent when it is ready" } else { "" };
+        warn!(account = &*endpoint.id, event = %entry.id, attempt = entry.deliveries(),
+            "{}: the responder is late, the default answer was given{then}", endpoint.id);
         Ok(match &event.event {
             Some((spec, context)) => default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw()),
             None => Body::Plain(platform::plain_success(endpoint.account.platform)),
@@ -600,14 +679,13 @@ impl Receiver {
 
 /// How long a delivery waits for the reply. A held one waits until the platform asks again, and the last attempt is
 /// answered in time whatever happens.
-fn wait_until(endpoint: &Endpoint, spec: Option<&EventSpec>, arrived: Instant, attempt: u32) -> Instant {
+fn wait(endpoint: &Endpoint, spec: Option<&EventSpec>, arrived: Instant, attempt: u32) -> Wait {
     let account = &endpoint.account;
     let reaches_user = spec.is_some_and(|spec| spec.reply == ReplyKind::Passive);
-    if account.late_reply == LateReply::Hold && reaches_user && attempt < ATTEMPTS {
-        arrived + account.deadline.max(PLATFORM_LIMIT)
-    } else {
-        arrived + account.deadline
-    }
+    let is_held = account.late_reply == LateReply::Hold && reaches_user && attempt < ATTEMPTS;
+    let deadline = if is_held { account.deadline.max(PLATFORM_LIMIT) } else { account.deadline };
+    let sends = reaches_user && account.late_reply != LateReply::Drop && account.secret.is_some();
+    Wait { until: arrived + deadline, is_held, sender: sends.then_some(late::OBSERVER) }
 }
 
 /// The answer of an event that nobody has answered. What decides (IM "before") is allowed or refused, which takes the

@@ -1,6 +1,8 @@
 //! Plays a platform against a running server: takes a sample of the catalogue, signs and seals it, posts it, and opens
 //! what comes back as the platform would.
 
+pub mod api;
+
 use std::{
     borrow::Cow,
     time::{Duration, Instant},

@@ -57,6 +57,8 @@ pub struct Account {
     pub on_timeout: Verdict,
     /// Another address of the platform's API, without a slash at the end.
     pub api_base: Option<String>,
+    /// What is pulled of a customer-service account that was never pulled before.
+    pub backlog: Backlog,
 }
 
 impl Account {
@@ -64,6 +66,15 @@ impl Account {
     pub fn id(&self) -> String {
         format!("{}/{}", self.platform, self.name)
     }
+}
+
+/// What is pulled of a customer-service account that was never pulled before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// What comes from its first callback on.
+    None,
+    /// What the platform still has, 3 days.
+    ThreeDays,
 }
 
 /// What becomes of a reply that is not ready at the deadline.
@@ -99,7 +110,7 @@ pub(super) fn keys(platform: Platform) -> Vec<&'static str> {
         Platform::OpenPlatform => &["component_app_id", "late_reply"],
         Platform::WeCom => &["corp_id", "agent_id", "late_reply"],
         Platform::WeComSuite => &["suite_id", "provider_corp_id", "receive_ids"],
-        Platform::WeComKf => &["corp_id"],
+        Platform::WeComKf => &["corp_id", "backlog"],
         Platform::WeComBot => &["late_reply"],
         Platform::Im => &["sdk_app_id"],
     };
@@ -196,7 +207,12 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         on_error: verdict(platform, section, "on_error"),
         on_timeout: verdict(platform, section, "on_timeout"),
         api_base,
+        backlog: if knows("backlog") { backlog(section) } else { Backlog::None },
     }
+}
+
+fn backlog(section: &Section<'_>) -> Backlog {
+    section.choice("backlog", &[("none", Backlog::None), ("3d", Backlog::ThreeDays)]).unwrap_or(Backlog::None)
 }
 
 fn is_account_name(name: &str) -> bool {

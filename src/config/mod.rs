@@ -6,6 +6,7 @@
 
 mod accounts;
 mod admin;
+mod api;
 mod delivery;
 mod handlers;
 mod journal;
@@ -29,8 +30,9 @@ use zeroize::Zeroizing;
 
 use self::reader::{Reader, kind, name, suggestion};
 pub use self::{
-    accounts::{Account, LateReply, Mode, Verdict},
+    accounts::{Account, Backlog, LateReply, Mode, Verdict},
     admin::Admin,
+    api::Api,
     delivery::{Backoff, Delivery},
     journal::{Journal, JournalUrl},
     log::{Log, LogFormat},
@@ -60,6 +62,8 @@ pub struct Config {
     pub journal: Journal,
     /// `[delivery]`.
     pub delivery: Delivery,
+    /// `[api]`.
+    pub api: Api,
     /// `[PLATFORM.NAME]`, in the order of [`Platform::ALL`], then by name.
     pub accounts: Vec<Account>,
     handlers: Vec<String>,
@@ -110,6 +114,7 @@ impl Config {
         let admin = Admin::read(&reader, root, server.listen);
         let journal = Journal::read(&reader, root);
         let delivery = Delivery::read(&reader, root);
+        let api = Api::read(&reader, root);
         let accounts = accounts::read(&reader, root, &server);
         let handlers = handlers::read(&reader, root);
         let (problems, warnings) = reader.finish();
@@ -117,7 +122,7 @@ impl Config {
             return Err(ConfigError { problems });
         }
         let (origin, source) = (origin.into(), Secret::new(text));
-        Ok(Self { server, log, admin, journal, delivery, accounts, handlers, warnings, origin, source })
+        Ok(Self { server, log, admin, journal, delivery, api, accounts, handlers, warnings, origin, source })
     }
 
     /// What is allowed and may still be a mistake, for the log at start: accounts without authentication, clear text,
@@ -174,7 +179,7 @@ fn syntax(message: &str) -> String {
 fn check_tables(reader: &Reader<'_>, root: &DeTable<'_>) {
     /// Announced in the design; written today, they would be ignored.
     const RESERVED: [&str; 2] = ["forward", "answer"];
-    const SECTIONS: [&str; 6] = ["server", "log", "admin", "journal", "delivery", "handlers"];
+    const SECTIONS: [&str; 7] = ["server", "log", "admin", "journal", "delivery", "api", "handlers"];
     let known: Vec<&str> = SECTIONS.into_iter().chain(Platform::ALL.map(Platform::as_str)).collect();
     for (at, value) in root {
         let (key, line): (&str, _) = (at.get_ref(), Some(reader.line(at)));

@@ -12,6 +12,7 @@ use crate::{
     events::{
         im::{self, MsgElement},
         mp, wecom,
+        wecom_kf::{self, EnterSession},
     },
     hooks::{Context, HandlerError, Hooks},
     replies::{
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
-    /// Said to new followers; without it a follow is only acknowledged.
+    /// Said to new followers, who are only acknowledged without it, and to customers who enter a session.
     welcome: Option<String>,
     /// IM accounts that nobody may add, and that may not be invited into groups.
     blocked: Vec<String>,
@@ -37,14 +38,22 @@ pub(super) struct Settings {
 /// The code that a refused friend request is answered with.
 const BLOCKED: i64 = 38000;
 
+/// Said to customers when nothing else is configured.
+const GREETING: &str = "Welcome! What can we do for you?";
+
 /// Handlers with these settings.
 pub(super) fn hooks(settings: Settings) -> Hooks {
     let demo = Arc::new(settings);
     let (friends, invitations) = (Arc::clone(&demo), Arc::clone(&demo));
     let (private, group) = (Arc::clone(&demo), Arc::clone(&demo));
+    let greeting = demo.welcome.clone().unwrap_or_else(|| GREETING.to_owned());
     let hooks = Hooks::default()
         .on(async |message: mp::TextMessage, _: Context| Ok(replies::mp::Reply::text(echo(&message.content))))
         .on(async |message: wecom::TextMessage, _: Context| Ok(replies::wecom::Reply::text(echo(&message.content))))
+        .on(async |message: wecom_kf::TextMessage, _: Context| {
+            Ok(replies::wecom_kf::Reply::text(echo(&message.text.content)))
+        })
+        .on(move |_: EnterSession, _: Context| done(Ok(replies::wecom_kf::EventReply::text(&*greeting))))
         .on(move |event: im::BeforeFriendAdd, _: Context| done(friends.befriend(&event)))
         .on(move |event: im::BeforeInviteJoinGroup, _: Context| done(Ok(invitations.invite(&event))))
         .on(move |message: im::BeforePrivateMessageSend, _: Context| {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -10,6 +10,11 @@ use uuid::Uuid;
 
 use super::JournalError;
 use crate::platform::{Body, DedupeKey};
+
+/// The responder is done.
+const REPLIED: u8 = 1;
+/// The platform has been answered without the reply.
+const GIVEN_UP: u8 = 2;
 
 /// An admitted event. Only journals settle it, and only once what they say is durable.
 #[derive(Debug)]
@@ -22,7 +27,10 @@ pub struct Entry {
     pub(super) ticket: AtomicU64,
     deliveries: AtomicU32,
     stored: AtomicBool,
-    replied: AtomicBool,
+    /// [`REPLIED`] and [`GIVEN_UP`].
+    turn: AtomicU8,
+    /// Whether it was asked for instead of delivered.
+    pub(super) pulled: bool,
     reply: OnceLock<Result<Body, JournalError>>,
     changed: Notify,
 }
@@ -30,16 +38,28 @@ pub struct Entry {
 impl Entry {
     /// An event that has been delivered so often.
     pub fn new(id: Uuid, key: Option<DedupeKey>, deliveries: u32) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(id, key, deliveries, false))
+    }
+
+    /// An event that was asked for, and is to be answered.
+    pub fn pulled(id: Uuid) -> Arc<Self> {
+        let entry = Self::of(id, None, 1, true);
+        entry.mark_stored();
+        Arc::new(entry)
+    }
+
+    fn of(id: Uuid, key: Option<DedupeKey>, deliveries: u32, pulled: bool) -> Self {
+        Self {
             id,
             key,
             ticket: AtomicU64::new(0),
             deliveries: AtomicU32::new(deliveries),
             stored: AtomicBool::new(false),
-            replied: AtomicBool::new(false),
+            turn: AtomicU8::new(0),
+            pulled,
             reply: OnceLock::new(),
             changed: Notify::new(),
-        })
+        }
     }
 
     /// An event that has its reply.
@@ -61,12 +81,18 @@ impl Entry {
 
     /// Whether the responder is done, be its reply durable or not.
     pub fn is_replied(&self) -> bool {
-        self.replied.load(Ordering::Relaxed)
+        self.turn.load(Ordering::Acquire) & REPLIED != 0
     }
 
-    /// The responder is done, and its reply is about to be recorded.
-    pub fn mark_replied(&self) {
-        self.replied.store(true, Ordering::Relaxed);
+    /// The responder is done, and its reply is about to be recorded. Says whether somebody gave up on it before.
+    pub fn mark_replied(&self) -> bool {
+        self.turn.fetch_or(REPLIED, Ordering::AcqRel) & GIVEN_UP != 0
+    }
+
+    /// The platform is answered without the reply, unless the responder is done: then this says no.
+    pub fn give_up(&self) -> bool {
+        let given_up = |turn: u8| (turn & REPLIED == 0).then_some(turn | GIVEN_UP);
+        self.turn.fetch_update(Ordering::AcqRel, Ordering::Acquire, given_up).is_ok()
     }
 
     /// The recorded reply, if there is one yet, or why there will be none.

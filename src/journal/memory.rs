@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    Admission, Entry, Facts, Finish, Finished, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
-    Options, Reply, Task, Usage, millis,
+    Admission, Entry, Facts, Finish, Finished, Held, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent,
+    Observer, Options, Pulled, Reply, Task, Usage, WriteSlot, millis,
 };
 use crate::{
-    platform::{DedupeKey, Key},
+    platform::{self, Body, DedupeKey, Key},
     prehashed::BuildPrehashed,
 };
 
@@ -43,9 +43,24 @@ struct State {
     order: VecDeque<(Key, Instant)>,
     /// What each observer has still to see, by event.
     deliveries: HashMap<Arc<str>, BTreeMap<Uuid, Delivery>>,
+    slots: HashMap<Arc<str>, Slot>,
     waiting: usize,
     dead: u64,
     closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    value: Option<String>,
+    fence: i64,
+    until: Millis,
+    expires: Option<Millis>,
+}
+
+impl Slot {
+    fn is_over(&self, now: Millis) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 #[derive(Debug)]
@@ -58,6 +73,8 @@ struct Remembered {
 #[derive(Debug)]
 struct Delivery {
     facts: Facts,
+    /// Where the event's reply is told.
+    entry: Arc<Entry>,
     due: Millis,
     attempts: u32,
     leased: bool,
@@ -102,17 +119,68 @@ impl MemoryJournal {
             None => Entry::new(event.id, None, 1),
         };
         entry.mark_stored();
-        if event.observers.is_empty() {
-            return Ok(Admission::Run(entry));
+        if !event.observers.is_empty() {
+            state.offer(&event.facts, &entry, event.observers, self.now());
+            self.arrivals.notify_waiters();
         }
-        let due = self.now();
-        for observer in event.observers {
-            let delivery = Delivery { facts: event.facts.clone(), due, attempts: 0, leased: false };
-            state.deliveries.entry(observer).or_default().insert(event.id, delivery);
-            state.waiting += 1;
-        }
-        self.arrivals.notify_waiters();
         Ok(Admission::Run(entry))
+    }
+
+    /// A reply whose entry does not stand in for it, or that is to be sent.
+    fn record_more(&self, entry: &Arc<Entry>, reply: &Reply) {
+        let mut state = self.lock();
+        if let Some(sender) = reply.sender.as_ref().filter(|sender| sender.is_due) {
+            state.offer(&sender.facts, entry, vec![Arc::clone(&sender.observer)], self.now());
+            self.arrivals.notify_waiters();
+        }
+        let same = state.deliveries.values_mut().filter_map(|deliveries| deliveries.get_mut(&entry.id));
+        same.for_each(|delivery| delivery.entry = Arc::clone(entry));
+    }
+
+    fn hold_now(&self, name: &str, term: Duration) -> Option<Held> {
+        let now = self.now();
+        let mut state = self.lock();
+        state.slots.retain(|_, slot| !slot.is_over(now));
+        let name: Arc<str> = name.into();
+        let slot = state.slots.entry(Arc::clone(&name)).or_default();
+        if slot.until > now {
+            return None;
+        }
+        (slot.fence, slot.until, slot.expires) = (slot.fence + 1, now.saturating_add(millis(term)), None);
+        Some(Held { name, value: slot.value.clone(), fence: slot.fence })
+    }
+
+    fn write_now(&self, held: &Held, write: WriteSlot) -> Result<usize, JournalError> {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.waiting >= self.max_events && !write.events.is_empty() {
+            return Err(JournalError::Full);
+        }
+        let slot = state.slots.get_mut(&held.name).filter(|slot| slot.fence == held.fence);
+        let slot = slot.ok_or(JournalError::Lost)?;
+        let after = |time: Option<Duration>| time.map(|time| now.saturating_add(millis(time)));
+        slot.value = write.value.or(slot.value.take());
+        (slot.until, slot.expires) = (after(write.keep).unwrap_or_default(), after(write.expires));
+        let mut admitted = 0;
+        for Pulled { event, responds } in write.events {
+            let entry = match event.key {
+                Some(key) => match state.claim(key, event.id, self.max_events) {
+                    Admission::Run(entry) => entry,
+                    Admission::Known(_) => continue,
+                },
+                None => Entry::new(event.id, None, 1),
+            };
+            entry.mark_stored();
+            if !responds {
+                entry.settle(Ok(Body::Plain(platform::plain_success(event.facts.platform))));
+            }
+            state.offer(&event.facts, &entry, event.observers, now);
+            admitted += 1;
+        }
+        if admitted > 0 {
+            self.arrivals.notify_waiters();
+        }
+        Ok(admitted)
     }
 
     fn lease_now(&self, observer: &str, limit: usize, term: Duration) -> Vec<Leased> {
@@ -133,7 +201,8 @@ impl MemoryJournal {
                 (delivery.due, delivery.leased) = (until, true);
                 delivery.attempts += 1;
                 let lease = Lease { id: *id, observer: Arc::clone(name), attempt: delivery.attempts, until };
-                leased.push(Leased { lease, facts: delivery.facts.clone() });
+                let reply = delivery.entry.reply().and_then(|reply| reply.clone().ok());
+                leased.push(Leased { lease, facts: delivery.facts.clone(), reply });
             }
         }
         leased
@@ -161,6 +230,16 @@ impl MemoryJournal {
 }
 
 impl State {
+    fn offer(&mut self, facts: &Facts, entry: &Arc<Entry>, observers: Vec<Arc<str>>, due: Millis) {
+        for observer in observers {
+            let (facts, entry) = (facts.clone(), Arc::clone(entry));
+            let id = entry.id;
+            let delivery = Delivery { facts, entry, due, attempts: 0, leased: false };
+            self.deliveries.entry(observer).or_default().insert(id, delivery);
+            self.waiting += 1;
+        }
+    }
+
     /// Enters a key, or finds the event that has it.
     fn claim(&mut self, key: DedupeKey, id: Uuid, max_events: usize) -> Admission {
         let now = Instant::now();
@@ -215,7 +294,24 @@ impl Journal for MemoryJournal {
     fn store(&self, _entry: &Arc<Entry>) {}
 
     fn record(&self, entry: &Arc<Entry>, reply: Reply) {
-        entry.settle(Ok(reply.body));
+        entry.settle(Ok(reply.body.clone()));
+        if entry.pulled || reply.sender.as_ref().is_some_and(|sender| sender.is_due) {
+            self.record_more(entry, &reply);
+        }
+    }
+
+    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+        let now = self.now();
+        let value = self.lock().slots.get(name).filter(|slot| !slot.is_over(now)).and_then(|slot| slot.value.clone());
+        Box::pin(ready(Ok(value)))
+    }
+
+    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+        Box::pin(ready(Ok(self.hold_now(name, term))))
+    }
+
+    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+        Box::pin(ready(self.write_now(held, write)))
     }
 
     fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {

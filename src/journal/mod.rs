@@ -14,7 +14,7 @@ pub mod sqlite;
 use std::{
     borrow::Cow,
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -28,7 +28,7 @@ use crate::{
     config::{self, JournalUrl},
     event::Platform,
     payload::{Form, Payload},
-    platform::{Body, DedupeKey},
+    platform::{self, Body, DedupeKey},
 };
 
 /// Work of a journal, which ends with a value or with why it could not be done.
@@ -50,6 +50,9 @@ pub enum JournalError {
     /// The node that answers the event is gone; whoever admits the event again answers it.
     #[error("the node that was to answer the event is gone")]
     Abandoned,
+    /// Another has taken the slot, because its hold was over.
+    #[error("the hold of the slot was over, and another has taken it")]
+    Lost,
     /// The journal is closed: the server is shutting down.
     #[error("the journal is closed")]
     Closed,
@@ -130,6 +133,25 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Notified when there may be something new for observers.
     fn arrivals(&self) -> &Notify;
 
+    /// The answer is given without the reply, which is still to come: it then goes to [`Reply::sender`]. If another node
+    /// has recorded it meanwhile, that is what is to be answered.
+    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
+        let _ = entry;
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// What a slot holds.
+    fn read_slot(&self, name: &str) -> Task<'_, Option<String>>;
+
+    /// Takes hold of a slot for as long as `term`; `None` while another has it. A process that is gone lets go.
+    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>>;
+
+    /// Writes a slot and admits events together, in one step; gives the number of events that were new.
+    ///
+    /// # Errors
+    /// [`JournalError::Lost`] when another has the slot now: nothing was done then.
+    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize>;
+
     /// Whether it can store.
     ///
     /// # Errors
@@ -146,6 +168,40 @@ pub trait Journal: fmt::Debug + Send + Sync {
 
     /// Makes everything durable and lets go of what is leased.
     fn close(&self) -> Task<'_, ()>;
+}
+
+/// A slot that its holder alone may write. Slots are for what outlives a process and is no event: access tokens, the
+/// cursor of a pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it holds.
+    pub value: Option<String>,
+    /// Which hold this is: the fence. A later one has a higher number.
+    pub fence: i64,
+}
+
+/// What is done with a slot by who holds it.
+#[derive(Clone, Debug, Default)]
+pub struct WriteSlot {
+    /// The new value; the old one stays without.
+    pub value: Option<String>,
+    /// How much longer the slot is held; it is let go of without.
+    pub keep: Option<Duration>,
+    /// When the slot is removed; never without.
+    pub expires: Option<Duration>,
+    /// Events that were asked for instead of delivered. One whose key is known is left out.
+    pub events: Vec<Pulled>,
+}
+
+/// An event that was asked for.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// The event.
+    pub event: NewEvent,
+    /// Whether it is to be answered. Who does that is one of its observers.
+    pub responds: bool,
 }
 
 /// What a journal is opened with.
@@ -231,12 +287,25 @@ pub struct Facts {
 }
 
 /// The reply of an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// What the platform is told, not sealed.
     pub body: Body,
     /// Why it is the default answer and not the responder's, if it is.
     pub failure: Option<String>,
+    /// Who sends it when the platform was answered without it.
+    pub sender: Option<Box<Sender>>,
+}
+
+/// Who sends a reply that comes too late.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The observer that the event is offered to.
+    pub observer: Arc<str>,
+    /// Whether this process has [given up](Entry::give_up) on the reply; another node may have.
+    pub is_due: bool,
+    /// The event.
+    pub facts: Facts,
 }
 
 /// How far an event is.
@@ -279,6 +348,8 @@ pub struct Leased {
     pub lease: Lease,
     /// The event.
     pub facts: Facts,
+    /// Its recorded reply.
+    pub reply: Option<Body>,
 }
 
 /// Identity of a lease.
@@ -402,6 +473,14 @@ pub struct Stored {
     pub reply: Option<String>,
     /// Why it has the default answer.
     pub failure: Option<String>,
+}
+
+impl Stored {
+    /// The recorded reply, be it only the plain success.
+    fn body(&self) -> Option<Body> {
+        let plain = || Body::Plain(platform::plain_success(self.facts.platform));
+        (self.state != State::Responding).then(|| self.reply.clone().map_or_else(plain, Body::Document))
+    }
 }
 
 /// What an observer has to do with an event.

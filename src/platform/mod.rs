@@ -227,7 +227,7 @@ fn part(key: &mut Vec<u8>, value: &str) {
 }
 
 /// The text of a scalar member.
-fn scalar<'o>(object: &'o Object<'_>, name: &str) -> Option<Cow<'o, str>> {
+pub(crate) fn scalar<'o>(object: &'o Object<'_>, name: &str) -> Option<Cow<'o, str>> {
     match object.get(name)? {
         Value::Text(text) => Some(Cow::Borrowed(text.trim())).filter(|text| !text.is_empty()),
         Value::Number(number) => Some(Cow::Owned(number.to_string())),

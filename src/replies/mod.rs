@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`mp`] | messages and events of Official Accounts and Mini Programs |
 //! | [`wecom`] | messages and events of WeCom applications, template cards included |
+//! | [`wecom_kf`] | messages and events of WeCom customer service, sent through its API |
 //! | [`im`] | the "before" commands of Tencent IM |
 //! | [`Body`] | events that want a structured answer which the catalogue does not describe |
 //! | [`RawReply`] | events without a type of their own, families, whole platforms |
@@ -19,6 +20,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 pub mod wecom;
+pub mod wecom_kf;
 
 pub use passive::{Article, MAX_ARTICLES, MAX_TEXT_BYTES, Video};
 
@@ -107,6 +109,11 @@ impl RawReply {
 
     /// A passive reply of a WeCom application.
     pub fn wecom(reply: impl Into<wecom::Reply>) -> Self {
+        Self::from_reply(reply.into())
+    }
+
+    /// A message of WeCom customer service.
+    pub fn wecom_kf(reply: impl Into<wecom_kf::Reply>) -> Self {
         Self::from_reply(reply.into())
     }
 

@@ -15,13 +15,15 @@ use tracing::{info, warn};
 
 use self::{callback::Callbacks, connection::Listener};
 use crate::{
+    api::{ApiError, Apis},
     clock::Clock,
     config::{self, Config},
     crypto::KeyError,
     hooks::Hooks,
     journal::{self, Journal, JournalError},
+    kf, late,
     metrics::Metrics,
-    observers::{self, Observers},
+    observers::{self, Duty, Observers},
     receiver::{Endpoint, Receiver},
 };
 
@@ -50,6 +52,9 @@ pub enum StartError {
     /// Hooks are registered for an account that is not configured.
     #[error("hooks are registered for account `{0}`, which is not configured")]
     UnknownAccount(String),
+    /// The platforms' API cannot be called.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// The journal cannot be used.
     #[error("[journal] {0}")]
     Journal(#[from] JournalError),
@@ -63,10 +68,9 @@ pub struct Server {
     admin: Listener,
     token: Option<crate::secret::Secret>,
     metrics: Metrics,
-    hooks: Arc<Hooks>,
+    duties: Vec<Duty>,
     journal: Arc<dyn Journal>,
     delivery: config::Delivery,
-    clock: Clock,
     grace: Duration,
 }
 
@@ -77,6 +81,7 @@ impl Server {
     /// [`StartError`] when an address is taken or the accounts do not fit the hooks.
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
+        let hooks = Arc::new(hooks);
         let mut endpoints = HashMap::with_capacity(config.accounts.len());
         for account in &config.accounts {
             let endpoint = Endpoint::new(account.clone(), &metrics)
@@ -86,10 +91,16 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        let hooks = Arc::new(hooks);
-        let journal = journal::open(&config.journal, observers::of_hooks(&hooks))?;
-        let (clones, max_in_flight) = ((Arc::clone(&hooks), Arc::clone(&journal)), config.server.max_in_flight);
-        let receiver = Receiver::new(clones.0, clones.1, clock.clone(), metrics.clone(), max_in_flight);
+        let own: Vec<_> = kf::observers(config, &hooks).into_iter().chain(late::observer(config)).collect();
+        let observers = observers::of_hooks(&hooks).into_iter().chain(own.iter().cloned());
+        let journal = journal::open(&config.journal, observers.collect())?;
+        let apis = Apis::new(config, &journal, &metrics)?;
+        let mut duties = observers::duties_of_hooks(&hooks, &clock, &apis);
+        duties.extend(kf::duties(config, &hooks, &apis, &journal, &own, &clock));
+        duties.extend(own.iter().any(|it| &*it.name == late::OBSERVER).then(|| late::duty(&apis, &journal)));
+        let max_in_flight = config.server.max_in_flight;
+        let receiver = Receiver::new(hooks, Arc::clone(&journal), clock, metrics.clone(), max_in_flight);
+        let receiver = receiver.with_api(own, apis);
         let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server));
         let listen = |address, section| async move {
             bind(address).map_err(|source| StartError::Listen { address, section, source })
@@ -107,10 +118,9 @@ impl Server {
             admin: Listener::new(listen(config.admin.listen, "[admin] listen").await?, admin_limits, None),
             token: config.admin.token.clone(),
             metrics,
-            hooks,
+            duties,
             journal,
             delivery: config.delivery.clone(),
-            clock,
             grace: config.server.shutdown_grace,
         })
     }
@@ -137,7 +147,7 @@ impl Server {
         let stopping = CancellationToken::new();
         let admin =
             Arc::new(admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), Arc::clone(&self.journal)));
-        let observers = Observers::start(&self.hooks, &self.journal, &self.delivery, &self.clock, &self.metrics);
+        let observers = Observers::start(self.duties, &self.journal, &self.delivery, &self.metrics);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let serving = tokio::spawn(self.listener.serve(stopping.clone(), {

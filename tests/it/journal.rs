@@ -12,7 +12,7 @@ use echostr::{
     event::Platform,
     journal::{
         Admission, Archive, DeliveryState, Entry, Facts, Filter, Finish, Finished, Journal, JournalError, Leased,
-        NewEvent, Observer, Options, Reply, State,
+        NewEvent, Observer, Options, Pulled, Reply, Sender, State, WriteSlot,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -96,6 +96,13 @@ on_each! {
     retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on sqlite;
     a_closed_journal_takes_nothing on memory, sqlite, postgres;
+    a_slot_has_one_holder_at_a_time on memory, sqlite, postgres;
+    a_slot_outlives_the_process_and_its_hold_does_not on sqlite, postgres;
+    a_slot_ends_when_it_is_to on memory, sqlite, postgres;
+    pulled_events_come_with_their_slot_and_once on memory, sqlite, postgres;
+    the_reply_of_a_pulled_event_is_given_with_it on memory, sqlite, postgres;
+    a_reply_that_was_given_up_is_offered_to_its_sender on memory, sqlite, postgres;
+    another_node_gives_up_on_a_reply on postgres;
 }
 
 fn observer(name: &str) -> Observer {
@@ -162,7 +169,7 @@ impl Message {
 }
 
 fn document(text: &str) -> Reply {
-    Reply { body: Body::Document(text.to_owned()), failure: None }
+    Reply { body: Body::Document(text.to_owned()), failure: None, sender: None }
 }
 
 #[track_caller]
@@ -372,10 +379,13 @@ async fn what_is_recorded_survives(place: Place) {
     let journal = place.open(&options(vec![])).await;
     let id = good.answer(&*journal, &[]).await;
     let entry = run(bad.admit(&*journal, &[]).await);
-    journal.record(&entry, Reply { body: Body::Document("sorry".to_owned()), failure: Some("it broke".to_owned()) });
+    journal.record(
+        &entry,
+        Reply { body: Body::Document("sorry".to_owned()), failure: Some("it broke".to_owned()), sender: None },
+    );
     assert!(entry.answered().await.is_ok());
     let entry = run(plain.admit(&*journal, &[]).await);
-    journal.record(&entry, Reply { body: Body::Plain("success"), failure: None });
+    journal.record(&entry, Reply { body: Body::Plain("success"), failure: None, sender: None });
     assert!(entry.answered().await.is_ok());
     journal.close().await.unwrap();
     drop(journal);
@@ -659,4 +669,152 @@ async fn a_closed_journal_takes_nothing(place: Place) {
     journal.close().await.unwrap();
     let refused = journal.admit(message("user", 2).new_event(&*journal, &[])).await;
     assert!(matches!(refused, Err(JournalError::Closed)), "{refused:?}");
+}
+
+fn put(value: &str) -> WriteSlot {
+    WriteSlot { value: Some(value.to_owned()), ..WriteSlot::default() }
+}
+
+async fn a_slot_has_one_holder_at_a_time(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    assert_eq!(journal.read_slot("cursor").await, Ok(None));
+    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    assert_eq!(held.value, None);
+    assert_eq!(journal.hold_slot("cursor", TERM).await, Ok(None));
+    assert!(journal.hold_slot("other", TERM).await.unwrap().is_some());
+    // Written, and kept.
+    journal.write_slot(&held, WriteSlot { keep: Some(TERM), ..put("1") }).await.unwrap();
+    assert_eq!(journal.read_slot("cursor").await, Ok(Some("1".to_owned())));
+    assert_eq!(journal.hold_slot("cursor", TERM).await, Ok(None));
+    // Let go of, with its value.
+    journal.write_slot(&held, WriteSlot::default()).await.unwrap();
+    let next = journal.hold_slot("cursor", Duration::from_millis(1)).await.unwrap().unwrap();
+    assert_eq!(next.value.as_deref(), Some("1"));
+    assert!(next.fence > held.fence);
+    // A hold that is over can be taken, and its holder is told.
+    let mut taken = None;
+    while taken.is_none() {
+        taken = journal.hold_slot("cursor", TERM).await.unwrap();
+    }
+    assert_eq!(journal.write_slot(&next, put("2")).await, Err(JournalError::Lost));
+    assert_eq!(journal.read_slot("cursor").await, Ok(Some("1".to_owned())));
+    journal.write_slot(&taken.unwrap(), put("3")).await.unwrap();
+    assert_eq!(journal.read_slot("cursor").await, Ok(Some("3".to_owned())));
+}
+
+async fn a_slot_outlives_the_process_and_its_hold_does_not(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    journal.write_slot(&held, WriteSlot { keep: Some(TERM), ..put("1") }).await.unwrap();
+    journal.close().await.unwrap();
+    drop(journal);
+    let journal = place.open(&options(vec![])).await;
+    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    assert_eq!(held.value.as_deref(), Some("1"));
+}
+
+async fn a_slot_ends_when_it_is_to(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let held = journal.hold_slot("mark", TERM).await.unwrap().unwrap();
+    let soon = WriteSlot { expires: Some(Duration::from_millis(1)), ..put("1") };
+    journal.write_slot(&held, soon).await.unwrap();
+    while journal.read_slot("mark").await.unwrap().is_some() {
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    let held = journal.hold_slot("mark", TERM).await.unwrap().unwrap();
+    assert_eq!(held.value, None);
+    // Written anew it stays.
+    journal.write_slot(&held, put("2")).await.unwrap();
+    assert_eq!(journal.read_slot("mark").await, Ok(Some("2".to_owned())));
+}
+
+fn pulled(journal: &dyn Journal, number: u64, observers: &[&str], responds: bool) -> Pulled {
+    Pulled { event: message("user", number).new_event(journal, observers), responds }
+}
+
+async fn pulled_events_come_with_their_slot_and_once(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let page = |numbers: &[u64]| numbers.iter().map(|it| pulled(&*journal, *it, &["audit"], false)).collect();
+    // The second is there twice.
+    let first = WriteSlot { keep: Some(TERM), events: page(&[1, 2, 2]), ..put("2") };
+    assert_eq!(journal.write_slot(&held, first).await, Ok(2));
+    let again = WriteSlot { events: page(&[2, 3]), ..put("3") };
+    assert_eq!(journal.write_slot(&held, again).await, Ok(1));
+    assert_eq!(journal.read_slot("cursor").await, Ok(Some("3".to_owned())));
+    // Whoever has lost the slot brings nothing in.
+    let newer = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let late = WriteSlot { events: page(&[4]), ..put("4") };
+    assert_eq!(journal.write_slot(&held, late).await, Err(JournalError::Lost));
+    assert_eq!(newer.value.as_deref(), Some("3"));
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.extend(lease_some(&*journal, "audit").await);
+    }
+    let numbers: HashSet<_> = seen.iter().map(|one| one.facts.received).collect();
+    assert_eq!(numbers, HashSet::from([1_000, 2_000, 3_000]));
+    assert!(lease(&*journal, "audit").await.is_empty());
+    // Nobody is to answer them.
+    assert!(seen.iter().all(|one| one.reply == Some(Body::Plain("success"))));
+}
+
+async fn the_reply_of_a_pulled_event_is_given_with_it(place: Place) {
+    let journal = place.open(&options(vec![observer("reply")])).await;
+    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let events = vec![pulled(&*journal, 1, &["reply"], true)];
+    assert_eq!(journal.write_slot(&held, WriteSlot { events, ..put("1") }).await, Ok(1));
+    let first = lease_some(&*journal, "reply").await;
+    assert_eq!(first[0].reply, None);
+    let entry = Entry::pulled(first[0].lease.id);
+    journal.record(&entry, document("hello"));
+    assert_eq!(entry.answered().await, &Ok(Body::Document("hello".to_owned())));
+    finish(&*journal, &first, retry(Duration::ZERO)).await;
+    let second = lease_some(&*journal, "reply").await;
+    assert_eq!(second[0].reply, Some(Body::Document("hello".to_owned())));
+    assert_eq!(second[0].lease.attempt, 2);
+}
+
+fn to_send(text: &str, facts: &Facts, is_due: bool) -> Reply {
+    let sender = Sender { observer: "late".into(), is_due, facts: facts.clone() };
+    Reply { sender: Some(Box::new(sender)), ..document(text) }
+}
+
+async fn a_reply_that_was_given_up_is_offered_to_its_sender(place: Place) {
+    let late = Observer { wants: Arc::new(|_, _| false), ..observer("late") };
+    let journal = place.open(&options(vec![late])).await;
+    for (number, is_due) in [(1, false), (2, true)] {
+        let event = message("user", number).new_event(&*journal, &[]);
+        let facts = event.facts.clone();
+        let entry = run(journal.admit(event).await.unwrap());
+        journal.store(&entry);
+        entry.stored().await.unwrap();
+        journal.record(&entry, to_send("sorry", &facts, is_due));
+        assert!(entry.answered().await.is_ok());
+    }
+    let leased = lease_some(&*journal, "late").await;
+    assert_eq!(leased.iter().map(|one| one.facts.received).collect::<Vec<_>>(), [2_000]);
+    assert_eq!(leased[0].reply, Some(Body::Document("sorry".to_owned())));
+    finish(&*journal, &leased, Finish::Done).await;
+    assert!(lease(&*journal, "late").await.is_empty());
+}
+
+async fn another_node_gives_up_on_a_reply(place: Place) {
+    let late = || Observer { wants: Arc::new(|_, _| false), ..observer("late") };
+    let (a, b) = (place.open(&options(vec![late()])).await, place.open(&options(vec![late()])).await);
+    for (number, gives_up_first) in [(1, true), (2, false)] {
+        let event = message("user", number).new_event(&*a, &[]);
+        let facts = event.facts.clone();
+        let entry = run(a.admit(event).await.unwrap());
+        let waiting = known(message("user", number).admit(&*b, &[]).await);
+        if gives_up_first {
+            assert_eq!(b.give_up(&waiting).await, Ok(None));
+        }
+        a.record(&entry, to_send("sorry", &facts, false));
+        assert!(entry.answered().await.is_ok());
+        if !gives_up_first {
+            assert_eq!(b.give_up(&waiting).await, Ok(Some(Body::Document("sorry".to_owned()))));
+        }
+    }
+    let leased = lease_some(&*b, "late").await;
+    assert_eq!(leased.iter().map(|one| one.facts.received).collect::<Vec<_>>(), [1_000]);
 }

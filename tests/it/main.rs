@@ -14,6 +14,7 @@ mod disk;
 mod golden;
 mod im;
 mod journal;
+mod kf;
 mod lifecycle;
 mod messages;
 mod nodes;

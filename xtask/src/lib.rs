@@ -405,6 +405,10 @@ fn reply_type(platform: &str, entry: &Entry) -> (ReplyPlace, String) {
         ("im", name) => (ReplyPlace::ByHand("crate::replies::im"), name.to_owned()),
         ("mp" | "miniprogram", "passive") => (ReplyPlace::ByHand("crate::replies::mp"), "Reply".to_owned()),
         ("wecom", "passive") => (ReplyPlace::ByHand("crate::replies::wecom"), "Reply".to_owned()),
+        ("wecom_kf", "send_msg_on_event") => (ReplyPlace::ByHand("crate::replies::wecom_kf"), "EventReply".to_owned()),
+        ("wecom_kf", "none") if entry.kind == "kf_message" => {
+            (ReplyPlace::ByHand("crate::replies::wecom_kf"), "Reply".to_owned())
+        }
         (_, "body") => match body_reply(entry) {
             Some(name) if name != "Body" => (ReplyPlace::Here, name),
             _ => (ReplyPlace::ByHand("crate::replies"), "Body".to_owned()),

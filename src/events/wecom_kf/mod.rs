@@ -16,43 +16,45 @@ pub use message::*;
 pub use session::*;
 
 use crate::event::events;
+use crate::replies::wecom_kf::{EventReply, Reply};
 
 events! {
     WeComKf, ["msgtype", "event.event_type"];
 
     // message
-    TextMessage = "wecom_kf.message.text" "message" ["text"] => ByApi(()),
-    ImageMessage = "wecom_kf.message.image" "message" ["image"] => ByApi(()),
-    VoiceMessage = "wecom_kf.message.voice" "message" ["voice"] => ByApi(()),
-    VideoMessage = "wecom_kf.message.video" "message" ["video"] => ByApi(()),
-    FileMessage = "wecom_kf.message.file" "message" ["file"] => ByApi(()),
-    LocationMessage = "wecom_kf.message.location" "message" ["location"] => ByApi(()),
-    LinkMessage = "wecom_kf.message.link" "message" ["link"] => ByApi(()),
+    TextMessage = "wecom_kf.message.text" "message" ["text"] => ByApi(Reply),
+    ImageMessage = "wecom_kf.message.image" "message" ["image"] => ByApi(Reply),
+    VoiceMessage = "wecom_kf.message.voice" "message" ["voice"] => ByApi(Reply),
+    VideoMessage = "wecom_kf.message.video" "message" ["video"] => ByApi(Reply),
+    FileMessage = "wecom_kf.message.file" "message" ["file"] => ByApi(Reply),
+    LocationMessage = "wecom_kf.message.location" "message" ["location"] => ByApi(Reply),
+    LinkMessage = "wecom_kf.message.link" "message" ["link"] => ByApi(Reply),
     // card
-    BusinessCardMessage = "wecom_kf.message.business_card" "card" ["business_card"] => ByApi(()),
-    MiniProgramMessage = "wecom_kf.message.miniprogram" "card" ["miniprogram"] => ByApi(()),
-    MenuMessage = "wecom_kf.message.msgmenu" "card" ["msgmenu"] => ByApi(()),
+    BusinessCardMessage = "wecom_kf.message.business_card" "card" ["business_card"] => ByApi(Reply),
+    MiniProgramMessage = "wecom_kf.message.miniprogram" "card" ["miniprogram"] => ByApi(Reply),
+    MenuMessage = "wecom_kf.message.msgmenu" "card" ["msgmenu"] => ByApi(Reply),
     // channels
     ChannelsShopProductMessage = "wecom_kf.message.channels_shop_product" "channels"
-        ["channels_shop_product"] => ByApi(()),
-    ChannelsShopOrderMessage = "wecom_kf.message.channels_shop_order" "channels" ["channels_shop_order"] => ByApi(()),
+        ["channels_shop_product"] => ByApi(Reply),
+    ChannelsShopOrderMessage = "wecom_kf.message.channels_shop_order" "channels"
+        ["channels_shop_order"] => ByApi(Reply),
     // message
-    MergedMessage = "wecom_kf.message.merged_msg" "message" ["merged_msg"] => ByApi(()),
+    MergedMessage = "wecom_kf.message.merged_msg" "message" ["merged_msg"] => ByApi(Reply),
     // channels
-    ChannelsMessage = "wecom_kf.message.channels" "channels" ["channels"] => ByApi(()),
+    ChannelsMessage = "wecom_kf.message.channels" "channels" ["channels"] => ByApi(Reply),
     // card
-    MeetingMessage = "wecom_kf.message.meeting" "card" ["meeting"] => ByApi(()),
-    ScheduleMessage = "wecom_kf.message.schedule" "card" ["schedule"] => ByApi(()),
-    NoteMessage = "wecom_kf.message.note" "card" ["note"] => ByApi(()),
+    MeetingMessage = "wecom_kf.message.meeting" "card" ["meeting"] => ByApi(Reply),
+    ScheduleMessage = "wecom_kf.message.schedule" "card" ["schedule"] => ByApi(Reply),
+    NoteMessage = "wecom_kf.message.note" "card" ["note"] => ByApi(Reply),
     // session
-    EnterSession = "wecom_kf.event.enter_session" "session" ["event", "enter_session"] => ByApi(()),
+    EnterSession = "wecom_kf.event.enter_session" "session" ["event", "enter_session"] => ByApi(EventReply),
     // delivery
     MessageSendFailure = "wecom_kf.event.msg_send_fail" "delivery" ["event", "msg_send_fail"] => Nothing(()),
     // session
     ServicerStatusChange = "wecom_kf.event.servicer_status_change" "session"
         ["event", "servicer_status_change"] => Nothing(()),
     SessionStatusChange = "wecom_kf.event.session_status_change" "session"
-        ["event", "session_status_change"] => ByApi(()),
+        ["event", "session_status_change"] => ByApi(EventReply),
     // delivery
     CustomerRecall = "wecom_kf.event.user_recall_msg" "delivery" ["event", "user_recall_msg"] => Nothing(()),
     ServicerRecall = "wecom_kf.event.servicer_recall_msg" "delivery" ["event", "servicer_recall_msg"] => Nothing(()),

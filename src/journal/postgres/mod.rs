@@ -15,6 +15,7 @@ mod archive;
 mod db;
 mod observers;
 mod schema;
+mod slots;
 mod upkeep;
 mod writer;
 
@@ -28,10 +29,15 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
-use self::{db::Pool, writer::Shared};
-use super::{
-    Admission, Entry, Finished, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task, Usage,
+use self::{
+    db::{Failure, Pool},
+    writer::Shared,
 };
+use super::{
+    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task,
+    Usage, WriteSlot,
+};
+use crate::platform::Body;
 
 pub use archive::PostgresArchive;
 
@@ -119,6 +125,51 @@ impl Journal for PostgresJournal {
 
     fn arrivals(&self) -> &Notify {
         &self.shared.arrivals
+    }
+
+    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
+        Box::pin(async move {
+            self.ready().await?;
+            let given_up = db::limited(writer::give_up(&self.shared, entry)).await;
+            given_up.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            self.ready().await?;
+            let read = db::limited(slots::read(&self.shared, &name)).await;
+            read.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+        let name: Arc<str> = name.into();
+        Box::pin(async move {
+            self.ready().await?;
+            let held = db::limited(slots::hold(&self.shared, &name, term)).await;
+            held.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+        let held = held.clone();
+        Box::pin(async move {
+            self.ready().await?;
+            if !write.events.is_empty() {
+                self.shared.health()?;
+            }
+            let mut written = db::limited(slots::write(&self.shared, &held, &write)).await;
+            if written.as_ref().is_err_and(Failure::is_conflict) {
+                written = db::limited(slots::write(&self.shared, &held, &write)).await;
+            }
+            let admitted = written.map_err(|failure| self.shared.trouble(&failure))?.ok_or(JournalError::Lost)?;
+            if admitted > 0 {
+                self.shared.arrivals.notify_waiters();
+            }
+            Ok(admitted)
+        })
     }
 
     fn health(&self) -> Result<(), JournalError> {

@@ -139,7 +139,8 @@ fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
     let stored = db::stored(row)?;
     let attempt = db::count(row.try_get(db::EVENT_COLUMNS)?);
     let until = row.try_get(db::EVENT_COLUMNS + 1)?;
-    Ok(Leased { lease: Lease { id: stored.id, observer: Arc::clone(name), attempt, until }, facts: stored.facts })
+    let lease = Lease { id: stored.id, observer: Arc::clone(name), attempt, until };
+    Ok(Leased { lease, reply: stored.body(), facts: stored.facts })
 }
 
 /// One node at a time looks for the heads of lanes, so that two of one lane are never out together.

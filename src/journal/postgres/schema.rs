@@ -19,7 +19,8 @@ pub(super) const LANES: i32 = 1000;
 /// Each step is one version; a step that was released never changes.
 ///
 /// What platforms and users write is `bytea`: a text of PostgreSQL holds no NUL, and an event with one must not be lost.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     -- Identities are UUIDs of version 7, so new rows go to the end of the index.
     CREATE TABLE event (
         id         uuid PRIMARY KEY,
@@ -79,7 +80,21 @@ const STEPS: [&str; 1] = ["
         id          uuid PRIMARY KEY,
         alive_until bigint NOT NULL    -- milliseconds
     );
-"];
+",
+    "
+    -- A node has answered the platform without the reply, which is still to come.
+    ALTER TABLE event ADD COLUMN given_up boolean NOT NULL DEFAULT false;
+    -- What outlives a process and is no event.
+    CREATE TABLE slot (
+        name    text PRIMARY KEY,
+        value   text,
+        fence   bigint NOT NULL,       -- number of the latest hold
+        until   bigint NOT NULL,       -- milliseconds: when the hold is over
+        node    uuid NOT NULL,         -- who has it, or had it
+        expires bigint                 -- milliseconds; NULL: never
+    );
+",
+];
 
 /// Brings the tables up to date, one node after the other.
 pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use super::{
     db::{self, Connection, Failure, limited, now},
     observers::{self, Observing},
     schema::{self, LOCK, UPKEEP},
+    slots,
     writer::{PROBE, Shared, Start},
 };
 
@@ -223,6 +224,7 @@ async fn keep(shared: &Shared, options: &Options, up: i64) -> Result<(), Failure
         forget(&mut db).await?;
     }
     remove(&mut db, REMOVE_DEAD, before).await?;
+    limited(db.execute(slots::CLEAR, &[])).await?;
     remove_events(shared, &mut db, options, db::id_at(before), now, false).await?;
     remove(&mut db, REMOVE_KEYS, before.min(now - KEYS_KEPT)).await?;
     if shared.bytes.load(Ordering::Relaxed) as f64 > options.max_size as f64 * SHRINK_FROM {

@@ -14,6 +14,7 @@ use tokio::{
     sync::{Notify, oneshot, watch},
     time,
 };
+use tokio_postgres::types::ToSql;
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub(super) const PROBE: Duration = Duration::from_millis(500);
 
 /// Admits events that are new: enters the keys, then the events whose keys were free, then what waits for observers.
-const ADMIT: &str = concat!(
+pub(super) const ADMIT: &str = concat!(
     "WITH new AS (
         SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
                              $8::bytea[], $9::bytea[], $10::bigint[])
@@ -79,16 +80,33 @@ const AGAIN: &str = concat!(
     RETURNING found.key, event.id, event.deliveries, event.state, event.reply, event.owner"
 );
 
-const RECORD: &str = "
-    WITH given AS (
-        SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::text[]) AS t (id, state, reply, failure)
+/// Records replies; one that the platform was answered without is offered to who sends it. What was asked for has no
+/// owner.
+const RECORD: &str = concat!(
+    "WITH given AS (
+        SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::text[], $6::integer[], $7::boolean[])
+        AS t (id, state, reply, failure, sender, due)
     ), locked AS (
         SELECT event.id FROM event JOIN given ON given.id = event.id ORDER BY event.id FOR UPDATE OF event
+    ), done AS (
+        UPDATE event SET state = given.state, reply = given.reply, failure = given.failure,
+            observers = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up)
+                             THEN event.observers || given.sender ELSE event.observers END
+        FROM given JOIN locked ON locked.id = given.id
+        WHERE event.id = given.id AND (event.owner = $5 OR event.owner IS NULL) AND event.state = 0
+        RETURNING event.id, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender
+    ), offered AS (
+        INSERT INTO delivery (observer, due, event, attempts, leased)
+        SELECT sender, ",
+    now!(),
+    ", id, 0, false FROM done WHERE late
+        ON CONFLICT (event, observer) DO NOTHING
     )
-    UPDATE event SET state = given.state, reply = given.reply, failure = given.failure
-    FROM given JOIN locked ON locked.id = given.id
-    WHERE event.id = given.id AND event.owner = $5 AND event.state = 0
-    RETURNING event.id";
+    SELECT id, late FROM done"
+);
+
+/// The platform is answered without the reply.
+const GIVE_UP: &str = "UPDATE event SET given_up = true WHERE id = $1 AND state = 0";
 
 const REPEATED: &str = "
     WITH given AS (
@@ -206,6 +224,11 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Gathering> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The observers of this node, as the database knows them.
+    pub(super) fn observing(&self) -> HashMap<Arc<str>, Observing> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -477,45 +500,81 @@ fn body(reply: Option<String>, platform: crate::event::Platform) -> Body {
 
 /// Inserts what is new; says which of those with a key are.
 async fn insert(db: &mut Connection, shared: &Shared, batch: &[Asking]) -> Result<Vec<Uuid>, Failure> {
-    let observing = shared.observers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let events = || batch.iter().map(|asking| &asking.event);
-    let ids: Vec<Uuid> = events().map(|event| event.id).collect();
-    let keys: Vec<Option<&[u8]>> = events().map(|event| event.key.as_ref().map(|key| &key.bytes[..])).collect();
-    let spans: Vec<Option<i64>> = events().map(|event| event.key.and_then(|key| key.until(0))).collect();
-    let accounts: Vec<&str> = events().map(|event| &*event.facts.account).collect();
-    let types: Vec<&str> = events().map(|event| &*event.facts.event_type).collect();
-    let subjects: Vec<Option<&[u8]>> =
-        events().map(|event| event.facts.subject.as_deref().map(str::as_bytes)).collect();
-    let forms: Vec<i16> = events().map(|event| db::form(event.facts.form)).collect();
-    let payloads: Vec<&[u8]> = events().map(|event| event.facts.payload.text().as_bytes()).collect();
-    let queries: Vec<Option<&[u8]>> = events().map(|event| event.facts.query.as_deref().map(str::as_bytes)).collect();
-    let received: Vec<i64> = events().map(|event| event.facts.received).collect();
-    let wanted = events().flat_map(|event| {
-        let observers = event.observers.iter().filter_map(|name| observing.get(name));
-        observers.map(|observer| (event.id, observer.id))
-    });
-    let (wanted_events, wanted_observers): (Vec<Uuid>, Vec<i32>) = wanted.unzip();
-    let rows = db
-        .query(
-            ADMIT,
-            &[
-                &ids,
-                &keys,
-                &spans,
-                &accounts,
-                &types,
-                &subjects,
-                &forms,
-                &payloads,
-                &queries,
-                &received,
-                &wanted_events,
-                &wanted_observers,
-                &shared.node,
-            ],
-        )
-        .await?;
+    let events: Vec<_> = batch.iter().map(|asking| &asking.event).collect();
+    let columns = Columns::of(&events, &shared.observing());
+    let rows = db.query(ADMIT, &columns.values(&Some(shared.node))).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Events as the columns of [`ADMIT`].
+pub(super) struct Columns<'e> {
+    ids: Vec<Uuid>,
+    keys: Vec<Option<&'e [u8]>>,
+    spans: Vec<Option<i64>>,
+    accounts: Vec<&'e str>,
+    types: Vec<&'e str>,
+    subjects: Vec<Option<&'e [u8]>>,
+    forms: Vec<i16>,
+    payloads: Vec<&'e [u8]>,
+    queries: Vec<Option<&'e [u8]>>,
+    received: Vec<i64>,
+    wanted_events: Vec<Uuid>,
+    wanted_observers: Vec<i32>,
+}
+
+impl<'e> Columns<'e> {
+    pub(super) fn of(events: &[&'e NewEvent], observing: &HashMap<Arc<str>, Observing>) -> Self {
+        let all = || events.iter().copied();
+        let wanted = all().flat_map(|event| {
+            let observers = event.observers.iter().filter_map(|name| observing.get(name));
+            observers.map(|observer| (event.id, observer.id))
+        });
+        let (wanted_events, wanted_observers) = wanted.unzip();
+        Self {
+            ids: all().map(|event| event.id).collect(),
+            keys: all().map(|event| event.key.as_ref().map(|key| &key.bytes[..])).collect(),
+            spans: all().map(|event| event.key.and_then(|key| key.until(0))).collect(),
+            accounts: all().map(|event| &*event.facts.account).collect(),
+            types: all().map(|event| &*event.facts.event_type).collect(),
+            subjects: all().map(|event| event.facts.subject.as_deref().map(str::as_bytes)).collect(),
+            forms: all().map(|event| db::form(event.facts.form)).collect(),
+            payloads: all().map(|event| event.facts.payload.text().as_bytes()).collect(),
+            queries: all().map(|event| event.facts.query.as_deref().map(str::as_bytes)).collect(),
+            received: all().map(|event| event.facts.received).collect(),
+            wanted_events,
+            wanted_observers,
+        }
+    }
+
+    /// The values of the statement, with who runs the responders.
+    pub(super) fn values<'v>(&'v self, owner: &'v Option<Uuid>) -> [&'v (dyn ToSql + Sync); 13] {
+        [
+            &self.ids,
+            &self.keys,
+            &self.spans,
+            &self.accounts,
+            &self.types,
+            &self.subjects,
+            &self.forms,
+            &self.payloads,
+            &self.queries,
+            &self.received,
+            &self.wanted_events,
+            &self.wanted_observers,
+            owner,
+        ]
+    }
+}
+
+/// Says that the platform is answered without the reply, unless that is there: then gives it.
+pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Body>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let reply = match db.execute(GIVE_UP, &[&entry.id]).await? {
+        0 => replies_of(&mut db, shared, &[entry.id]).await?.remove(&entry.id).and_then(Result::ok),
+        _ => None,
+    };
+    db.done();
+    Ok(reply)
 }
 
 /// Writes replies, for ever.
@@ -601,9 +660,20 @@ async fn try_record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Result<B
     let states: Vec<i16> = batch.iter().map(|one| db::state(State::of(Some(&one.reply)))).collect();
     let replies: Vec<Option<&[u8]>> = batch.iter().map(|one| db::reply(&one.reply.body)).collect();
     let failures: Vec<Option<String>> = batch.iter().map(|one| one.reply.failure.as_deref().map(db::text)).collect();
+    let observing = shared.observing();
+    let sender = |one: &Recording| Some(observing.get(&one.reply.sender.as_ref()?.observer)?.id);
+    let senders: Vec<Option<i32>> = batch.iter().map(sender).collect();
+    let due = |one: &Recording| one.reply.sender.as_ref().is_some_and(|sender| sender.is_due);
+    let dues: Vec<bool> = batch.iter().map(due).collect();
     let mut done = Vec::with_capacity(batch.len());
-    for row in db.query(RECORD, &[&ids, &states, &replies, &failures, &shared.node]).await? {
+    let mut late = false;
+    let given: [&(dyn ToSql + Sync); 7] = [&ids, &states, &replies, &failures, &shared.node, &senders, &dues];
+    for row in db.query(RECORD, &given).await? {
         done.push(row.try_get::<_, Uuid>(0)?);
+        late |= row.try_get::<_, bool>(1)?;
+    }
+    if late {
+        shared.arrivals.notify_waiters();
     }
     let others: Vec<Uuid> = ids.iter().filter(|id| !done.contains(id)).copied().collect();
     let mut stands = HashMap::new();

@@ -14,6 +14,7 @@ mod db;
 mod index;
 mod observers;
 mod schema;
+mod slots;
 mod upkeep;
 mod writer;
 
@@ -41,7 +42,8 @@ use self::{
     writer::{Gathering, Observing, Op, Shared, Work, Writer},
 };
 use super::{
-    Admission, Entry, Finished, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task, Usage, id,
+    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task,
+    Usage, WriteSlot, id,
 };
 use crate::platform::{self, Body, DedupeKey, Order};
 
@@ -84,6 +86,7 @@ impl SqliteJournal {
         let explain = |failure| db::explain(path, &failure);
         let mut connection = db::open(path, true).map_err(explain)?;
         schema::migrate(&mut connection).map_err(|failure| schema::explain(path, failure))?;
+        slots::free(&connection).map_err(explain)?;
         let (index, latest) = load(&connection).map_err(explain)?;
         let shared = Arc::new(Shared::new(path.to_owned(), index));
         let observers =
@@ -247,6 +250,34 @@ impl Journal for SqliteJournal {
 
     fn arrivals(&self) -> &Notify {
         &self.shared.arrivals
+    }
+
+    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+        let (reader, path, now, name) =
+            (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now(), name.to_owned());
+        Box::pin(read(reader, path, move |db| slots::read(db, &name, now)))
+    }
+
+    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+        let (name, shared): (Arc<str>, _) = (name.into(), Arc::clone(&self.shared));
+        self.work(move |db| slots::hold(db, &name, shared.now(), term))
+    }
+
+    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+        if !write.events.is_empty()
+            && let Err(trouble) = self.health()
+        {
+            return Box::pin(ready(Err(trouble)));
+        }
+        let (held, shared, observers) = (held.clone(), Arc::clone(&self.shared), self.observers.clone());
+        let written = self.work(move |db| slots::write(db, &observers, &held, &write, shared.now()));
+        Box::pin(async move {
+            let admitted = written.await?.ok_or(JournalError::Lost)?;
+            if admitted > 0 {
+                self.shared.arrivals.notify_waiters();
+            }
+            Ok(admitted)
+        })
     }
 
     fn health(&self) -> Result<(), JournalError> {

@@ -114,7 +114,7 @@ pub(super) fn lease(
             Some(stored) => {
                 take.execute(params![observing.id, due, seq, until])?;
                 let lease = Lease { id: stored.id, observer: Arc::clone(name), attempt: attempts + 1, until };
-                leased.push(Leased { lease, facts: stored.facts });
+                leased.push(Leased { lease, reply: stored.body(), facts: stored.facts });
             }
             // Retention leaves what somebody needs; only another program can have removed it.
             None => drop(remove(db, observing.id, due, seq)?),
@@ -210,6 +210,19 @@ fn remove(db: &Connection, observer: i64, due: Millis, seq: i64) -> rusqlite::Re
     delete.execute(params![observer, due, seq])
 }
 
+/// Offers an event to one more observer, out of order.
+pub(super) fn add(db: &Connection, observer: i64, seq: i64, now: Millis) -> rusqlite::Result<()> {
+    offer(db, observer, now, seq, None)?;
+    wanted_by(db, observer, seq)
+}
+
+fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
+    let mut update = db.prepare_cached(
+        "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END WHERE seq = ?1",
+    )?;
+    update.execute(params![seq, observer.to_string()]).map(drop)
+}
+
 /// Offers the next events of the past to observers that begin with them. False when there are none left.
 pub(super) fn backfill(
     db: &Connection,
@@ -235,11 +248,7 @@ pub(super) fn backfill(
         let subject: Option<String> = row.get(3)?;
         let lane = observer.in_order.then(|| lane(subject.as_deref(), seq));
         offer(db, id, now, seq, lane.as_deref())?;
-        db.prepare_cached(
-            "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END
-             WHERE seq = ?1",
-        )?
-        .execute(params![seq, id.to_string()])?;
+        wanted_by(db, id, seq)?;
     }
     db.prepare_cached("UPDATE observer SET backfill = ?2 WHERE id = ?1")?.execute(params![id, last])?;
     Ok(true)

@@ -7,7 +7,8 @@ use rusqlite::{Connection, Result, Transaction};
 use super::{super::JournalError, db};
 
 /// Each step is one version; a step that was released never changes.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     -- In the order of arrival: `seq` is time and counter of the identity (see `id.rs`), so new rows go to the end.
     CREATE TABLE event (
         seq        INTEGER PRIMARY KEY,
@@ -62,7 +63,18 @@ const STEPS: [&str; 1] = ["
     ) WITHOUT ROWID;
     CREATE TABLE probe (id INTEGER PRIMARY KEY, count INTEGER NOT NULL);
     INSERT INTO probe VALUES (1, 0);
-"];
+",
+    "
+    -- What outlives a process and is no event.
+    CREATE TABLE slot (
+        name    TEXT PRIMARY KEY,
+        value   TEXT,
+        fence   INTEGER NOT NULL,     -- number of the latest hold
+        until   INTEGER NOT NULL,     -- milliseconds: when the hold is over
+        expires INTEGER               -- milliseconds; NULL: never
+    ) WITHOUT ROWID;
+",
+];
 
 /// Brings the tables up to date.
 ///

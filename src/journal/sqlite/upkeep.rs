@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::{
     super::{JournalError, Millis, Observer, Options, Usage, id::number_at, millis, now_millis},
-    db, observers,
+    db, observers, slots,
     writer::{Observing, Op, Shared, Work},
 };
 use crate::platform::{KEY, Key};
@@ -186,6 +186,8 @@ impl Caretaker {
     fn expire(&mut self) -> Result<(), Stop> {
         let before = now_millis() - self.retention;
         self.write(move |db| db.execute("DELETE FROM dead WHERE died < ?1", [before]))?;
+        let shared = Arc::clone(&self.shared);
+        self.write(move |db| slots::clear(db, shared.now()))?;
         self.remove_events(db::to_sql(number_at(before)), || false)?;
         self.remove_keys(db::to_sql(number_at(before)))
     }

@@ -26,10 +26,11 @@ use super::{
     },
     db,
     index::Index,
+    observers,
 };
 
 /// How long the writer waits for the next one of those that come together.
-const GATHERING: Duration = Duration::from_micros(50);
+const GATHERING: Duration = Duration::from_micros(150);
 
 /// How long it waits for company, at most.
 const LONGEST_GATHERING: Duration = Duration::from_millis(2);
@@ -352,7 +353,12 @@ impl Writer {
                     )?;
                     let state = db::state(State::of(Some(reply)));
                     let seq = db::to_sql(number(entry.id));
-                    update.execute(params![seq, state, db::reply(&reply.body), reply.failure])?;
+                    let changed = update.execute(params![seq, state, db::reply(&reply.body), reply.failure])?;
+                    if let Some(sender) = reply.sender.as_ref().filter(|sender| sender.is_due && changed > 0)
+                        && let Some(observer) = self.observers.get(&sender.observer)
+                    {
+                        observers::add(&transaction, observer.id, seq, self.shared.now())?;
+                    }
                 }
                 Op::Repeated { number } => {
                     let mut update =
@@ -389,7 +395,10 @@ impl Writer {
                         None => entry.mark_stored(),
                     }
                 }
-                Op::Record { entry, reply } => entry.settle(Ok(reply.body)),
+                Op::Record { entry, reply } => {
+                    observed |= reply.sender.is_some_and(|sender| sender.is_due);
+                    entry.settle(Ok(reply.body));
+                }
                 Op::Repeated { .. } => {}
                 Op::Work(work) => (work.done)(Ok(())),
             }
@@ -486,7 +495,8 @@ fn identity(file: &fs::Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 
-fn admit(
+/// Enters an event, with its key and what waits for its observers.
+pub(super) fn admit(
     db: &Connection,
     observers: &HashMap<Arc<str>, Observing>,
     event: &NewEvent,

@@ -1,5 +1,6 @@
 //! The server under test, a raw HTTP client, and the platforms' side.
 
+pub mod api;
 pub mod http;
 pub mod platform;
 pub mod postgres;

@@ -1,0 +1,338 @@
+//! The platforms' own API, as far as receiving needs it: pull what a callback only announces, answer what was too late.
+//!
+//! ```text
+//! handlers, pull, late replies ──▶ Api::call ──▶ token (cached, shared, renewed early) ──▶ the platform
+//!                                     ▲                                                        │
+//!                                     └──── once more with a new token, later when limited ────┘
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `token` | access tokens: one refresh at a time, on all nodes |
+//! | `vault` | what the journal keeps of them, sealed with the account's secret |
+//! | `error` | what the platforms' codes mean, and what to do about them |
+//! | `kf` | the calls of WeCom customer service |
+//! | `message` | a passive reply as a customer-service or application message |
+
+mod error;
+mod kf;
+pub mod message;
+mod token;
+mod vault;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time;
+
+use self::token::{Token, Tokens};
+pub use self::{
+    error::{ApiError, meaning},
+    kf::Page,
+};
+use crate::{
+    config::{self, Account, Config},
+    event::Platform,
+    journal::Journal,
+    metrics::{ApiMetrics, Metrics},
+};
+
+/// The longest answer that is read: a thousand messages of a customer-service account are less than half of it.
+const LONGEST_ANSWER: usize = 16 << 20;
+
+/// How often a call is made when the platform is busy, cannot be reached, or limits it.
+const ATTEMPTS: u32 = 4;
+
+/// The pause after a system failure; it doubles.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Paths that a limit is remembered for, at most.
+const PATHS: usize = 256;
+
+/// Codes that say that the access token is no longer good.
+const BAD_TOKEN: [i64; 3] = [40001, 40014, 42001];
+
+/// The API of every account that has a `secret`.
+#[derive(Clone, Debug, Default)]
+pub struct Apis(Arc<HashMap<Arc<str>, Api>>);
+
+impl Apis {
+    /// Those of a configuration; access tokens are kept in the journal.
+    ///
+    /// # Errors
+    /// [`ApiError::Client`] when the HTTP client cannot be set up.
+    pub fn new(config: &Config, journal: &Arc<dyn Journal>, metrics: &Metrics) -> Result<Self, ApiError> {
+        let with_secret = || config.accounts.iter().filter(|account| account.secret.is_some());
+        if with_secret().next().is_none() {
+            return Ok(Self::default());
+        }
+        let http = client(&config.api)?;
+        let apis = with_secret().filter_map(|account| {
+            let api = Api::of(account, &config.api, http.clone(), journal, metrics.api(&account.id()))?;
+            Some((Arc::clone(&api.0.account), api))
+        });
+        Ok(Self(Arc::new(apis.collect())))
+    }
+
+    /// That of an account, `mp/shop`.
+    pub fn get(&self, account: &str) -> Option<&Api> {
+        self.0.get(account)
+    }
+}
+
+fn client(settings: &config::Api) -> Result<reqwest::Client, ApiError> {
+    // A provider that is installed already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .timeout(settings.timeout)
+        .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("echostr/", env!("CARGO_PKG_VERSION")));
+    client.build().map_err(|failure| ApiError::Client(failure.to_string()))
+}
+
+/// The API of one account. Cheap to clone.
+///
+/// Handlers have it from [`Context::api`](crate::hooks::Context::api).
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    account: Arc<str>,
+    agent_id: Option<u64>,
+    base: String,
+    http: reqwest::Client,
+    tokens: Tokens,
+    /// Paths that the platform limits, and until when.
+    limited: Mutex<HashMap<String, Instant>>,
+    limit_pause: Duration,
+    metrics: ApiMetrics,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("account", &self.0.account).field("base", &self.0.base).finish_non_exhaustive()
+    }
+}
+
+/// Whether a call may be made again when it is not known what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It may: twice is as good as once.
+    Safe,
+    /// It must not: only what was surely not done is tried again.
+    Never,
+}
+
+/// What is sent.
+enum Sent<'c> {
+    Get(&'c [(&'c str, &'c str)]),
+    Post(Vec<u8>),
+}
+
+impl Api {
+    fn of(
+        account: &Account,
+        settings: &config::Api,
+        http: reqwest::Client,
+        journal: &Arc<dyn Journal>,
+        metrics: ApiMetrics,
+    ) -> Option<Self> {
+        let default_base = match account.platform {
+            Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform => "https://api.weixin.qq.com",
+            Platform::WeCom | Platform::WeComSuite | Platform::WeComKf | Platform::WeComBot => {
+                "https://qyapi.weixin.qq.com"
+            }
+            Platform::Im => return None,
+        };
+        let base = account.api_base.clone().unwrap_or_else(|| default_base.to_owned());
+        let tokens = Tokens::new(account, base.clone(), http.clone(), Arc::clone(journal), metrics.clone())?;
+        Some(Self(Arc::new(Inner {
+            account: account.id().into(),
+            agent_id: account.agent_id,
+            base,
+            http,
+            tokens,
+            limited: Mutex::default(),
+            limit_pause: settings.limit_pause,
+            metrics,
+        })))
+    }
+
+    /// The account, `mp/shop`.
+    pub fn account(&self) -> &str {
+        &self.0.account
+    }
+
+    /// The application that sends messages, of a WeCom account.
+    pub fn agent_id(&self) -> Option<u64> {
+        self.0.agent_id
+    }
+
+    /// Calls an API with a JSON body: `call("cgi-bin/user/info/updateremark", &json!({…}))`. The access token is added,
+    /// and renewed when the platform no longer takes it.
+    ///
+    /// System failures and limits are waited for, within reason; what the platform was asked may then have been done
+    /// more than once. See [`Api::call_once`].
+    ///
+    /// # Errors
+    /// [`ApiError`], with the platform's code and what it means.
+    pub async fn call(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<Value, ApiError> {
+        self.post(path, body, Repeat::Safe).await
+    }
+
+    /// As [`Api::call`], but never again once the platform may have done what it was asked.
+    ///
+    /// # Errors
+    /// [`ApiError`]; [`ApiError::is_uncertain`] tells whether it may have been done.
+    pub async fn call_once(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<Value, ApiError> {
+        self.post(path, body, Repeat::Never).await
+    }
+
+    /// Calls an API that takes its parameters in the query.
+    ///
+    /// # Errors
+    /// [`ApiError`], with the platform's code and what it means.
+    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ApiError> {
+        self.value(path, &Sent::Get(query), Repeat::Safe).await
+    }
+
+    async fn post(&self, path: &str, body: &(impl Serialize + ?Sized), repeat: Repeat) -> Result<Value, ApiError> {
+        let body = serde_json::to_vec(body).map_err(|failure| ApiError::NotJson(failure.to_string()))?;
+        self.value(path, &Sent::Post(body), repeat).await
+    }
+
+    async fn value(&self, path: &str, sent: &Sent<'_>, repeat: Repeat) -> Result<Value, ApiError> {
+        let body = self.answer(path, sent, repeat).await?;
+        serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.0.account, path, "it is not JSON"))
+    }
+
+    /// Says whether the secret works, and asks the platform for a token if there is none yet.
+    ///
+    /// # Errors
+    /// [`ApiError`], which says what to do.
+    pub async fn check(&self) -> Result<(), ApiError> {
+        self.0.tokens.get(None).await.map(drop)
+    }
+
+    /// The body of an answer without an error code.
+    async fn answer(&self, path: &str, sent: &Sent<'_>, repeat: Repeat) -> Result<Vec<u8>, ApiError> {
+        let inner = &*self.0;
+        let path = path.trim_start_matches('/');
+        let mut renewed = false;
+        let mut bad: Option<Arc<Token>> = None;
+        let mut attempt = 1;
+        loop {
+            self.wait_for_limit(path).await;
+            let token = inner.tokens.get(bad.as_deref()).await?;
+            let failure = match self.exchange(path, sent, &token).await {
+                Ok(body) => return Ok(body),
+                Err(failure) => failure,
+            };
+            inner.metrics.failed.increment(1);
+            if failure.code().is_some_and(|code| BAD_TOKEN.contains(&code)) && !renewed {
+                (renewed, bad) = (true, Some(token));
+                continue;
+            }
+            let surely_not_done = !failure.is_uncertain();
+            if failure.is_limit() {
+                self.limit(path, &failure);
+            } else if !failure.is_passing() || (repeat == Repeat::Never && !surely_not_done) {
+                return Err(failure);
+            }
+            if attempt == ATTEMPTS {
+                return Err(failure);
+            }
+            if !failure.is_limit() {
+                time::sleep(PAUSE.saturating_mul(1 << attempt).mul_f64(rand::random_range(0.5..=1.0))).await;
+            }
+            attempt += 1;
+        }
+    }
+
+    /// One request and its answer.
+    async fn exchange(&self, path: &str, sent: &Sent<'_>, token: &Token) -> Result<Vec<u8>, ApiError> {
+        let inner = &*self.0;
+        inner.metrics.calls.increment(1);
+        let url = format!("{}/{path}", inner.base);
+        let secret = [("access_token", token.expose())];
+        let request = match sent {
+            Sent::Get(query) => inner.http.get(with_query(&url, secret.iter().chain(*query))),
+            Sent::Post(body) => inner
+                .http
+                .post(with_query(&url, secret.iter()))
+                .header("content-type", "application/json; charset=utf-8")
+                .body(body.clone()),
+        };
+        let body = receive(&inner.account, path, request).await?;
+        error::refused(&inner.account, path, &body).map_or(Ok(body), Err)
+    }
+
+    fn limit(&self, path: &str, failure: &ApiError) {
+        let pause = if failure.code() == Some(error::TOO_MANY_AT_ONCE) {
+            Duration::from_millis(500).mul_f64(rand::random_range(0.2..=1.0))
+        } else {
+            self.0.limit_pause
+        };
+        let now = Instant::now();
+        let mut limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        limited.retain(|_, until| *until > now);
+        if limited.len() < PATHS {
+            limited.insert(path.to_owned(), now + pause);
+        }
+    }
+
+    async fn wait_for_limit(&self, path: &str) {
+        let until = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        if let Some(until) = until {
+            time::sleep_until(until.into()).await;
+        }
+    }
+}
+
+fn with_query<'p>(url: &str, parameters: impl Iterator<Item = &'p (&'p str, &'p str)>) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    let mut url = url.to_owned();
+    for (at, (name, value)) in parameters.enumerate() {
+        url.push(if at == 0 && !url.contains('?') { '?' } else { '&' });
+        url.push_str(name);
+        url.push('=');
+        url.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+    }
+    url
+}
+
+/// Sends a request and reads its answer, which is a status of 200 and not too long.
+async fn receive(account: &str, path: &str, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ApiError> {
+    let unreachable = |failure: reqwest::Error| {
+        let uncertain = !failure.is_connect();
+        // Its URL has the token in it.
+        let failure = failure.without_url();
+        let mut cause = failure.to_string();
+        let mut source = std::error::Error::source(&failure);
+        while let Some(deeper) = source {
+            cause = format!("{cause}: {deeper}");
+            source = deeper.source();
+        }
+        ApiError::Unreachable { account: account.to_owned(), path: path.to_owned(), cause, uncertain }
+    };
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(ApiError::Status { account: account.to_owned(), path: path.to_owned(), status: status.as_u16() });
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(ApiError::bad_answer(account, path, "it is too long"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

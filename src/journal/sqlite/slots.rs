@@ -1,0 +1,74 @@
+//! Slots in the file.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{
+    super::{Held, Millis, Pulled, Reply, WriteSlot, millis},
+    writer::{self, Observing},
+};
+use crate::platform::{self, Body};
+
+/// The holds of the process before are over: its lock is gone.
+pub(super) fn free(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("UPDATE slot SET until = 0", []).map(drop)
+}
+
+pub(super) fn read(db: &Connection, name: &str, now: Millis) -> rusqlite::Result<Option<String>> {
+    let mut query =
+        db.prepare_cached("SELECT value FROM slot WHERE name = ?1 AND (expires IS NULL OR expires > ?2)")?;
+    Ok(query.query_row(params![name, now], |row| row.get(0)).optional()?.flatten())
+}
+
+pub(super) fn hold(db: &Connection, name: &Arc<str>, now: Millis, term: Duration) -> rusqlite::Result<Option<Held>> {
+    let mut hold = db.prepare_cached(
+        "INSERT INTO slot VALUES (?1, NULL, 1, ?3, NULL)
+         ON CONFLICT (name) DO UPDATE SET
+             fence = fence + 1, until = ?3, value = CASE WHEN expires <= ?2 THEN NULL ELSE value END, expires = NULL
+         WHERE until <= ?2
+         RETURNING value, fence",
+    )?;
+    let held = hold.query_row(params![&**name, now, now.saturating_add(millis(term))], |row| {
+        Ok(Held { name: Arc::clone(name), value: row.get(0)?, fence: row.get(1)? })
+    });
+    held.optional()
+}
+
+/// `None` when the slot is no longer held.
+pub(super) fn write(
+    db: &Connection,
+    observers: &HashMap<Arc<str>, Observing>,
+    held: &Held,
+    write: &WriteSlot,
+    now: Millis,
+) -> rusqlite::Result<Option<usize>> {
+    let after = |time: Option<Duration>| time.map(|time| now.saturating_add(millis(time)));
+    let mut update = db.prepare_cached(
+        "UPDATE slot SET value = coalesce(?3, value), until = ?4, expires = ?5 WHERE name = ?1 AND fence = ?2",
+    )?;
+    let until = after(write.keep).unwrap_or_default();
+    let changed = update.execute(params![&*held.name, held.fence, write.value, until, after(write.expires)])?;
+    if changed == 0 {
+        return Ok(None);
+    }
+    let mut known = db.prepare_cached("SELECT 1 FROM dedupe WHERE key = ?1 AND (until IS NULL OR until > ?2)")?;
+    let mut admitted = 0;
+    for Pulled { event, responds } in &write.events {
+        if let Some(key) = &event.key
+            && known.exists(params![&key.bytes[..], now])?
+        {
+            continue;
+        }
+        let body = Body::Plain(platform::plain_success(event.facts.platform));
+        let answered = (!responds).then_some(Reply { body, failure: None, sender: None });
+        writer::admit(db, observers, event, answered.as_ref(), now)?;
+        admitted += 1;
+    }
+    Ok(Some(admitted))
+}
+
+/// Removes slots that are over.
+pub(super) fn clear(db: &Connection, now: Millis) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM slot WHERE expires <= ?1")?.execute([now]).map(drop)
+}

@@ -1,0 +1,100 @@
+//! WeCom customer service (微信客服): a callback says only that there is something, so it is pulled, and answered by API.
+//!
+//! ```text
+//! callback ──▶ journal ──▶ pull: one per (account, open_kfid), cursor and events in one step ──▶ journal
+//!                                                                                                 │
+//!                    kf/send_msg, kf/send_msg_on_event ◀── reply: responder, recorded, then sent ◀┘
+//! ```
+//!
+//! Both are observers of the journal, so that neither is forgotten when the process ends. Events whose one-time code is
+//! good for 20 seconds have an observer of their own: nothing else is before them.
+
+mod pull;
+mod reply;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use self::{pull::Puller, reply::Replier};
+use crate::{
+    api::Apis,
+    clock::Clock,
+    config::{Backlog, Config},
+    event::{self, Event as _, Platform},
+    events::{wecom::CustomerServiceNotify, wecom_kf},
+    hooks::Hooks,
+    journal::{self, Journal, Wants},
+    observers::Duty,
+};
+
+/// Pulls what a callback announces.
+pub const PULL: &str = "echostr.kf-pull";
+/// Answers messages, those of one customer one after the other.
+pub const REPLY: &str = "echostr.kf-reply";
+/// Answers events whose code is good for seconds only.
+pub const REPLY_AT_ONCE: &str = "echostr.kf-reply-at-once";
+
+/// A backlog of three days at a thousand messages a page, with a platform that limits.
+const LONGEST_PULL: Duration = Duration::from_secs(1800);
+
+/// Longer than a call with its pauses, and a responder that takes its time.
+const LONGEST_REPLY: Duration = Duration::from_secs(300);
+
+/// Events whose code is soon over.
+const AT_ONCE: [&str; 2] = [wecom_kf::EnterSession::SPEC.id, wecom_kf::SessionStatusChange::SPEC.id];
+
+/// The accounts that can be pulled, and what of them at first.
+fn pulled(config: &Config) -> HashMap<Arc<str>, Backlog> {
+    let can = config.accounts.iter().filter(|it| it.platform == Platform::WeComKf && it.secret.is_some());
+    can.map(|account| (account.id().into(), account.backlog)).collect()
+}
+
+/// The observers, if an account can be pulled.
+pub fn observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+    let accounts = Arc::new(pulled(config));
+    if accounts.is_empty() {
+        return Vec::new();
+    }
+    let observer =
+        |name: &str, in_order, wants| journal::Observer { name: name.into(), in_order, from_beginning: false, wants };
+    let known = Arc::clone(&accounts);
+    let notices: Wants = Arc::new(move |account, event_type| {
+        event_type == CustomerServiceNotify::SPEC.id && known.contains_key(account)
+    });
+    let answered = |at_once: bool| -> Wants {
+        let (accounts, hooks) = (Arc::clone(&accounts), Arc::clone(hooks));
+        Arc::new(move |account, event_type| {
+            event_type.starts_with("wecom_kf.")
+                && AT_ONCE.contains(&event_type) == at_once
+                && accounts.contains_key(account)
+                && hooks.responder(account, event_type, event::by_id(event_type)).is_some()
+        })
+    };
+    vec![
+        observer(PULL, false, notices),
+        observer(REPLY, true, answered(false)),
+        observer(REPLY_AT_ONCE, false, answered(true)),
+    ]
+}
+
+/// What they do.
+pub fn duties(
+    config: &Config,
+    hooks: &Arc<Hooks>,
+    apis: &Apis,
+    journal: &Arc<dyn Journal>,
+    observers: &[journal::Observer],
+    clock: &Clock,
+) -> Vec<Duty> {
+    let accounts = pulled(config);
+    if accounts.is_empty() {
+        return Vec::new();
+    }
+    let puller = Puller::new(accounts, Arc::clone(hooks), observers.to_vec(), apis.clone(), Arc::clone(journal));
+    let replier = Replier::new(Arc::clone(hooks), apis.clone(), Arc::clone(journal), clock.clone());
+    let replier = Arc::new(replier);
+    vec![
+        Duty { name: PULL.into(), timeout: Some(LONGEST_PULL), run: Arc::new(puller).run() },
+        Duty { name: REPLY.into(), timeout: Some(LONGEST_REPLY), run: Arc::clone(&replier).run() },
+        Duty { name: REPLY_AT_ONCE.into(), timeout: Some(LONGEST_REPLY), run: replier.run() },
+    ]
+}

@@ -1,0 +1,160 @@
+//! The answer to what was pulled: the responder runs, its reply is recorded, then it is sent under the event's own id.
+//!
+//! The platform refuses a second message of one id. So a send whose end is not known is begun again, and a refusal that
+//! nothing else explains means that the first one had arrived.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures_util::FutureExt as _;
+use serde_json::{Map, Value as Json};
+use tracing::{debug, info};
+
+use crate::{
+    api::{Api, ApiError, Apis, meaning},
+    clock::Clock,
+    event::{Answer, Platform},
+    hooks::Hooks,
+    journal::{self, Entry, Journal, Lease, Leased},
+    late,
+    observers::{self, Failed, Run},
+    payload::{self, Value},
+    platform::{self, Address, Body},
+};
+
+/// Answers what was pulled.
+pub(super) struct Replier {
+    hooks: Arc<Hooks>,
+    apis: Apis,
+    journal: Arc<dyn Journal>,
+    clock: Clock,
+}
+
+/// Where an answer goes.
+struct Destination {
+    open_kfid: String,
+    customer: Option<String>,
+    /// The one-time code of an event; a message has none.
+    code: Option<String>,
+    is_event: bool,
+}
+
+impl Destination {
+    fn of(tree: &Value<'_>) -> Self {
+        let object = tree.as_object();
+        let event = object.and_then(|object| object.get("event")).and_then(Value::as_object);
+        let text = |name| {
+            let inner = event.and_then(|event| event.text(name));
+            inner.or_else(|| object.and_then(|object| object.text(name))).map(str::to_owned)
+        };
+        let code = text("welcome_code").or_else(|| text("msg_code")).filter(|code| !code.is_empty());
+        Self {
+            open_kfid: text("open_kfid").unwrap_or_default(),
+            customer: text("external_userid"),
+            code,
+            is_event: event.is_some(),
+        }
+    }
+}
+
+impl Replier {
+    pub(super) fn new(hooks: Arc<Hooks>, apis: Apis, journal: Arc<dyn Journal>, clock: Clock) -> Self {
+        Self { hooks, apis, journal, clock }
+    }
+
+    pub(super) fn run(self: Arc<Self>) -> Run {
+        Arc::new(move |leased, deadline| {
+            let replier = Arc::clone(&self);
+            Box::pin(async move { replier.answer(leased, deadline).await })
+        })
+    }
+
+    async fn answer(&self, leased: Leased, deadline: Instant) -> Result<(), Failed> {
+        let lease = leased.lease.clone();
+        let account = Arc::clone(&leased.facts.account);
+        let Some(api) = self.apis.get(&account) else {
+            return Err(Failed::Again(ApiError::NoSecret(account.to_string()).to_string()));
+        };
+        let text = leased.facts.payload.clone();
+        let destination = match payload::parse(leased.facts.form, text.text()) {
+            Ok(tree) => Destination::of(&tree),
+            Err(failure) => return Err(Failed::ForGood(failure.to_string())),
+        };
+        let body = match leased.reply.clone() {
+            Some(body) => body,
+            None => {
+                let body = self.respond(leased, deadline).await?;
+                self.record(&lease, body).await?
+            }
+        };
+        let Body::Document(message) = body else { return Ok(()) };
+        let message = serde_json::from_str(&message).map_err(|failure| Failed::ForGood(failure.to_string()))?;
+        self.send(api, &lease, &destination, &message).await
+    }
+
+    /// Has the responder say what to answer. One that fails is asked again, as an observer is: nobody else would be.
+    async fn respond(&self, leased: Leased, deadline: Instant) -> Result<Body, Failed> {
+        let Leased { lease, facts, .. } = leased;
+        let text = facts.payload.clone();
+        let form = facts.form;
+        let plain = Body::Plain(platform::plain_success(facts.platform));
+        let responding = {
+            let tree = payload::parse(form, text.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
+            let (event_type, spec) = platform::classify(facts.platform, &tree, form, None);
+            let Some(responder) = self.hooks.responder(&facts.account, event_type, spec) else { return Ok(plain) };
+            let context = observers::context(&lease, facts, event_type, deadline, self.clock.clone(), &self.apis);
+            let started = responder.start(&tree, form, context);
+            started.map_err(|failure| Failed::ForGood(format!("unexpected shape: {failure}")))?
+        };
+        let answer = match AssertUnwindSafe(responding).catch_unwind().await {
+            Ok(answer) => answer.map_err(|failure| Failed::Again(failure.to_string()))?,
+            Err(_panic) => return Err(Failed::Again("the responder panicked".to_owned())),
+        };
+        Ok(match answer {
+            Answer::Default => plain,
+            answer => platform::write_answer(Platform::WeComKf, form, answer, Address::default(), self.clock.now()),
+        })
+    }
+
+    /// Makes the reply durable; gives the one that stands.
+    async fn record(&self, lease: &Lease, body: Body) -> Result<Body, Failed> {
+        let entry = Entry::pulled(lease.id);
+        entry.mark_replied();
+        self.journal.record(&entry, journal::Reply { body, failure: None, sender: None });
+        entry.answered().await.clone().map_err(|failure| Failed::Again(failure.to_string()))
+    }
+
+    async fn send(
+        &self,
+        api: &Api,
+        lease: &Lease,
+        destination: &Destination,
+        message: &Map<String, Json>,
+    ) -> Result<(), Failed> {
+        let id = lease.id.simple().to_string();
+        let Destination { open_kfid, customer, code, is_event } = destination;
+        let sent = match (code, customer) {
+            (Some(code), _) => api.kf_send_on_event(code, &id, message).await,
+            (None, _) if *is_event => {
+                debug!(account = api.account(), event = %lease.id, "an event without a code is not answered");
+                return Ok(());
+            }
+            (None, Some(customer)) => api.kf_send(open_kfid, customer, &id, message).await,
+            (None, None) => return Err(Failed::ForGood("the message names no customer".to_owned())),
+        };
+        match sent {
+            Ok(_) => Ok(()),
+            Err(failure) if lease.attempt > 1 && is_repeat(&failure) => {
+                info!(account = api.account(), event = %lease.id, "an earlier attempt had been sent: {failure}");
+                Ok(())
+            }
+            // The platform knows the id, so that it may be sent again.
+            Err(failure) if failure.is_uncertain() => Err(Failed::Again(failure.to_string())),
+            Err(failure) => Err(late::failed(&failure)),
+        }
+    }
+}
+
+/// Whether a refusal can only mean that the id was used before.
+fn is_repeat(failure: &ApiError) -> bool {
+    failure.code().is_some_and(|code| meaning(code).is_none())
+}

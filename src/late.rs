@@ -1,0 +1,117 @@
+//! Replies that were too late for the response: sent through the API, each at most once.
+//!
+//! The reply is in the journal, and with it a delivery to this observer: both came in one step. A send that was begun is
+//! marked first. When its end is not known - the process died, the platform gave no answer - it is not begun again, for
+//! the platform may have sent it: a dead letter says so.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::{Api, ApiError, Apis, message},
+    config::{Config, LateReply},
+    event::Platform,
+    journal::{self, Held, Journal, Leased, WriteSlot},
+    observers::{Duty, Failed, Run},
+    payload::{self, Form},
+    platform::Body,
+};
+
+/// Name of the observer.
+pub const OBSERVER: &str = "echostr.late-reply";
+
+/// Longer than a call with its pauses.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long it is remembered that a send was begun.
+const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
+
+/// What is remembered.
+const BEGUN: &str = "begun";
+const SENT: &str = "sent";
+
+/// The observer, if an account needs it. Events are offered to it with their late replies only.
+pub fn observer(config: &Config) -> Option<journal::Observer> {
+    let sends = |platform| matches!(platform, Platform::Mp | Platform::MiniProgram | Platform::WeCom);
+    let mut accounts = config.accounts.iter();
+    let needed = accounts
+        .any(|account| sends(account.platform) && account.secret.is_some() && account.late_reply != LateReply::Drop);
+    needed.then(|| journal::Observer {
+        name: OBSERVER.into(),
+        in_order: false,
+        from_beginning: false,
+        wants: Arc::new(|_, _| false),
+    })
+}
+
+/// What it does.
+pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
+    let (apis, journal) = (apis.clone(), Arc::clone(journal));
+    let run: Run = Arc::new(move |leased, _: Instant| {
+        let (apis, journal) = (apis.clone(), Arc::clone(&journal));
+        Box::pin(async move {
+            let account = &leased.facts.account;
+            let api = apis.get(account).ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
+            send(api, &*journal, &leased).await
+        })
+    });
+    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), run }
+}
+
+async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), Failed> {
+    let Some(Body::Document(reply)) = &leased.reply else { return Ok(()) };
+    let message = {
+        let form = if reply.starts_with('<') { Form::Xml } else { Form::Json };
+        let tree = payload::parse(form, reply).map_err(|failure| Failed::ForGood(failure.to_string()))?;
+        let object = tree.as_object().ok_or_else(|| Failed::ForGood("the reply is no document".to_owned()))?;
+        let message = message::of_reply(leased.facts.platform, api.agent_id(), object);
+        message.map_err(|failure| Failed::ForGood(failure.to_string()))?
+    };
+    let slot = format!("late/{}", leased.lease.id);
+    let held = journal.hold_slot(&slot, TIMEOUT).await.map_err(|failure| again(&failure))?;
+    let held = held.ok_or_else(|| Failed::Again("it is being sent".to_owned()))?;
+    match held.value.as_deref() {
+        Some(BEGUN) => return Err(not_known("the process ended while it was sent")),
+        Some(SENT) => return Ok(()),
+        _ => {}
+    }
+    mark(journal, &held, BEGUN, Some(TIMEOUT)).await.map_err(|failure| again(&failure))?;
+    match api.call_once(message.path, &message.body).await {
+        Ok(_) => {
+            // Whoever looks again would else take it for unknown.
+            let _ = mark(journal, &held, SENT, None).await;
+            Ok(())
+        }
+        Err(failure) if failure.is_uncertain() => Err(not_known(&failure.to_string())),
+        Err(failure) => {
+            // It was not sent, so that it may be begun again.
+            mark(journal, &held, "", None).await.map_err(|failure| not_known(&failure.to_string()))?;
+            Err(failed(&failure))
+        }
+    }
+}
+
+async fn mark(
+    journal: &dyn Journal,
+    held: &Held,
+    value: &str,
+    keep: Option<Duration>,
+) -> Result<(), journal::JournalError> {
+    let write = WriteSlot { value: Some(value.to_owned()), keep, expires: Some(REMEMBERED), events: Vec::new() };
+    journal.write_slot(held, write).await.map(drop)
+}
+
+fn not_known(why: &str) -> Failed {
+    Failed::ForGood(format!("it may have been sent, and is not sent again: {why}"))
+}
+
+fn again(failure: &impl ToString) -> Failed {
+    Failed::Again(failure.to_string())
+}
+
+/// Whether a call that was refused is to be made again.
+pub(crate) fn failed(failure: &ApiError) -> Failed {
+    if failure.is_passing() || failure.can_be_mended() { again(failure) } else { Failed::ForGood(failure.to_string()) }
+}

@@ -1,0 +1,248 @@
+//! WeCom customer service, from the callback over the pull to the answer.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use echostr::{
+    events::wecom_kf,
+    hooks::{Context, Hooks, RawEvent},
+    replies::wecom_kf::{EventReply, Menu, Reply},
+    simulate::api::{FakeApi, Faults},
+};
+use serde_json::json;
+use tokio::time;
+
+use crate::support::{
+    TestServer,
+    api::{accounts, announce, announce_with, sent},
+    postgres::database,
+};
+
+const DESK: &str = "wkDesk1";
+
+fn echoing() -> Hooks {
+    Hooks::default()
+        .on(async |message: wecom_kf::TextMessage, _: Context| {
+            Ok(Reply::text(format!("echo: {}", message.text.content)))
+        })
+        .on(async |_: wecom_kf::EnterSession, _: Context| Ok(EventReply::from(Menu::new("Welcome!").click("a", "A"))))
+}
+
+async fn start(api: &FakeApi, hooks: Hooks) -> TestServer {
+    TestServer::start_with("", &accounts(api, ""), hooks).await
+}
+
+/// The texts that were sent to customers.
+fn texts(sent: &[echostr::simulate::api::Sent]) -> Vec<(String, String)> {
+    sent.iter()
+        .map(|one| (one.to.clone(), one.body["text"]["content"].as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_callback_brings_the_messages_and_they_are_answered() {
+    let api = FakeApi::start(1).await.unwrap();
+    let server = start(&api, echoing()).await;
+    api.customer_writes(DESK, "wmAnn", "hello");
+    api.customer_enters(DESK, "wmBob");
+    let answer = announce(&server, &api, DESK, "a").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    let sent = sent(&api, 2).await;
+    let by_path = |path: &str| sent.iter().find(|one| one.path == path).unwrap();
+    let message = by_path("/cgi-bin/kf/send_msg");
+    assert_eq!((message.to.as_str(), &message.body["text"]["content"]), ("wmAnn", &json!("echo: hello")));
+    assert_eq!(message.body["open_kfid"], DESK);
+    let greeting = by_path("/cgi-bin/kf/send_msg_on_event");
+    assert_eq!((greeting.to.as_str(), &greeting.body["msgmenu"]["head_content"]), ("wmBob", &json!("Welcome!")));
+    // The same callback again, and one that announces nothing new.
+    announce(&server, &api, DESK, "b").await;
+    api.customer_writes(DESK, "wmAnn", "again");
+    announce(&server, &api, DESK, "c").await;
+    let sent = crate::support::api::sent(&api, 3).await;
+    assert_eq!(texts(&sent[2..]), [("wmAnn".to_owned(), "echo: again".to_owned())]);
+    assert_eq!(api.counts().tokens, 1);
+}
+
+#[tokio::test]
+async fn observers_see_every_entry_and_servicers_are_not_answered() {
+    let api = FakeApi::start(2).await.unwrap();
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    let all = Arc::clone(&seen);
+    let hooks = echoing().observe_any("all", "wecom_kf.*", move |event: RawEvent, _: Context| {
+        all.lock().unwrap().insert(event.event_type);
+        async { Ok(()) }
+    });
+    let server = start(&api, hooks).await;
+    let entry = |kind: &str, origin: u8| {
+        let mut entry = json!({ "external_userid": "wmAnn", "origin": origin, "msgtype": kind });
+        entry[kind] = json!({ "content": "x", "media_id": "m" });
+        entry
+    };
+    api.add_entry(DESK, entry("text", 5));
+    api.add_entry(DESK, entry("image", 3));
+    api.add_entry(DESK, entry("hologram", 3));
+    api.add_entry(DESK, json!({ "origin": 4, "msgtype": "event", "event": {"event_type": "moon_landing"} }));
+    api.customer_writes(DESK, "wmAnn", "hello");
+    announce(&server, &api, DESK, "a").await;
+    let sent = sent(&api, 1).await;
+    assert_eq!(texts(&sent), [("wmAnn".to_owned(), "echo: hello".to_owned())]);
+    let expected =
+        ["wecom_kf.message.text", "wecom_kf.message.image", "wecom_kf.message.unknown", "wecom_kf.event.unknown"];
+    for _ in 0..500 {
+        if seen.lock().unwrap().len() == expected.len() {
+            break;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*seen.lock().unwrap(), HashSet::from(expected));
+}
+
+#[tokio::test]
+async fn pages_are_read_to_the_end_whatever_they_hold() {
+    let api = FakeApi::start(3).await.unwrap();
+    api.set_page(7);
+    api.set_faults(Faults { empty_page: 0.4, duplicates: 0.4, shuffled: 0.4, ..Faults::default() });
+    let server = start(&api, echoing()).await;
+    for number in 0..100 {
+        api.customer_writes(DESK, &format!("wm{number}"), &number.to_string());
+    }
+    announce(&server, &api, DESK, "a").await;
+    let sent = sent(&api, 100).await;
+    let expected: HashSet<_> = (0..100).map(|number| (format!("wm{number}"), format!("echo: {number}"))).collect();
+    assert_eq!(texts(&sent).into_iter().collect::<HashSet<_>>(), expected);
+    assert_eq!((sent.len(), api.counts().repeats), (100, 0));
+}
+
+#[tokio::test]
+async fn a_burst_of_callbacks_shares_pulls() {
+    let api = FakeApi::start(4).await.unwrap();
+    let server = start(&api, echoing()).await;
+    let mut callbacks = Vec::new();
+    for number in 0..50 {
+        api.customer_writes(DESK, &format!("wm{number}"), "hi");
+        let token = api.callback_token(DESK);
+        callbacks.push((token, format!("n{number}")));
+    }
+    let all = callbacks.iter().map(|(token, nonce)| announce_with(&server, token, DESK, nonce));
+    for answer in futures_util::future::join_all(all).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(sent(&api, 50).await.len(), 50);
+    let pulls = api.counts().calls["/cgi-bin/kf/sync_msg"];
+    assert!(pulls < 25, "{pulls} pulls for 50 callbacks");
+}
+
+#[tokio::test]
+async fn a_token_of_the_callback_that_is_not_taken_is_left_out() {
+    let api = FakeApi::start(5).await.unwrap();
+    let server = start(&api, echoing()).await;
+    api.customer_writes(DESK, "wmAnn", "hello");
+    announce_with(&server, "FORGED", DESK, "a").await;
+    assert_eq!(texts(&sent(&api, 1).await), [("wmAnn".to_owned(), "echo: hello".to_owned())]);
+    assert_eq!(api.counts().calls["/cgi-bin/kf/sync_msg"], 2);
+}
+
+#[tokio::test]
+async fn what_was_there_before_the_first_callback_is_left_unless_it_is_asked_for() {
+    for (backlog, expected) in [("none", 1), ("3d", 2)] {
+        let api = FakeApi::start(6).await.unwrap();
+        let accounts = accounts(&api, "") + &format!("backlog = \"{backlog}\"\n");
+        let server = TestServer::start_with("", &accounts, echoing()).await;
+        api.add_old_entry(DESK, Duration::from_secs(3600), "wmOld");
+        api.customer_writes(DESK, "wmNew", "hello");
+        announce(&server, &api, DESK, "a").await;
+        let answered = sent(&api, expected).await;
+        assert!(answered.iter().any(|one| one.to == "wmNew"), "{backlog}");
+        assert_eq!(answered.iter().any(|one| one.to == "wmOld"), backlog == "3d");
+    }
+}
+
+#[tokio::test]
+async fn every_fault_is_survived_and_nothing_is_sent_twice() {
+    let api = FakeApi::start(7).await.unwrap();
+    api.set_page(20);
+    api.set_faults(Faults {
+        bad_gateway: 0.03,
+        busy: 0.03,
+        limited: 0.02,
+        garbage: 0.03,
+        cut: 0.05,
+        silent: 0.005,
+        empty_page: 0.1,
+        duplicates: 0.1,
+        shuffled: 0.1,
+        revoked: 0.02,
+    });
+    let accounts = accounts(&api, "max_attempts = 100").replace("timeout = \"2s\"", "timeout = \"200ms\"");
+    let server = TestServer::start_with("", &accounts, echoing()).await;
+    for number in 0..200 {
+        api.customer_writes(DESK, &format!("wm{number}"), &number.to_string());
+        if number % 20 == 0 {
+            announce(&server, &api, DESK, &format!("n{number}")).await;
+        }
+    }
+    announce(&server, &api, DESK, "last").await;
+    let sent = sent(&api, 200).await;
+    let expected: HashSet<_> = (0..200).map(|number| (format!("wm{number}"), format!("echo: {number}"))).collect();
+    assert_eq!(texts(&sent).into_iter().collect::<HashSet<_>>(), expected);
+    assert_eq!(sent.len(), 200);
+    let counts = api.counts();
+    assert!(counts.tokens <= counts.revocations + 1, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_responder_that_fails_is_asked_again_and_a_final_refusal_is_a_dead_letter() {
+    let api = FakeApi::start(8).await.unwrap();
+    let hooks = Hooks::default().on(async |message: wecom_kf::TextMessage, context: Context| {
+        match (message.text.content.as_str(), context.attempt()) {
+            ("fails once", 1) => Err("not yet".into()),
+            ("panics once", 1) => panic!("a bug"),
+            (text, _) => Ok(Reply::text(text)),
+        }
+    });
+    let server = start(&api, hooks).await;
+    api.customer_writes(DESK, "wmAnn", "fails once");
+    api.customer_writes(DESK, "wmBob", "panics once");
+    // The customer has never written, as far as the platform knows.
+    let text = json!({ "content": "barred" });
+    api.add_entry(DESK, json!({ "external_userid": "wmEve", "origin": 4, "msgtype": "text", "text": text }));
+    announce(&server, &api, DESK, "a").await;
+    assert_eq!(sent(&api, 2).await.len(), 2);
+    let dead = "echostr_observations_total{result=\"dead\"}";
+    for _ in 0..500 {
+        if server.metric(dead).await == 1.0 {
+            return;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no dead letter");
+}
+
+#[tokio::test]
+async fn two_nodes_pull_and_answer_once_with_one_token() {
+    let Some(url) = database().await else { return };
+    let api = FakeApi::start(9).await.unwrap();
+    api.set_page(5);
+    let accounts = accounts(&api, "");
+    let a = TestServer::start_on(&url, "", &accounts, echoing()).await;
+    let b = TestServer::start_on(&url, "", &accounts, echoing()).await;
+    for round in 0..10 {
+        for number in 0..10 {
+            api.customer_writes(DESK, &format!("wm{round}.{number}"), "hi");
+        }
+        let (one, two) = (format!("a{round}"), format!("b{round}"));
+        let (one, two) = tokio::join!(announce(&a, &api, DESK, &one), announce(&b, &api, DESK, &two));
+        assert_eq!((one.status, two.status), (200, 200));
+        if round == 5 {
+            api.revoke_tokens();
+        }
+    }
+    let sent = sent(&api, 100).await;
+    assert_eq!(texts(&sent).into_iter().collect::<HashSet<_>>().len(), 100);
+    let counts = api.counts();
+    assert_eq!((sent.len(), counts.repeats), (100, 0));
+    assert_eq!(counts.tokens, 2, "one at first, one for the revocation");
+}
