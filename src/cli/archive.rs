@@ -51,6 +51,8 @@ enum StateArgument {
     Answered,
     /// With the default answer, because its responder failed
     Defaulted,
+    /// With the default answer, because its reply came later and is sent through the API
+    Late,
 }
 
 impl FilterArguments {
@@ -66,6 +68,7 @@ impl FilterArguments {
                 StateArgument::Responding => State::Responding,
                 StateArgument::Answered => State::Answered,
                 StateArgument::Defaulted => State::Defaulted,
+                StateArgument::Late => State::Late,
             }),
             observer: None,
         }

@@ -126,15 +126,20 @@ impl MemoryJournal {
         Ok(Admission::Run(entry))
     }
 
-    /// A reply whose entry does not stand in for it, or that is to be sent.
-    fn record_more(&self, entry: &Arc<Entry>, reply: &Reply) {
+    /// A reply that is to be sent.
+    fn offer_late(&self, entry: &Arc<Entry>, reply: &Reply) {
+        let Some(sender) = &reply.sender else { return };
+        // What a repeat is told is another matter.
+        let replied = Entry::answered_with(entry.id, 1, reply.body.clone());
+        self.lock().offer(&sender.facts, &replied, vec![Arc::clone(&sender.observer)], self.now());
+        self.arrivals.notify_waiters();
+    }
+
+    /// The reply of an event that was asked for: its observers are given it from now on.
+    fn replied(&self, entry: &Entry, reply: &Body) {
         let mut state = self.lock();
-        if let Some(sender) = reply.sender.as_ref().filter(|sender| sender.is_due) {
-            state.offer(&sender.facts, entry, vec![Arc::clone(&sender.observer)], self.now());
-            self.arrivals.notify_waiters();
-        }
         let same = state.deliveries.values_mut().filter_map(|deliveries| deliveries.get_mut(&entry.id));
-        same.for_each(|delivery| delivery.entry = Arc::clone(entry));
+        same.for_each(|delivery| delivery.entry.settle(Ok(reply.clone())));
     }
 
     fn hold_now(&self, name: &str, term: Duration) -> Option<Held> {
@@ -294,10 +299,13 @@ impl Journal for MemoryJournal {
     fn store(&self, _entry: &Arc<Entry>) {}
 
     fn record(&self, entry: &Arc<Entry>, reply: Reply) {
-        entry.settle(Ok(reply.body.clone()));
-        if entry.pulled || reply.sender.as_ref().is_some_and(|sender| sender.is_due) {
-            self.record_more(entry, &reply);
+        if reply.is_late() {
+            self.offer_late(entry, &reply);
         }
+        if entry.pulled {
+            self.replied(entry, &reply.body);
+        }
+        entry.settle(Ok(reply.told()));
     }
 
     fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {

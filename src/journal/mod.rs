@@ -297,6 +297,21 @@ pub struct Reply {
     pub sender: Option<Box<Sender>>,
 }
 
+impl Reply {
+    /// Whether the platform was answered without it, as far as this process knows.
+    fn is_late(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.is_due)
+    }
+
+    /// What a repeat of the event is told.
+    fn told(self) -> Body {
+        match self.sender.filter(|sender| sender.is_due) {
+            Some(sender) => Body::Plain(platform::plain_success(sender.facts.platform)),
+            None => self.body,
+        }
+    }
+}
+
 /// Who sends a reply that comes too late.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -317,11 +332,13 @@ pub enum State {
     Answered,
     /// It has the default answer, because its responder failed.
     Defaulted,
+    /// It was answered without its reply, which came later and goes to its [sender](Reply::sender).
+    Late,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 3] = [Self::Responding, Self::Answered, Self::Defaulted];
+    pub const ALL: [Self; 4] = [Self::Responding, Self::Answered, Self::Defaulted, Self::Late];
 
     /// Name, as in `answered`.
     pub const fn as_str(self) -> &'static str {
@@ -329,12 +346,14 @@ impl State {
             Self::Responding => "responding",
             Self::Answered => "answered",
             Self::Defaulted => "defaulted",
+            Self::Late => "late",
         }
     }
 
     fn of(reply: Option<&Reply>) -> Self {
         match reply {
             None => Self::Responding,
+            Some(reply) if reply.is_late() => Self::Late,
             Some(Reply { failure: None, .. }) => Self::Answered,
             Some(_) => Self::Defaulted,
         }

@@ -789,7 +789,11 @@ async fn a_reply_that_was_given_up_is_offered_to_its_sender(place: Place) {
         journal.store(&entry);
         entry.stored().await.unwrap();
         journal.record(&entry, to_send("sorry", &facts, is_due));
-        assert!(entry.answered().await.is_ok());
+        let told = if is_due { Body::Plain("success") } else { Body::Document("sorry".to_owned()) };
+        assert_eq!(entry.answered().await, &Ok(told.clone()));
+        // A repeat does not bring the reply a second time.
+        let repeat = known(message("user", number).admit(&*journal, &[]).await);
+        assert_eq!(repeat.answered().await, &Ok(told));
     }
     let leased = lease_some(&*journal, "late").await;
     assert_eq!(leased.iter().map(|one| one.facts.received).collect::<Vec<_>>(), [2_000]);
@@ -815,6 +819,8 @@ async fn another_node_gives_up_on_a_reply(place: Place) {
             assert_eq!(b.give_up(&waiting).await, Ok(Some(Body::Document("sorry".to_owned()))));
         }
     }
+    let repeat = known(message("user", 1).admit(&*b, &[]).await);
+    assert_eq!(repeat.answered().await, &Ok(Body::Plain("success")));
     let leased = lease_some(&*b, "late").await;
     assert_eq!(leased.iter().map(|one| one.facts.received).collect::<Vec<_>>(), [1_000]);
 }

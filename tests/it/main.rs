@@ -15,6 +15,7 @@ mod golden;
 mod im;
 mod journal;
 mod kf;
+mod late;
 mod lifecycle;
 mod messages;
 mod nodes;

@@ -294,6 +294,7 @@ pub(super) const fn state(state: State) -> i16 {
         State::Responding => 0,
         State::Answered => 1,
         State::Defaulted => 2,
+        State::Late => 3,
     }
 }
 
@@ -301,7 +302,8 @@ pub(super) const fn state_of(number: i16) -> State {
     match number {
         0 => State::Responding,
         1 => State::Answered,
-        _ => State::Defaulted,
+        2 => State::Defaulted,
+        _ => State::Late,
     }
 }
 

@@ -32,7 +32,7 @@ const STEPS: [&str; 2] = [
         query      bytea,
         received   bigint NOT NULL,    -- milliseconds
         deliveries integer NOT NULL,
-        state      smallint NOT NULL,  -- 0 responding, 1 answered, 2 defaulted
+        state      smallint NOT NULL,  -- 0 responding, 1 answered, 2 defaulted, 3 late
         reply      bytea,              -- NULL: the plain success
         failure    text,
         observers  integer[] NOT NULL, -- ids of those that wanted it

@@ -89,7 +89,8 @@ const RECORD: &str = concat!(
     ), locked AS (
         SELECT event.id FROM event JOIN given ON given.id = event.id ORDER BY event.id FOR UPDATE OF event
     ), done AS (
-        UPDATE event SET state = given.state, reply = given.reply, failure = given.failure,
+        UPDATE event SET reply = given.reply, failure = given.failure,
+            state = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up) THEN 3 ELSE given.state END,
             observers = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up)
                              THEN event.observers || given.sender ELSE event.observers END
         FROM given JOIN locked ON locked.id = given.id
@@ -478,9 +479,8 @@ async fn try_admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Told>, 
         };
         let (id, deliveries): (Uuid, i32) = (row.try_get(1)?, row.try_get(2)?);
         let deliveries = db::count(deliveries);
-        if db::state_of(row.try_get(3)?) != State::Responding {
-            let entry = Entry::answered_with(id, deliveries, body(db::string(row, 4)?, platform));
-            return Ok(Ok(Admission::Known(entry)));
+        if let Some(body) = told(row.try_get(3)?, db::string(row, 4)?, platform) {
+            return Ok(Ok(Admission::Known(Entry::answered_with(id, deliveries, body))));
         }
         let entry = Entry::new(id, Some(key), deliveries);
         entry.mark_stored();
@@ -494,8 +494,14 @@ async fn try_admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Told>, 
     results.collect()
 }
 
-fn body(reply: Option<String>, platform: crate::event::Platform) -> Body {
-    reply.map_or_else(|| Body::Plain(platform::plain_success(platform)), Body::Document)
+/// What a repeat of an event is told; nothing while its responder runs.
+fn told(state: i16, reply: Option<String>, platform: crate::event::Platform) -> Option<Body> {
+    let plain = Body::Plain(platform::plain_success(platform));
+    match db::state_of(state) {
+        State::Responding => None,
+        State::Late => Some(plain),
+        State::Answered | State::Defaulted => Some(reply.map_or(plain, Body::Document)),
+    }
 }
 
 /// Inserts what is new; says which of those with a key are.
@@ -666,13 +672,13 @@ async fn try_record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Result<B
     let due = |one: &Recording| one.reply.sender.as_ref().is_some_and(|sender| sender.is_due);
     let dues: Vec<bool> = batch.iter().map(due).collect();
     let mut done = Vec::with_capacity(batch.len());
-    let mut late = false;
+    let mut late = Vec::new();
     let given: [&(dyn ToSql + Sync); 7] = [&ids, &states, &replies, &failures, &shared.node, &senders, &dues];
     for row in db.query(RECORD, &given).await? {
         done.push(row.try_get::<_, Uuid>(0)?);
-        late |= row.try_get::<_, bool>(1)?;
+        late.extend(row.try_get::<_, bool>(1)?.then_some(row.try_get::<_, Uuid>(0)?));
     }
-    if late {
+    if !late.is_empty() {
         shared.arrivals.notify_waiters();
     }
     let others: Vec<Uuid> = ids.iter().filter(|id| !done.contains(id)).copied().collect();
@@ -684,6 +690,11 @@ async fn try_record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Result<B
     db.done();
     let gone = || Err(JournalError::storage("another node has taken the event over"));
     let result = |one: &Recording| {
+        if late.contains(&one.entry.id)
+            && let Some(sender) = &one.reply.sender
+        {
+            return Ok(Body::Plain(platform::plain_success(sender.facts.platform)));
+        }
         if done.contains(&one.entry.id) {
             return Ok(one.reply.body.clone());
         }
@@ -702,9 +713,9 @@ async fn replies_of(
     for row in db.query(REPLIES, &[&ids]).await? {
         let id = row.try_get(0)?;
         let (owner, lives): (Option<Uuid>, bool) = (row.try_get(4)?, row.try_get(5)?);
-        if db::state_of(row.try_get(1)?) != State::Responding {
-            let platform = db::platform_of(row.try_get(3)?);
-            replies.insert(id, Ok(body(db::string(&row, 2)?, platform)));
+        let platform = db::platform_of(row.try_get(3)?);
+        if let Some(body) = told(row.try_get(1)?, db::string(&row, 2)?, platform) {
+            replies.insert(id, Ok(body));
         } else if !lives && owner != Some(shared.node) {
             replies.insert(id, Err(JournalError::Abandoned));
         }

@@ -112,7 +112,8 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let state = match row.get(9)? {
         0 => State::Responding,
         1 => State::Answered,
-        _ => State::Defaulted,
+        2 => State::Defaulted,
+        _ => State::Late,
     };
     let facts = Facts {
         platform: platform_of(&account),
@@ -149,6 +150,7 @@ pub(super) const fn state(state: State) -> i64 {
         State::Responding => 0,
         State::Answered => 1,
         State::Defaulted => 2,
+        State::Late => 3,
     }
 }
 

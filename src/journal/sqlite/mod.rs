@@ -42,8 +42,8 @@ use self::{
     writer::{Gathering, Observing, Op, Shared, Work, Writer},
 };
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task,
-    Usage, WriteSlot, id,
+    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, State,
+    Task, Usage, WriteSlot, id,
 };
 use crate::platform::{self, Body, DedupeKey, Order};
 
@@ -178,6 +178,8 @@ struct Found {
     reply: Option<Body>,
 }
 
+const LATE: i64 = db::state(State::Late);
+
 /// Looks a key up in the file.
 fn find(db: &Connection, key: &DedupeKey, account: &str, now: i64) -> rusqlite::Result<Option<Found>> {
     let mut query = db.prepare_cached(
@@ -193,6 +195,7 @@ fn find(db: &Connection, key: &DedupeKey, account: &str, now: i64) -> rusqlite::
         };
         let reply = match row.get::<_, i64>(3)? {
             0 => None,
+            LATE => Some(plain),
             _ => Some(row.get::<_, Option<String>>(4)?.map_or(plain, Body::Document)),
         };
         Ok(Found { id: db::id(row, 1)?, deliveries, reply })

@@ -21,7 +21,7 @@ const STEPS: [&str; 2] = [
         query      TEXT,
         received   INTEGER NOT NULL,  -- milliseconds
         deliveries INTEGER NOT NULL,
-        state      INTEGER NOT NULL,  -- 0 responding, 1 answered, 2 defaulted
+        state      INTEGER NOT NULL,  -- 0 responding, 1 answered, 2 defaulted, 3 late
         reply      TEXT,              -- NULL: the plain success
         failure    TEXT,
         observers  TEXT               -- ids of those that wanted it, with commas; not of one whose dead letter was dropped

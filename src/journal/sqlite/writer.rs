@@ -190,7 +190,7 @@ impl Shared {
         let ticket = entry.ticket.load(Ordering::Relaxed);
         let place = ticket.checked_sub(gathering.base).and_then(|at| usize::try_from(at).ok());
         match place.and_then(|at| gathering.ops.get_mut(at)) {
-            Some(Op::Admit { reply: place, .. }) => {
+            Some(Op::Admit { reply: place, .. }) if !reply.is_late() => {
                 place.get_or_insert(reply);
             }
             _ => gathering.ops.push(Op::Record { entry: Arc::clone(entry), reply }),
@@ -354,7 +354,7 @@ impl Writer {
                     let state = db::state(State::of(Some(reply)));
                     let seq = db::to_sql(number(entry.id));
                     let changed = update.execute(params![seq, state, db::reply(&reply.body), reply.failure])?;
-                    if let Some(sender) = reply.sender.as_ref().filter(|sender| sender.is_due && changed > 0)
+                    if let Some(sender) = reply.sender.as_ref().filter(|_| reply.is_late() && changed > 0)
                         && let Some(observer) = self.observers.get(&sender.observer)
                     {
                         observers::add(&transaction, observer.id, seq, self.shared.now())?;
@@ -391,13 +391,13 @@ impl Writer {
                 Op::Admit { event, entry, reply } => {
                     observed |= !event.observers.is_empty();
                     match reply {
-                        Some(reply) => entry.settle(Ok(reply.body)),
+                        Some(reply) => entry.settle(Ok(reply.told())),
                         None => entry.mark_stored(),
                     }
                 }
                 Op::Record { entry, reply } => {
-                    observed |= reply.sender.is_some_and(|sender| sender.is_due);
-                    entry.settle(Ok(reply.body));
+                    observed |= reply.is_late();
+                    entry.settle(Ok(reply.told()));
                 }
                 Op::Repeated { .. } => {}
                 Op::Work(work) => (work.done)(Ok(())),
