@@ -1,17 +1,31 @@
 //! `echostr check`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
+
+use serde_json::json;
 
 use super::{ConfigArgument, Done, runtime};
 use crate::{
-    config::{Config, find_config},
-    handlers, journal,
+    api::{Api, ApiError, Apis},
+    config::{Account, Config, find_config},
+    event::Platform,
+    handlers,
+    journal::{self, Journal, Options, memory::MemoryJournal},
     metrics::Metrics,
     receiver::Endpoint,
 };
 
-pub(super) fn run(arguments: &ConfigArgument) -> Done {
-    let path = find_config(arguments.config.as_deref())?;
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Also asks the platforms whether the secret of each account works, from this machine
+    #[arg(long)]
+    online: bool,
+}
+
+pub(super) fn run(Arguments { config, online }: &Arguments) -> Done {
+    let path = find_config(config.config.as_deref())?;
     let config = match Config::load(&path) {
         Ok(config) => config,
         Err(problems) => {
@@ -25,8 +39,12 @@ pub(super) fn run(arguments: &ConfigArgument) -> Done {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
         problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));
     }
-    let journal = runtime()?.block_on(journal::check(&config.journal));
+    let runtime = runtime()?;
+    let journal = runtime.block_on(journal::check(&config.journal));
     problems.extend(journal.err().map(|problem| format!("[journal] {problem}")));
+    if *online {
+        problems.extend(runtime.block_on(ask_platforms(&config))?);
+    }
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
@@ -44,4 +62,39 @@ pub(super) fn run(arguments: &ConfigArgument) -> Done {
     }
     println!("{}: no problem", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the platform of each account that has a secret; says what works, and gives what does not.
+async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
+    // The tokens are for this process only: a server's are not touched, for the platforms give the same one.
+    let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new(&Options {
+        retention: config.journal.retention,
+        max_size: 1 << 20,
+        observers: Vec::new(),
+    }));
+    let apis = Apis::new(config, &journal, &Metrics::new())?;
+    let mut problems = Vec::new();
+    for account in &config.accounts {
+        let id = account.id();
+        match apis.get(&id) {
+            Some(api) => match ask(account, api).await {
+                Ok(()) => println!("{id}: the secret works"),
+                Err(failure) => problems.push(format!("[{}.{}] secret: {failure}", account.platform, account.name)),
+            },
+            None if account.platform == Platform::Im => {}
+            None => println!("{id}: no `secret`, nothing to ask"),
+        }
+    }
+    Ok(problems)
+}
+
+/// A token first, then a call that only reads: WeCom looks at the caller's address and permissions there.
+async fn ask(account: &Account, api: &Api) -> Result<(), ApiError> {
+    api.check().await?;
+    match (account.platform, account.agent_id) {
+        (Platform::WeComKf, _) => api.call("cgi-bin/kf/account/list", &json!({ "offset": 0, "limit": 1 })).await,
+        (Platform::WeCom, Some(agent)) => api.get("cgi-bin/agent/get", &[("agentid", &agent.to_string())]).await,
+        _ => api.get("cgi-bin/getcallbackip", &[]).await,
+    }
+    .map(drop)
 }

@@ -4,9 +4,10 @@ use std::{
     io::IsTerminal as _,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{Done, accounts, serve};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     handlers,
     receiver::Endpoint,
     server::{Server, StartError},
-    simulate::{Answer, Player, Push, SimulateError},
+    simulate::{Answer, Player, Push, SimulateError, api::FakeApi},
 };
 
 #[derive(clap::Args, Debug)]
@@ -48,6 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 async fn demo(mut config: Config, arguments: &Arguments) -> Done {
+    let api = play_api(&mut config).await?;
     let server = bind(&mut config, arguments.listen.is_some()).await?;
     let base = format!("http://{}", server.address()?);
     let admin = server.admin_address()?;
@@ -55,7 +57,7 @@ async fn demo(mut config: Config, arguments: &Arguments) -> Done {
     let serving = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    let scenes = play(&config, &base).await?;
+    let scenes = play(&config, &base, &api).await?;
     let failures = print(&scenes);
     if !arguments.once {
         println!();
@@ -67,6 +69,18 @@ async fn demo(mut config: Config, arguments: &Arguments) -> Done {
     let _ = stop.send(());
     serving.await?;
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays the API of the accounts that have a secret.
+async fn play_api(config: &mut Config) -> std::io::Result<FakeApi> {
+    let api = FakeApi::start(rand::random()).await?;
+    for account in &mut config.accounts {
+        if let (Some(secret), Some(id)) = (&account.secret, account.receive_ids.first()) {
+            api.add_account(id, secret.expose());
+            account.api_base = Some(api.url());
+        }
+    }
+    Ok(api)
 }
 
 /// Takes free ports when the usual ones are taken and nobody asked for them.
@@ -113,7 +127,7 @@ struct Chapter {
 }
 
 /// What the platforms do, in the order of the table.
-const STORY: [Chapter; 11] = [
+const STORY: [Chapter; 10] = [
     Chapter {
         account: "mp/demo",
         event: "mp.message.text",
@@ -145,7 +159,6 @@ const STORY: [Chapter; 11] = [
         set: &[("Content", "hello")],
         expected: &["<![CDATA[echo: hello]]>"],
     },
-    Chapter { account: "wecom_kf/demo", event: "wecom.event.kf_msg_or_event", set: &[], expected: &[] },
     Chapter {
         account: "im/demo",
         event: "im.command.sns.prev_friend_add",
@@ -167,7 +180,7 @@ const STORY: [Chapter; 11] = [
     Chapter { account: "im/demo", event: "im.command.sns.friend_add", set: &[], expected: &[r#""ActionStatus":"OK""#] },
 ];
 
-async fn play(config: &Config, base: &str) -> Result<Vec<Scene>, Box<dyn std::error::Error>> {
+async fn play(config: &Config, base: &str, api: &FakeApi) -> Result<Vec<Scene>, Box<dyn std::error::Error>> {
     let now = Clock::system().now();
     let mut scenes = Vec::new();
     for account in ["mp/demo", "wecom/demo"] {
@@ -186,9 +199,49 @@ async fn play(config: &Config, base: &str) -> Result<Vec<Scene>, Box<dyn std::er
         let sent = describe(&endpoint, event, set);
         scenes.push(Scene { account, sent, answer, expected: expected.to_vec(), status: 200 });
     }
+    customer_service(config, base, api, now, &mut scenes).await?;
     repeat(config, base, now, &mut scenes).await?;
     Ok(scenes)
 }
+
+/// A customer enters and writes; the callback only says so, and the answers go out by API.
+async fn customer_service(
+    config: &Config,
+    base: &str,
+    api: &FakeApi,
+    now: i64,
+    scenes: &mut Vec<Scene>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    const DESK: &str = "wkDemoDesk00000000000000000000000";
+    const CUSTOMER: &str = "wmDemoCustomer00000000000000000";
+    let account = "wecom_kf/demo";
+    let endpoint = accounts::endpoint(config, account)?;
+    let player = player(&endpoint, base)?;
+    api.customer_enters(DESK, CUSTOMER);
+    api.customer_writes(DESK, CUSTOMER, "你好");
+    let token = api.callback_token(DESK);
+    let began = Instant::now();
+    let push = sample("wecom.event.kf_msg_or_event", &[("Token", &token), ("OpenKfId", DESK)], now)?;
+    let answer = player.deliver(&push, now).await?;
+    let sent = describe(&endpoint, "wecom.event.kf_msg_or_event", &[]);
+    scenes.push(Scene { account, sent, answer, expected: Vec::new(), status: 200 });
+    let sent = timeout(PATIENCE, api.sent_at_least(2)).await.unwrap_or_default();
+    let took = began.elapsed();
+    for (what, path, expected) in [
+        ("enters the session", "/cgi-bin/kf/send_msg_on_event", "Welcome!"),
+        ("writes 你好", "/cgi-bin/kf/send_msg", "echo: 你好"),
+    ] {
+        let body = sent.iter().find(|one| one.path == path).map(|one| one.body.to_string());
+        let body = body.map_or_else(|| "nothing was sent".to_owned(), |body| format!("POST {path} {body}"));
+        let answer = Answer { status: 200, body, sealed: false, fault: None, took };
+        let sent = format!("the customer {what}; pulled by kf/sync_msg");
+        scenes.push(Scene { account, sent, answer, expected: vec![expected], status: 200 });
+    }
+    Ok(())
+}
+
+/// How long the answers may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The platform asks again, and somebody else pretends to be it.
 async fn repeat(

@@ -37,7 +37,7 @@ enum Command {
     /// Receives callbacks until it is stopped
     Serve(ConfigArgument),
     /// Checks the configuration; prints each problem on a line
-    Check(ConfigArgument),
+    Check(check::Arguments),
     /// Serves an account per platform, and plays the platforms against itself; needs no configuration
     Demo(demo::Arguments),
     /// Acts as the platform: signs, seals and posts a sample, opens and prints the answer

@@ -23,7 +23,7 @@ use axum::{
 use http_body_util::{BodyExt as _, Limited};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
 use crate::envelope::Query;
 
@@ -93,6 +93,8 @@ pub struct Sent {
 pub struct FakeApi {
     address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
+    /// Notified of every message that is sent.
+    news: Arc<Notify>,
     serving: JoinHandle<()>,
 }
 
@@ -121,9 +123,12 @@ struct Shared {
     current: HashMap<(String, String), String>,
     made: u64,
     page: usize,
+    barred_agent: Option<u64>,
+    barred_address: bool,
     desks: HashMap<String, Desk>,
     sent: Vec<Sent>,
     codes: HashMap<String, Code>,
+    news: Arc<Notify>,
 }
 
 struct AccessToken {
@@ -161,7 +166,9 @@ impl FakeApi {
     pub async fn start(seed: u64) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        let news = Arc::new(Notify::new());
         let shared = Arc::new(Mutex::new(Shared {
+            news: Arc::clone(&news),
             rng: StdRng::seed_from_u64(seed),
             faults: Faults::default(),
             counts: Counts::default(),
@@ -171,6 +178,8 @@ impl FakeApi {
             current: HashMap::new(),
             made: 0,
             page: 1000,
+            barred_agent: None,
+            barred_address: false,
             desks: HashMap::new(),
             sent: Vec::new(),
             codes: HashMap::new(),
@@ -180,7 +189,7 @@ impl FakeApi {
             // It ends by being aborted.
             let _ = axum::serve(listener, app).await;
         });
-        Ok(Self { address, shared, serving })
+        Ok(Self { address, shared, news, serving })
     }
 
     /// What an account's `api_base` is to be.
@@ -210,6 +219,16 @@ impl FakeApi {
     /// A page has at most so many entries.
     pub fn set_page(&self, entries: usize) {
         self.lock().page = entries;
+    }
+
+    /// An application that may call nothing.
+    pub fn bar_agent(&self, agent_id: u64) {
+        self.lock().barred_agent = Some(agent_id);
+    }
+
+    /// The caller's address is in no allow list.
+    pub fn bar_address(&self) {
+        self.lock().barred_address = true;
     }
 
     /// No access token made so far is good any longer.
@@ -280,6 +299,18 @@ impl FakeApi {
     /// What was sent, in order.
     pub fn sent(&self) -> Vec<Sent> {
         self.lock().sent.clone()
+    }
+
+    /// What was sent, once it is so many messages.
+    pub async fn sent_at_least(&self, count: usize) -> Vec<Sent> {
+        loop {
+            let news = self.news.notified();
+            let sent = self.sent();
+            if sent.len() >= count {
+                return sent;
+            }
+            news.await;
+        }
     }
 }
 
@@ -372,16 +403,23 @@ impl Shared {
         match (method, uri.path()) {
             (&Method::GET, "/cgi-bin/gettoken") => {
                 let (id, secret) = (query.get("corpid"), query.get("corpsecret"));
+                // WeCom looks at the address when something is called.
                 return self.token(id.unwrap_or_default(), secret.unwrap_or_default(), false);
             }
             (&Method::POST, "/cgi-bin/stable_token") => {
                 if body["grant_type"] != "client_credential" {
                     return Err(Refused(40002, "invalid grant_type"));
                 }
+                if self.barred_address {
+                    return Err(Refused(40164, "invalid ip 127.0.0.1, not in whitelist"));
+                }
                 let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
                 return self.token(&text("appid"), &text("secret"), body["force_refresh"] == true);
             }
             _ => self.check_token(query.get("access_token"))?,
+        }
+        if self.barred_address {
+            return Err(Refused(60020, "not allow to access from your ip"));
         }
         match (method, uri.path()) {
             (&Method::POST, "/cgi-bin/kf/sync_msg") => self.sync(&body),
@@ -394,6 +432,11 @@ impl Shared {
                 }
                 self.send(path, &body)
             }
+            (&Method::GET, "/cgi-bin/agent/get") => match query.get("agentid").map(str::parse::<u64>) {
+                Some(Ok(agent)) if Some(agent) == self.barred_agent => Err(Refused(48002, "api forbidden")),
+                Some(Ok(agent)) => Ok(json!({ "agentid": agent, "name": "demo" })),
+                _ => Err(Refused(40056, "invalid agentid")),
+            },
             (&Method::GET, "/cgi-bin/getcallbackip") => Ok(json!({ "ip_list": ["127.0.0.1"] })),
             (&Method::POST, "/cgi-bin/kf/account/list") => {
                 let desks: Vec<_> =
@@ -545,6 +588,7 @@ impl Shared {
 
     fn note(&mut self, path: &str, to: String, body: &Value) -> Answer {
         self.sent.push(Sent { path: path.to_owned(), to, body: body.clone() });
+        self.news.notify_waiters();
         Ok(json!({ "msgid": body["msgid"] }))
     }
 }

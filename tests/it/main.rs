@@ -20,6 +20,7 @@ mod lifecycle;
 mod messages;
 mod nodes;
 mod observers;
+mod online;
 mod repeats;
 mod responders;
 mod secrets;

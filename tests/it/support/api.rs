@@ -80,14 +80,8 @@ pub async fn announce_with(server: &TestServer, token: &str, open_kfid: &str, no
     server.post("/wecom_kf/support", &KF.safe(&callback, nonce)).await
 }
 
-/// Waits until so many messages were sent.
+/// What was sent, once it is so many messages.
 pub async fn sent(api: &FakeApi, count: usize) -> Vec<Sent> {
-    for _ in 0..3000 {
-        let sent = api.sent();
-        if sent.len() >= count {
-            return sent;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{} of {count} were sent, {:?}", api.sent().len(), api.counts());
+    let sent = time::timeout(Duration::from_secs(60), api.sent_at_least(count)).await;
+    sent.unwrap_or_else(|_| panic!("{} of {count} were sent, {:?}", api.sent().len(), api.counts()))
 }

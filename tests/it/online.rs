@@ -1,0 +1,65 @@
+//! `echostr check --online`.
+
+use std::process::{Command, Output};
+
+use echostr::simulate::api::FakeApi;
+use tempfile::TempDir;
+use tokio::task;
+
+use crate::support::api::accounts;
+
+async fn check(text: String) -> (Option<i32>, String) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("echostr.toml");
+    let journal = format!("[journal]\nurl = \"sqlite://{}\"\n", folder.path().join("journal.db").display());
+    std::fs::write(&file, journal + &text).unwrap();
+    let run =
+        move || Command::new(env!("CARGO_BIN_EXE_echostr")).args(["check", "--online", "--config"]).arg(file).output();
+    let Output { status, stdout, stderr } = task::spawn_blocking(run).await.unwrap().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+#[tokio::test]
+async fn a_secret_that_works_is_told() {
+    let api = FakeApi::start(1).await.unwrap();
+    let text = accounts(&api, "")
+        + "[im.chat]\nsdk_app_id = 1\n[mp.mute]\napp_id = \"wx1\"\ntoken = \"t\"\nmode = \"plain\"\n";
+    let (code, told) = check(text).await;
+    assert_eq!(code, Some(0), "{told}");
+    for account in ["mp/shop", "miniprogram/game", "wecom/sales", "wecom_kf/support"] {
+        assert!(told.contains(&format!("{account}: the secret works")), "{told}");
+    }
+    assert!(told.contains("mp/mute: no `secret`, nothing to ask"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_with_what_to_do() {
+    let api = FakeApi::start(2).await.unwrap();
+    let text = accounts(&api, "");
+    let wrong = text.replace("\"mpSecret\"", "\"notTheSecret\"");
+    let (code, told) = check(wrong).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("[mp.shop] secret: ") && told.contains("40001") && told.contains("copy the secret anew"),
+        "{told}"
+    );
+    assert!(told.contains("wecom/sales: the secret works") && !told.contains("notTheSecret"), "{told}");
+
+    let wrong = text.replace("ww0000000000000004", "ww0000000000000005");
+    let (code, told) = check(wrong).await;
+    assert!(code == Some(1) && told.contains("40013") && told.contains("corp_id is wrong"), "{told}");
+
+    api.bar_agent(1_000_002);
+    let (code, told) = check(text.clone()).await;
+    assert!(code == Some(1) && told.contains("[wecom.sales] secret: ") && told.contains("48002"), "{told}");
+    assert!(told.contains("name it as one that may"), "{told}");
+
+    api.bar_address();
+    let (code, told) = check(text.clone()).await;
+    assert!(code == Some(1) && told.contains("40164") && told.contains("IP白名单"), "{told}");
+    assert!(told.contains("60020") && told.contains("企业可信IP"), "{told}");
+
+    let nowhere = text.replace(&api.url(), "http://127.0.0.1:1");
+    let (code, told) = check(nowhere).await;
+    assert!(code == Some(1) && told.contains("gave no answer"), "{told}");
+}
