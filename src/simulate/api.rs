@@ -291,6 +291,11 @@ impl FakeApi {
         token
     }
 
+    /// How many entries a customer-service account has.
+    pub fn entries(&self, open_kfid: &str) -> usize {
+        self.lock().desks.get(open_kfid).map_or(0, |desk| desk.entries.len())
+    }
+
     /// What it has been asked for.
     pub fn counts(&self) -> Counts {
         self.lock().counts.clone()

@@ -66,6 +66,11 @@ pub(crate) fn runs(folder: &Path) -> Result<Vec<Run>, Failure> {
     lines(&folder.join(RUNS), line)
 }
 
+/// What the responders ran for, by name.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    lines(&folder.join(RUNS), |line| line.split(' ').nth(1).map(str::to_owned))
+}
+
 pub(crate) fn sightings(folder: &Path) -> Result<Vec<Sighting>, Failure> {
     let line = |line: &str| {
         let mut words = line.split(' ');

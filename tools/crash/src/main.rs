@@ -6,6 +6,7 @@
 mod check;
 mod deliveries;
 mod effects;
+mod kf;
 mod kills;
 mod load;
 mod nodes;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Kills a server under load, again and again, and checks what is left.
     Run(RunArguments),
+    /// Kills servers that pull and answer messages of customer service, with an API that misbehaves.
+    Kf(KfArguments),
     /// The server that is killed.
     Serve {
         #[arg(long)]
@@ -95,6 +98,27 @@ struct RunArguments {
     seed: Option<u64>,
 }
 
+#[derive(Clone, Copy, clap::Args)]
+struct KfArguments {
+    /// Messages that customers write.
+    #[arg(long, default_value_t = 10_000)]
+    messages: u64,
+    /// Customer-service accounts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=9))]
+    accounts: u16,
+    /// How often a server is killed.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    kills: u32,
+    #[arg(long, value_enum, default_value_t = JournalKind::Sqlite)]
+    journal: JournalKind,
+    /// Servers on one journal; more than one needs PostgreSQL.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    nodes: u16,
+    /// Of the randomness; printed by each run.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum JournalKind {
     Sqlite,
@@ -104,6 +128,7 @@ enum JournalKind {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => kills::run(&arguments),
+        Command::Kf(arguments) => kf::run(&arguments),
         Command::Serve { config, effects } => serve::run(&config, &effects),
         Command::Send { address, first, deliveries, connections } => {
             load::send(address, first, deliveries, connections)

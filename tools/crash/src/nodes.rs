@@ -28,9 +28,19 @@ pub(crate) struct Node {
 impl Node {
     /// A server that is not started yet. Its files are in `folder`, what its handlers append in `effects`.
     pub(crate) fn new(folder: &Path, effects: &Path, number: u16, journal: &str) -> Result<Self, Failure> {
+        Self::with_config(folder, effects, number, |address, admin| deliveries::config(address, admin, journal))
+    }
+
+    /// The same, with this configuration.
+    pub(crate) fn with_config(
+        folder: &Path,
+        effects: &Path,
+        number: u16,
+        config_of: impl FnOnce(SocketAddr, SocketAddr) -> String,
+    ) -> Result<Self, Failure> {
         let (address, admin) = (free_address()?, free_address()?);
         let config = folder.join(format!("node-{number}.toml"));
-        fs::write(&config, deliveries::config(address, admin, journal))?;
+        fs::write(&config, config_of(address, admin))?;
         let log = folder.join(format!("node-{number}.log"));
         Ok(Self { address, admin, config, effects: effects.to_owned(), log, child: None })
     }

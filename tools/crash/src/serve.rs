@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use echostr::{
     clock::Clock,
     config::Config,
-    events::mp,
+    events::{mp, wecom_kf},
     hooks::{Context, HandlerError, Hooks, Observe, RawEvent},
-    replies::mp::Reply,
+    replies::{self, mp::Reply},
     server::Server,
 };
 use tokio::{
@@ -57,6 +57,14 @@ fn hooks(effects: &Arc<Effects>) -> Hooks {
             Ok::<_, HandlerError>(Reply::text(format!("echo: {}", message.content)))
         }
     };
+    let answers = Arc::clone(effects);
+    let answer = move |message: wecom_kf::TextMessage, _: Context| {
+        let answers = Arc::clone(&answers);
+        async move {
+            answers.run(&message.text.content)?;
+            Ok::<_, HandlerError>(replies::wecom_kf::Reply::text(format!("echo: {}", message.text.content)))
+        }
+    };
     let observe = |name: &'static str| {
         let seen = Arc::clone(effects);
         move |event: RawEvent, context: Context| {
@@ -76,7 +84,7 @@ fn hooks(effects: &Arc<Effects>) -> Hooks {
             }
         }
     };
-    Hooks::default().on(respond).observe_any(LOOSE, "*", observe(LOOSE)).observe_any(
+    Hooks::default().on(respond).on(answer).observe_any(LOOSE, "*", observe(LOOSE)).observe_any(
         Observe::named(ORDERED).in_order(),
         "*",
         observe(ORDERED),
