@@ -161,7 +161,7 @@ fn deliver(runtime: &Runtime, receiver: &Arc<Receiver>, endpoint: &Arc<Endpoint>
     runtime.block_on(async {
         let started = Instant::now();
         for (query, body) in requests {
-            let response = receiver.receive(endpoint, &query, body, Instant::now()).await;
+            let response = receiver.receive(endpoint, &query, None, body, Instant::now()).await;
             assert!(matches!(response, Response::Answer { .. }), "{response:?}");
         }
         started.elapsed()

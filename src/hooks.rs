@@ -134,6 +134,9 @@ impl Context {
     }
 }
 
+/// The parameter that has the account whose message a third-party platform was given.
+pub(crate) const AUTHORIZER: &str = "authorizer_appid";
+
 /// An event as it came: what handlers of whole families and of unknown events get.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -167,6 +170,11 @@ impl RawEvent {
         let Ok(tree) = self.tree() else { return Vec::new() };
         let identity = platform::identify(self.platform, &tree, command.as_deref());
         identity.key.iter().map(ToString::to_string).collect()
+    }
+
+    /// The AppID of the account that has authorised a third-party platform, in messages and events of that account.
+    pub fn authorizer(&self) -> Option<String> {
+        self.query(AUTHORIZER).filter(|_| self.platform == Platform::OpenPlatform)
     }
 
     /// A query parameter that is data of the event, which only IM has: `CallbackCommand`, `ClientIP`, `OptPlatform`,

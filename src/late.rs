@@ -13,6 +13,7 @@ use crate::{
     api::{Api, ApiError, Apis, message},
     config::{Config, LateReply},
     event::Platform,
+    hooks::AUTHORIZER,
     journal::{self, Held, Journal, Leased, WriteSlot},
     observers::{Duty, Failed, Run},
     payload::{self, Form},
@@ -34,7 +35,8 @@ const SENT: &str = "sent";
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let sends = |platform| matches!(platform, Platform::Mp | Platform::MiniProgram | Platform::WeCom);
+    let sends =
+        |platform| matches!(platform, Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform | Platform::WeCom);
     let mut accounts = config.accounts.iter();
     let needed = accounts
         .any(|account| sends(account.platform) && account.secret.is_some() && account.late_reply != LateReply::Drop);
@@ -52,9 +54,14 @@ pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
     let run: Run = Arc::new(move |leased, _: Instant| {
         let (apis, journal) = (apis.clone(), Arc::clone(&journal));
         Box::pin(async move {
-            let account = &leased.facts.account;
-            let api = apis.get(account).ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
-            send(api, &*journal, &leased).await
+            let (account, facts) = (&leased.facts.account, &leased.facts);
+            let api = {
+                let tree = payload::parse(facts.form, facts.payload.text());
+                let tree = tree.map_err(|failure| Failed::ForGood(failure.to_string()))?;
+                apis.of_event(account, &tree, facts.query(AUTHORIZER).as_deref())
+            };
+            let api = api.ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
+            send(&api, &*journal, &leased).await
         })
     });
     Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), run }

@@ -49,7 +49,7 @@
 //! | [`platform`] | what differs between platforms: which event, whose, a repeat or not, how an answer is written |
 //! | [`receiver`], [`journal`] | the life of a delivery; what is remembered of it |
 //! | [`observers`] | who has to see events, durably: handlers, and the server's own |
-//! | [`api`], [`kf`], [`late`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
+//! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
 //! | [`server`], [`metrics`] | sockets, routes, health, shutdown; what can be counted |
 //! | [`cli`], [`simulate`], [`catalog`] | the command line; playing the platform; the catalogue and its samples |
 //!
@@ -82,6 +82,7 @@ pub mod replies;
 pub mod secret;
 pub mod server;
 pub mod simulate;
+pub mod thirdparty;
 pub mod wire;
 
 /// The Rust of the documents compiles.

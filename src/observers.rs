@@ -31,7 +31,8 @@ use crate::{
     hooks::{Context, ContextInner, Hooks, Observer, RawEvent},
     journal::{self, Facts, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
-    payload, platform,
+    payload::{self, Value},
+    platform,
 };
 
 /// A lease outlasts the longest attempt by this, so that its end is told in time.
@@ -267,7 +268,7 @@ async fn observe(
         let command = facts.query("CallbackCommand");
         let (event_type, _) = platform::classify(facts.platform, &tree, facts.form, command.as_deref());
         let form = facts.form;
-        let context = context(&lease, facts, event_type, deadline, clock, apis);
+        let context = context(&lease, facts, event_type, &tree, deadline, clock, apis);
         handler.start(&tree, form, context).map_err(|error| format!("unexpected shape: {error}"))?
     };
     running.await.map_err(|failure| failure.to_string())
@@ -278,13 +279,14 @@ pub(crate) fn context(
     lease: &Lease,
     facts: Facts,
     event_type: &'static str,
+    tree: &Value<'_>,
     deadline: Instant,
     clock: Clock,
     apis: &Apis,
 ) -> Context {
     let Facts { platform, account, form, payload, query, .. } = facts;
-    let api = apis.get(&account).cloned();
     let event = RawEvent { platform, account, event_type, form, payload, query };
+    let api = apis.of_event(&event.account, tree, event.authorizer().as_deref());
     Context::new(ContextInner { event, id: lease.id, deadline, clock, attempt: lease.attempt, api })
 }
 

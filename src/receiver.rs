@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     borrow::Cow,
+    future::ready,
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{self, Poll, Waker},
@@ -27,13 +28,14 @@ use crate::{
     crypto::EncodingKey,
     envelope::{Keys, Mode, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
     event::{Answer, EventSpec, Platform, ReplyKind},
-    hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
+    hooks::{self, AUTHORIZER, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
     journal::{self, Admission, Entry, Facts, Journal, JournalError, Millis, NewEvent},
     late,
     metrics::{AccountMetrics, Metrics, Outcome},
     payload::{self, Form, Value},
     platform::{self, Address, Body, Identity},
     replies,
+    thirdparty::{self, ReleaseTest},
     wire::Unreadable,
 };
 
@@ -66,7 +68,10 @@ impl Endpoint {
             platform: account.platform,
             tokens: account.tokens.clone(),
             aes_keys,
-            receive_ids: ReceiveIds::OneOf(account.receive_ids.clone()),
+            receive_ids: match account.receives_for_any {
+                true => ReceiveIds::Any,
+                false => ReceiveIds::OneOf(account.receive_ids.clone()),
+            },
             mode: account.mode,
             max_age: account.max_age,
             sdk_app_id: account.sdk_app_id,
@@ -167,6 +172,8 @@ struct Prepared {
 struct Delivery<'d> {
     endpoint: &'d Arc<Endpoint>,
     query: &'d Query<'d>,
+    /// The account that has authorised a third-party platform.
+    authorizer: Option<&'d str>,
     /// The parameters of the query that are data.
     data: Option<Arc<str>>,
     identity: &'d Identity<'d>,
@@ -308,11 +315,13 @@ impl Receiver {
         }
     }
 
-    /// Takes one POST from its arrival to its answer.
+    /// Takes one POST from its arrival to its answer. `authorizer` is the account whose message a third-party platform is
+    /// given, by its route.
     pub async fn receive(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
         query: &str,
+        authorizer: Option<&str>,
         body: Bytes,
         arrived: Instant,
     ) -> Response {
@@ -323,11 +332,14 @@ impl Receiver {
         };
         let place = Arc::new(place);
         if !self.journal.is_remote() {
-            return self.take(endpoint, query, &body, arrived, &place).await;
+            return self.take(endpoint, query, authorizer, &body, arrived, &place).await;
         }
         // A client that hangs up must not leave an event that is admitted and has no responder.
         let (receiver, endpoint, query) = (Arc::clone(self), Arc::clone(endpoint), query.to_owned());
-        let taken = self.tasks.spawn(async move { receiver.take(&endpoint, &query, &body, arrived, &place).await });
+        let authorizer = authorizer.map(str::to_owned);
+        let taken = self.tasks.spawn(async move {
+            receiver.take(&endpoint, &query, authorizer.as_deref(), &body, arrived, &place).await
+        });
         taken.await.unwrap_or(Response::Unavailable("failed"))
     }
 
@@ -336,6 +348,7 @@ impl Receiver {
         &self,
         endpoint: &Arc<Endpoint>,
         query: &str,
+        authorizer: Option<&str>,
         body: &[u8],
         arrived: Instant,
         place: &Arc<Place>,
@@ -354,9 +367,16 @@ impl Receiver {
             Err(failure) => return refused(endpoint, failure.into()),
         };
         let platform = endpoint.account.platform;
+        if let Some(ticket) = thirdparty::ticket(platform, &tree) {
+            return self.keep_ticket(endpoint, &tree, ticket).await;
+        }
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
-        let data = (platform == Platform::Im).then(|| Query::data(query).into());
-        let delivery = Delivery { endpoint, query: &parsed, data, identity: &identity, form, arrived, place };
+        let data = match authorizer {
+            Some(authorizer) => Some(format!("{AUTHORIZER}={authorizer}").into()),
+            None => (platform == Platform::Im).then(|| Query::data(query).into()),
+        };
+        let delivery =
+            Delivery { authorizer, endpoint, query: &parsed, data, identity: &identity, form, arrived, place };
         let mut reply = Body::Plain(platform::plain_success(platform));
         let events = platform::events_of(&tree, identity.spec);
         let mut admitted = Vec::with_capacity(events.len());
@@ -452,7 +472,7 @@ impl Receiver {
             let query = delivery.data.clone();
             let event = RawEvent { platform, account, event_type, form, payload, query };
             let deadline = arrived + endpoint.account.deadline;
-            let api = self.apis.get(&endpoint.id).cloned();
+            let api = self.apis.of_event(&endpoint.id, tree, delivery.authorizer);
             Context::new(ContextInner { event, id, deadline, clock: self.clock.clone(), attempt: 1, api })
         };
         let known = identity.spec.filter(|spec| !platform::is_wrapper(tree, spec)).and_then(|spec| {
@@ -460,11 +480,49 @@ impl Receiver {
             let work = self.start(endpoint, Some(spec), tree, form, &context).ok()?;
             Some(Prepared { spec: Some(spec), context, work })
         });
-        known.unwrap_or_else(|| {
+        let mut prepared = known.unwrap_or_else(|| {
             let context = context_of(platform::unknown_type(platform, &identity.key));
             let work = self.start(endpoint, None, tree, form, &context).unwrap_or_default();
             Prepared { spec: None, context, work }
+        });
+        if endpoint.account.release_test
+            && delivery.authorizer.is_some()
+            && let Some(step) = ReleaseTest::of(tree)
+        {
+            prepared.work = Some(self.answer_release_test(endpoint, step));
+        }
+        prepared
+    }
+
+    /// Answers the platform that tests its third-party platform.
+    fn answer_release_test(&self, endpoint: &Endpoint, step: ReleaseTest) -> Responding {
+        let (code, user) = match step {
+            ReleaseTest::Answer(answer) => return Box::pin(ready(Ok(answer))),
+            ReleaseTest::Message { code, user } => (code, user),
+        };
+        let (api, tasks) = (self.apis.get(&endpoint.id).cloned(), self.tasks.clone());
+        Box::pin(async move {
+            if let Some(api) = api {
+                tasks.spawn(ReleaseTest::send(api, code, user));
+            }
+            Ok(Answer::Default)
         })
+    }
+
+    /// Keeps what tokens of a third-party platform or application are made of.
+    async fn keep_ticket(&self, endpoint: &Endpoint, tree: &Value<'_>, ticket: &str) -> Response {
+        let kept = match self.apis.get(&endpoint.id) {
+            Some(api) => api.keep_ticket(ticket).await,
+            None => {
+                warn!(account = &*endpoint.id, "{}: a ticket is not kept, for there is no `secret`", endpoint.id);
+                Ok(())
+            }
+        };
+        if let Err(failure) = kept {
+            return self.not_stored(endpoint, None, tree, &failure);
+        }
+        endpoint.metrics.count(Outcome::Acknowledged);
+        self.write(endpoint, Body::Plain(platform::plain_success(endpoint.account.platform)), None)
     }
 
     /// What the journal is given; `None` for what is not kept.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::journal::JournalError;
+
 /// Too many calls of one API at one time.
 pub(super) const TOO_MANY_AT_ONCE: i64 = 45033;
 
@@ -59,6 +61,20 @@ pub enum ApiError {
     /// The account has no `secret`, or its platform has no API here.
     #[error("{0} has no `secret`, so its API cannot be called")]
     NoSecret(String),
+    /// The platform pushes a ticket every ten minutes, and tokens are made of it.
+    #[error("{0}: the platform has pushed no ticket yet; it does so every ten minutes, to the account's address")]
+    NoTicket(String),
+    /// It has not given this account authority, or has withdrawn it.
+    #[error("{account}: {id} has not authorised it, or not since the secret was changed")]
+    NotGranted {
+        /// The account.
+        account: String,
+        /// AppID or CorpID.
+        id: String,
+    },
+    /// The journal does not tell what tokens are made of.
+    #[error("what access tokens are made of cannot be read or kept: {0}")]
+    NotKept(String),
     /// The HTTP client could not be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(String),
@@ -67,6 +83,17 @@ pub enum ApiError {
 impl ApiError {
     pub(super) fn bad_answer(account: &str, path: &str, cause: &str) -> Self {
         Self::BadAnswer { account: account.to_owned(), path: path.to_owned(), cause: cause.to_owned() }
+    }
+
+    pub(super) fn not_kept(failure: &JournalError) -> Self {
+        Self::NotKept(failure.to_string())
+    }
+
+    /// Whether the access token is no longer good.
+    pub(super) fn is_bad_token(&self) -> bool {
+        /// 40082 and 42009 are of third-party applications.
+        const BAD_TOKEN: [i64; 5] = [40001, 40014, 42001, 40082, 42009];
+        self.code().is_some_and(|code| BAD_TOKEN.contains(&code))
     }
 
     /// The platform's `errcode`.
@@ -91,7 +118,7 @@ impl ApiError {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Refused { code, .. } => *code == -1 || self.is_limit(),
-            Self::Unreachable { .. } | Self::BadAnswer { .. } => true,
+            Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::NotKept(_) => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             _ => false,
         }
@@ -102,9 +129,24 @@ impl ApiError {
         match self {
             Self::Refused { code, .. } => matches!(
                 code,
-                40001 | 40013 | 40014 | 40125 | 40164 | 40243 | 42001 | 48001 | 48002 | 48004 | 60020 | 89503 | 95017
+                40001
+                    | 40013
+                    | 40014
+                    | 40082
+                    | 40085
+                    | 40125
+                    | 40164
+                    | 40243
+                    | 42001
+                    | 42009
+                    | 48001
+                    | 48002
+                    | 48004
+                    | 60020
+                    | 89503
+                    | 95017
             ),
-            Self::NoSecret(_) | Self::Client(_) => true,
+            Self::NoSecret(_) | Self::NoTicket(_) | Self::NotGranted { .. } | Self::Client(_) => true,
             _ => false,
         }
     }
@@ -156,6 +198,9 @@ pub const fn meaning(code: i64) -> Option<&'static str> {
         40001 => "the secret is wrong, or the access token is not valid; copy the secret anew from the console",
         40013 => "the app_id or corp_id is wrong; copy it anew from the console",
         40014 => "the access token is not valid; does another program renew it?",
+        40082 | 42009 => "the suite_access_token is not valid or has expired",
+        40084 => "the permanent code is not valid; the company has to authorise again",
+        40085 => "the ticket is not valid; wait for the next one, within ten minutes",
         40125 => "the secret is wrong; copy it anew from the console, where it may have been reset",
         40164 => "this machine's address is not in the IP allow list (IP白名单) of the account; add it in the console",
         40243 => "the secret is frozen; unfreeze it in the console",
@@ -175,6 +220,14 @@ pub const fn meaning(code: i64) -> Option<&'static str> {
         48002 => "the application may not call this API; name it as one that may in the console",
         48004 => "the API is barred for the account; see the notices in the console",
         50002 => "the user is restricted",
+        61003 => "the account has not authorised the platform",
+        61004 => {
+            "this machine's address is not in the platform's IP allow list (白名单IP地址列表); add it in the console"
+        }
+        61005 | 61006 => "the ticket has expired or is not valid; wait for the next one, within ten minutes",
+        61007 => "the account has not authorised this API",
+        61009 | 61010 => "the authorisation code is not valid or has expired",
+        61011 | 61023 => "the refresh token is not valid; the account has to authorise again",
         60011 => "the application may not see this member or department; look at its visible range (可见范围)",
         60020 => "this machine's address is not in the application's trusted IPs (企业可信IP); add it in the console",
         60111 => "there is no such member",

@@ -45,6 +45,8 @@ pub enum NoMessage {
 /// [`NoMessage`] for what only the response can carry: hand-over to human agents, updates of cards, device data.
 pub fn of_reply(platform: Platform, agent_id: Option<u64>, reply: &Object<'_>) -> Result<Message, NoMessage> {
     let kind = reply.text("MsgType").unwrap_or_default();
+    // An account that has authorised a third-party platform answers as an Official Account does.
+    let platform = if platform == Platform::OpenPlatform { Platform::Mp } else { platform };
     let none = || NoMessage::Kind { kind: kind.to_owned(), platform };
     let is_wecom = platform == Platform::WeCom;
     let media = |wrapper| Some(json!({ "media_id": inner(reply, wrapper, "MediaId")? }));

@@ -10,11 +10,13 @@
 //! |---|---|
 //! | `token` | access tokens: one refresh at a time, on all nodes |
 //! | `vault` | what the journal keeps of them, sealed with the account's secret |
+//! | `grant` | what third-party platforms and applications are given: tickets, authority of accounts and companies |
 //! | `error` | what the platforms' codes mean, and what to do about them |
 //! | `kf` | the calls of WeCom customer service |
 //! | `message` | a passive reply as a customer-service or application message |
 
 mod error;
+mod grant;
 mod kf;
 pub mod message;
 mod token;
@@ -41,6 +43,7 @@ use crate::{
     event::Platform,
     journal::Journal,
     metrics::{ApiMetrics, Metrics},
+    payload, platform,
 };
 
 /// The longest answer that is read: a thousand messages of a customer-service account are less than half of it.
@@ -52,11 +55,11 @@ const ATTEMPTS: u32 = 4;
 /// The pause after a system failure; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Accounts and companies whose tokens are remembered, at most; others are in the journal.
+const GRANTERS: usize = 10_000;
+
 /// Paths that a limit is remembered for, at most.
 const PATHS: usize = 256;
-
-/// Codes that say that the access token is no longer good.
-const BAD_TOKEN: [i64; 3] = [40001, 40014, 42001];
 
 /// The API of every account that has a `secret`.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +87,13 @@ impl Apis {
     pub fn get(&self, account: &str) -> Option<&Api> {
         self.0.get(account)
     }
+
+    /// The one for an event: of the account or the company that it is about, where the configured account acts for others.
+    pub fn of_event(&self, account: &str, payload: &payload::Value<'_>, authorizer: Option<&str>) -> Option<Api> {
+        let api = self.0.get(account)?;
+        let of_granter = platform::granter(api.0.platform, payload, authorizer).and_then(|id| api.of_granter(id));
+        Some(of_granter.unwrap_or_else(|| api.clone()))
+    }
 }
 
 fn client(settings: &config::Api) -> Result<reqwest::Client, ApiError> {
@@ -105,10 +115,13 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     account: Arc<str>,
+    platform: Platform,
     agent_id: Option<u64>,
     base: String,
     http: reqwest::Client,
     tokens: Tokens,
+    /// Of those who have given this account authority, by AppID or CorpID.
+    granters: Mutex<HashMap<String, Api>>,
     /// Paths that the platform limits, and until when.
     limited: Mutex<HashMap<String, Instant>>,
     limit_pause: Duration,
@@ -155,14 +168,43 @@ impl Api {
         let tokens = Tokens::new(account, base.clone(), http.clone(), Arc::clone(journal), metrics.clone())?;
         Some(Self(Arc::new(Inner {
             account: account.id().into(),
+            platform: account.platform,
             agent_id: account.agent_id,
             base,
             http,
             tokens,
+            granters: Mutex::default(),
             limited: Mutex::default(),
             limit_pause: settings.limit_pause,
             metrics,
         })))
+    }
+
+    /// The API of an account that has authorised this third-party platform (by AppID), or of a company that has installed
+    /// this third-party application (by CorpID). Other accounts act for nobody.
+    pub fn of_granter(&self, id: &str) -> Option<Self> {
+        let inner = &*self.0;
+        let mut granters = inner.granters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = granters.get(id) {
+            return Some(known.clone());
+        }
+        let api = Self(Arc::new(Inner {
+            account: Arc::clone(&inner.account),
+            platform: inner.platform,
+            agent_id: inner.agent_id,
+            base: inner.base.clone(),
+            http: inner.http.clone(),
+            tokens: inner.tokens.of_granter(id)?,
+            granters: Mutex::default(),
+            limited: Mutex::default(),
+            limit_pause: inner.limit_pause,
+            metrics: inner.metrics.clone(),
+        }));
+        if granters.len() >= GRANTERS {
+            granters.clear();
+        }
+        granters.insert(id.to_owned(), api.clone());
+        Some(api)
     }
 
     /// The account, `mp/shop`.
@@ -236,7 +278,7 @@ impl Api {
                 Err(failure) => failure,
             };
             inner.metrics.failed.increment(1);
-            if failure.code().is_some_and(|code| BAD_TOKEN.contains(&code)) && !renewed {
+            if failure.is_bad_token() && !renewed {
                 (renewed, bad) = (true, Some(token));
                 continue;
             }
@@ -261,7 +303,7 @@ impl Api {
         let inner = &*self.0;
         inner.metrics.calls.increment(1);
         let url = format!("{}/{path}", inner.base);
-        let secret = [("access_token", token.expose())];
+        let secret = [(inner.tokens.parameter(), token.expose())];
         let request = match sent {
             Sent::Get(query) => inner.http.get(with_query(&url, secret.iter().chain(*query))),
             Sent::Post(body) => inner

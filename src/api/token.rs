@@ -6,20 +6,23 @@
 
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::Mutex as AsyncMutex, time};
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use super::{ApiError, error, receive, vault::Vault, with_query};
 use crate::{
     config::Account,
     event::Platform,
-    journal::{Held, Journal, Millis, WriteSlot, now_millis},
+    journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
     metrics::ApiMetrics,
     secret::Secret,
 };
@@ -71,6 +74,23 @@ impl Token {
     }
 }
 
+/// Whose token it is, and so how it is asked for.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Of an Official Account or a Mini Program.
+    Account,
+    /// Of an application of the own company.
+    Application,
+    /// Of a third-party platform (`component_access_token`), from its ticket.
+    Component,
+    /// Of an account that has authorised a third-party platform.
+    Authorizer(Tokens),
+    /// Of a third-party application (`suite_access_token`), from its ticket.
+    Suite,
+    /// Of a company that has installed a third-party application.
+    Company(Tokens),
+}
+
 /// A token as the journal keeps it.
 #[derive(Serialize, Deserialize)]
 struct Kept<'t> {
@@ -79,6 +99,8 @@ struct Kept<'t> {
     expires: Millis,
 }
 
+type Renewing<'t> = Pin<Box<dyn Future<Output = Result<Arc<Token>, ApiError>> + Send + 't>>;
+
 /// The token of one account.
 #[derive(Debug, Clone)]
 pub(super) struct Tokens(Arc<Inner>);
@@ -86,8 +108,8 @@ pub(super) struct Tokens(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     account: String,
-    platform: Platform,
-    /// AppID or CorpID.
+    source: Source,
+    /// AppID, CorpID, SuiteID.
     id: String,
     secret: Secret,
     base: String,
@@ -109,10 +131,17 @@ impl Tokens {
         journal: Arc<dyn Journal>,
         metrics: ApiMetrics,
     ) -> Option<Self> {
+        let source = match account.platform {
+            Platform::Mp | Platform::MiniProgram => Source::Account,
+            Platform::WeCom | Platform::WeComKf => Source::Application,
+            Platform::OpenPlatform => Source::Component,
+            Platform::WeComSuite => Source::Suite,
+            Platform::WeComBot | Platform::Im => return None,
+        };
         let secret = account.secret.clone()?;
         Some(Self(Arc::new(Inner {
             account: account.id(),
-            platform: account.platform,
+            source,
             id: account.receive_ids.first()?.clone(),
             base,
             http,
@@ -125,6 +154,50 @@ impl Tokens {
             renewing: AsyncMutex::default(),
             metrics,
         })))
+    }
+
+    /// That of an account or a company that has given itself into the hands of this one.
+    pub(super) fn of_granter(&self, id: &str) -> Option<Self> {
+        let inner = &*self.0;
+        let source = match inner.source {
+            Source::Component => Source::Authorizer(self.clone()),
+            Source::Suite => Source::Company(self.clone()),
+            _ => return None,
+        };
+        Some(Self(Arc::new(Inner {
+            account: inner.account.clone(),
+            source,
+            id: id.to_owned(),
+            base: inner.base.clone(),
+            http: inner.http.clone(),
+            journal: Arc::clone(&inner.journal),
+            slot: format!("token/{}/{id}", inner.account),
+            vault: Vault::new(&inner.secret),
+            secret: inner.secret.clone(),
+            cached: Mutex::default(),
+            refusal: Mutex::default(),
+            renewing: AsyncMutex::default(),
+            metrics: inner.metrics.clone(),
+        })))
+    }
+
+    /// Name of the parameter that carries the token.
+    pub(super) fn parameter(&self) -> &'static str {
+        match self.0.source {
+            Source::Component => "component_access_token",
+            Source::Suite => "suite_access_token",
+            _ => "access_token",
+        }
+    }
+
+    /// AppID, CorpID or SuiteID.
+    pub(super) fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Keeps a text in a slot of the journal, sealed.
+    pub(super) async fn keep(&self, what: What<'_>, text: &str) -> Result<(), JournalError> {
+        self.0.keep(what, text).await
     }
 
     /// A token that is good, and not the `bad` one that the platform no longer takes.
@@ -145,8 +218,12 @@ impl Tokens {
         self.renew(bad).await
     }
 
-    /// Gets a fresh token: another node's, or a new one.
-    async fn renew(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
+    /// Gets a fresh token: another node's, or a new one. Boxed, for a token may be asked for with another one.
+    fn renew<'t>(&'t self, bad: Option<&'t Token>) -> Renewing<'t> {
+        Box::pin(self.renew_now(bad))
+    }
+
+    async fn renew_now(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let inner = &*self.0;
         let _only = inner.renewing.lock().await;
         if let Some(token) = inner.cached().filter(|token| token.is_fresh(bad, now_millis())) {
@@ -247,37 +324,146 @@ impl Inner {
 
     /// Whether the account's tokens come from `stable_token`.
     const fn is_stable(&self) -> bool {
-        matches!(self.platform, Platform::Mp | Platform::MiniProgram)
+        matches!(self.source, Source::Account)
     }
 
     async fn ask(&self, force: bool) -> Result<Token, ApiError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            access_token: String,
-            expires_in: u64,
-        }
         self.metrics.refreshed.increment(1);
         let asked = now_millis();
-        let (path, request) = if self.is_stable() {
-            let path = "cgi-bin/stable_token";
-            let body = json!({
-                "grant_type": "client_credential",
-                "appid": self.id,
-                "secret": self.secret.expose(),
-                "force_refresh": force,
-            });
-            (path, self.http.post(format!("{}/{path}", self.base)).body(body.to_string()))
-        } else {
-            let path = "cgi-bin/gettoken";
-            let query = [("corpid", &*self.id), ("corpsecret", self.secret.expose())];
-            (path, self.http.get(with_query(&format!("{}/{path}", self.base), query.iter())))
+        let (path, name, answer) = match &self.source {
+            Source::Account => {
+                let path = "cgi-bin/stable_token";
+                let body = json!({
+                    "grant_type": "client_credential",
+                    "appid": self.id,
+                    "secret": self.secret.expose(),
+                    "force_refresh": force,
+                });
+                (path, "access_token", self.post(path, &[], &body).await?)
+            }
+            Source::Application => {
+                let path = "cgi-bin/gettoken";
+                let query = [("corpid", &*self.id), ("corpsecret", self.secret.expose())];
+                let request = self.http.get(with_query(&self.url(path), query.iter()));
+                (path, "access_token", self.answer(path, request).await?)
+            }
+            Source::Component => {
+                let path = "cgi-bin/component/api_component_token";
+                let body = json!({
+                    "component_appid": self.id,
+                    "component_appsecret": self.secret.expose(),
+                    "component_verify_ticket": *self.kept(What::Ticket).await?,
+                });
+                (path, "component_access_token", self.post(path, &[], &body).await?)
+            }
+            Source::Suite => {
+                let path = "cgi-bin/service/get_suite_token";
+                let body = json!({
+                    "suite_id": self.id,
+                    "suite_secret": self.secret.expose(),
+                    "suite_ticket": *self.kept(What::Ticket).await?,
+                });
+                (path, "suite_access_token", self.post(path, &[], &body).await?)
+            }
+            Source::Authorizer(platform) => {
+                let path = "cgi-bin/component/api_authorizer_token";
+                let refresh = self.kept(What::Grant(&self.id)).await?;
+                let body = json!({
+                    "component_appid": platform.id(),
+                    "authorizer_appid": self.id,
+                    "authorizer_refresh_token": *refresh,
+                });
+                let answer = self.post_as(platform, path, &body).await?;
+                if let Some(newer) = answer["authorizer_refresh_token"].as_str().filter(|newer| *newer != &**refresh) {
+                    self.keep(What::Grant(&self.id), newer).await.map_err(|failure| ApiError::not_kept(&failure))?;
+                }
+                (path, "authorizer_access_token", answer)
+            }
+            Source::Company(suite) => {
+                let path = "cgi-bin/service/get_corp_token";
+                let body = json!({
+                    "auth_corpid": self.id,
+                    "permanent_code": *self.kept(What::Grant(&self.id)).await?,
+                });
+                (path, "access_token", self.post_as(suite, path, &body).await?)
+            }
         };
+        match (answer[name].as_str(), answer["expires_in"].as_u64()) {
+            (Some(token), Some(seconds)) => Ok(Token::new(token, Duration::from_secs(seconds), asked)),
+            _ => Err(ApiError::bad_answer(&self.account, path, &format!("it has no {name}"))),
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.base)
+    }
+
+    async fn post(&self, path: &str, query: &[(&str, &str)], body: &Value) -> Result<Value, ApiError> {
+        let request = self.http.post(with_query(&self.url(path), query.iter())).body(body.to_string());
+        self.answer(path, request).await
+    }
+
+    /// As the platform that was given authority; once more if its own token is no longer good.
+    async fn post_as(&self, upper: &Tokens, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let mut bad: Option<Arc<Token>> = None;
+        loop {
+            let token = upper.get(bad.as_deref()).await?;
+            match self.post(path, &[(upper.parameter(), token.expose())], body).await {
+                Err(failure) if failure.is_bad_token() && bad.is_none() => bad = Some(token),
+                done => return done,
+            }
+        }
+    }
+
+    async fn answer(&self, path: &str, request: reqwest::RequestBuilder) -> Result<Value, ApiError> {
         let body = receive(&self.account, path, request).await?;
         if let Some(refused) = error::refused(&self.account, path, &body) {
             return Err(refused);
         }
-        let Answer { access_token, expires_in } = serde_json::from_slice(&body)
-            .map_err(|_| ApiError::bad_answer(&self.account, path, "it has no access_token"))?;
-        Ok(Token::new(&access_token, Duration::from_secs(expires_in), asked))
+        serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.account, path, "it is not JSON"))
+    }
+
+    /// What was kept of what the platform pushed.
+    async fn kept(&self, what: What<'_>) -> Result<Zeroizing<String>, ApiError> {
+        let slot = what.slot(&self.account);
+        let kept = self.journal.read_slot(&slot).await.map_err(|failure| ApiError::not_kept(&failure))?;
+        let kept = kept.and_then(|kept| self.vault.open(&slot, &kept)).filter(|kept| !kept.is_empty());
+        kept.ok_or_else(|| match what {
+            What::Ticket => ApiError::NoTicket(self.account.clone()),
+            What::Grant(id) => ApiError::NotGranted { account: self.account.clone(), id: id.to_owned() },
+        })
+    }
+
+    async fn keep(&self, what: What<'_>, text: &str) -> Result<(), JournalError> {
+        let slot = what.slot(&self.account);
+        let began = Instant::now();
+        loop {
+            if let Some(held) = self.journal.hold_slot(&slot, TERM).await? {
+                let write = WriteSlot { value: Some(self.vault.seal(&slot, text)), ..WriteSlot::default() };
+                return self.journal.write_slot(&held, write).await.map(drop);
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(JournalError::Lost);
+            }
+            time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// What platforms push or give once, and what tokens are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What<'i> {
+    /// `component_verify_ticket`, `suite_ticket`: the latest counts.
+    Ticket,
+    /// The refresh token of an account, the permanent code of a company.
+    Grant(&'i str),
+}
+
+impl What<'_> {
+    fn slot(self, account: &str) -> String {
+        match self {
+            Self::Ticket => format!("ticket/{account}"),
+            Self::Grant(id) => format!("grant/{account}/{id}"),
+        }
     }
 }

@@ -15,9 +15,8 @@ use crate::{event::Platform, secret::Secret};
 /// Freshness that the manual of IM asks for.
 const IM_MAX_AGE: Duration = Duration::from_secs(60);
 
-/// Platforms that this version receives; the tables of the others are understood, and refused.
-pub(super) const SERVED: [Platform; 5] =
-    [Platform::Mp, Platform::MiniProgram, Platform::WeCom, Platform::WeComKf, Platform::Im];
+/// In `receive_ids`: whoever it is for.
+const ANY: &str = "any";
 
 /// One configured receiver of a platform.
 #[derive(Clone, Debug)]
@@ -59,6 +58,10 @@ pub struct Account {
     pub api_base: Option<String>,
     /// What is pulled of a customer-service account that was never pulled before.
     pub backlog: Backlog,
+    /// Whether the receive id of an opened message may be any, as that of companies that nobody knows beforehand.
+    pub receives_for_any: bool,
+    /// Whether the platform's release test of a third-party platform is answered.
+    pub release_test: bool,
 }
 
 impl Account {
@@ -107,7 +110,7 @@ pub(super) fn keys(platform: Platform) -> Vec<&'static str> {
     const ANSWER: [&str; 4] = ["deadline", "max_age", "on_error", "on_timeout"];
     let own: &[&str] = match platform {
         Platform::Mp | Platform::MiniProgram => &["app_id", "mode", "late_reply"],
-        Platform::OpenPlatform => &["component_app_id", "late_reply"],
+        Platform::OpenPlatform => &["component_app_id", "late_reply", "release_test"],
         Platform::WeCom => &["corp_id", "agent_id", "late_reply"],
         Platform::WeComSuite => &["suite_id", "provider_corp_id", "receive_ids"],
         Platform::WeComKf => &["corp_id", "backlog"],
@@ -144,9 +147,6 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
             let section = Section::new(reader, format!("[{platform}.{shown}]"), line, table);
             if !is_account_name(key) {
                 section.refuse("the name of an account must be 1 to 64 of a-z, 0-9, `_` and `-`: it is in the route");
-            }
-            if !SERVED.contains(&platform) {
-                section.refuse(&format!("{platform} accounts are not supported by this version yet"));
             }
             accounts.push(account(platform, key, &section, server, &mut paths));
         }
@@ -190,6 +190,10 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         section.warning("api_base", "`api_base` is plain http: the API secret travels in the clear");
     }
 
+    let mut receive_ids = receive_ids(platform, section);
+    let receives_for_any = platform == Platform::WeComSuite && receive_ids.iter().any(|id| id == ANY);
+    receive_ids.retain(|id| !receives_for_any || id != ANY);
+
     Account {
         platform,
         name: name.to_owned(),
@@ -199,7 +203,8 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         aes_keys,
         mode,
         max_age: max_age(platform, section, server),
-        receive_ids: receive_ids(platform, section),
+        receive_ids,
+        receives_for_any,
         sdk_app_id: if platform == Platform::Im { sdk_app_id(section) } else { None },
         agent_id: if knows("agent_id") { section.integer("agent_id", 0..=u32::MAX.into()) } else { None },
         secret: api_secret,
@@ -207,6 +212,7 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         on_error: verdict(platform, section, "on_error"),
         on_timeout: verdict(platform, section, "on_timeout"),
         api_base,
+        release_test: knows("release_test") && section.flag("release_test").unwrap_or(true),
         backlog: if knows("backlog") { backlog(section) } else { Backlog::None },
     }
 }
@@ -338,7 +344,7 @@ fn receive_ids(platform: Platform, section: &Section<'_>) -> Vec<String> {
         Platform::WeCom | Platform::WeComKf => required("corp_id").into_iter().collect(),
         Platform::WeComSuite => {
             let customers =
-                section.list("receive_ids", "CorpIDs", |text| is_platform_id(text).then(|| text.to_owned()));
+                section.list("receive_ids", "CorpIDs or \"any\"", |text| is_platform_id(text).then(|| text.to_owned()));
             let customers = customers.unwrap_or_default().into_iter().map(|(_, id)| id);
             let own = [required("suite_id"), platform_id(section, "provider_corp_id")];
             own.into_iter().flatten().chain(customers).collect()

@@ -180,6 +180,14 @@ impl<'a> Section<'a> {
         found
     }
 
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        let (_, value) = self.entry(key)?;
+        if value.as_bool().is_none() {
+            self.problem(key, format!("must be true or false, not {}", kind(value)));
+        }
+        value.as_bool()
+    }
+
     pub(super) fn size(&self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let size = self.matching(key, values::SIZE, values::size)?;
         if !range.contains(&size) {

@@ -507,7 +507,7 @@ fn the_file_of_the_repository_has_every_key() {
     for (section, keys) in sections {
         has(section, root[section].as_table().unwrap(), keys);
     }
-    for platform in accounts::SERVED {
+    for platform in Platform::ALL {
         let account = root[platform.as_str()].as_table().unwrap().values().next().unwrap().as_table().unwrap();
         has(platform.as_str(), account, &accounts::keys(platform));
         // What the examples say is the default is the default.

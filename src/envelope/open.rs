@@ -67,7 +67,7 @@ impl Keys {
     /// [`Refusal`] of the first check that fails.
     pub fn verify_url(&self, query: &Query<'_>, now: i64) -> Result<String, Refusal> {
         const MAX_ECHO: usize = 1024;
-        if matches!(self.platform, Platform::Mp | Platform::MiniProgram) {
+        if matches!(self.platform, Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform) {
             self.check_plain_signature(query, now)?;
             let echo = query.require("echostr")?;
             // The signature does not cover it: nothing that a browser could take for more than text.

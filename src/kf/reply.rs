@@ -101,7 +101,8 @@ impl Replier {
             let tree = payload::parse(form, text.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
             let (event_type, spec) = platform::classify(facts.platform, &tree, form, None);
             let Some(responder) = self.hooks.responder(&facts.account, event_type, spec) else { return Ok(plain) };
-            let context = observers::context(&lease, facts, event_type, deadline, self.clock.clone(), &self.apis);
+            let context =
+                observers::context(&lease, facts, event_type, &tree, deadline, self.clock.clone(), &self.apis);
             let started = responder.start(&tree, form, context);
             started.map_err(|failure| Failed::ForGood(format!("unexpected shape: {failure}")))?
         };

@@ -114,6 +114,19 @@ pub fn subject<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str
     }
 }
 
+/// For whom an event of a third-party platform or application is: the AppID of the account that has authorised it, the
+/// CorpID of the company that has installed it.
+pub fn granter<'p>(platform: Platform, payload: &'p Value<'_>, authorizer: Option<&'p str>) -> Option<&'p str> {
+    let object = payload.as_object()?;
+    match platform {
+        Platform::OpenPlatform => authorizer.or_else(|| object.text("AuthorizerAppid")),
+        // What is not a notice to the application itself is for a company.
+        Platform::WeComSuite if object.get("InfoType").is_none() => object.text("ToUserName"),
+        Platform::WeComSuite => object.text("AuthCorpId"),
+        _ => None,
+    }
+}
+
 /// What makes two deliveries the same event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupeKey {

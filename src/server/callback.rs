@@ -66,19 +66,17 @@ impl Callbacks {
 
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
-        let path = request.uri().path();
-        let endpoint = self.endpoints.get(path).or_else(|| self.endpoints.get(path.strip_suffix('/')?));
-        let Some(endpoint) = endpoint.map(Arc::clone) else {
+        let (head, body) = request.into_parts();
+        let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
             debug!("no account has the path of a request");
             return refuse(StatusCode::NOT_FOUND, "unknown_account");
         };
-        let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         let platform = endpoint.account.platform;
         let response = match head.method {
             Method::GET if platform != Platform::Im => self.receiver.verify_url(&endpoint, query),
             Method::POST => match self.read_body(body).await {
-                Ok(body) => self.receiver.receive(&endpoint, query, body, arrived).await,
+                Ok(body) => self.receiver.receive(&endpoint, query, authorizer, body, arrived).await,
                 Err(refusal) => return refusal.respond(&endpoint),
             },
             _ => {
@@ -89,6 +87,18 @@ impl Callbacks {
             }
         };
         self.write(&endpoint, peer, &head.headers, response)
+    }
+
+    /// The account of a path; and whose message it is, where a third-party platform is given those of others.
+    fn route<'p>(&self, path: &'p str) -> Option<(Arc<Endpoint>, Option<&'p str>)> {
+        let known = self.endpoints.get(path).or_else(|| self.endpoints.get(path.strip_suffix('/')?));
+        if let Some(endpoint) = known {
+            return Some((Arc::clone(endpoint), None));
+        }
+        let (path, authorizer) = path.rsplit_once('/')?;
+        let is_id = (1..=64).contains(&authorizer.len()) && authorizer.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let endpoint = self.endpoints.get(path).filter(|it| is_id && it.account.platform == Platform::OpenPlatform)?;
+        Some((Arc::clone(endpoint), Some(authorizer)))
     }
 
     /// Reads a body of bounded size in bounded time.

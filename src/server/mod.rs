@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     observers::{self, Duty, Observers},
     receiver::{Endpoint, Receiver},
+    thirdparty,
 };
 
 /// Why a server could not start.
@@ -91,13 +92,15 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        let own: Vec<_> = kf::observers(config, &hooks).into_iter().chain(late::observer(config)).collect();
+        let own = kf::observers(config, &hooks).into_iter().chain(late::observer(config));
+        let own: Vec<_> = own.chain(thirdparty::observer(config)).collect();
         let observers = observers::of_hooks(&hooks).into_iter().chain(own.iter().cloned());
         let journal = journal::open(&config.journal, observers.collect())?;
         let apis = Apis::new(config, &journal, &metrics)?;
         let mut duties = observers::duties_of_hooks(&hooks, &clock, &apis);
         duties.extend(kf::duties(config, &hooks, &apis, &journal, &own, &clock));
         duties.extend(own.iter().any(|it| &*it.name == late::OBSERVER).then(|| late::duty(&apis, &journal)));
+        duties.extend(own.iter().any(|it| &*it.name == thirdparty::OBSERVER).then(|| thirdparty::duty(&apis)));
         let max_in_flight = config.server.max_in_flight;
         let receiver = Receiver::new(hooks, Arc::clone(&journal), clock, metrics.clone(), max_in_flight);
         let receiver = receiver.with_api(own, apis);

@@ -127,6 +127,12 @@ struct Shared {
     barred_address: bool,
     desks: HashMap<String, Desk>,
     sent: Vec<Sent>,
+    /// Of third-party platforms and applications.
+    tickets: HashMap<String, String>,
+    /// Authorisation codes, with who has authorised.
+    authorised: HashMap<String, String>,
+    /// Refresh tokens and permanent codes, with who has given them.
+    grants: HashMap<String, String>,
     codes: HashMap<String, Code>,
     news: Arc<Notify>,
 }
@@ -182,6 +188,9 @@ impl FakeApi {
             barred_address: false,
             desks: HashMap::new(),
             sent: Vec::new(),
+            tickets: HashMap::new(),
+            authorised: HashMap::new(),
+            grants: HashMap::new(),
             codes: HashMap::new(),
         }));
         let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
@@ -204,6 +213,22 @@ impl FakeApi {
     /// Knows an account: AppID or CorpID, and secret.
     pub fn add_account(&self, id: &str, secret: &str) {
         self.lock().accounts.insert((id.to_owned(), secret.to_owned()));
+    }
+
+    /// Knows a third-party platform or application; tokens are made of this ticket only.
+    pub fn add_third_party(&self, id: &str, secret: &str, ticket: &str) {
+        let mut shared = self.lock();
+        shared.accounts.insert((id.to_owned(), secret.to_owned()));
+        shared.tickets.insert(id.to_owned(), ticket.to_owned());
+    }
+
+    /// An account or a company authorises the third party; gives the code to redeem.
+    pub fn authorise(&self, id: &str) -> String {
+        let mut shared = self.lock();
+        shared.made += 1;
+        let code = format!("AUTH_CODE_{}", shared.made);
+        shared.authorised.insert(code.clone(), id.to_owned());
+        code
     }
 
     /// Misbehaves from now on.
@@ -421,6 +446,20 @@ impl Shared {
                 let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
                 return self.token(&text("appid"), &text("secret"), body["force_refresh"] == true);
             }
+            (&Method::POST, "/cgi-bin/component/api_component_token") => {
+                return self.third_party(&body, "component_appid", "component_appsecret", "component_verify_ticket");
+            }
+            (&Method::POST, "/cgi-bin/service/get_suite_token") => {
+                return self.third_party(&body, "suite_id", "suite_secret", "suite_ticket");
+            }
+            (_, path) if path.starts_with("/cgi-bin/component/") => {
+                self.check_token(query.get("component_access_token"))?;
+                return self.component(path, &body);
+            }
+            (_, path) if path.starts_with("/cgi-bin/service/") => {
+                self.check_token(query.get("suite_access_token"))?;
+                return self.service(path, &body);
+            }
             _ => self.check_token(query.get("access_token"))?,
         }
         if self.barred_address {
@@ -467,12 +506,93 @@ impl Shared {
         {
             return Ok(json!({ "access_token": token, "expires_in": (known.until - now).as_secs() }));
         }
+        let token = self.new_token();
+        self.current.insert(account, token.clone());
+        Ok(json!({ "access_token": token, "expires_in": self.lifetime.as_secs() }))
+    }
+
+    fn new_token(&mut self) -> String {
         self.made += 1;
         self.counts.tokens += 1;
         let token = format!("ACCESS_{}_{:016x}", self.made, self.rng.random::<u64>());
-        self.tokens.insert(token.clone(), AccessToken { until: now + self.lifetime, is_revoked: false });
-        self.current.insert(account, token.clone());
-        Ok(json!({ "access_token": token, "expires_in": self.lifetime.as_secs() }))
+        self.tokens.insert(token.clone(), AccessToken { until: Instant::now() + self.lifetime, is_revoked: false });
+        token
+    }
+
+    fn third_party(&mut self, body: &Value, id: &str, secret: &str, ticket: &str) -> Answer {
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        if self.tickets.get(&text(id)) != Some(&text(ticket)) {
+            return Err(Refused(40085, "invalid ticket"));
+        }
+        if !self.accounts.contains(&(text(id), text(secret))) {
+            return Err(Refused(40001, "invalid secret"));
+        }
+        let name = if id == "suite_id" { "suite_access_token" } else { "component_access_token" };
+        let mut answer = json!({ "expires_in": self.lifetime.as_secs() });
+        answer[name] = self.new_token().into();
+        Ok(answer)
+    }
+
+    fn redeem(&mut self, code: &Value) -> Result<(String, String), Refused> {
+        let code = code.as_str().unwrap_or_default();
+        let id = self.authorised.remove(code).ok_or(Refused(61010, "code is expired"))?;
+        self.made += 1;
+        let grant = format!("GRANT_{}", self.made);
+        self.grants.insert(grant.clone(), id.clone());
+        Ok((id, grant))
+    }
+
+    fn component(&mut self, path: &str, body: &Value) -> Answer {
+        if !self.tickets.contains_key(body["component_appid"].as_str().unwrap_or_default()) {
+            return Err(Refused(40013, "invalid appid"));
+        }
+        match path {
+            "/cgi-bin/component/api_query_auth" => {
+                let (id, grant) = self.redeem(&body["authorization_code"])?;
+                let token = self.new_token();
+                Ok(json!({ "authorization_info": {
+                    "authorizer_appid": id,
+                    "authorizer_access_token": token,
+                    "expires_in": self.lifetime.as_secs(),
+                    "authorizer_refresh_token": grant,
+                } }))
+            }
+            "/cgi-bin/component/api_authorizer_token" => {
+                let grant = body["authorizer_refresh_token"].as_str().unwrap_or_default();
+                if self.grants.get(grant).map(String::as_str) != body["authorizer_appid"].as_str() {
+                    return Err(Refused(61023, "refresh_token is invalid"));
+                }
+                Ok(json!({
+                    "authorizer_access_token": self.new_token(),
+                    "expires_in": self.lifetime.as_secs(),
+                    "authorizer_refresh_token": grant,
+                }))
+            }
+            _ => Err(Refused(40066, "invalid url")),
+        }
+    }
+
+    fn service(&mut self, path: &str, body: &Value) -> Answer {
+        match path {
+            "/cgi-bin/service/get_permanent_code" => {
+                let (id, grant) = self.redeem(&body["auth_code"])?;
+                let token = self.new_token();
+                Ok(json!({
+                    "access_token": token,
+                    "expires_in": self.lifetime.as_secs(),
+                    "permanent_code": grant,
+                    "auth_corp_info": { "corpid": id, "corp_name": "demo" },
+                }))
+            }
+            "/cgi-bin/service/get_corp_token" => {
+                let grant = body["permanent_code"].as_str().unwrap_or_default();
+                if self.grants.get(grant).map(String::as_str) != body["auth_corpid"].as_str() {
+                    return Err(Refused(40084, "invalid permanent_code"));
+                }
+                Ok(json!({ "access_token": self.new_token(), "expires_in": self.lifetime.as_secs() }))
+            }
+            _ => Err(Refused(40066, "invalid url")),
+        }
     }
 
     fn check_token(&self, token: Option<&str>) -> Result<(), Refused> {

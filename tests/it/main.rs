@@ -25,4 +25,5 @@ mod repeats;
 mod responders;
 mod secrets;
 mod support;
+mod thirdparty;
 mod transport;

@@ -1,0 +1,57 @@
+//! What third-party platforms and applications are given: tickets, and the authority of accounts and companies.
+
+use serde_json::json;
+
+use super::{Api, ApiError, token::What};
+use crate::{event::Platform, journal::JournalError};
+
+impl Api {
+    /// Keeps the latest ticket (`component_verify_ticket`, `suite_ticket`), sealed, for all nodes.
+    ///
+    /// # Errors
+    /// When the journal cannot keep it.
+    pub async fn keep_ticket(&self, ticket: &str) -> Result<(), JournalError> {
+        self.0.tokens.keep(What::Ticket, ticket).await
+    }
+
+    /// Redeems an authorisation code, and keeps what it gives. Gives the AppID or CorpID of who has authorised.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a code can be redeemed once.
+    pub async fn redeem(&self, code: &str) -> Result<String, ApiError> {
+        let (path, answer) = match self.0.platform {
+            Platform::OpenPlatform => {
+                let path = "cgi-bin/component/api_query_auth";
+                let body = json!({ "component_appid": self.0.tokens.id(), "authorization_code": code });
+                (path, self.call_once(path, &body).await?["authorization_info"].take())
+            }
+            Platform::WeComSuite => {
+                let path = "cgi-bin/service/get_permanent_code";
+                (path, self.call_once(path, &json!({ "auth_code": code })).await?)
+            }
+            _ => return Err(ApiError::NotGranted { account: self.account().to_owned(), id: String::new() }),
+        };
+        let given = match self.0.platform {
+            Platform::OpenPlatform => (&answer["authorizer_appid"], &answer["authorizer_refresh_token"]),
+            _ => (&answer["auth_corp_info"]["corpid"], &answer["permanent_code"]),
+        };
+        let (Some(id), Some(grant)) = (given.0.as_str(), given.1.as_str()) else {
+            return Err(ApiError::bad_answer(self.account(), path, "it does not say who has authorised what"));
+        };
+        self.keep_grant(id, grant).await?;
+        Ok(id.to_owned())
+    }
+
+    /// Forgets what an account or a company has given: it was withdrawn.
+    ///
+    /// # Errors
+    /// When the journal cannot forget it.
+    pub async fn forget(&self, id: &str) -> Result<(), ApiError> {
+        self.keep_grant(id, "").await
+    }
+
+    async fn keep_grant(&self, id: &str, grant: &str) -> Result<(), ApiError> {
+        let kept = self.0.tokens.keep(What::Grant(id), grant).await;
+        kept.map_err(|failure| ApiError::not_kept(&failure))
+    }
+}

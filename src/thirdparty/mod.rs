@@ -1,0 +1,102 @@
+//! Third-party platforms (第三方平台) and third-party applications (企业微信第三方应用): they act for accounts and companies
+//! that have authorised them, with tokens made of tickets that the platform pushes.
+//!
+//! | pushed | becomes |
+//! |---|---|
+//! | a ticket, every ten minutes | a slot of the journal, sealed; no event, for it is a secret |
+//! | an authorisation | an event; the observer here redeems its code, and keeps what tokens are made of |
+//! | its withdrawal | an event; what was kept is forgotten |
+
+mod release_test;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+pub(crate) use self::release_test::ReleaseTest;
+use crate::{
+    api::{Api, Apis},
+    config::{self, Config},
+    event::Platform,
+    journal::{self, Leased},
+    late,
+    observers::{Duty, Failed, Run},
+    payload::{self, Value},
+    platform,
+};
+
+/// Name of the observer.
+pub const OBSERVER: &str = "echostr.grants";
+
+/// Longer than a call with its pauses.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Events that give a code to redeem, with the member that has it.
+const GIVEN: [(&str, &str); 4] = [
+    ("openplatform.info.authorized", "AuthorizationCode"),
+    ("openplatform.info.updateauthorized", "AuthorizationCode"),
+    ("wecom_suite.info.create_auth", "AuthCode"),
+    ("wecom_suite.info.reset_permanent_code", "AuthCode"),
+];
+
+/// Events that withdraw what was given.
+const WITHDRAWN: [&str; 2] = ["openplatform.info.unauthorized", "wecom_suite.info.cancel_auth"];
+
+/// The observer, if an account acts for others.
+pub fn observer(config: &Config) -> Option<journal::Observer> {
+    let acts = |platform| matches!(platform, Platform::OpenPlatform | Platform::WeComSuite);
+    let accounts = config.accounts.iter().filter(|account| acts(account.platform) && account.secret.is_some());
+    let accounts: HashSet<String> = accounts.map(config::Account::id).collect();
+    (!accounts.is_empty()).then(|| journal::Observer {
+        name: OBSERVER.into(),
+        // What was given is not withdrawn before it is kept.
+        in_order: true,
+        from_beginning: false,
+        wants: Arc::new(move |account, event_type| {
+            let known = GIVEN.iter().map(|(event, _)| event).chain(&WITHDRAWN).any(|event| *event == event_type);
+            known && accounts.contains(account)
+        }),
+    })
+}
+
+/// What it does.
+pub fn duty(apis: &Apis) -> Duty {
+    let apis = apis.clone();
+    let run: Run = Arc::new(move |leased, _| {
+        let apis = apis.clone();
+        Box::pin(async move {
+            let account = Arc::clone(&leased.facts.account);
+            let api = apis.get(&account).ok_or_else(|| Failed::Again(format!("{account} has no `secret`")))?;
+            keep(api, &leased).await
+        })
+    });
+    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), run }
+}
+
+async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
+    let event_type = &*leased.facts.event_type;
+    let member = |name: &str| {
+        let tree = payload::parse(leased.facts.form, leased.facts.payload.text()).ok()?;
+        tree.as_object()?.text(name).map(str::to_owned)
+    };
+    let missing = || Failed::ForGood(format!("{event_type} does not say who has authorised what"));
+    if WITHDRAWN.contains(&event_type) {
+        let id = member("AuthorizerAppid").or_else(|| member("AuthCorpId")).ok_or_else(missing)?;
+        return api.forget(&id).await.map_err(|failure| late::failed(&failure));
+    }
+    let name = GIVEN.iter().find(|(event, _)| *event == event_type).map(|(_, name)| *name);
+    let code = name.and_then(member).ok_or_else(missing)?;
+    let id = api.redeem(&code).await.map_err(|failure| late::failed(&failure))?;
+    tracing::info!(account = api.account(), "{}: {id} has authorised it", api.account());
+    Ok(())
+}
+
+/// The ticket that a push brings, if it is one.
+pub(crate) fn ticket<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str> {
+    let object = payload.as_object()?;
+    let (info, name) = match platform {
+        Platform::OpenPlatform => ("component_verify_ticket", "ComponentVerifyTicket"),
+        Platform::WeComSuite => ("suite_ticket", "SuiteTicket"),
+        _ => return None,
+    };
+    let is_one = platform::scalar(object, "InfoType").is_some_and(|kind| kind.eq_ignore_ascii_case(info));
+    object.text(name).filter(|_| is_one)
+}

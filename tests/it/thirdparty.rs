@@ -1,0 +1,243 @@
+//! Third-party platforms and applications: tickets, authorisations, messages of those who have authorised.
+
+use std::time::Duration;
+
+use echostr::{
+    events::{mp, wecom},
+    hooks::{Context, Hooks},
+    replies,
+    simulate::api::FakeApi,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time;
+
+use crate::support::{Answer, NOW, TestServer, api::sent, platform::WeChat, server::text_message};
+
+const PLATFORM: WeChat = WeChat {
+    token: "openToken",
+    aes_key: "openopenopenopenopenopenopenopenopenopenope",
+    receive_id: "wxcomponent0000001",
+};
+const SUITE: WeChat = WeChat {
+    token: "suiteToken",
+    aes_key: "suitesuitesuitesuitesuitesuitesuitesuitesui",
+    receive_id: "wwsuite00000000001",
+};
+/// The data of a company come with its own id.
+const COMPANY: WeChat = WeChat { receive_id: "wwcustomer00000001", ..SUITE };
+
+const AUTHORIZER: &str = "wxauthorizer000001";
+
+fn accounts(api: &FakeApi) -> String {
+    let base = api.url();
+    format!(
+        r#"
+[delivery]
+backoff = "20ms..200ms"
+max_attempts = 100
+[openplatform.agency]
+component_app_id = "wxcomponent0000001"
+token = "openToken"
+aes_key = "openopenopenopenopenopenopenopenopenopenope"
+secret = "openSecret"
+api_base = "{base}"
+[wecom_suite.crm]
+suite_id = "wwsuite00000000001"
+provider_corp_id = "wwprovider00000001"
+receive_ids = ["any"]
+token = "suiteToken"
+aes_key = "suitesuitesuitesuitesuitesuitesuitesuitesui"
+secret = "suiteSecret"
+api_base = "{base}"
+"#
+    )
+}
+
+async fn start(folder: &TempDir, api: &FakeApi, hooks: Hooks) -> TestServer {
+    let url = format!("sqlite://{}", folder.path().join("journal.db").display());
+    TestServer::start_on(&url, "", &accounts(api), hooks).await
+}
+
+/// Handlers that answer through the API of whoever the message is for.
+fn by_api() -> Hooks {
+    Hooks::default()
+        .on(async |message: mp::TextMessage, context: Context| {
+            let authorizer = context.raw().authorizer().unwrap_or_default();
+            let text = json!({ "content": format!("{} of {authorizer}", message.content) });
+            let body = json!({ "touser": message.envelope.from_user_name, "msgtype": "text", "text": text });
+            context.api()?.call("cgi-bin/message/custom/send", &body).await?;
+            Ok(replies::mp::Reply::text("sent"))
+        })
+        .on(async |message: wecom::TextMessage, context: Context| {
+            let text = json!({ "content": message.content });
+            let body = json!({ "touser": "zhangsan", "msgtype": "text", "agentid": 1, "text": text });
+            context.api()?.call("cgi-bin/message/send", &body).await?;
+            Ok(replies::wecom::Reply::text("sent"))
+        })
+}
+
+fn notice(name: &str, more: &str) -> String {
+    format!(
+        "<xml><AppId>wxcomponent0000001</AppId><CreateTime>{NOW}</CreateTime><InfoType>{name}</InfoType>{more}</xml>"
+    )
+}
+
+fn suite_notice(name: &str, more: &str) -> String {
+    format!(
+        "<xml><SuiteId>wwsuite00000000001</SuiteId><InfoType>{name}</InfoType><TimeStamp>{NOW}</TimeStamp>{more}</xml>"
+    )
+}
+
+/// An observer has done its work.
+async fn one_is_done(server: &TestServer) {
+    for _ in 0..1000 {
+        if server.metric("echostr_observations_total{result=\"done\"}").await >= 1.0 {
+            return;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing was done");
+}
+
+async fn tell(server: &TestServer, payload: &str, nonce: &str) -> Answer {
+    server.post("/openplatform/agency", &PLATFORM.safe(payload, nonce)).await
+}
+
+async fn text(server: &TestServer, id: u64, nonce: &str) -> Answer {
+    let path = format!("/openplatform/agency/{AUTHORIZER}");
+    server.post(&path, &PLATFORM.safe(&text_message(id, "hi"), nonce)).await
+}
+
+#[tokio::test]
+async fn from_the_ticket_to_an_answer_by_api_across_a_restart() {
+    let api = FakeApi::start(1).await.unwrap();
+    api.add_third_party("wxcomponent0000001", "openSecret", "ticket@@@2");
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &api, by_api()).await;
+    for (number, ticket) in ["ticket@@@1", "ticket@@@2"].into_iter().enumerate() {
+        let more = format!("<ComponentVerifyTicket>{ticket}</ComponentVerifyTicket>");
+        let answer = tell(&server, &notice("component_verify_ticket", &more), &format!("t{number}")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "success"));
+    }
+    let code = api.authorise(AUTHORIZER);
+    let more = format!("<AuthorizerAppid>{AUTHORIZER}</AuthorizerAppid><AuthorizationCode>{code}</AuthorizationCode>");
+    assert_eq!(tell(&server, &notice("authorized", &more), "a").await.body, "success");
+    one_is_done(&server).await;
+    let answer = text(&server, 1, "m1").await;
+    assert!(PLATFORM.open_reply(&answer.body).contains("sent"));
+    assert_eq!(sent(&api, 1).await[0].body["text"]["content"], format!("hi of {AUTHORIZER}"));
+    server.stop().await.unwrap();
+
+    // Nothing of it is to be had from the journal's files.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for secret in ["ticket@@@", "GRANT_", "ACCESS_", "openSecret"] {
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
+        }
+    }
+    let server = start(&folder, &api, by_api()).await;
+    api.revoke_tokens();
+    assert!(PLATFORM.open_reply(&text(&server, 2, "m2").await.body).contains("sent"));
+    assert_eq!(sent(&api, 2).await.len(), 2);
+
+    let more = format!("<AuthorizerAppid>{AUTHORIZER}</AuthorizerAppid>");
+    assert_eq!(tell(&server, &notice("unauthorized", &more), "u").await.body, "success");
+    one_is_done(&server).await;
+    api.revoke_tokens();
+    // The handler fails, for nobody has authorised any more.
+    assert_eq!(text(&server, 3, "m3").await.body, "success");
+    assert_eq!(api.sent().len(), 2);
+}
+
+#[tokio::test]
+async fn a_platform_without_a_ticket_says_so() {
+    let api = FakeApi::start(2).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let hooks = Hooks::default().on(async |_: mp::TextMessage, context: Context| {
+        let failure = context.api()?.call("x", &json!({})).await.unwrap_err();
+        Ok(replies::mp::Reply::text(failure.to_string()))
+    });
+    let server = start(&folder, &api, hooks).await;
+    let reply = PLATFORM.open_reply(&text(&server, 1, "a").await.body);
+    assert!(reply.contains("no ticket yet"), "{reply}");
+}
+
+#[tokio::test]
+async fn the_release_test_is_answered() {
+    let api = FakeApi::start(3).await.unwrap();
+    api.add_third_party("wxcomponent0000001", "openSecret", "ticket@@@1");
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &api, by_api()).await;
+    let more = "<ComponentVerifyTicket>ticket@@@1</ComponentVerifyTicket>";
+    tell(&server, &notice("component_verify_ticket", more), "t").await;
+    let path = "/openplatform/agency/wx570bc396a51b8ff8";
+    let push = |rest: &str| {
+        format!(
+            "<xml><ToUserName>gh_3c884a361561</ToUserName><FromUserName>oTester</FromUserName>\
+             <CreateTime>{NOW}</CreateTime>{rest}</xml>"
+        )
+    };
+    let message = push("<MsgType>text</MsgType><Content>TESTCOMPONENT_MSG_TYPE_TEXT</Content><MsgId>1</MsgId>");
+    let answer = server.post(path, &PLATFORM.safe(&message, "a")).await;
+    assert!(PLATFORM.open_reply(&answer.body).contains("[TESTCOMPONENT_MSG_TYPE_TEXT_callback]"));
+    let event = push(
+        "<MsgType>event</MsgType><Event>LOCATION</Event><Latitude>1</Latitude><Longitude>2</Longitude><Precision>3</Precision>",
+    );
+    let answer = server.post(path, &PLATFORM.safe(&event, "b")).await;
+    assert!(PLATFORM.open_reply(&answer.body).contains("[LOCATIONfrom_callback]"));
+    let code = api.authorise("wx570bc396a51b8ff8");
+    let message = push(&format!("<MsgType>text</MsgType><Content>QUERY_AUTH_CODE:{code}</Content><MsgId>2</MsgId>"));
+    assert_eq!(server.post(path, &PLATFORM.safe(&message, "c")).await.body, "success");
+    let sent = sent(&api, 1).await;
+    assert_eq!(
+        (sent[0].to.as_str(), &sent[0].body["text"]["content"]),
+        ("oTester", &json!(format!("{code}_from_api")))
+    );
+}
+
+#[tokio::test]
+async fn a_suite_acts_for_the_company_that_has_installed_it() {
+    let api = FakeApi::start(4).await.unwrap();
+    api.add_third_party("wwsuite00000000001", "suiteSecret", "suite@@@1");
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &api, by_api()).await;
+    let echo = "12345";
+    let provider = WeChat { receive_id: "wwprovider00000001", ..SUITE };
+    let sealed = provider.encrypt(echo);
+    let query = provider.sealed_query(&sealed, &NOW.to_string(), "n");
+    let encoded: String = sealed.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let answer = server.http.get(&format!("/wecom_suite/crm?{query}&echostr={encoded}")).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, echo));
+
+    let tell = |payload: String, nonce: &'static str| {
+        let server = &server;
+        async move { server.post("/wecom_suite/crm", &SUITE.safe(&payload, nonce)).await }
+    };
+    let ticket = suite_notice("suite_ticket", "<SuiteTicket>suite@@@1</SuiteTicket>");
+    assert_eq!(tell(ticket, "t").await.body, "success");
+    let code = api.authorise("wwcustomer00000001");
+    let created = suite_notice("create_auth", &format!("<AuthCode>{code}</AuthCode><State>x</State>"));
+    assert_eq!(tell(created, "c").await.body, "success");
+    one_is_done(&server).await;
+    let message = format!(
+        "<xml><ToUserName>wwcustomer00000001</ToUserName><FromUserName>zhangsan</FromUserName><CreateTime>{NOW}</CreateTime>\
+         <MsgType>text</MsgType><Content>hi</Content><MsgId>1</MsgId><AgentID>1</AgentID></xml>"
+    );
+    let answer = server.post("/wecom_suite/crm", &COMPANY.safe(&message, "m")).await;
+    assert!(COMPANY.open_reply(&answer.body).contains("[sent]"), "{}", answer.body);
+    assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "hi");
+}
+
+#[tokio::test]
+async fn a_path_below_another_account_is_nobodys() {
+    let server = TestServer::start(Hooks::default()).await;
+    assert_eq!(server.http.post("/mp/shop/wx1", "x").await.status, 404);
+    let api = FakeApi::start(5).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder, &api, Hooks::default()).await;
+    for path in ["/openplatform/agency/", "/openplatform/agency/a.b", "/openplatform/agency/wx1/wx2"] {
+        let expected = if path.ends_with("agency/") { 400 } else { 404 };
+        assert_eq!(server.http.post(path, "x").await.status, expected, "{path}");
+    }
+}
