@@ -8,6 +8,9 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 pub struct Catalog {
     pub envelope: Envelope,
+    /// Names of nested types, where the one made of wire names reads badly: `"Entry.path.to.field" = "Name"`.
+    #[serde(default)]
+    pub type_names: BTreeMap<String, String>,
     #[serde(default)]
     pub event: Vec<Entry>,
     /// Elements of an IM message body.
@@ -20,8 +23,18 @@ pub struct Catalog {
 pub struct Envelope {
     #[serde(default)]
     pub fields: Vec<Field>,
+    /// What entries of kind "event" carry instead, where they differ.
+    pub event: Option<Variant>,
+    /// What the entries carry that name one of these.
     #[serde(default)]
-    pub select_order: Vec<String>,
+    pub variants: BTreeMap<String, Variant>,
+}
+
+/// Another envelope of the same platform.
+#[derive(Deserialize)]
+pub struct Variant {
+    pub doc: Option<String>,
+    pub fields: Vec<Field>,
 }
 
 /// A message, an event, or an element.
@@ -45,6 +58,7 @@ pub struct Entry {
     pub trigger: Option<String>,
     #[serde(default)]
     pub sources: Vec<String>,
+    pub envelope_variant: Option<String>,
     pub fan_out: Option<String>,
     pub body_keys: Option<Vec<String>>,
     pub response: Option<Response>,
