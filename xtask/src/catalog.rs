@@ -79,6 +79,8 @@ pub struct Response {
 pub struct Field {
     pub name: String,
     path: Option<String>,
+    /// Where the JSON form has it, when that is elsewhere.
+    json_path: Option<String>,
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(default)]
@@ -101,6 +103,11 @@ impl Field {
     /// Full path, `[]` marking repeated elements.
     pub fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Full path in the JSON form.
+    pub fn json_path(&self) -> &str {
+        self.json_path.as_deref().unwrap_or(self.path())
     }
 }
 
