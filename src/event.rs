@@ -193,9 +193,19 @@ impl EventSpec {
         Ok(Decoded { event, unreadable: reading.into_unreadable() })
     }
 
-    /// IM commands are exact to the letter; the other platforms mix cases.
+    /// IM commands and notices of the Open Platform are exact to the letter; the other names mix cases.
     fn selects(&self, values: &[&str]) -> bool {
-        self.platform != Platform::Im || self.select.contains(&values)
+        let exact = match self.platform {
+            Platform::Im => true,
+            Platform::OpenPlatform => self.is_notice(),
+            _ => false,
+        };
+        !exact || self.select.contains(&values)
+    }
+
+    /// Whether `InfoType` names it, which no message and no other event has.
+    pub(crate) fn is_notice(&self) -> bool {
+        self.id.split('.').nth(1) == Some("info")
     }
 
     /// The more general event whose selectors this one narrows: a follow through a QR code is a follow.
@@ -246,8 +256,9 @@ impl<E: Event> AnyEvent for E {
 
 /// The events of one platform, and the wire keys that select among them.
 pub struct Table {
-    /// The names of the wire values that [`EventSpec::select`] lists.
-    pub keys: &'static [&'static str],
+    /// The names of the wire values that [`EventSpec::select`] lists. Of several lists the first counts whose first name a
+    /// payload has: a notice says `InfoType`, an event `MsgType`.
+    pub keys: &'static [&'static [&'static str]],
     /// Every event, in the order of the catalogue.
     pub events: &'static [&'static EventSpec],
     pub(crate) exact: LazyLock<HashMap<String, &'static EventSpec>>,
@@ -272,9 +283,9 @@ pub(crate) fn prefix_selectors(events: &'static [&'static EventSpec]) -> Vec<Sel
 
 impl Table {
     /// The event that these wire values select; of several the one with more keys. Case does not matter, except for
-    /// IM, whose commands are exact.
+    /// IM commands and notices of the Open Platform.
     pub fn find(&self, values: &[&str]) -> Option<&'static EventSpec> {
-        (1..=values.len().min(self.keys.len())).rev().find_map(|keys| {
+        (1..=values.len()).rev().find_map(|keys| {
             let values = &values[..keys];
             let exact = self.exact.get(lookup_key(values).as_str()).copied();
             exact.filter(|spec| spec.selects(values)).or_else(|| self.find_prefix(values))
@@ -304,20 +315,19 @@ fn lookup_key(values: &[&str]) -> String {
     key
 }
 
-/// The table of a platform's events. Platforms whose types are not part of this version have an empty one.
+/// The table of a platform's events.
 pub fn table(platform: Platform) -> &'static Table {
     match platform {
         Platform::Mp => &crate::events::mp::TABLE,
         Platform::MiniProgram => &crate::events::miniprogram::TABLE,
+        Platform::OpenPlatform => &crate::events::openplatform::TABLE,
         Platform::WeCom => &crate::events::wecom::TABLE,
+        Platform::WeComSuite => &crate::events::wecom_suite::TABLE,
         Platform::WeComKf => &crate::events::wecom_kf::TABLE,
+        Platform::WeComBot => &crate::events::wecom_bot::TABLE,
         Platform::Im => &crate::events::im::TABLE,
-        Platform::OpenPlatform | Platform::WeComSuite | Platform::WeComBot => &EMPTY,
     }
 }
-
-static EMPTY: Table =
-    Table { keys: &[], events: &[], exact: LazyLock::new(HashMap::new), prefixes: LazyLock::new(Vec::new) };
 
 /// Every event of every platform.
 pub fn all() -> impl Iterator<Item = &'static EventSpec> {
@@ -333,7 +343,7 @@ pub fn by_id(id: &str) -> Option<&'static EventSpec> {
 /// The table of a platform: one row writes the `Event` implementation and the list that finds it.
 macro_rules! events {
     (
-        $platform:ident, [$($key:literal),*];
+        $platform:ident, $([$($key:literal),*])|+;
         $(
             $type:ident = $id:literal $family:literal $([$($select:literal),*])|+
                 $(fan_out $fan_out:literal)? $(body_keys [$($body_key:literal),*])? => $kind:ident($reply:ty),
@@ -358,7 +368,7 @@ macro_rules! events {
 
         /// The events of this platform.
         pub(crate) static TABLE: $crate::event::Table = $crate::event::Table {
-            keys: &[$($key),*],
+            keys: &[$(&[$($key),*]),+],
             events: &[$(<$type as $crate::event::Event>::SPEC),*],
             exact: ::std::sync::LazyLock::new(|| $crate::event::exact_selectors(TABLE.events)),
             prefixes: ::std::sync::LazyLock::new(|| $crate::event::prefix_selectors(TABLE.events)),

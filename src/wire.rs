@@ -9,15 +9,16 @@
 //! | `= verbatim "Name"` | text as it is, also spaces around it, which other XML text loses | the same |
 //! | `= flag "Name"` | `bool` from 0 and 1 | 0 and 1 |
 //! | `= csv "Name"` | `Vec<String>` from comma-separated text | the same |
+//! | `= optional "Name"` | a list that may be unreadable, as an `Option` may | the same |
 //! | `= wrapper "Name"` | an object that only XML has: without it, its fields stand in the parent | the object |
 //! | `= flatten` | an object whose fields stand in the parent | the same |
 //!
 //! `"Name" | "name"` also accepts another spelling.
 //!
 //! An absent field reads as the empty value of its type: `None`, `""`, 0, an empty list. So does an empty element where
-//! text is no possible value. A value that cannot be read as its type is another matter: an `Option` becomes `None` and
-//! the field is named in [`Reading::into_unreadable`]; a promised field makes the whole type unreadable, for handlers rely on
-//! it, and the event is handed on as raw.
+//! text is no possible value. A value that cannot be read as its type is another matter: an `Option` becomes `None`, an
+//! optional list becomes empty, and the field is named in [`Reading::into_unreadable`]; a promised field makes the whole
+//! type unreadable, for handlers rely on it, and the event is handed on as raw.
 
 #[cfg(test)]
 mod tests;
@@ -406,6 +407,25 @@ pub(crate) mod mode {
                 field.write_field(object, name);
             }
         }
+    }
+
+    /// A list that is not promised.
+    pub(crate) mod optional {
+        use super::{Object, Reading, Unreadable, Wire};
+
+        pub(crate) fn read<T: Wire>(
+            object: &Object<'_>,
+            names: &[&'static str],
+            hint: &mut usize,
+            reading: &mut Reading,
+        ) -> Result<T, Unreadable> {
+            Ok(T::read_field(object, names, hint, reading).unwrap_or_else(|error| {
+                reading.unreadable.push(error);
+                T::absent()
+            }))
+        }
+
+        pub(crate) use super::plain::write;
     }
 
     /// A field read through another type that says how: `T` becomes `Via` and back.

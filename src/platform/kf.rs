@@ -12,11 +12,6 @@ pub(super) fn key<'p>(object: &'p Object<'_>) -> Vec<Cow<'p, str>> {
     scalar(object, "msgtype").into_iter().chain(event_type).collect()
 }
 
-/// The id of a message or an event.
-pub(super) fn message_id<'p>(object: &'p Object<'_>) -> Option<&'p str> {
-    object.text("msgid")
-}
-
 /// The customer.
 pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
     let event = object.get("event").and_then(|event| event.as_object());

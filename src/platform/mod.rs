@@ -1,6 +1,7 @@
 //! What differs between the platforms once a delivery is opened: which event a payload is, who it is about, when two
 //! deliveries are the same event, and how an answer is written.
 
+mod bot;
 mod im;
 mod kf;
 #[cfg(test)]
@@ -34,16 +35,21 @@ impl Identity<'_> {
 
 /// The event type of what the catalogue does not know, or what does not have the shape it should have.
 pub fn unknown_type(platform: Platform, key: &[Cow<'_, str>]) -> &'static str {
-    let is_event = key.len() > 1 || key.first().is_some_and(|kind| kind.eq_ignore_ascii_case("event"));
+    let says_event = key.first().is_some_and(|kind| kind.eq_ignore_ascii_case("event"));
+    let is_event = key.len() > 1 || says_event;
+    // A notice may have a second key of its own.
+    let is_notice = !says_event;
     match (platform, is_event) {
         (Platform::Mp, true) => "mp.event.unknown",
         (Platform::Mp, false) => "mp.message.unknown",
         (Platform::MiniProgram, true) => "miniprogram.event.unknown",
         (Platform::MiniProgram, false) => "miniprogram.message.unknown",
-        (Platform::OpenPlatform, _) => "openplatform.info.unknown",
+        (Platform::OpenPlatform, _) if is_notice => "openplatform.info.unknown",
+        (Platform::OpenPlatform, _) => "openplatform.event.unknown",
         (Platform::WeCom, true) => "wecom.event.unknown",
         (Platform::WeCom, false) => "wecom.message.unknown",
-        (Platform::WeComSuite, _) => "wecom_suite.info.unknown",
+        (Platform::WeComSuite, _) if is_notice => "wecom_suite.info.unknown",
+        (Platform::WeComSuite, _) => "wecom_suite.event.unknown",
         (Platform::WeComKf, true) => "wecom_kf.event.unknown",
         (Platform::WeComKf, false) => "wecom_kf.message.unknown",
         (Platform::WeComBot, true) => "wecom_bot.event.unknown",
@@ -55,19 +61,27 @@ pub fn unknown_type(platform: Platform, key: &[Cow<'_, str>]) -> &'static str {
 /// Says which event a payload is. `command` is `CallbackCommand` of the query, for IM.
 pub fn identify<'p>(platform: Platform, payload: &'p Value<'_>, command: Option<&'p str>) -> Identity<'p> {
     let Some(object) = payload.as_object() else { return Identity { key: Vec::new(), spec: None } };
+    let is_notice = is_notice(platform, object);
     let key = match platform {
         Platform::Im => im::key(object, command),
+        Platform::WeComBot => bot::key(object),
         Platform::WeComKf if object.get("msgtype").is_some() => kf::key(object),
         Platform::WeComKf => wechat::key(object, table(Platform::WeCom).keys),
         _ => wechat::key(object, table(platform).keys),
     };
     let values: Vec<&str> = key.iter().map(AsRef::as_ref).collect();
-    let spec = tables(platform).iter().find_map(|platform| table(*platform).find(&values));
-    Identity { key, spec }
+    let found = tables(platform).iter().find_map(|platform| table(*platform).find(&values));
+    Identity { key, spec: found.filter(|spec| spec.is_notice() == is_notice) }
+}
+
+/// Whether a payload is a notice (`InfoType`) rather than a message or an event (`MsgType`).
+fn is_notice(platform: Platform, object: &Object<'_>) -> bool {
+    matches!(platform, Platform::OpenPlatform | Platform::WeComSuite) && object.get(wechat::NOTICE).is_some()
 }
 
 /// The tables that know what an account of this platform may receive. A customer-service account gets its callback as
-/// a WeCom event; some Mini Program events reach Official Accounts and the other way round.
+/// a WeCom event; some Mini Program events reach Official Accounts and the other way round; who serves others gets
+/// their messages and events.
 const fn tables(platform: Platform) -> &'static [Platform] {
     match platform {
         Platform::Mp => &[Platform::Mp, Platform::MiniProgram],
@@ -104,12 +118,16 @@ fn wrapped<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> Option<&
     payload.as_object()?.get(spec?.fan_out?)
 }
 
-/// Whom an event is about: openid, userid, external_userid or account id, if it says so.
+/// Whom an event is about: openid, userid, external_userid or account id, if it says so; else the account or company that
+/// authorised.
 pub fn subject<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str> {
     let object = payload.as_object()?;
     match platform {
         Platform::Im => im::subject(object),
+        Platform::WeComBot => bot::subject(object),
         Platform::WeComKf => kf::subject(object).or_else(|| wechat::subject(object)),
+        Platform::OpenPlatform => wechat::authorizer(object).or_else(|| wechat::subject(object)),
+        Platform::WeComSuite => wechat::subject(object).or_else(|| wechat::corporation(object)),
         _ => wechat::subject(object),
     }
 }
@@ -170,6 +188,9 @@ impl DedupeKey {
     }
 }
 
+/// Identifies an entry of customer service, and a callback of a bot.
+const MESSAGE_ID: &str = "msgid";
+
 /// The key of an event; `None` where every delivery is an event of its own.
 ///
 /// Messages are told apart by their sender and id, other events by the whole payload, which holds their time.
@@ -192,8 +213,9 @@ pub fn dedupe_key(
             (timed, window) = im::dedupe(&mut key, spec, object, text, query)?;
             if timed { in_time() } else { (Order::None, 0) }
         }
-        (Platform::WeComKf, Some(object)) if kf::message_id(object).is_some() => {
-            part(&mut key, kf::message_id(object).unwrap_or_default());
+        (Platform::WeComBot, Some(object)) if bot::is_poll(object) => return None,
+        (Platform::WeComKf | Platform::WeComBot, Some(object)) if object.text(MESSAGE_ID).is_some() => {
+            part(&mut key, object.text(MESSAGE_ID).unwrap_or_default());
             (Order::None, 0)
         }
         (_, object) => match object.and_then(wechat::message_id) {
@@ -216,7 +238,8 @@ pub fn time(payload: &Value<'_>) -> Option<i64> {
     const SECONDS: i64 = 100_000_000_000;
     let object = payload.as_object()?;
     let named = |name| scalar(object, name)?.parse().ok().filter(|time: &i64| *time > 0);
-    let time = ["CreateTime", "EventTime", "MsgTime", "send_time"].into_iter().find_map(named)?;
+    const NAMES: [&str; 6] = ["CreateTime", "EventTime", "MsgTime", "send_time", "TimeStamp", "create_time"];
+    let time = NAMES.into_iter().find_map(named)?;
     Some(if time > SECONDS { time / 1000 } else { time })
 }
 

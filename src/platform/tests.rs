@@ -8,7 +8,7 @@ fn tree(text: &str) -> Value<'_> {
 
 #[test]
 fn a_payload_says_which_event_it_is() {
-    use Platform::{Im, MiniProgram, Mp, WeCom, WeComKf};
+    use Platform::{Im, MiniProgram, Mp, OpenPlatform, WeCom, WeComBot, WeComKf, WeComSuite};
     for (platform, text, expected) in [
         (Mp, "<xml><MsgType>text</MsgType></xml>", "mp.message.text"),
         (Mp, "<xml><MsgType><![CDATA[ TEXT ]]></MsgType></xml>", "mp.message.text"),
@@ -37,6 +37,65 @@ fn a_payload_says_which_event_it_is() {
         (WeComKf, r#"{"msgtype":"event","event":{"event_type":"enter_session"}}"#, "wecom_kf.event.enter_session"),
         (WeComKf, r#"{"msgtype":"event","event":{"event_type":"new"}}"#, "wecom_kf.event.unknown"),
         (WeComKf, r#"{"msgtype":"hologram"}"#, "wecom_kf.message.unknown"),
+        // Who serves others gets notices, and their messages and events.
+        (OpenPlatform, "<xml><InfoType>authorized</InfoType></xml>", "openplatform.info.authorized"),
+        (OpenPlatform, "<xml><InfoType>Authorized</InfoType></xml>", "openplatform.info.unknown"),
+        (OpenPlatform, "<xml><InfoType>new</InfoType></xml>", "openplatform.info.unknown"),
+        (OpenPlatform, "<xml><InfoType>text</InfoType></xml>", "openplatform.info.unknown"),
+        (OpenPlatform, "<xml><MsgType>authorized</MsgType></xml>", "openplatform.info.unknown"),
+        (OpenPlatform, "<xml><MsgType>Text</MsgType></xml>", "mp.message.text"),
+        (
+            OpenPlatform,
+            "<xml><MsgType>event</MsgType><Event>BetaApp_verify_event</Event></xml>",
+            "openplatform.event.betaapp_verify_event",
+        ),
+        (
+            OpenPlatform,
+            "<xml><MsgType>event</MsgType><Event>subscribe</Event><EventKey>qrscene_1</EventKey></xml>",
+            "mp.event.subscribe_scan",
+        ),
+        (
+            OpenPlatform,
+            "<xml><MsgType>event</MsgType><Event>weapp_audit_success</Event></xml>",
+            "miniprogram.event.weapp_audit_success",
+        ),
+        (OpenPlatform, "<xml><MsgType>event</MsgType><Event>new</Event></xml>", "openplatform.event.unknown"),
+        (WeComSuite, "<xml><InfoType>suite_ticket</InfoType></xml>", "wecom_suite.info.suite_ticket"),
+        (
+            WeComSuite,
+            "<xml><InfoType>change_external_tag</InfoType><ChangeType>create</ChangeType></xml>",
+            "wecom_suite.info.change_external_tag.create",
+        ),
+        (
+            WeComSuite,
+            "<xml><InfoType>change_external_chat</InfoType><ChangeType>create</ChangeType></xml>",
+            "wecom_suite.info.change_external_chat.create",
+        ),
+        (
+            WeComSuite,
+            "<xml><InfoType>change_school_contact</InfoType><ChangeType>create_deparmtment</ChangeType></xml>",
+            "wecom_suite.info.change_school_contact.create_department",
+        ),
+        (WeComSuite, "<xml><InfoType>change_external_chat</InfoType></xml>", "wecom_suite.info.unknown"),
+        (WeComSuite, "<xml><ChangeType>create</ChangeType></xml>", "wecom_suite.info.unknown"),
+        (WeComSuite, "<xml><InfoType>event</InfoType><ChangeType>x</ChangeType></xml>", "wecom_suite.event.unknown"),
+        (
+            WeComSuite,
+            "<xml><MsgType>event</MsgType><Event>change_app_admin</Event></xml>",
+            "wecom_suite.event.change_app_admin",
+        ),
+        (
+            WeComSuite,
+            "<xml><MsgType>event</MsgType><Event>change_external_tag</Event><ChangeType>create</ChangeType></xml>",
+            "wecom.event.change_external_tag.create",
+        ),
+        (WeComSuite, "<xml><MsgType>text</MsgType></xml>", "wecom.message.text"),
+        (WeComSuite, "<xml><MsgType>event</MsgType><Event>new</Event></xml>", "wecom_suite.event.unknown"),
+        (WeComBot, r#"{"msgtype":"text"}"#, "wecom_bot.message.text"),
+        (WeComBot, r#"{"msgtype":"event","event":{"eventtype":"enter_chat"}}"#, "wecom_bot.event.enter_chat"),
+        (WeComBot, r#"{"msgtype":"event","event":{"event_type":"enter_chat"}}"#, "wecom_bot.event.unknown"),
+        (WeComBot, r#"{"msgtype":"hologram"}"#, "wecom_bot.message.unknown"),
+        (WeComBot, r#"{"MsgType":"text"}"#, "wecom_bot.message.unknown"),
         (Im, r#"{"CallbackCommand":"State.StateChange"}"#, "im.command.state.state_change"),
         (Im, r#"{"CallbackCommand":"state.statechange"}"#, "im.command.unknown"),
         (Im, r#"{"Events":[{"CallbackCommand":"Push.OfflinePush"}]}"#, "im.command.push.offline_push"),
@@ -93,7 +152,7 @@ fn every_platform_has_a_type_for_what_nobody_knows() {
 
 #[test]
 fn an_event_is_about_somebody() {
-    use Platform::{Im, Mp, WeCom, WeComKf};
+    use Platform::{Im, Mp, OpenPlatform, WeCom, WeComBot, WeComKf, WeComSuite};
     for (platform, text, expected) in [
         (Mp, "<xml><FromUserName> openid </FromUserName></xml>", Some("openid")),
         (Mp, "<xml><FromUserName></FromUserName><OpenID>o</OpenID></xml>", Some("o")),
@@ -107,6 +166,21 @@ fn an_event_is_about_somebody() {
         ),
         (WeComKf, r#"{"external_userid":"e"}"#, Some("e")),
         (WeComKf, r#"{"event":{"external_userid":"e"}}"#, Some("e")),
+        (OpenPlatform, "<xml><AppId>p</AppId><AuthorizerAppid>wx1</AuthorizerAppid></xml>", Some("wx1")),
+        (OpenPlatform, "<xml><AppId>p</AppId><appid>wx1</appid></xml>", Some("wx1")),
+        (OpenPlatform, "<xml><AppId>p</AppId></xml>", None),
+        (OpenPlatform, "<xml><ToUserName>gh</ToUserName><FromUserName>o</FromUserName></xml>", Some("o")),
+        (WeComSuite, "<xml><SuiteId>s</SuiteId></xml>", None),
+        (WeComSuite, "<xml><SuiteId>s</SuiteId><AuthCorpId>c</AuthCorpId></xml>", Some("c")),
+        (WeComSuite, "<xml><AuthCorpId>c</AuthCorpId><UserID>u</UserID></xml>", Some("u")),
+        (
+            WeComSuite,
+            "<xml><AuthCorpId>c</AuthCorpId><UserID>u</UserID><ExternalUserID>e</ExternalUserID></xml>",
+            Some("e"),
+        ),
+        (WeComSuite, "<xml><PaidCorpId>c</PaidCorpId></xml>", Some("c")),
+        (WeComBot, r#"{"from":{"userid":"u","corpid":"c"},"chatid":"g"}"#, Some("u")),
+        (WeComBot, r#"{"from":"u"}"#, None),
         (Im, r#"{"To_Account":"b","From_Account":"a"}"#, Some("a")),
         (Im, r#"{"Info":{"To_Account":"a"}}"#, Some("a")),
         (Im, r#"{"To_Account":["a"]}"#, None),
@@ -142,6 +216,28 @@ fn messages_are_told_apart_by_sender_and_id_and_events_by_all_they_say() {
         |key: &str| format!("<xml><MsgType>event</MsgType><Event>CLICK</Event><EventKey>{key}</EventKey></xml>");
     assert_eq!(mp("mp/a", &event("A")), mp("mp/a", &event("A")));
     assert_ne!(mp("mp/a", &event("A")), mp("mp/a", &event("B")));
+}
+
+#[test]
+fn notices_are_told_apart_by_all_they_say_and_callbacks_of_bots_by_their_id() {
+    let notice = |platform, name: &str, time: i64| {
+        let text = format!("<xml><InfoType>suite_ticket</InfoType><{name}>{time}</{name}></xml>");
+        key(platform, "a", &text, &[]).unwrap()
+    };
+    for (platform, name) in [(Platform::WeComSuite, "TimeStamp"), (Platform::OpenPlatform, "CreateTime")] {
+        let one = notice(platform, name, 1_735_689_600);
+        assert_eq!(one, notice(platform, name, 1_735_689_600));
+        assert_ne!(one, notice(platform, name, 1_735_689_601));
+        assert_eq!((one.bytes[0], one.window), (Order::Time as u8, None));
+    }
+    let bot = |text: &str| key(Platform::WeComBot, "a", text, &[]);
+    let message = bot(r#"{"msgid":"1","msgtype":"text","text":{"content":"a"}}"#);
+    assert!(message.is_some());
+    assert_eq!(message, bot(r#"{"msgid":"1","msgtype":"text","text":{"content":"b"}}"#));
+    assert_ne!(message, bot(r#"{"msgid":"2","msgtype":"text","text":{"content":"a"}}"#));
+    assert!(bot(r#"{"msgtype":"text"}"#).is_some());
+    // A poll asks for what there is by now.
+    assert_eq!(bot(r#"{"msgid":"1","msgtype":"stream","stream":{"id":"s"}}"#), None);
 }
 
 #[test]

@@ -5,8 +5,14 @@ use std::borrow::Cow;
 use super::{Address, scalar};
 use crate::payload::{Number, Object, Value};
 
-/// The values of the keys that are there, up to the first that is not.
-pub(super) fn key<'p>(object: &'p Object<'_>, keys: &[&str]) -> Vec<Cow<'p, str>> {
+/// Names a notice to who serves other accounts.
+pub(super) const NOTICE: &str = "InfoType";
+
+/// The values of the keys that are there, up to the first that is not. `keys` are lists; the first counts whose first key
+/// is there, else the last.
+pub(super) fn key<'p>(object: &'p Object<'_>, keys: &[&[&str]]) -> Vec<Cow<'p, str>> {
+    let is_there = |keys: &&&[&str]| keys.first().is_some_and(|key| object.get(key).is_some());
+    let keys = keys.iter().find(is_there).or(keys.last()).copied().unwrap_or_default();
     let mut values: Vec<_> = keys.iter().map_while(|key| scalar(object, key)).collect();
     // Refund questions of iOS may come as events without their type.
     if values.is_empty() && object.get("Event").is_some() {
@@ -29,6 +35,21 @@ pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
         Some(sender) if sender != SYSTEM => named("ExternalUserID").or(Some(sender)),
         _ => ["ExternalUserID", "UserID", "OpenID", "openid"].into_iter().find_map(named),
     }
+}
+
+/// The account that authorised an Open Platform, or asks to.
+pub(super) fn authorizer<'p>(object: &'p Object<'_>) -> Option<&'p str> {
+    const NAMES: [&str; 4] = ["AuthorizerAppid", "appid", "authorizer_appid", "verify_appid"];
+    NAMES.into_iter().find_map(|name| object.text(name)).map(str::trim).filter(|appid| !appid.is_empty())
+}
+
+/// The company that authorised a suite, or bought it.
+pub(super) fn corporation<'p>(object: &'p Object<'_>) -> Option<&'p str> {
+    ["AuthCorpId", "PaidCorpId"]
+        .into_iter()
+        .find_map(|name| object.text(name))
+        .map(str::trim)
+        .filter(|id| !id.is_empty())
 }
 
 /// Puts sender, receiver and time before the body of a passive reply: who wrote is answered.

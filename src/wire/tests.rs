@@ -21,6 +21,7 @@ wire! {
         pub maybe_csv: Option<Vec<String>> = csv "MaybeCsv",
         pub texts: Vec<String> = "Texts" | "TextList",
         pub ints: Vec<i64> = "Ints",
+        pub maybe_ints: Vec<i64> = optional "MaybeInts" | "IntList",
         pub items: Vec<Item> = "Items",
         pub item: Item = "Item",
         pub maybe_item: Option<Item> = "MaybeItem",
@@ -172,6 +173,8 @@ fn lists_come_in_every_way() {
     assert_eq!(read(r#""Texts":"one""#).texts, ["one"]);
     assert_eq!(read(r#""Ints":["1",2,3.0]"#).ints, [1, 2, 3]);
     assert_eq!(xml("<Ints>1</Ints><Text>a</Text><Ints> 2 </Ints>").ints, [1, 2]);
+    assert_eq!(read(r#""MaybeInts":[1],"IntList":"2""#).maybe_ints, [1, 2]);
+    assert!(read(r#""MaybeInts":null"#).maybe_ints.is_empty());
     assert_eq!(read(r#""Items":{"Id":1}"#).items, [Item { id: 1 }]);
     assert_eq!(read(r#""Item":[{"Id":1}],"MaybeItem":[]"#).item, Item { id: 1 });
     for (value, expected) in
@@ -239,6 +242,8 @@ fn an_optional_field_of_another_shape_is_absent_and_named() {
         (r#""MaybeItem":{"Id":"x"}"#, "`MaybeItem.Id` is not a whole number"),
         (r#""MaybeItem":[{},{}]"#, "`MaybeItem` is not an object"),
         (r#""Code":"x""#, "`Code` is not a whole number"),
+        (r#""MaybeInts":[1,"x"]"#, "`MaybeInts` is not a whole number"),
+        (r#""MaybeInts":[1],"IntList":{"a":1}"#, "`MaybeInts` is not a whole number"),
     ] {
         let (read, unreadable) = read_as(Form::Json, &format!("{{{members}}}"));
         assert_eq!(read.unwrap(), self::read(""), "{members}");

@@ -11,6 +11,7 @@ mod archive;
 mod bad_input;
 mod catalogue;
 mod disk;
+mod drift;
 mod golden;
 mod im;
 mod journal;

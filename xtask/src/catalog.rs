@@ -8,6 +8,9 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 pub struct Catalog {
     pub envelope: Envelope,
+    /// Names of nested types, where the one made of wire names reads badly: `"Entry.path.to.field" = "Name"`.
+    #[serde(default)]
+    pub type_names: BTreeMap<String, String>,
     #[serde(default)]
     pub event: Vec<Entry>,
     /// Elements of an IM message body.
@@ -20,8 +23,18 @@ pub struct Catalog {
 pub struct Envelope {
     #[serde(default)]
     pub fields: Vec<Field>,
+    /// What entries of kind "event" carry instead, where they differ.
+    pub event: Option<Variant>,
+    /// What the entries carry that name one of these.
     #[serde(default)]
-    pub select_order: Vec<String>,
+    pub variants: BTreeMap<String, Variant>,
+}
+
+/// Another envelope of the same platform.
+#[derive(Deserialize)]
+pub struct Variant {
+    pub doc: Option<String>,
+    pub fields: Vec<Field>,
 }
 
 /// A message, an event, or an element.
@@ -45,6 +58,7 @@ pub struct Entry {
     pub trigger: Option<String>,
     #[serde(default)]
     pub sources: Vec<String>,
+    pub envelope_variant: Option<String>,
     pub fan_out: Option<String>,
     pub body_keys: Option<Vec<String>>,
     pub response: Option<Response>,
@@ -65,6 +79,8 @@ pub struct Response {
 pub struct Field {
     pub name: String,
     path: Option<String>,
+    /// Where the JSON form has it, when that is elsewhere.
+    json_path: Option<String>,
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(default)]
@@ -87,6 +103,11 @@ impl Field {
     /// Full path, `[]` marking repeated elements.
     pub fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Full path in the JSON form.
+    pub fn json_path(&self) -> &str {
+        self.json_path.as_deref().unwrap_or(self.path())
     }
 }
 

@@ -26,7 +26,7 @@ pub fn camel(wire: &str) -> String {
 
 /// Words begin at an upper-case letter after a lower-case one, at the last upper-case letter of a run that goes on in
 /// lower case (`URLName` → `URL`, `Name`), at a digit after a lower-case letter, and after `_`, `-`, `.`.
-fn words(wire: &str) -> Vec<String> {
+pub fn words(wire: &str) -> Vec<String> {
     let letters: Vec<char> = wire.chars().collect();
     let mut words = vec![String::new()];
     for (at, &letter) in letters.iter().enumerate() {
@@ -38,6 +38,7 @@ fn words(wire: &str) -> Vec<String> {
         let after = letters.get(at + 1);
         let starts = before.is_some_and(|before| {
             (letter.is_uppercase() && before.is_lowercase())
+                || (letter.is_uppercase() && before.is_ascii_digit() && after.is_some_and(|after| after.is_lowercase()))
                 || (letter.is_uppercase() && before.is_uppercase() && after.is_some_and(|after| after.is_lowercase()))
                 || (letter.is_ascii_digit() && before.is_lowercase() && ends_in_upper_case(&letters[at..]))
         });
@@ -52,9 +53,11 @@ fn words(wire: &str) -> Vec<String> {
     words
 }
 
-/// Digits and then a capital: `16K` is a word, the 2 of `Level2` is not.
+/// Digits and then a capital: `16K` is a word, the 2 of `Level2` is not, nor is the 5 of `Md5Sum`.
 fn ends_in_upper_case(letters: &[char]) -> bool {
-    letters.iter().find(|letter| !letter.is_ascii_digit()).is_some_and(|letter| letter.is_uppercase())
+    let mut after = letters.iter().skip_while(|letter| letter.is_ascii_digit());
+    after.next().is_some_and(|letter| letter.is_uppercase())
+        && !after.next().is_some_and(|letter| letter.is_lowercase())
 }
 
 #[cfg(test)]
@@ -68,6 +71,7 @@ mod tests {
             ("MsgId", "msg_id", "MsgId"),
             ("OpenID", "open_id", "OpenId"),
             ("MediaId16K", "media_id_16k", "MediaId16k"),
+            ("PicMd5Sum", "pic_md5_sum", "PicMd5Sum"),
             ("bizmsgmenuid", "bizmsgmenuid", "Bizmsgmenuid"),
             ("URL", "url", "Url"),
             ("order_info", "order_info", "OrderInfo"),

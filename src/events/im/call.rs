@@ -18,7 +18,7 @@ wire! {
         /// Call facts.
         pub call_info: CallInfo = "CallInfo",
         /// Call members.
-        pub user_list: Vec<UserList> = "UserList",
+        pub user_list: Vec<CallUser> = "UserList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
@@ -38,11 +38,11 @@ wire! {
     }
 
     /// Call members.
-    pub struct UserList {
+    pub struct CallUser {
         /// UserID; one older sample shows a bare number.
         pub user_account: String = "User_Account",
         /// Member status.
-        pub status: UserListStatus = "Status",
+        pub status: CallUserStatus = "Status",
     }
 
     /// A call ended (通话结束后回调).
@@ -101,19 +101,19 @@ wire! {
         /// Call id.
         pub call_id: String = "CallId",
         /// Call members.
-        pub user_list: Vec<UserList> = "UserList",
+        pub user_list: Vec<CallUser> = "UserList",
         /// Members that changed.
-        pub changed_user_list: Vec<ChangedUserList> = "ChangedUserList",
+        pub changed_user_list: Vec<ChangedUser> = "ChangedUserList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
 
     /// Members that changed.
-    pub struct ChangedUserList {
+    pub struct ChangedUser {
         /// UserID.
         pub user_account: String = "User_Account",
         /// Cause.
-        pub action_type: ActionType = "ActionType",
+        pub action_type: CallAction = "ActionType",
     }
 }
 
@@ -135,7 +135,7 @@ open_enum! {
     }
 
     /// Member status.
-    pub enum UserListStatus: str {
+    pub enum CallUserStatus: str {
         /// In the call.
         Calling = "Calling",
         /// Not answered yet.
@@ -159,7 +159,7 @@ open_enum! {
     }
 
     /// Cause.
-    pub enum ActionType: str {
+    pub enum CallAction: str {
         /// Accepted.
         Accept = "Accept",
         /// Rejected.

@@ -33,7 +33,7 @@ wire! {
         /// Message key for message events.
         pub msg_key: Option<String> = "MsgKey",
         /// Message elements, in order.
-        pub msg_body: Vec<MsgElement> = "MsgBody",
+        pub msg_body: Vec<MsgElement> = optional "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).
         pub cloud_custom_data: Option<String> = "CloudCustomData",
         /// JSON boolean.
@@ -59,11 +59,11 @@ wire! {
         /// Agent id (mail address).
         pub member_id: String = "MemberId",
         /// New status.
-        pub status: DeskMemberStatusChangeStatus = "Status",
+        pub status: DeskMemberStatus = "Status",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
         /// Connected clients.
-        pub client_info: Vec<ClientInfo> = "ClientInfo",
+        pub client_info: Vec<ClientInfo> = optional "ClientInfo",
         /// Only with Status rest.
         pub rest_reason: Option<String> = "RestReason",
     }
@@ -79,7 +79,7 @@ wire! {
 
 open_enum! {
     /// New status.
-    pub enum DeskMemberStatusChangeStatus: str {
+    pub enum DeskMemberStatus: str {
         /// Receiving.
         Ready = "ready",
         /// Not receiving.

@@ -61,13 +61,13 @@ wire! {
         /// File format.
         pub image_format: ImageFormat = "ImageFormat",
         /// Renditions.
-        pub image_info_array: Vec<ImageInfoArray> = "ImageInfoArray",
+        pub image_info_array: Vec<ImageInfo> = "ImageInfoArray",
     }
 
     /// Renditions.
-    pub struct ImageInfoArray {
+    pub struct ImageInfo {
         /// Rendition.
-        pub r#type: ImageInfoArrayType = "Type",
+        pub r#type: ImageSize = "Type",
         /// Bytes.
         pub size: i64 = "Size",
         /// Pixels, may be 0.
@@ -133,13 +133,13 @@ wire! {
         /// Preview lines.
         pub abstract_list: Vec<String> = "AbstractList",
         /// Merged messages, when their total is at most 12 KB.
-        pub msg_list: Vec<MsgList> = "MsgList",
+        pub msg_list: Vec<RelayedMsg> = optional "MsgList",
         /// Key of the list when it is larger than 12 KB; then MsgList is absent.
         pub json_msg_key: Option<String> = "JsonMsgKey",
     }
 
     /// Merged messages, when their total is at most 12 KB.
-    pub struct MsgList {
+    pub struct RelayedMsg {
         /// Sender.
         pub from_account: String = "From_Account",
         /// Receiver, one-to-one only.
@@ -175,7 +175,7 @@ open_enum! {
     }
 
     /// Rendition.
-    pub enum ImageInfoArrayType: i64 {
+    pub enum ImageSize: i64 {
         /// Original.
         Original = 1,
         /// Large.

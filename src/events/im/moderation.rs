@@ -17,7 +17,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Where the content came from.
-        pub scene: Scene = "Scene",
+        pub scene: ModerationScene = "Scene",
         /// App id repeated in the body.
         pub sdk_app_id: i64 = "SdkAppId",
         /// UserID that produced the content.
@@ -27,7 +27,7 @@ wire! {
         /// Kind of content.
         pub content_type: ContentType = "ContentType",
         /// Texts checked; several entries possible for custom messages.
-        pub text_content: Vec<String> = "TextContent",
+        pub text_content: Vec<String> = optional "TextContent",
         /// File checked, for non-text.
         pub file_url: Option<String> = "FileURL",
         /// MsgKey for one-to-one, MsgSeq for group; absent when the group message was never sent.
@@ -37,7 +37,7 @@ wire! {
         /// Request id of the moderation service.
         pub ctxcb_request_id: String = "CtxcbRequestId",
         /// Keywords hit.
-        pub ctxcb_keywords: Vec<String> = "CtxcbKeywords",
+        pub ctxcb_keywords: Vec<String> = optional "CtxcbKeywords",
         /// Service advice.
         pub ctxcb_suggestion: Option<CtxcbSuggestion> = "CtxcbSuggestion",
         /// Category.
@@ -65,7 +65,7 @@ wire! {
 
 open_enum! {
     /// Where the content came from.
-    pub enum Scene: str {
+    pub enum ModerationScene: str {
         /// One-to-one message.
         C2c = "C2C",
         /// One-to-one custom message.

@@ -116,13 +116,13 @@ wire! {
         /// UserID that issued the operation; may be an app admin when done through REST.
         pub operator_account: String = "Operator_Account",
         /// Subscribers concerned.
-        pub subscribe_account_list: Vec<SubscribeAccountList> = "SubscribeAccountList",
+        pub subscribe_account_list: Vec<Subscriber> = "SubscribeAccountList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
 
     /// Subscribers concerned.
-    pub struct SubscribeAccountList {
+    pub struct Subscriber {
         /// UserID.
         pub subscriber_account: String = "Subscriber_Account",
     }
@@ -143,7 +143,7 @@ wire! {
         /// UserID that issued the operation; may be an app admin when done through REST.
         pub operator_account: String = "Operator_Account",
         /// Subscribers concerned.
-        pub subscribe_account_list: Vec<SubscribeAccountList> = "SubscribeAccountList",
+        pub subscribe_account_list: Vec<Subscriber> = "SubscribeAccountList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
@@ -181,7 +181,7 @@ wire! {
         /// UserID that issued the operation; may be an app admin when done through REST.
         pub operator_account: String = "Operator_Account",
         /// Subscribers concerned.
-        pub subscribe_account_list: Vec<SubscribeAccountList> = "SubscribeAccountList",
+        pub subscribe_account_list: Vec<Subscriber> = "SubscribeAccountList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
@@ -250,13 +250,13 @@ wire! {
         /// In-app official account UserID, @TOA#_xxx.
         pub official_account: String = "Official_Account",
         /// Recalled messages.
-        pub withdraw_msg_list: Vec<WithdrawMsgList> = "WithdrawMsgList",
+        pub withdraw_msg_list: Vec<WithdrawnMsg> = "WithdrawMsgList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
 
     /// Recalled messages.
-    pub struct WithdrawMsgList {
+    pub struct WithdrawnMsg {
         /// Message key.
         pub msg_key: String = "MsgKey",
     }

@@ -17,7 +17,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Kind of message.
-        pub event_type: OfflinePushResultEventType = "EventType",
+        pub event_type: PushTarget = "EventType",
         /// Event time, Unix seconds.
         pub event_time: i64 = "EventTime",
         /// Message sender.
@@ -58,7 +58,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Kind of push.
-        pub event_type: AllMemberPushResultEventType = "EventType",
+        pub event_type: PushChannel = "EventType",
         /// Push task id.
         pub task_id: String = "TaskId",
         /// Task start, Unix seconds.
@@ -80,7 +80,7 @@ wire! {
 
 open_enum! {
     /// Kind of message.
-    pub enum OfflinePushResultEventType: i64 {
+    pub enum PushTarget: i64 {
         /// One-to-one message.
         OneToOne = 1,
         /// Group message.
@@ -120,7 +120,7 @@ open_enum! {
     }
 
     /// Kind of push.
-    pub enum AllMemberPushResultEventType: i64 {
+    pub enum PushChannel: i64 {
         /// Offline push.
         Offline = 1,
         /// Online push.

@@ -5,7 +5,7 @@ use crate::wire::{open_enum, wire};
 
 wire! {
     /// Key-values touched; empty array for clear.
-    pub struct ExtensionList {
+    pub struct MsgExtension {
         /// Key.
         pub key: String = "Key",
         /// Value; empty string on delete.
@@ -15,13 +15,13 @@ wire! {
     }
 
     /// Initial members.
-    pub struct MemberList {
+    pub struct GroupMember {
         /// UserID of the member.
         pub member_account: String = "Member_Account",
     }
 
     /// Custom fields given at creation; feature must be enabled.
-    pub struct UserDefinedDataList {
+    pub struct UserDefinedData {
         /// Field key.
         pub key: String = "Key",
         /// Field value.
@@ -31,12 +31,32 @@ wire! {
 
 open_enum! {
     /// Operation.
-    pub enum OperateType: i64 {
+    pub enum ExtensionOperation: i64 {
         /// Keys set.
         Set = 1,
         /// Keys deleted.
         Delete = 2,
         /// All keys cleared.
         Clear = 3,
+    }
+
+    /// Group type.
+    pub enum GroupType: str {
+        /// Private group.
+        Private = "Private",
+        /// Newer name of Private.
+        Work = "Work",
+        /// Public group.
+        Public = "Public",
+        /// Meeting group.
+        ChatRoom = "ChatRoom",
+        /// Newer name of ChatRoom.
+        Meeting = "Meeting",
+        /// Live-streaming group.
+        AvChatRoom = "AVChatRoom",
+        /// Community.
+        Community = "Community",
+        /// Live group.
+        Live = "Live",
     }
 }

@@ -88,7 +88,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Directed friend pairs created; a two-way add yields both directions.
-        pub pair_list: Vec<AfterFriendAddPairList> = "PairList",
+        pub pair_list: Vec<FriendPair> = "PairList",
         /// Operation that triggered it.
         pub client_cmd: ClientCmd = "ClientCmd",
         /// Admin UserID when done by the backend, else empty.
@@ -98,7 +98,7 @@ wire! {
     }
 
     /// Directed friend pairs created; a two-way add yields both directions.
-    pub struct AfterFriendAddPairList {
+    pub struct FriendPair {
         /// Owner of the list.
         pub from_account: String = "From_Account",
         /// UserID that entered From_Account's friend list.
@@ -118,11 +118,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Affected pairs.
-        pub pair_list: Vec<AfterFriendDeletePairList> = "PairList",
+        pub pair_list: Vec<AccountPair> = "PairList",
     }
 
     /// Affected pairs.
-    pub struct AfterFriendDeletePairList {
+    pub struct AccountPair {
         /// Owner of the list.
         pub from_account: String = "From_Account",
         /// UserID removed from From_Account's friend list.
@@ -140,15 +140,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Affected pairs.
-        pub pair_list: Vec<AfterBlacklistAddPairList> = "PairList",
-    }
-
-    /// Affected pairs.
-    pub struct AfterBlacklistAddPairList {
-        /// Owner of the list.
-        pub from_account: String = "From_Account",
-        /// UserID added to From_Account's blocklist.
-        pub to_account: String = "To_Account",
+        pub pair_list: Vec<AccountPair> = "PairList",
     }
 
     /// Users were removed from a blocklist (删除黑名单之后回调).
@@ -162,15 +154,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Affected pairs.
-        pub pair_list: Vec<AfterBlacklistDeletePairList> = "PairList",
-    }
-
-    /// Affected pairs.
-    pub struct AfterBlacklistDeletePairList {
-        /// Owner of the list.
-        pub from_account: String = "From_Account",
-        /// UserID removed from From_Account's blocklist.
-        pub to_account: String = "To_Account",
+        pub pair_list: Vec<AccountPair> = "PairList",
     }
 
     /// A user followed others (关注之后回调).
@@ -184,13 +168,13 @@ wire! {
         /// UserID that followed.
         pub from_account: String = "From_Account",
         /// Users followed successfully.
-        pub follow_list: Vec<FollowList> = "FollowList",
+        pub follow_list: Vec<FollowedAccount> = "FollowList",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
 
     /// Users followed successfully.
-    pub struct FollowList {
+    pub struct FollowedAccount {
         /// UserID now followed.
         pub to_account: String = "To_Account",
     }

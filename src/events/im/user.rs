@@ -21,17 +21,17 @@ wire! {
         /// Who changed state and how.
         pub info: StateChangeInfo = "Info",
         /// Devices kicked by this login; only for Login with Reason Register and only when some were kicked.
-        pub kicked_device: Vec<KickedDevice> = "KickedDevice",
+        pub kicked_device: Vec<KickedDevice> = optional "KickedDevice",
     }
 
     /// Who changed state and how.
     pub struct StateChangeInfo {
         /// Kind of change.
-        pub action: Action = "Action",
+        pub action: StateChangeAction = "Action",
         /// UserID whose state changed.
         pub to_account: String = "To_Account",
         /// Cause of the change.
-        pub reason: Reason = "Reason",
+        pub reason: StateChangeReason = "Reason",
         /// New custom status; only for CustomStatusChange. Nesting under Info inferred from the field table order.
         pub custom_status: Option<String> = "CustomStatus",
     }
@@ -39,7 +39,7 @@ wire! {
     /// Devices kicked by this login; only for Login with Reason Register and only when some were kicked.
     pub struct KickedDevice {
         /// Platform of a kicked device.
-        pub platform: Platform = "Platform",
+        pub platform: KickedDevicePlatform = "Platform",
     }
 
     /// User profile fields were changed (更新资料之后回调).
@@ -73,7 +73,7 @@ wire! {
 
 open_enum! {
     /// Kind of change.
-    pub enum Action: str {
+    pub enum StateChangeAction: str {
         /// Came online.
         Login = "Login",
         /// Signed out.
@@ -85,7 +85,7 @@ open_enum! {
     }
 
     /// Cause of the change.
-    pub enum Reason: str {
+    pub enum StateChangeReason: str {
         /// Login: connected.
         Register = "Register",
         /// Logout: signed out.
@@ -99,7 +99,7 @@ open_enum! {
     }
 
     /// Platform of a kicked device.
-    pub enum Platform: str {
+    pub enum KickedDevicePlatform: str {
         /// IOS.
         Ios = "iOS",
         /// Android.

@@ -26,11 +26,11 @@ wire! {
         /// Number of nodes.
         pub count: i64 = "Count",
         /// Nodes; repeated element in XML, array in JSON.
-        pub actions: Vec<Actions> = "Actions",
+        pub actions: Vec<ExpressAction> = "Actions",
     }
 
     /// Nodes; repeated element in XML, array in JSON.
-    pub struct Actions {
+    pub struct ExpressAction {
         /// Time.
         pub action_time: i64 = "ActionTime",
         /// Node type code.

@@ -35,11 +35,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Wrapper (the spelling is the platform's).
-        pub bussi_call_back_info: BussiCallBackInfo = wrapper "BussiCallBackInfo",
+        pub bussi_call_back_info: GuaranteeComplaint = wrapper "BussiCallBackInfo",
     }
 
     /// Wrapper (the spelling is the platform's).
-    pub struct BussiCallBackInfo {
+    pub struct GuaranteeComplaint {
         /// AppID concerned.
         pub appid: String = "appid",
         /// Kind of notice.
@@ -73,16 +73,16 @@ wire! {
         /// Product.
         pub product_name: String = "product_name",
         /// Progress, repeated element.
-        pub history: Vec<History> = "history",
+        pub history: Vec<GuaranteeComplaintEntry> = "history",
     }
 
     /// Progress, repeated element.
-    pub struct History {
+    pub struct GuaranteeComplaintEntry {
         /// Time.
         pub time: i64 = "time",
         /// Text.
         pub content: Option<String> = "content",
         /// Pictures, repeated element.
-        pub media_id_list: Vec<String> = "media_id_list",
+        pub media_id_list: Vec<String> = optional "media_id_list",
     }
 }

@@ -73,17 +73,17 @@ wire! {
         /// Verification string of the delivery API.
         pub delivery_sign: String = "delivery_sign",
         /// Sender.
-        pub sender: Option<TransportPreCreateOrderSender> = "sender",
+        pub sender: Option<TransportSender> = "sender",
         /// Receiver.
-        pub receiver: TransportPreCreateOrderReceiver = "receiver",
+        pub receiver: TransportReceiver = "receiver",
         /// Goods.
-        pub cargo: TransportPreCreateOrderCargo = "cargo",
+        pub cargo: TransportCargo = "cargo",
         /// Order.
-        pub order_info: TransportPreCreateOrderOrderInfo = "order_info",
+        pub order_info: TransportOrderInfo = "order_info",
     }
 
     /// Sender.
-    pub struct TransportPreCreateOrderSender {
+    pub struct TransportSender {
         /// Name.
         pub name: String = "name",
         /// City.
@@ -103,7 +103,7 @@ wire! {
     }
 
     /// Receiver.
-    pub struct TransportPreCreateOrderReceiver {
+    pub struct TransportReceiver {
         /// Name.
         pub name: String = "name",
         /// City.
@@ -123,7 +123,7 @@ wire! {
     }
 
     /// Goods.
-    pub struct TransportPreCreateOrderCargo {
+    pub struct TransportCargo {
         /// Value, yuan.
         pub goods_value: f64 = "goods_value",
         /// cm.
@@ -165,7 +165,7 @@ wire! {
     }
 
     /// Order.
-    pub struct TransportPreCreateOrderOrderInfo {
+    pub struct TransportOrderInfo {
         /// Service.
         pub delivery_service_code: Option<String> = "delivery_service_code",
         /// Kind.
@@ -223,115 +223,13 @@ wire! {
         /// Verification string of the delivery API.
         pub delivery_sign: String = "delivery_sign",
         /// Sender.
-        pub sender: Option<TransportAddOrderSender> = "sender",
+        pub sender: Option<TransportSender> = "sender",
         /// Receiver.
-        pub receiver: TransportAddOrderReceiver = "receiver",
+        pub receiver: TransportReceiver = "receiver",
         /// Goods.
-        pub cargo: TransportAddOrderCargo = "cargo",
+        pub cargo: TransportCargo = "cargo",
         /// Order.
-        pub order_info: TransportAddOrderOrderInfo = "order_info",
-    }
-
-    /// Sender.
-    pub struct TransportAddOrderSender {
-        /// Name.
-        pub name: String = "name",
-        /// City.
-        pub city: String = "city",
-        /// Street.
-        pub address: String = "address",
-        /// Details.
-        pub address_detail: String = "address_detail",
-        /// Phone.
-        pub phone: String = "phone",
-        /// Longitude.
-        pub lng: f64 = "lng",
-        /// Latitude.
-        pub lat: f64 = "lat",
-        /// Coordinate system.
-        pub coordinate_type: Option<i64> = "coordinate_type",
-    }
-
-    /// Receiver.
-    pub struct TransportAddOrderReceiver {
-        /// Name.
-        pub name: String = "name",
-        /// City.
-        pub city: String = "city",
-        /// Street.
-        pub address: String = "address",
-        /// Details.
-        pub address_detail: String = "address_detail",
-        /// Phone.
-        pub phone: String = "phone",
-        /// Longitude.
-        pub lng: f64 = "lng",
-        /// Latitude.
-        pub lat: f64 = "lat",
-        /// Coordinate system.
-        pub coordinate_type: Option<i64> = "coordinate_type",
-    }
-
-    /// Goods.
-    pub struct TransportAddOrderCargo {
-        /// Value, yuan.
-        pub goods_value: f64 = "goods_value",
-        /// cm.
-        pub goods_height: Option<f64> = "goods_height",
-        /// cm.
-        pub goods_length: Option<f64> = "goods_length",
-        /// cm.
-        pub goods_width: Option<f64> = "goods_width",
-        /// kg.
-        pub goods_weight: Option<f64> = "goods_weight",
-        /// Details.
-        pub goods_detail: Option<GoodsDetail> = "goods_detail",
-        /// Pick-up hint.
-        pub goods_pickup_info: Option<String> = "goods_pickup_info",
-        /// Delivery hint.
-        pub goods_delivery_info: Option<String> = "goods_delivery_info",
-        /// First class.
-        pub cargo_first_class: String = "cargo_first_class",
-        /// Second class.
-        pub cargo_second_class: String = "cargo_second_class",
-    }
-
-    /// Order.
-    pub struct TransportAddOrderOrderInfo {
-        /// Service.
-        pub delivery_service_code: Option<String> = "delivery_service_code",
-        /// Kind.
-        pub order_type: i64 = "order_type",
-        /// Expected dispatch.
-        pub expected_delivery_time: Option<i64> = "expected_delivery_time",
-        /// Expected finish.
-        pub expected_finish_time: Option<i64> = "expected_finish_time",
-        /// Expected pick-up.
-        pub expected_pick_time: Option<i64> = "expected_pick_time",
-        /// Store sequence.
-        pub poi_seq: Option<String> = "poi_seq",
-        /// Ordered at.
-        pub order_time: Option<i64> = "order_time",
-        /// Insured.
-        pub is_insured: Option<bool> = flag "is_insured",
-        /// Declared, yuan.
-        pub declared_value: Option<f64> = "declared_value",
-        /// Tips, yuan.
-        pub tips: Option<f64> = "tips",
-        /// Direct delivery.
-        pub is_direct_delivery: Option<bool> = flag "is_direct_delivery",
-        /// yuan.
-        pub cash_on_delivery: Option<f64> = "cash_on_delivery",
-        /// yuan.
-        pub cash_on_pickup: Option<f64> = "cash_on_pickup",
-        /// Flow kind.
-        pub rider_pick_method: Option<i64> = "rider_pick_method",
-        /// Finish code.
-        pub is_finish_code_needed: Option<bool> = flag "is_finish_code_needed",
-        /// Pick-up code.
-        pub is_pickup_code_needed: Option<bool> = flag "is_pickup_code_needed",
-        /// Note.
-        pub note: Option<String> = "note",
+        pub order_info: TransportOrderInfo = "order_info",
     }
 
     /// Create the delivery again (重新下单).
@@ -355,115 +253,13 @@ wire! {
         /// Verification string of the delivery API.
         pub delivery_sign: String = "delivery_sign",
         /// Sender.
-        pub sender: Option<TransportReaddOrderSender> = "sender",
+        pub sender: Option<TransportSender> = "sender",
         /// Receiver.
-        pub receiver: TransportReaddOrderReceiver = "receiver",
+        pub receiver: TransportReceiver = "receiver",
         /// Goods.
-        pub cargo: TransportReaddOrderCargo = "cargo",
+        pub cargo: TransportCargo = "cargo",
         /// Order.
-        pub order_info: TransportReaddOrderOrderInfo = "order_info",
-    }
-
-    /// Sender.
-    pub struct TransportReaddOrderSender {
-        /// Name.
-        pub name: String = "name",
-        /// City.
-        pub city: String = "city",
-        /// Street.
-        pub address: String = "address",
-        /// Details.
-        pub address_detail: String = "address_detail",
-        /// Phone.
-        pub phone: String = "phone",
-        /// Longitude.
-        pub lng: f64 = "lng",
-        /// Latitude.
-        pub lat: f64 = "lat",
-        /// Coordinate system.
-        pub coordinate_type: Option<i64> = "coordinate_type",
-    }
-
-    /// Receiver.
-    pub struct TransportReaddOrderReceiver {
-        /// Name.
-        pub name: String = "name",
-        /// City.
-        pub city: String = "city",
-        /// Street.
-        pub address: String = "address",
-        /// Details.
-        pub address_detail: String = "address_detail",
-        /// Phone.
-        pub phone: String = "phone",
-        /// Longitude.
-        pub lng: f64 = "lng",
-        /// Latitude.
-        pub lat: f64 = "lat",
-        /// Coordinate system.
-        pub coordinate_type: Option<i64> = "coordinate_type",
-    }
-
-    /// Goods.
-    pub struct TransportReaddOrderCargo {
-        /// Value, yuan.
-        pub goods_value: f64 = "goods_value",
-        /// cm.
-        pub goods_height: Option<f64> = "goods_height",
-        /// cm.
-        pub goods_length: Option<f64> = "goods_length",
-        /// cm.
-        pub goods_width: Option<f64> = "goods_width",
-        /// kg.
-        pub goods_weight: Option<f64> = "goods_weight",
-        /// Details.
-        pub goods_detail: Option<GoodsDetail> = "goods_detail",
-        /// Pick-up hint.
-        pub goods_pickup_info: Option<String> = "goods_pickup_info",
-        /// Delivery hint.
-        pub goods_delivery_info: Option<String> = "goods_delivery_info",
-        /// First class.
-        pub cargo_first_class: String = "cargo_first_class",
-        /// Second class.
-        pub cargo_second_class: String = "cargo_second_class",
-    }
-
-    /// Order.
-    pub struct TransportReaddOrderOrderInfo {
-        /// Service.
-        pub delivery_service_code: Option<String> = "delivery_service_code",
-        /// Kind.
-        pub order_type: i64 = "order_type",
-        /// Expected dispatch.
-        pub expected_delivery_time: Option<i64> = "expected_delivery_time",
-        /// Expected finish.
-        pub expected_finish_time: Option<i64> = "expected_finish_time",
-        /// Expected pick-up.
-        pub expected_pick_time: Option<i64> = "expected_pick_time",
-        /// Store sequence.
-        pub poi_seq: Option<String> = "poi_seq",
-        /// Ordered at.
-        pub order_time: Option<i64> = "order_time",
-        /// Insured.
-        pub is_insured: Option<bool> = flag "is_insured",
-        /// Declared, yuan.
-        pub declared_value: Option<f64> = "declared_value",
-        /// Tips, yuan.
-        pub tips: Option<f64> = "tips",
-        /// Direct delivery.
-        pub is_direct_delivery: Option<bool> = flag "is_direct_delivery",
-        /// yuan.
-        pub cash_on_delivery: Option<f64> = "cash_on_delivery",
-        /// yuan.
-        pub cash_on_pickup: Option<f64> = "cash_on_pickup",
-        /// Flow kind.
-        pub rider_pick_method: Option<i64> = "rider_pick_method",
-        /// Finish code.
-        pub is_finish_code_needed: Option<bool> = flag "is_finish_code_needed",
-        /// Pick-up code.
-        pub is_pickup_code_needed: Option<bool> = flag "is_pickup_code_needed",
-        /// Note.
-        pub note: Option<String> = "note",
+        pub order_info: TransportOrderInfo = "order_info",
     }
 
     /// Add tips (加小费).

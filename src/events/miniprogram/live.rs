@@ -30,7 +30,7 @@ wire! {
         /// State of the room.
         pub live_status: LiveStatus = "live_status",
         /// What the user did.
-        pub action: Action = "action",
+        pub action: FollowAction = "action",
     }
 
     /// Live room: result of the subscription broadcast (直播群发结果).
@@ -44,11 +44,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Data.
-        pub push_message_api_notify: PushMessageApiNotify = "PushMessageApiNotify",
+        pub push_message_api_notify: PushMessageNotify = "PushMessageApiNotify",
     }
 
     /// Data.
-    pub struct PushMessageApiNotify {
+    pub struct PushMessageNotify {
         /// Broadcast id.
         pub message_id: String = "message_id",
         /// Room.
@@ -80,7 +80,7 @@ open_enum! {
     }
 
     /// What the user did.
-    pub enum Action: str {
+    pub enum FollowAction: str {
         /// Subscribed.
         AddFollow = "add_follow",
         /// Unsubscribed.

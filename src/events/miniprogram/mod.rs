@@ -12,11 +12,22 @@ mod immediate_delivery_provider;
 mod live;
 mod message;
 mod open_product;
+mod open_product_aftersale;
+mod open_product_funds;
+mod open_product_order;
 mod platform;
 mod reply;
 mod security;
 mod shared;
-mod store;
+mod sharer;
+mod store_aftersale;
+mod store_coupon;
+mod store_funds;
+mod store_order;
+mod store_product;
+mod store_shop;
+mod store_supply;
+mod store_vip;
 mod subscribe_msg;
 mod trade;
 mod user_data;
@@ -34,11 +45,22 @@ pub use immediate_delivery_provider::*;
 pub use live::*;
 pub use message::*;
 pub use open_product::*;
+pub use open_product_aftersale::*;
+pub use open_product_funds::*;
+pub use open_product_order::*;
 pub use platform::*;
 pub use reply::*;
 pub use security::*;
 pub use shared::*;
-pub use store::*;
+pub use sharer::*;
+pub use store_aftersale::*;
+pub use store_coupon::*;
+pub use store_funds::*;
+pub use store_order::*;
+pub use store_product::*;
+pub use store_shop::*;
+pub use store_supply::*;
+pub use store_vip::*;
 pub use subscribe_msg::*;
 pub use trade::*;
 pub use user_data::*;
@@ -87,7 +109,7 @@ events! {
     CodeAuditFail = "miniprogram.event.weapp_audit_fail" "audit" ["event", "weapp_audit_fail"] => Success(()),
     CodeAuditDelay = "miniprogram.event.weapp_audit_delay" "audit" ["event", "weapp_audit_delay"] => Success(()),
     NicknameAudit = "miniprogram.event.wxa_nickname_audit" "audit" ["event", "wxa_nickname_audit"] => Success(()),
-    CategoryAudit = "miniprogram.event.wxa_category_audit" "audit" ["event", "wxa_category_audit"] => Success(()),
+    StoreCategoryAudit = "miniprogram.event.wxa_category_audit" "audit" ["event", "wxa_category_audit"] => Success(()),
     PrivacyApply = "miniprogram.event.wxa_privacy_apply" "audit" ["event", "wxa_privacy_apply"] => Success(()),
     AddNearbyPoiAuditInfo = "miniprogram.event.add_nearby_poi_audit_info" "audit"
         ["event", "add_nearby_poi_audit_info"] => Success(()),
@@ -165,27 +187,27 @@ events! {
     QuerySingleWaybill = "miniprogram.event.query_single_waybill" "express_provider"
         ["event", "query_single_waybill"] => Body(QuerySingleWaybillReply),
     CancelSingleWaybill = "miniprogram.event.cancel_single_waybill" "express_provider"
-        ["event", "cancel_single_waybill"] => Body(ResultCodeReply),
+        ["event", "cancel_single_waybill"] => Body(ExpressReply),
     RemindWaybill = "miniprogram.event.remind_waybill" "express_provider"
         ["event", "remind_waybill"] => Body(RemindWaybillReply),
     WaybillComplaint = "miniprogram.event.waybill_complaint" "express_provider"
-        ["event", "waybill_complaint"] => Body(ResultCodeReply),
+        ["event", "waybill_complaint"] => Body(ExpressReply),
     WaybillEvaluateAgent = "miniprogram.event.waybill_evaluate_agent" "express_provider"
-        ["event", "waybill_evaluate_agent"] => Body(ResultCodeReply),
+        ["event", "waybill_evaluate_agent"] => Body(ExpressReply),
     NotifySingleWaybillPay = "miniprogram.event.notify_single_waybill_pay" "express_provider"
-        ["event", "notify_single_waybill_pay"] => Body(ResultCodeReply),
+        ["event", "notify_single_waybill_pay"] => Body(ExpressReply),
     WaybillQueryExpectTimeRange = "miniprogram.event.waybill_query_expect_time_range" "express_provider"
         ["event", "waybill_query_expect_time_range"] => Body(WaybillQueryExpectTimeRangeReply),
     // immediate_delivery
     UpdateWaybillStatus = "miniprogram.event.update_waybill_status" "immediate_delivery"
-        ["event", "update_waybill_status"] => Body(ResultcodeReply),
+        ["event", "update_waybill_status"] => Body(DeliveryReply),
     // immediate_delivery_provider
     GetPreAuthCode = "miniprogram.event.get_pre_auth_code" "immediate_delivery_provider"
         ["event", "get_pre_auth_code"] => Body(GetPreAuthCodeReply),
     GetAuthInfo = "miniprogram.event.get_auth_info" "immediate_delivery_provider"
         ["event", "get_auth_info"] => Body(GetAuthInfoReply),
     CancelAuthAccount = "miniprogram.event.cancel_auth_account" "immediate_delivery_provider"
-        ["event", "cancel_auth_account"] => Body(ResultcodeReply),
+        ["event", "cancel_auth_account"] => Body(DeliveryReply),
     TransportPreCreateOrder = "miniprogram.event.transport_precreate_order" "immediate_delivery_provider"
         ["event", "transport_precreate_order"] => Body(Body),
     TransportAddOrder = "miniprogram.event.transport_add_order" "immediate_delivery_provider"
@@ -193,7 +215,7 @@ events! {
     TransportReaddOrder = "miniprogram.event.transport_readd_order" "immediate_delivery_provider"
         ["event", "transport_readd_order"] => Body(Body),
     TransportAddTips = "miniprogram.event.transport_add_tips" "immediate_delivery_provider"
-        ["event", "transport_add_tips"] => Body(ResultcodeReply),
+        ["event", "transport_add_tips"] => Body(DeliveryReply),
     TransportPreCancelOrder = "miniprogram.event.transport_precancel_order" "immediate_delivery_provider"
         ["event", "transport_precancel_order"] => Body(Body),
     TransportCancelOrder = "miniprogram.event.transport_cancel_order" "immediate_delivery_provider"
@@ -208,102 +230,114 @@ events! {
         ["event", "transport_set_rider_score"] => Body(Body),
     MockUpdateOrderStatus = "miniprogram.event.mock_update_order_status" "immediate_delivery_provider"
         ["event", "mock_update_order_status"] => Body(Body),
-    // store
-    StoreOrderNew = "miniprogram.event.channels_ec_order_new" "store" ["event", "channels_ec_order_new"] => Success(()),
-    StoreOrderCancel = "miniprogram.event.channels_ec_order_cancel" "store"
+    // store_order
+    StoreOrderNew = "miniprogram.event.channels_ec_order_new" "store_order"
+        ["event", "channels_ec_order_new"] => Success(()),
+    StoreOrderCancel = "miniprogram.event.channels_ec_order_cancel" "store_order"
         ["event", "channels_ec_order_cancel"] => Success(()),
-    StoreOrderPay = "miniprogram.event.channels_ec_order_pay" "store" ["event", "channels_ec_order_pay"] => Success(()),
-    StoreOrderWaitShipping = "miniprogram.event.channels_ec_order_wait_shipping" "store"
+    StoreOrderPay = "miniprogram.event.channels_ec_order_pay" "store_order"
+        ["event", "channels_ec_order_pay"] => Success(()),
+    StoreOrderWaitShipping = "miniprogram.event.channels_ec_order_wait_shipping" "store_order"
         ["event", "channels_ec_order_wait_shipping"] => Success(()),
-    StoreOrderDeliver = "miniprogram.event.channels_ec_order_deliver" "store"
+    StoreOrderDeliver = "miniprogram.event.channels_ec_order_deliver" "store_order"
         ["event", "channels_ec_order_deliver"] => Success(()),
-    StoreOrderConfirm = "miniprogram.event.channels_ec_order_confirm" "store"
+    StoreOrderConfirm = "miniprogram.event.channels_ec_order_confirm" "store_order"
         ["event", "channels_ec_order_confirm"] => Success(()),
-    StoreOrderSettle = "miniprogram.event.channels_ec_order_settle" "store"
+    StoreOrderSettle = "miniprogram.event.channels_ec_order_settle" "store_order"
         ["event", "channels_ec_order_settle"] => Success(()),
-    StoreOrderExtInfoUpdate = "miniprogram.event.channels_ec_order_ext_info_update" "store"
+    StoreOrderExtInfoUpdate = "miniprogram.event.channels_ec_order_ext_info_update" "store_order"
         ["event", "channels_ec_order_ext_info_update"] => Success(()),
-    StoreOrderStatusUpdate = "miniprogram.event.product_order_status_update" "store"
+    StoreOrderStatusUpdate = "miniprogram.event.product_order_status_update" "store_order"
         ["event", "product_order_status_update"] => Success(()),
-    StoreProductSpuAudit = "miniprogram.event.product_spu_audit" "store" ["event", "product_spu_audit"] => Success(()),
-    StoreProductSpuListing = "miniprogram.event.product_spu_listing" "store"
-        ["event", "product_spu_listing"] => Success(()),
-    StoreProductSpuUpdate = "miniprogram.event.product_spu_update" "store"
-        ["event", "product_spu_update"] => Success(()),
-    StoreProductCategoryAudit = "miniprogram.event.product_category_audit" "store"
-        ["event", "product_category_audit"] => Success(()),
-    StoreStockNotEnough = "miniprogram.event.channels_ec_stock_no_enough" "store"
-        ["event", "channels_ec_stock_no_enough"] => Success(()),
-    StoreBrand = "miniprogram.event.channels_ec_brand" "store" ["event", "channels_ec_brand"] => Success(()),
-    StoreAftersaleUpdate = "miniprogram.event.channels_ec_aftersale_update" "store"
-        ["event", "channels_ec_aftersale_update"] => Success(()),
-    StorePresentAftersaleUpdate = "miniprogram.event.channels_ec_present_aftersale_update" "store"
-        ["event", "channels_ec_present_aftersale_update"] => Success(()),
-    StoreGuaranteeUpdate = "miniprogram.event.channels_ec_guarantee_update" "store"
-        ["event", "channels_ec_guarantee_update"] => Success(()),
-    StoreComplaintUpdate = "miniprogram.event.channels_ec_complaint_update" "store"
-        ["event", "channels_ec_complaint_update"] => Success(()),
-    StoreCouponReceive = "miniprogram.event.channels_ec_coupon_receive" "store"
-        ["event", "channels_ec_coupon_receive"] => Success(()),
-    StoreCouponCreate = "miniprogram.event.channels_ec_coupon_create" "store"
-        ["event", "channels_ec_coupon_create"] => Success(()),
-    StoreCouponDelete = "miniprogram.event.channels_ec_coupon_delete" "store"
-        ["event", "channels_ec_coupon_delete"] => Success(()),
-    StoreCouponExpire = "miniprogram.event.channels_ec_coupon_expire" "store"
-        ["event", "channels_ec_coupon_expire"] => Success(()),
-    StoreCouponInfoChange = "miniprogram.event.channels_ec_coupon_info_change" "store"
-        ["event", "channels_ec_coupon_info_change"] => Success(()),
-    StoreCouponInvalid = "miniprogram.event.channels_ec_coupon_invalid" "store"
-        ["event", "channels_ec_coupon_invalid"] => Success(()),
-    StoreUserCouponExpire = "miniprogram.event.channels_ec_user_coupon_expire" "store"
-        ["event", "channels_ec_user_coupon_expire"] => Success(()),
-    StoreUserCouponUse = "miniprogram.event.channels_ec_user_coupon_use" "store"
-        ["event", "channels_ec_user_coupon_use"] => Success(()),
-    StoreUserCouponUnuse = "miniprogram.event.channels_ec_user_coupon_unuse" "store"
-        ["event", "channels_ec_user_coupon_unuse"] => Success(()),
-    StoreVoucherSendSuccess = "miniprogram.event.channels_ec_voucher_send_succ" "store"
-        ["event", "channels_ec_voucher_send_succ"] => Success(()),
-    StoreAccountNotify = "miniprogram.event.channels_ec_acct_notify" "store"
-        ["event", "channels_ec_acct_notify"] => Success(()),
-    StoreWithdrawNotify = "miniprogram.event.channels_ec_withdraw_notify" "store"
-        ["event", "channels_ec_withdraw_notify"] => Success(()),
-    StoreQrCodeStatus = "miniprogram.event.qrcode_status" "store" ["event", "qrcode_status"] => Success(()),
-    StoreVipJoin = "miniprogram.event.channels_ec_vip_join" "store" ["event", "channels_ec_vip_join"] => Success(()),
-    StoreVipClose = "miniprogram.event.channels_ec_vip_close" "store" ["event", "channels_ec_vip_close"] => Success(()),
-    StoreVipGradeInfoUpdate = "miniprogram.event.channels_ec_vip_grade_info_update" "store"
-        ["event", "channels_ec_vip_grade_info_update"] => Success(()),
-    StoreVipScoreUpdate = "miniprogram.event.channels_ec_vip_score_update" "store"
-        ["event", "channels_ec_vip_score_update"] => Success(()),
-    StoreVipScoreExchange = "miniprogram.event.channels_ec_vip_score_exchange" "store"
-        ["event", "channels_ec_vip_score_exchange"] => Success(()),
-    StoreVipUserAutoAdd = "miniprogram.event.channels_ec_vip_user_auto_add" "store"
-        ["event", "channels_ec_vip_user_auto_add"] => Success(()),
-    StoreVipUserInfoGet = "miniprogram.event.channels_ec_vip_user_info_get" "store"
-        ["event", "channels_ec_vip_user_info_get"] => Success(()),
-    StoreSharerChange = "miniprogram.event.channels_ec_sharer_change" "store"
-        ["event", "channels_ec_sharer_change"] => Success(()),
-    StoreClose = "miniprogram.event.channels_ec_close_store" "store"
-        ["event", "channels_ec_close_store"] => Success(()),
-    StoreSetNickname = "miniprogram.event.set_shop_nickname" "store" ["event", "set_shop_nickname"] => Success(()),
-    StoreChangeStatus = "miniprogram.event.channels_ec_change_status" "store"
-        ["event", "channels_ec_change_status"] => Success(()),
-    StoreSetHeadImage = "miniprogram.event.set_shop_headimg" "store" ["event", "set_shop_headimg"] => Success(()),
-    StoreApiDiff = "miniprogram.event.api_diff" "store" ["event", "api_diff"] => Success(()),
-    StoreOrderUseVipDiscount = "miniprogram.event.channels_ec_order_use_vip_discount" "store"
+    StoreOrderUseVipDiscount = "miniprogram.event.channels_ec_order_use_vip_discount" "store_order"
         ["event", "channels_ec_order_use_vip_discount"] => Success(()),
-    StoreHeadSupplierItemUpdate = "miniprogram.event.head_supplier_item_update" "store"
+    // store_product
+    StoreProductSpuAudit = "miniprogram.event.product_spu_audit" "store_product"
+        ["event", "product_spu_audit"] => Success(()),
+    StoreProductSpuListing = "miniprogram.event.product_spu_listing" "store_product"
+        ["event", "product_spu_listing"] => Success(()),
+    StoreProductSpuUpdate = "miniprogram.event.product_spu_update" "store_product"
+        ["event", "product_spu_update"] => Success(()),
+    StoreProductCategoryAudit = "miniprogram.event.product_category_audit" "store_product"
+        ["event", "product_category_audit"] => Success(()),
+    StoreStockNotEnough = "miniprogram.event.channels_ec_stock_no_enough" "store_product"
+        ["event", "channels_ec_stock_no_enough"] => Success(()),
+    StoreBrand = "miniprogram.event.channels_ec_brand" "store_product" ["event", "channels_ec_brand"] => Success(()),
+    // store_aftersale
+    StoreAftersaleUpdate = "miniprogram.event.channels_ec_aftersale_update" "store_aftersale"
+        ["event", "channels_ec_aftersale_update"] => Success(()),
+    StorePresentAftersaleUpdate = "miniprogram.event.channels_ec_present_aftersale_update" "store_aftersale"
+        ["event", "channels_ec_present_aftersale_update"] => Success(()),
+    StoreGuaranteeUpdate = "miniprogram.event.channels_ec_guarantee_update" "store_aftersale"
+        ["event", "channels_ec_guarantee_update"] => Success(()),
+    StoreComplaintUpdate = "miniprogram.event.channels_ec_complaint_update" "store_aftersale"
+        ["event", "channels_ec_complaint_update"] => Success(()),
+    // store_coupon
+    StoreCouponReceive = "miniprogram.event.channels_ec_coupon_receive" "store_coupon"
+        ["event", "channels_ec_coupon_receive"] => Success(()),
+    StoreCouponCreate = "miniprogram.event.channels_ec_coupon_create" "store_coupon"
+        ["event", "channels_ec_coupon_create"] => Success(()),
+    StoreCouponDelete = "miniprogram.event.channels_ec_coupon_delete" "store_coupon"
+        ["event", "channels_ec_coupon_delete"] => Success(()),
+    StoreCouponExpire = "miniprogram.event.channels_ec_coupon_expire" "store_coupon"
+        ["event", "channels_ec_coupon_expire"] => Success(()),
+    StoreCouponInfoChange = "miniprogram.event.channels_ec_coupon_info_change" "store_coupon"
+        ["event", "channels_ec_coupon_info_change"] => Success(()),
+    StoreCouponInvalid = "miniprogram.event.channels_ec_coupon_invalid" "store_coupon"
+        ["event", "channels_ec_coupon_invalid"] => Success(()),
+    StoreUserCouponExpire = "miniprogram.event.channels_ec_user_coupon_expire" "store_coupon"
+        ["event", "channels_ec_user_coupon_expire"] => Success(()),
+    StoreUserCouponUse = "miniprogram.event.channels_ec_user_coupon_use" "store_coupon"
+        ["event", "channels_ec_user_coupon_use"] => Success(()),
+    StoreUserCouponUnuse = "miniprogram.event.channels_ec_user_coupon_unuse" "store_coupon"
+        ["event", "channels_ec_user_coupon_unuse"] => Success(()),
+    StoreVoucherSendSuccess = "miniprogram.event.channels_ec_voucher_send_succ" "store_coupon"
+        ["event", "channels_ec_voucher_send_succ"] => Success(()),
+    // store_funds
+    StoreAccountNotify = "miniprogram.event.channels_ec_acct_notify" "store_funds"
+        ["event", "channels_ec_acct_notify"] => Success(()),
+    StoreWithdrawNotify = "miniprogram.event.channels_ec_withdraw_notify" "store_funds"
+        ["event", "channels_ec_withdraw_notify"] => Success(()),
+    StoreQrCodeStatus = "miniprogram.event.qrcode_status" "store_funds" ["event", "qrcode_status"] => Success(()),
+    // store_vip
+    StoreVipJoin = "miniprogram.event.channels_ec_vip_join" "store_vip"
+        ["event", "channels_ec_vip_join"] => Success(()),
+    StoreVipClose = "miniprogram.event.channels_ec_vip_close" "store_vip"
+        ["event", "channels_ec_vip_close"] => Success(()),
+    StoreVipGradeInfoUpdate = "miniprogram.event.channels_ec_vip_grade_info_update" "store_vip"
+        ["event", "channels_ec_vip_grade_info_update"] => Success(()),
+    StoreVipScoreUpdate = "miniprogram.event.channels_ec_vip_score_update" "store_vip"
+        ["event", "channels_ec_vip_score_update"] => Success(()),
+    StoreVipScoreExchange = "miniprogram.event.channels_ec_vip_score_exchange" "store_vip"
+        ["event", "channels_ec_vip_score_exchange"] => Success(()),
+    StoreVipUserAutoAdd = "miniprogram.event.channels_ec_vip_user_auto_add" "store_vip"
+        ["event", "channels_ec_vip_user_auto_add"] => Success(()),
+    StoreVipUserInfoGet = "miniprogram.event.channels_ec_vip_user_info_get" "store_vip"
+        ["event", "channels_ec_vip_user_info_get"] => Success(()),
+    // store_shop
+    StoreSharerChange = "miniprogram.event.channels_ec_sharer_change" "store_shop"
+        ["event", "channels_ec_sharer_change"] => Success(()),
+    StoreClose = "miniprogram.event.channels_ec_close_store" "store_shop"
+        ["event", "channels_ec_close_store"] => Success(()),
+    StoreSetNickname = "miniprogram.event.set_shop_nickname" "store_shop" ["event", "set_shop_nickname"] => Success(()),
+    StoreChangeStatus = "miniprogram.event.channels_ec_change_status" "store_shop"
+        ["event", "channels_ec_change_status"] => Success(()),
+    StoreSetHeadImage = "miniprogram.event.set_shop_headimg" "store_shop" ["event", "set_shop_headimg"] => Success(()),
+    StoreApiDiff = "miniprogram.event.api_diff" "store_shop" ["event", "api_diff"] => Success(()),
+    // store_supply
+    StoreHeadSupplierItemUpdate = "miniprogram.event.head_supplier_item_update" "store_supply"
         ["event", "head_supplier_item_update"] => Success(()),
-    StoreDropshipOrderNew = "miniprogram.event.dropship_order_new" "store"
+    StoreDropshipOrderNew = "miniprogram.event.dropship_order_new" "store_supply"
         ["event", "dropship_order_new"] => Success(()),
-    StoreDropshipOrderCancel = "miniprogram.event.dropship_order_cancel" "store"
+    StoreDropshipOrderCancel = "miniprogram.event.dropship_order_cancel" "store_supply"
         ["event", "dropship_order_cancel"] => Success(()),
-    StoreDropshipOrderUpdate = "miniprogram.event.dropship_order_update" "store"
+    StoreDropshipOrderUpdate = "miniprogram.event.dropship_order_update" "store_supply"
         ["event", "dropship_order_update"] => Success(()),
-    StoreEwaybillPushPath = "miniprogram.event.ewaybill_push_path" "store"
+    StoreEwaybillPushPath = "miniprogram.event.ewaybill_push_path" "store_supply"
         ["event", "ewaybill_push_path"] => Success(()),
-    CooperationShopOrder = "miniprogram.event.cooperation_shop_order" "store"
+    CooperationShopOrder = "miniprogram.event.cooperation_shop_order" "store_supply"
         ["event", "cooperation_shop_order"] => Success(()),
-    RelatedShopOrderSubmission = "miniprogram.event.related_shop_order_submission" "store"
+    RelatedShopOrderSubmission = "miniprogram.event.related_shop_order_submission" "store_supply"
         ["event", "related_shop_order_submission"] => Success(()),
     // open_product
     OpenProductAccountRegister = "miniprogram.event.open_product_account_register" "open_product"
@@ -318,57 +352,64 @@ events! {
         ["event", "open_product_category_audit"] => Success(()),
     OpenProductSceneGroupAudit = "miniprogram.event.open_product_scene_group_audit" "open_product"
         ["event", "open_product_scene_group_audit"] => Success(()),
-    OpenProductOrderPay = "miniprogram.event.open_product_order_pay" "open_product"
+    // open_product_order
+    OpenProductOrderPay = "miniprogram.event.open_product_order_pay" "open_product_order"
         ["event", "open_product_order_pay"] => Success(()),
-    OpenProductOrderCancel = "miniprogram.event.open_product_order_cancel" "open_product"
+    OpenProductOrderCancel = "miniprogram.event.open_product_order_cancel" "open_product_order"
         ["event", "open_product_order_cancel"] => Success(()),
-    OpenProductOrderConfirm = "miniprogram.event.open_product_order_confirm" "open_product"
+    OpenProductOrderConfirm = "miniprogram.event.open_product_order_confirm" "open_product_order"
         ["event", "open_product_order_confirm"] => Success(()),
-    OpenProductOrderRefund = "miniprogram.event.open_product_order_refund" "open_product"
+    OpenProductOrderRefund = "miniprogram.event.open_product_order_refund" "open_product_order"
         ["event", "open_product_order_refund"] => Success(()),
-    OpenProductOrderSettle = "miniprogram.event.open_product_order_settle" "open_product"
+    OpenProductOrderSettle = "miniprogram.event.open_product_order_settle" "open_product_order"
         ["event", "open_product_order_settle"] => Success(()),
-    OpenProductOrderAnalyze = "miniprogram.event.open_product_order_analyze" "open_product"
+    OpenProductOrderAnalyze = "miniprogram.event.open_product_order_analyze" "open_product_order"
         ["event", "open_product_order_analyze"] => Success(()),
-    OpenProductReceiveCoupon = "miniprogram.event.open_product_receive_coupon" "open_product"
+    OpenProductReceiveCoupon = "miniprogram.event.open_product_receive_coupon" "open_product_order"
         ["event", "open_product_receive_coupon"] => Body(OpenProductReceiveCouponReply),
-    AftersaleNewOrder = "miniprogram.event.aftersale_new_order" "open_product"
+    // open_product_aftersale
+    AftersaleNewOrder = "miniprogram.event.aftersale_new_order" "open_product_aftersale"
         ["event", "aftersale_new_order"] => Success(()),
-    AftersaleUpdateOrder = "miniprogram.event.aftersale_update_order" "open_product"
+    AftersaleUpdateOrder = "miniprogram.event.aftersale_update_order" "open_product_aftersale"
         ["event", "aftersale_update_order"] => Success(()),
-    AftersaleUserCancel = "miniprogram.event.aftersale_user_cancel" "open_product"
+    AftersaleUserCancel = "miniprogram.event.aftersale_user_cancel" "open_product_aftersale"
         ["event", "aftersale_user_cancel"] => Success(()),
-    AftersaleRefundSuccess = "miniprogram.event.aftersale_refund_success" "open_product"
+    AftersaleRefundSuccess = "miniprogram.event.aftersale_refund_success" "open_product_aftersale"
         ["event", "aftersale_refund_success"] => Success(()),
-    AftersaleComplaintUpdateOrderState = "miniprogram.event.aftersale_complaint_update_order_state" "open_product"
+    AftersaleComplaintUpdateOrderState = "miniprogram.event.aftersale_complaint_update_order_state" "open_product_aftersale"
         ["event", "aftersale_complaint_update_order_state"] => Success(()),
-    AftersaleMerchantConfirmReceiptOverdue = "miniprogram.event.aftersale_merchant_confirm_receipt_overdue" "open_product"
+    AftersaleMerchantConfirmReceiptOverdue = "miniprogram.event.aftersale_merchant_confirm_receipt_overdue" "open_product_aftersale"
         ["event", "aftersale_merchant_confirm_receipt_overdue"] => Success(()),
-    AftersaleMerchantHandleRefundOverdue = "miniprogram.event.aftersale_merchant_handle_refund_overdue" "open_product"
+    AftersaleMerchantHandleRefundOverdue = "miniprogram.event.aftersale_merchant_handle_refund_overdue" "open_product_aftersale"
         ["event", "aftersale_merchant_handle_refund_overdue"] => Success(()),
-    AftersaleMerchantHandleReturnOverdue = "miniprogram.event.aftersale_merchant_handle_return_overdue" "open_product"
+    AftersaleMerchantHandleReturnOverdue = "miniprogram.event.aftersale_merchant_handle_return_overdue" "open_product_aftersale"
         ["event", "aftersale_merchant_handle_return_overdue"] => Success(()),
-    AftersaleUserApplyPlatformJudgeOverdue = "miniprogram.event.aftersale_user_apply_platform_judge_overdue" "open_product"
+    AftersaleUserApplyPlatformJudgeOverdue = "miniprogram.event.aftersale_user_apply_platform_judge_overdue" "open_product_aftersale"
         ["event", "aftersale_user_apply_platform_judge_overdue"] => Success(()),
-    AftersaleUserConfirmRefundCertificate = "miniprogram.event.aftersale_user_confirm_refund_certificate" "open_product"
+    AftersaleUserConfirmRefundCertificate = "miniprogram.event.aftersale_user_confirm_refund_certificate" "open_product_aftersale"
         ["event", "aftersale_user_confirm_refund_certificate"] => Success(()),
-    AftersaleUserModifyReturnInfo = "miniprogram.event.aftersale_user_modify_return_info" "open_product"
+    AftersaleUserModifyReturnInfo = "miniprogram.event.aftersale_user_modify_return_info" "open_product_aftersale"
         ["event", "aftersale_user_modify_return_info"] => Success(()),
-    AftersaleUserUploadReturnInfoOverdue = "miniprogram.event.aftersale_user_upload_return_info_overdue" "open_product"
+    AftersaleUserUploadReturnInfoOverdue = "miniprogram.event.aftersale_user_upload_return_info_overdue" "open_product_aftersale"
         ["event", "aftersale_user_upload_return_info_overdue"] => Success(()),
-    AftersaleWaitMerchantConfirmReceipt = "miniprogram.event.aftersale_wait_merchant_confirm_receipt" "open_product"
+    AftersaleWaitMerchantConfirmReceipt = "miniprogram.event.aftersale_wait_merchant_confirm_receipt" "open_product_aftersale"
         ["event", "aftersale_wait_merchant_confirm_receipt"] => Success(()),
-    AftersaleWaitMerchantOfflineRefund = "miniprogram.event.aftersale_wait_merchant_offline_refund" "open_product"
+    AftersaleWaitMerchantOfflineRefund = "miniprogram.event.aftersale_wait_merchant_offline_refund" "open_product_aftersale"
         ["event", "aftersale_wait_merchant_offline_refund"] => Success(()),
-    ComplaintNotify = "miniprogram.event.complaint_notify" "open_product" ["event", "complaint_notify"] => Success(()),
-    WithdrawNotify = "miniprogram.event.withdraw_notify" "open_product" ["event", "withdraw_notify"] => Success(()),
-    FundsOrderPay = "miniprogram.event.funds_order_pay" "open_product" ["event", "funds_order_pay"] => Success(()),
-    FundsOrderProfitSharing = "miniprogram.event.funds_order_profitsharing" "open_product"
+    ComplaintNotify = "miniprogram.event.complaint_notify" "open_product_aftersale"
+        ["event", "complaint_notify"] => Success(()),
+    // open_product_funds
+    WithdrawNotify = "miniprogram.event.withdraw_notify" "open_product_funds"
+        ["event", "withdraw_notify"] => Success(()),
+    FundsOrderPay = "miniprogram.event.funds_order_pay" "open_product_funds"
+        ["event", "funds_order_pay"] => Success(()),
+    FundsOrderProfitSharing = "miniprogram.event.funds_order_profitsharing" "open_product_funds"
         ["event", "funds_order_profitsharing"] => Success(()),
-    FundsOrderRefund = "miniprogram.event.funds_order_refund" "open_product"
+    FundsOrderRefund = "miniprogram.event.funds_order_refund" "open_product_funds"
         ["event", "funds_order_refund"] => Success(()),
-    SharerBindStatusChange = "miniprogram.event.miniprogram_sharer_bind_status_change" "open_product"
+    // sharer
+    SharerBindStatusChange = "miniprogram.event.miniprogram_sharer_bind_status_change" "sharer"
         ["event", "miniprogram_sharer_bind_status_change"] => Success(()),
-    SharerAction = "miniprogram.event.miniprogram_sharer_action" "open_product"
+    SharerAction = "miniprogram.event.miniprogram_sharer_action" "sharer"
         ["event", "miniprogram_sharer_action"] => Success(()),
 }

@@ -17,7 +17,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Kind of punishment.
-        pub event_type: PunishmentEventType = "event_type",
+        pub event_type: PunishmentType = "event_type",
         /// Punishment id.
         pub punish_id: String = "punish_id",
         /// AppID concerned.
@@ -158,7 +158,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Kind of alarm, fixed.
-        pub event_type: ChargeServiceQuotaNotifyEventType = "event_type",
+        pub event_type: QuotaEvent = "event_type",
         /// SPU id.
         pub spu_id: i64 = "spu_id",
         /// SPU name.
@@ -172,7 +172,7 @@ wire! {
 
 open_enum! {
     /// Kind of punishment.
-    pub enum PunishmentEventType: i64 {
+    pub enum PunishmentType: i64 {
         /// Warning.
         Warning = 1,
         /// Feature ban.
@@ -206,7 +206,7 @@ open_enum! {
     }
 
     /// Kind of alarm, fixed.
-    pub enum ChargeServiceQuotaNotifyEventType: i64 {
+    pub enum QuotaEvent: i64 {
         /// Quota alarm.
         QuotaAlarm = 3,
     }

@@ -24,7 +24,7 @@ wire! {
         /// Overall result (version 2).
         pub result: Option<MediaCheckResult> = "result",
         /// Details (version 2).
-        pub detail: Vec<Detail> = "detail",
+        pub detail: Vec<MediaCheckDetail> = optional "detail",
         /// Error code of the job.
         pub errcode: Option<i64> = "errcode",
         /// Error text.
@@ -40,21 +40,21 @@ wire! {
     /// Overall result (version 2).
     pub struct MediaCheckResult {
         /// Suggestion.
-        pub suggest: Suggest = "suggest",
+        pub suggest: MediaCheckSuggestion = "suggest",
         /// Label.
-        pub label: Label = "label",
+        pub label: MediaCheckLabel = "label",
     }
 
     /// Details (version 2).
-    pub struct Detail {
+    pub struct MediaCheckDetail {
         /// Strategy.
         pub strategy: String = "strategy",
         /// Valid only when 0.
         pub errcode: i64 = "errcode",
         /// Suggestion.
-        pub suggest: Option<Suggest> = "suggest",
+        pub suggest: Option<MediaCheckSuggestion> = "suggest",
         /// Label.
-        pub label: Option<Label> = "label",
+        pub label: Option<MediaCheckLabel> = "label",
         /// Confidence 0-100.
         pub prob: Option<i64> = "prob",
     }
@@ -62,7 +62,7 @@ wire! {
 
 open_enum! {
     /// Suggestion.
-    pub enum Suggest: str {
+    pub enum MediaCheckSuggestion: str {
         /// Risky.
         Risky = "risky",
         /// No problem found.
@@ -72,7 +72,7 @@ open_enum! {
     }
 
     /// Label.
-    pub enum Label: i64 {
+    pub enum MediaCheckLabel: i64 {
         /// Normal.
         Normal = 100,
         /// Advertising.

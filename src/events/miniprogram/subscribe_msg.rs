@@ -23,15 +23,15 @@ wire! {
     /// Wrapper.
     pub struct SubscribeMsgPopupEvent {
         /// One per template, repeated element.
-        pub list: Vec<SubscribeMsgPopupEventList> = "List",
+        pub list: Vec<SubscribeMsgPopupItem> = "List",
     }
 
     /// One per template, repeated element.
-    pub struct SubscribeMsgPopupEventList {
+    pub struct SubscribeMsgPopupItem {
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Answer of the user.
-        pub subscribe_status_string: SubscribeMsgPopupEventListSubscribeStatusString = "SubscribeStatusString",
+        pub subscribe_status_string: SubscribeMsgPopupStatus = "SubscribeStatusString",
         /// Place of the popup.
         pub popup_scene: PopupScene = "PopupScene",
     }
@@ -54,15 +54,15 @@ wire! {
     /// Wrapper.
     pub struct SubscribeMsgChangeEvent {
         /// One per template, repeated element.
-        pub list: Vec<SubscribeMsgChangeEventList> = "List",
+        pub list: Vec<SubscribeMsgChangeItem> = "List",
     }
 
     /// One per template, repeated element.
-    pub struct SubscribeMsgChangeEventList {
+    pub struct SubscribeMsgChangeItem {
         /// Template id.
         pub template_id: String = "TemplateId",
         /// New state; only reject is pushed.
-        pub subscribe_status_string: SubscribeMsgChangeEventListSubscribeStatusString = "SubscribeStatusString",
+        pub subscribe_status_string: SubscribeMsgChangeStatus = "SubscribeStatusString",
     }
 
     /// Final result of a sent subscription message (下发结果).
@@ -83,11 +83,11 @@ wire! {
     /// Wrapper.
     pub struct SubscribeMsgSentEvent {
         /// One per template, repeated element.
-        pub list: Vec<SubscribeMsgSentEventList> = "List",
+        pub list: Vec<SubscribeMsgSentItem> = "List",
     }
 
     /// One per template, repeated element.
-    pub struct SubscribeMsgSentEventList {
+    pub struct SubscribeMsgSentItem {
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Message id returned by the send API; a number or text.
@@ -101,7 +101,7 @@ wire! {
 
 open_enum! {
     /// Answer of the user.
-    pub enum SubscribeMsgPopupEventListSubscribeStatusString: str {
+    pub enum SubscribeMsgPopupStatus: str {
         /// Subscribed.
         Accept = "accept",
         /// Refused.
@@ -115,7 +115,7 @@ open_enum! {
     }
 
     /// New state; only reject is pushed.
-    pub enum SubscribeMsgChangeEventListSubscribeStatusString: str {
+    pub enum SubscribeMsgChangeStatus: str {
         /// Subscription switched off.
         Reject = "reject",
     }

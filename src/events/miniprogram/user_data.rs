@@ -20,7 +20,7 @@ wire! {
         /// AppID of the account or mini program.
         pub app_id: String = "AppID" | "appid",
         /// Revoked item.
-        pub revoke_info: Option<RevokeInfo> = "RevokeInfo",
+        pub revoke_info: Option<RevokedData> = "RevokeInfo",
         /// Plugin AppID when revoked in a plugin.
         pub plugin_id: Option<String> = "PluginID",
         /// OpenPID of the user in the plugin case.
@@ -42,7 +42,7 @@ wire! {
         /// AppID of the account or mini program.
         pub app_id: String = "AppID" | "appid",
         /// Revoked item.
-        pub revoke_info: Option<RevokeInfo> = "RevokeInfo",
+        pub revoke_info: Option<RevokedData> = "RevokeInfo",
         /// Plugin AppID when revoked in a plugin.
         pub plugin_id: Option<String> = "PluginID",
         /// OpenPID of the user in the plugin case.
@@ -64,7 +64,7 @@ wire! {
         /// AppID of the account or mini program.
         pub app_id: String = "AppID",
         /// Revoked item.
-        pub revoke_info: Option<RevokeInfo> = "RevokeInfo",
+        pub revoke_info: Option<RevokedData> = "RevokeInfo",
         /// Plugin AppID when revoked in a plugin.
         pub plugin_id: Option<String> = "PluginID",
         /// OpenPID of the user in the plugin case.
@@ -74,7 +74,7 @@ wire! {
 
 open_enum! {
     /// Revoked item.
-    pub enum RevokeInfo: str {
+    pub enum RevokedData: str {
         /// Plate number.
         PlateNumber = "1",
         /// Address.

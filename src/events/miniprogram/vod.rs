@@ -40,19 +40,19 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Result.
-        pub audit_event: SecVodAuditAuditEvent = "audit_event",
+        pub audit_event: SecVodAuditEvent = "audit_event",
     }
 
     /// Result.
-    pub struct SecVodAuditAuditEvent {
+    pub struct SecVodAuditEvent {
         /// Drama id.
         pub drama_id: i64 = "drama_id",
         /// Detail.
-        pub audit_detail: SecVodAuditAuditEventAuditDetail = "audit_detail",
+        pub audit_detail: SecVodAuditDetail = "audit_detail",
     }
 
     /// Detail.
-    pub struct SecVodAuditAuditEventAuditDetail {
+    pub struct SecVodAuditDetail {
         /// Audit state.
         pub status: i64 = "status",
         /// Kind of audit.
@@ -72,19 +72,19 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Result.
-        pub audit_event: SecBookAuditAuditEvent = "audit_event",
+        pub audit_event: SecBookAuditEvent = "audit_event",
     }
 
     /// Result.
-    pub struct SecBookAuditAuditEvent {
+    pub struct SecBookAuditEvent {
         /// Book id.
         pub book_id: String = "book_id",
         /// Detail.
-        pub audit_detail: SecBookAuditAuditEventAuditDetail = "audit_detail",
+        pub audit_detail: SecBookAuditDetail = "audit_detail",
     }
 
     /// Detail.
-    pub struct SecBookAuditAuditEventAuditDetail {
+    pub struct SecBookAuditDetail {
         /// Audit state.
         pub status: i64 = "status",
         /// Submitted.

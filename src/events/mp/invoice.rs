@@ -20,7 +20,7 @@ wire! {
         /// AppID that receives the push.
         pub authorize_app_id: Option<String> = "AuthorizeAppId" | "AppId",
         /// Origin.
-        pub source: Option<Source> = "Source" | "source",
+        pub source: Option<InvoiceSource> = "Source" | "source",
     }
 
     /// Reimbursement state of an invoice changed (发票状态更新).
@@ -32,7 +32,7 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Reimbursement state.
-        pub status: UpdateInvoiceStatusStatus = "Status",
+        pub status: InvoiceStatus = "Status",
         /// Card template id (卡券).
         pub card_id: String = "CardId",
         /// Code of the invoice card.
@@ -86,7 +86,7 @@ wire! {
 
 open_enum! {
     /// Origin.
-    pub enum Source: str {
+    pub enum InvoiceSource: str {
         /// Web page.
         Web = "web",
         /// App.
@@ -94,7 +94,7 @@ open_enum! {
     }
 
     /// Reimbursement state.
-    pub enum UpdateInvoiceStatusStatus: str {
+    pub enum InvoiceStatus: str {
         /// Not locked.
         Init = "INVOICE_REIMBURSE_INIT",
         /// Locked.

@@ -38,19 +38,19 @@ wire! {
         /// Number of checked articles.
         pub count: i64 = "Count",
         /// Wrapper.
-        pub result_list: Option<CopyrightCheckResultResultList> = "ResultList",
+        pub result_list: Option<CopyrightCheckResultList> = "ResultList",
         /// Overall result.
         pub check_state: CheckState = "CheckState",
     }
 
     /// Wrapper.
-    pub struct CopyrightCheckResultResultList {
+    pub struct CopyrightCheckResultList {
         /// Per article.
-        pub item: Vec<CopyrightCheckResultResultListItem> = "item",
+        pub item: Vec<CopyrightCheckResultItem> = "item",
     }
 
     /// Per article.
-    pub struct CopyrightCheckResultResultListItem {
+    pub struct CopyrightCheckResultItem {
         /// Article number, from 1.
         pub article_idx: i64 = "ArticleIdx",
         /// State the user declared.
@@ -74,17 +74,17 @@ wire! {
         /// Number of articles.
         pub count: i64 = "Count",
         /// Wrapper.
-        pub result_list: Option<ArticleUrlResultResultList> = "ResultList",
+        pub result_list: Option<ArticleUrlResultList> = "ResultList",
     }
 
     /// Wrapper.
-    pub struct ArticleUrlResultResultList {
+    pub struct ArticleUrlResultList {
         /// Per article.
-        pub item: Vec<ArticleUrlResultResultListItem> = "item",
+        pub item: Vec<ArticleUrlResultItem> = "item",
     }
 
     /// Per article.
-    pub struct ArticleUrlResultResultListItem {
+    pub struct ArticleUrlResultItem {
         /// Article number, from 1.
         pub article_idx: i64 = "ArticleIdx",
         /// Article URL.
@@ -134,7 +134,7 @@ wire! {
         /// When publish_status is 0.
         pub article_detail: Option<ArticleDetail> = "article_detail",
         /// Numbers of the refused articles, when publish_status is 2 or 4; repeated element.
-        pub fail_idx: Vec<i64> = "fail_idx",
+        pub fail_idx: Vec<i64> = optional "fail_idx",
     }
 
     /// When publish_status is 0.

@@ -109,13 +109,13 @@ wire! {
     /// Wrapper of the items.
     pub struct PicList {
         /// One per picture.
-        pub item: Vec<PicListItem> = "item",
+        pub item: Vec<PicItem> = "item",
     }
 
     /// One per picture.
-    pub struct PicListItem {
+    pub struct PicItem {
         /// MD5 of the picture, to match it with the image messages that follow.
-        pub pic_md_5sum: String = "PicMd5Sum",
+        pub pic_md5_sum: String = "PicMd5Sum",
     }
 
     /// Menu: camera or album (弹出拍照或者相册发图).

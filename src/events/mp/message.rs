@@ -64,7 +64,7 @@ wire! {
         /// Temporary media id; download with the media API.
         pub media_id: String = "MediaId",
         /// Audio format.
-        pub format: Format = "Format",
+        pub format: VoiceFormat = "Format",
         /// Speech recognition text, UTF-8; only when voice recognition is on for the account.
         pub recognition: Option<String> = "Recognition",
         /// Temporary media id of the 16 kHz variant.
@@ -212,7 +212,7 @@ wire! {
 
 open_enum! {
     /// Audio format.
-    pub enum Format: str {
+    pub enum VoiceFormat: str {
         /// AMR.
         Amr = "amr",
         /// Speex.

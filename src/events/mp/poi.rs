@@ -18,7 +18,7 @@ wire! {
         /// Store id at WeChat.
         pub poi_id: i64 = "PoiId",
         /// Outcome.
-        pub result: PoiCheckNotifyResult = "Result",
+        pub result: PoiCheckResult = "Result",
         /// Notice or reason.
         pub msg: String = "Msg" | "msg",
     }
@@ -34,7 +34,7 @@ wire! {
         /// Audit id.
         pub audit_id: i64 = "audit_id",
         /// Audit state.
-        pub status: ApplyMerchantAuditInfoStatus = "status",
+        pub status: AuditStatus = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -76,7 +76,7 @@ wire! {
         /// Audit id.
         pub audit_id: i64 = "audit_id",
         /// Audit state (as in one SDK).
-        pub status: AddStoreAuditInfoStatus = "status",
+        pub status: AuditStatus = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
         /// 0 a new store, 1 an existing store completed.
@@ -96,7 +96,7 @@ wire! {
         /// Audit id.
         pub audit_id: i64 = "audit_id",
         /// Audit state (as in one SDK).
-        pub status: ModifyStoreAuditInfoStatus = "status",
+        pub status: AuditStatus = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -104,7 +104,7 @@ wire! {
 
 open_enum! {
     /// Outcome.
-    pub enum PoiCheckNotifyResult: str {
+    pub enum PoiCheckResult: str {
         /// Passed.
         Success = "succ",
         /// Refused.
@@ -112,27 +112,7 @@ open_enum! {
     }
 
     /// Audit state.
-    pub enum ApplyMerchantAuditInfoStatus: i64 {
-        /// Passed.
-        Passed = 1,
-        /// In review.
-        InReview = 2,
-        /// Refused.
-        Refused = 3,
-    }
-
-    /// Audit state (as in one SDK).
-    pub enum AddStoreAuditInfoStatus: i64 {
-        /// Passed.
-        Passed = 1,
-        /// In review.
-        InReview = 2,
-        /// Refused.
-        Refused = 3,
-    }
-
-    /// Audit state (as in one SDK).
-    pub enum ModifyStoreAuditInfoStatus: i64 {
+    pub enum AuditStatus: i64 {
         /// Passed.
         Passed = 1,
         /// In review.

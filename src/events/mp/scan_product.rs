@@ -41,7 +41,7 @@ wire! {
         /// Sex.
         pub sex: Option<Sex> = "Sex",
         /// How the page was opened.
-        pub scene: Scene = "Scene",
+        pub scene: UserScanProductScene = "Scene",
         /// Custom data of the merchant QR code.
         pub ext_info: Option<String> = "ExtInfo",
     }
@@ -93,7 +93,7 @@ wire! {
         /// Product code content.
         pub key_str: String = "KeyStr",
         /// Outcome.
-        pub result: UserScanProductVerifyActionResult = "Result",
+        pub result: VerifyActionResult = "Result",
         /// Reason when refused.
         pub reason_msg: Option<String> = "ReasonMsg",
     }
@@ -111,7 +111,7 @@ open_enum! {
     }
 
     /// How the page was opened.
-    pub enum Scene: i64 {
+    pub enum UserScanProductScene: i64 {
         /// Scan.
         Scan = 1,
         /// Chat, favourites, moments.
@@ -119,7 +119,7 @@ open_enum! {
     }
 
     /// Outcome.
-    pub enum UserScanProductVerifyActionResult: str {
+    pub enum VerifyActionResult: str {
         /// Passed.
         Passed = "verify_ok",
         /// Not passed.

@@ -20,15 +20,15 @@ wire! {
     /// Wrapper.
     pub struct SubscribeMsgPopupEvent {
         /// One per template.
-        pub list: Vec<SubscribeMsgPopupEventList> = "List",
+        pub list: Vec<SubscribeMsgPopupItem> = "List",
     }
 
     /// One per template.
-    pub struct SubscribeMsgPopupEventList {
+    pub struct SubscribeMsgPopupItem {
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Choice of the user.
-        pub subscribe_status_string: SubscribeMsgPopupEventListSubscribeStatusString = "SubscribeStatusString",
+        pub subscribe_status_string: SubscribeMsgPopupStatus = "SubscribeStatusString",
         /// Where the popup was shown.
         pub popup_scene: PopupScene = "PopupScene",
     }
@@ -48,15 +48,15 @@ wire! {
     /// Wrapper.
     pub struct SubscribeMsgChangeEvent {
         /// One per template.
-        pub list: Vec<SubscribeMsgChangeEventList> = "List",
+        pub list: Vec<SubscribeMsgChangeItem> = "List",
     }
 
     /// One per template.
-    pub struct SubscribeMsgChangeEventList {
+    pub struct SubscribeMsgChangeItem {
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Choice of the user; only reject is pushed today.
-        pub subscribe_status_string: SubscribeMsgChangeEventListSubscribeStatusString = "SubscribeStatusString",
+        pub subscribe_status_string: SubscribeMsgChangeStatus = "SubscribeStatusString",
     }
 
     /// Final result of sending a subscription message (发送订阅通知结果).
@@ -76,11 +76,11 @@ wire! {
     /// Wrapper.
     pub struct SubscribeMsgSentEvent {
         /// One per template.
-        pub list: Vec<SubscribeMsgSentEventList> = "List",
+        pub list: Vec<SubscribeMsgSentItem> = "List",
     }
 
     /// One per template.
-    pub struct SubscribeMsgSentEventList {
+    pub struct SubscribeMsgSentItem {
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Message id returned by the send API.
@@ -94,7 +94,7 @@ wire! {
 
 open_enum! {
     /// Choice of the user.
-    pub enum SubscribeMsgPopupEventListSubscribeStatusString: str {
+    pub enum SubscribeMsgPopupStatus: str {
         /// Accepted.
         Accept = "accept",
         /// Refused.
@@ -112,7 +112,7 @@ open_enum! {
     }
 
     /// Choice of the user; only reject is pushed today.
-    pub enum SubscribeMsgChangeEventListSubscribeStatusString: str {
+    pub enum SubscribeMsgChangeStatus: str {
         /// Refused.
         Reject = "reject",
     }

@@ -20,7 +20,7 @@ wire! {
         /// AppID of the account or mini program.
         pub app_id: String = "AppID" | "appid",
         /// Revoked item, web pages (H5); absent in other pushes.
-        pub revoke_info: Option<RevokeInfo> = "RevokeInfo",
+        pub revoke_info: Option<RevokedData> = "RevokeInfo",
     }
 
     /// User withdrew an authorisation (用户撤回).
@@ -38,7 +38,7 @@ wire! {
         /// AppID of the account or mini program.
         pub app_id: String = "AppID" | "appid",
         /// Revoked item, web pages (H5); absent in other pushes.
-        pub revoke_info: Option<RevokeInfo> = "RevokeInfo",
+        pub revoke_info: Option<RevokedData> = "RevokeInfo",
     }
 
     /// User closed the WeChat account (用户完成注销).
@@ -56,13 +56,13 @@ wire! {
         /// AppID of the account or mini program.
         pub app_id: String = "AppID" | "appid",
         /// Revoked item, web pages (H5); absent in other pushes.
-        pub revoke_info: Option<RevokeInfo> = "RevokeInfo",
+        pub revoke_info: Option<RevokedData> = "RevokeInfo",
     }
 }
 
 open_enum! {
     /// Revoked item, web pages (H5); absent in other pushes.
-    pub enum RevokeInfo: str {
+    pub enum RevokedData: str {
         /// Address.
         Address = "201",
         /// Invoice.

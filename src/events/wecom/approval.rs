@@ -16,11 +16,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Approval form.
-        pub approval_info: OpenApprovalChangeApprovalInfo = "ApprovalInfo",
+        pub approval_info: OpenApprovalInfo = "ApprovalInfo",
     }
 
     /// Approval form.
-    pub struct OpenApprovalChangeApprovalInfo {
+    pub struct OpenApprovalInfo {
         /// Form number chosen by the app.
         pub third_no: String = "ThirdNo",
         /// Template name.
@@ -62,17 +62,17 @@ wire! {
         /// How approvers are chosen.
         pub node_type: NodeType = "NodeType",
         /// Container element.
-        pub items: Items = "Items",
+        pub items: ApprovalItems = "Items",
     }
 
     /// Container element.
-    pub struct Items {
+    pub struct ApprovalItems {
         /// Approvers of the node.
-        pub item: Vec<ItemsItem> = "Item",
+        pub item: Vec<ApprovalItem> = "Item",
     }
 
     /// Approvers of the node.
-    pub struct ItemsItem {
+    pub struct ApprovalItem {
         /// Approver name.
         pub item_name: String = "ItemName",
         /// Approver userid.
@@ -92,7 +92,7 @@ wire! {
     /// Container element.
     pub struct NotifyNodes {
         /// Copied members.
-        pub notify_node: Vec<NotifyNode> = "NotifyNode",
+        pub notify_node: Vec<NotifyNode> = optional "NotifyNode",
     }
 
     /// Copied members.
@@ -120,11 +120,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Approval form.
-        pub approval_info: SysApprovalChangeApprovalInfo = "ApprovalInfo",
+        pub approval_info: SysApprovalInfo = "ApprovalInfo",
     }
 
     /// Approval form.
-    pub struct SysApprovalChangeApprovalInfo {
+    pub struct SysApprovalInfo {
         /// Form number as text; preferred key.
         pub sp_no_str: Option<String> = "SpNoStr",
         /// Form number; may be missing, not advised.
@@ -132,27 +132,27 @@ wire! {
         /// Template name.
         pub sp_name: String = "SpName",
         /// State of the form.
-        pub sp_status: SysApprovalChangeApprovalInfoSpStatus = "SpStatus",
+        pub sp_status: SpStatus = "SpStatus",
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Submit time.
         pub apply_time: i64 = "ApplyTime",
         /// Applicant.
-        pub applyer: Applyer = "Applyer",
+        pub applyer: Applicant = "Applyer",
         /// Approval nodes, element repeated.
-        pub sp_record: Vec<SpRecord> = "SpRecord",
+        pub sp_record: Vec<SpRecord> = optional "SpRecord",
         /// Copied members, element repeated.
-        pub notifyer: Vec<Notifyer> = "Notifyer",
+        pub notifyer: Vec<NotifiedUser> = optional "Notifyer",
         /// Newer description of the flow.
         pub process_list: Option<ProcessList> = "ProcessList",
         /// Notes, element repeated.
-        pub comments: Vec<Comments> = "Comments",
+        pub comments: Vec<ApprovalComment> = optional "Comments",
         /// What happened.
-        pub statu_change_event: StatuChangeEvent = "StatuChangeEvent",
+        pub statu_change_event: SpStatusChange = "StatuChangeEvent",
     }
 
     /// Applicant.
-    pub struct Applyer {
+    pub struct Applicant {
         /// Applicant userid.
         pub user_id: String = "UserId",
         /// Applicant department id.
@@ -162,25 +162,25 @@ wire! {
     /// Approval nodes, element repeated.
     pub struct SpRecord {
         /// State of the node.
-        pub sp_status: SpRecordSpStatus = "SpStatus",
+        pub sp_status: SpRecordStatus = "SpStatus",
         /// Who has to agree.
         pub approver_attr: ApproverAttr = "ApproverAttr",
         /// Branches of the node, element repeated.
-        pub details: Vec<Details> = "Details",
+        pub details: Vec<SpRecordDetail> = "Details",
     }
 
     /// Branches of the node, element repeated.
-    pub struct Details {
+    pub struct SpRecordDetail {
         /// Container element.
         pub approver: Approver = "Approver",
         /// Comment.
         pub speech: Option<String> = "Speech",
         /// State of the branch.
-        pub sp_status: DetailsSpStatus = "SpStatus",
+        pub sp_status: SpRecordStatus = "SpStatus",
         /// Action time, 0 if none.
         pub sp_time: i64 = "SpTime",
         /// Attachment media ids.
-        pub attach: Vec<String> = "Attach",
+        pub attach: Vec<String> = optional "Attach",
     }
 
     /// Container element.
@@ -190,7 +190,7 @@ wire! {
     }
 
     /// Copied members, element repeated.
-    pub struct Notifyer {
+    pub struct NotifiedUser {
         /// Userid.
         pub user_id: String = "UserId",
     }
@@ -198,11 +198,11 @@ wire! {
     /// Newer description of the flow.
     pub struct ProcessList {
         /// Flow nodes, element repeated.
-        pub node_list: Vec<NodeList> = "NodeList",
+        pub node_list: Vec<ProcessNode> = optional "NodeList",
     }
 
     /// Flow nodes, element repeated.
-    pub struct NodeList {
+    pub struct ProcessNode {
         /// Node kind code (values not confirmed).
         pub node_type: i64 = "NodeType",
         /// Node status.
@@ -210,13 +210,13 @@ wire! {
         /// How several handlers combine.
         pub apv_rel: Option<i64> = "ApvRel",
         /// Handlers, element repeated.
-        pub sub_node_list: Vec<SubNodeList> = "SubNodeList",
+        pub sub_node_list: Vec<ProcessSubNode> = optional "SubNodeList",
     }
 
     /// Handlers, element repeated.
-    pub struct SubNodeList {
+    pub struct ProcessSubNode {
         /// Container element.
-        pub user_info: UserInfo = "UserInfo",
+        pub user_info: ProcessUser = "UserInfo",
         /// Comment.
         pub speech: Option<String> = "Speech",
         /// Handler decision code (values not confirmed).
@@ -224,17 +224,17 @@ wire! {
         /// Action time (lower-case t).
         pub sptime: Option<i64> = "Sptime",
         /// Attachment media ids.
-        pub media_ids: Vec<String> = "MediaIds",
+        pub media_ids: Vec<String> = optional "MediaIds",
     }
 
     /// Container element.
-    pub struct UserInfo {
+    pub struct ProcessUser {
         /// Handler userid.
         pub user_id: String = "UserId",
     }
 
     /// Notes, element repeated.
-    pub struct Comments {
+    pub struct ApprovalComment {
         /// Container element.
         pub comment_user_info: CommentUserInfo = "CommentUserInfo",
         /// Time of the note.
@@ -244,7 +244,7 @@ wire! {
         /// Note id.
         pub comment_id: String = "CommentId",
         /// Attachment media ids.
-        pub attach: Vec<String> = "Attach",
+        pub attach: Vec<String> = optional "Attach",
     }
 
     /// Container element.
@@ -340,7 +340,7 @@ open_enum! {
     }
 
     /// State of the form.
-    pub enum SysApprovalChangeApprovalInfoSpStatus: i64 {
+    pub enum SpStatus: i64 {
         /// In progress.
         InProgress = 1,
         /// Approved.
@@ -358,7 +358,7 @@ open_enum! {
     }
 
     /// State of the node.
-    pub enum SpRecordSpStatus: i64 {
+    pub enum SpRecordStatus: i64 {
         /// In progress.
         InProgress = 1,
         /// Agreed.
@@ -377,20 +377,8 @@ open_enum! {
         AllApprovers = 2,
     }
 
-    /// State of the branch.
-    pub enum DetailsSpStatus: i64 {
-        /// In progress.
-        InProgress = 1,
-        /// Agreed.
-        Approved = 2,
-        /// Rejected.
-        Rejected = 3,
-        /// Handed over.
-        Transferred = 4,
-    }
-
     /// What happened.
-    pub enum StatuChangeEvent: i64 {
+    pub enum SpStatusChange: i64 {
         /// Submitted.
         Submit = 1,
         /// Agreed.

@@ -27,13 +27,13 @@ wire! {
     /// Container element; not in every payload.
     pub struct ChainCreateGroupIds {
         /// Group ids.
-        pub group_id: Vec<i64> = "GroupId",
+        pub group_id: Vec<i64> = optional "GroupId",
     }
 
     /// Container element; not in every payload.
     pub struct ChainCreateCorpIds {
         /// Company ids.
-        pub corp_id: Vec<String> = "CorpId",
+        pub corp_id: Vec<String> = optional "CorpId",
     }
 
     /// Space changed (更新上下游).
@@ -80,11 +80,11 @@ wire! {
         /// Space id.
         pub chain_id: String = "ChainId",
         /// Container element.
-        pub group_ids: ChainGroupCreateGroupIds = "GroupIds",
+        pub group_ids: ChainGroupIds = "GroupIds",
     }
 
     /// Container element.
-    pub struct ChainGroupCreateGroupIds {
+    pub struct ChainGroupIds {
         /// Group ids.
         pub group_id: Vec<i64> = "GroupId",
     }
@@ -103,13 +103,7 @@ wire! {
         /// Space id.
         pub chain_id: String = "ChainId",
         /// Container element.
-        pub group_ids: ChainGroupUpdateGroupIds = "GroupIds",
-    }
-
-    /// Container element.
-    pub struct ChainGroupUpdateGroupIds {
-        /// Group ids.
-        pub group_id: Vec<i64> = "GroupId",
+        pub group_ids: ChainGroupIds = "GroupIds",
     }
 
     /// Group deleted (删除分组).
@@ -126,13 +120,7 @@ wire! {
         /// Space id.
         pub chain_id: String = "ChainId",
         /// Container element.
-        pub group_ids: ChainGroupDeleteGroupIds = "GroupIds",
-    }
-
-    /// Container element.
-    pub struct ChainGroupDeleteGroupIds {
-        /// Group ids.
-        pub group_id: Vec<i64> = "GroupId",
+        pub group_ids: ChainGroupIds = "GroupIds",
     }
 
     /// A company joined (企业加入).
@@ -149,11 +137,11 @@ wire! {
         /// Space id.
         pub chain_id: String = "ChainId",
         /// Container element.
-        pub corp_ids: ChainCorpJoinCorpIds = "CorpIds",
+        pub corp_ids: ChainCorpIds = "CorpIds",
     }
 
     /// Container element.
-    pub struct ChainCorpJoinCorpIds {
+    pub struct ChainCorpIds {
         /// Company ids.
         pub corp_id: Vec<String> = "CorpId",
     }
@@ -172,13 +160,7 @@ wire! {
         /// Space id.
         pub chain_id: String = "ChainId",
         /// Container element.
-        pub corp_ids: ChainCorpUpdateCorpIds = "CorpIds",
-    }
-
-    /// Container element.
-    pub struct ChainCorpUpdateCorpIds {
-        /// Company ids.
-        pub corp_id: Vec<String> = "CorpId",
+        pub corp_ids: ChainCorpIds = "CorpIds",
     }
 
     /// A company was removed (移除企业).
@@ -195,12 +177,6 @@ wire! {
         /// Space id.
         pub chain_id: String = "ChainId",
         /// Container element.
-        pub corp_ids: ChainCorpRemoveCorpIds = "CorpIds",
-    }
-
-    /// Container element.
-    pub struct ChainCorpRemoveCorpIds {
-        /// Company ids.
-        pub corp_id: Vec<String> = "CorpId",
+        pub corp_ids: ChainCorpIds = "CorpIds",
     }
 }

@@ -66,7 +66,7 @@ wire! {
         /// Company mail; not sent to apps built for a customer.
         pub biz_mail: Option<String> = "BizMail",
         /// Activation state.
-        pub status: Option<ContactCreateUserStatus> = "Status",
+        pub status: Option<ContactStatus> = "Status",
         /// Avatar link.
         pub avatar: Option<String> = "Avatar",
         /// Alias.
@@ -82,7 +82,7 @@ wire! {
     /// Container element.
     pub struct ExtAttr {
         /// Custom attributes.
-        pub item: Vec<ExtAttrItem> = "Item",
+        pub item: Vec<ExtAttrItem> = optional "Item",
     }
 
     /// Custom attributes.
@@ -90,21 +90,21 @@ wire! {
         /// Attribute name.
         pub name: String = "Name",
         /// Kind of attribute.
-        pub r#type: ExtAttrItemType = "Type",
+        pub r#type: ExtAttrType = "Type",
         /// Container element.
-        pub text: Option<ExtAttrItemText> = "Text",
+        pub text: Option<ExtAttrText> = "Text",
         /// Container element.
-        pub web: Option<Web> = "Web",
+        pub web: Option<ExtAttrWeb> = "Web",
     }
 
     /// Container element.
-    pub struct ExtAttrItemText {
+    pub struct ExtAttrText {
         /// Text value (type 0).
         pub value: Option<String> = "Value",
     }
 
     /// Container element.
-    pub struct Web {
+    pub struct ExtAttrWeb {
         /// Page title (type 1).
         pub title: Option<String> = "Title",
         /// Page link (type 1).
@@ -147,7 +147,7 @@ wire! {
         /// Company mail; not sent to apps built for a customer.
         pub biz_mail: Option<String> = "BizMail",
         /// Activation state.
-        pub status: Option<ContactUpdateUserStatus> = "Status",
+        pub status: Option<ContactStatus> = "Status",
         /// Avatar link.
         pub avatar: Option<String> = "Avatar",
         /// Alias.
@@ -263,7 +263,7 @@ open_enum! {
     }
 
     /// Activation state.
-    pub enum ContactCreateUserStatus: i64 {
+    pub enum ContactStatus: i64 {
         /// Active.
         Active = 1,
         /// Disabled.
@@ -275,22 +275,10 @@ open_enum! {
     }
 
     /// Kind of attribute.
-    pub enum ExtAttrItemType: i64 {
+    pub enum ExtAttrType: i64 {
         /// Text.
         Text = 0,
         /// Web page.
         WebPage = 1,
-    }
-
-    /// Activation state.
-    pub enum ContactUpdateUserStatus: i64 {
-        /// Active.
-        Active = 1,
-        /// Disabled.
-        Disabled = 2,
-        /// Not activated.
-        NotActivated = 4,
-        /// Left the company.
-        Left = 5,
     }
 }

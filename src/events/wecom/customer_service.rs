@@ -30,8 +30,8 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Newly granted, element repeated.
-        pub auth_add_open_kf_id: Vec<String> = "AuthAddOpenKfId",
+        pub auth_add_open_kf_id: Vec<String> = optional "AuthAddOpenKfId",
         /// Revoked, element repeated.
-        pub auth_del_open_kf_id: Vec<String> = "AuthDelOpenKfId",
+        pub auth_del_open_kf_id: Vec<String> = optional "AuthDelOpenKfId",
     }
 }

@@ -48,7 +48,7 @@ wire! {
     /// Container element.
     pub struct MemChangeList {
         /// Ids of the members changed.
-        pub item: Vec<String> = "Item",
+        pub item: Vec<String> = optional "Item",
     }
 
     /// Customer group dissolved (客户群解散).

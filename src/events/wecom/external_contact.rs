@@ -76,7 +76,7 @@ wire! {
         /// Customer id.
         pub external_user_id: String = "ExternalUserID",
         /// Cause; absent otherwise.
-        pub source: Option<Source> = "Source",
+        pub source: Option<DeleteSource> = "Source",
     }
 
     /// Customer deleted a member (删除跟进成员).
@@ -128,7 +128,7 @@ wire! {
 
 open_enum! {
     /// Cause; absent otherwise.
-    pub enum Source: str {
+    pub enum DeleteSource: str {
         /// Caused by an in-service handover.
         DeletedByTransfer = "DELETE_BY_TRANSFER",
     }

@@ -168,19 +168,19 @@ wire! {
         /// In-meeting temporary id of the actor.
         pub from_user_tmp_open_id: Option<String> = "FromUserTmpOpenId",
         /// Person acted on.
-        pub operated_user: MeetingRoleChangeOperatedUser = "OperatedUser",
+        pub operated_user: MeetingRoleUser = "OperatedUser",
         /// Meeting id.
         pub meeting_id: String = "MeetingId",
     }
 
     /// Person acted on.
-    pub struct MeetingRoleChangeOperatedUser {
+    pub struct MeetingRoleUser {
         /// Userid, members only.
         pub user_id: Option<String> = "UserId",
         /// In-meeting temporary id.
         pub tmp_open_id: Option<String> = "TmpOpenId",
         /// New role.
-        pub user_role: MeetingRoleChangeOperatedUserUserRole = "UserRole",
+        pub user_role: MeetingRole = "UserRole",
     }
 
     /// Outbound phone call status (PSTN外呼状态).
@@ -216,7 +216,7 @@ wire! {
 
 open_enum! {
     /// New role.
-    pub enum MeetingRoleChangeOperatedUserUserRole: i64 {
+    pub enum MeetingRole: i64 {
         /// Member.
         Member = 0,
         /// Creator.

@@ -30,13 +30,13 @@ wire! {
         /// In-meeting temporary id of the actor.
         pub from_user_tmp_open_id: Option<String> = "FromUserTmpOpenId",
         /// Person acted on.
-        pub operated_user: MeetingQuitWaitingRoomOperatedUser = "OperatedUser",
+        pub operated_user: WaitingRoomOperatedUser = "OperatedUser",
         /// Meeting id.
         pub meeting_id: String = "MeetingId",
     }
 
     /// Person acted on.
-    pub struct MeetingQuitWaitingRoomOperatedUser {
+    pub struct WaitingRoomOperatedUser {
         /// Userid, members only.
         pub user_id: Option<String> = "UserId",
         /// In-meeting temporary id.
@@ -56,17 +56,9 @@ wire! {
         /// In-meeting temporary id of the actor.
         pub from_user_tmp_open_id: Option<String> = "FromUserTmpOpenId",
         /// Person acted on.
-        pub operated_user: MeetingJoinFromWaitingRoomOperatedUser = "OperatedUser",
+        pub operated_user: WaitingRoomOperatedUser = "OperatedUser",
         /// Meeting id.
         pub meeting_id: String = "MeetingId",
-    }
-
-    /// Person acted on.
-    pub struct MeetingJoinFromWaitingRoomOperatedUser {
-        /// Userid, members only.
-        pub user_id: Option<String> = "UserId",
-        /// In-meeting temporary id.
-        pub tmp_open_id: Option<String> = "TmpOpenId",
     }
 
     /// Someone was moved to the waiting room (移入等候室).
@@ -80,16 +72,8 @@ wire! {
         /// In-meeting temporary id of the actor.
         pub from_user_tmp_open_id: Option<String> = "FromUserTmpOpenId",
         /// Person acted on.
-        pub operated_user: MeetingMoveToWaitingRoomOperatedUser = "OperatedUser",
+        pub operated_user: WaitingRoomOperatedUser = "OperatedUser",
         /// Meeting id.
         pub meeting_id: String = "MeetingId",
-    }
-
-    /// Person acted on.
-    pub struct MeetingMoveToWaitingRoomOperatedUser {
-        /// Userid, members only.
-        pub user_id: Option<String> = "UserId",
-        /// In-meeting temporary id.
-        pub tmp_open_id: Option<String> = "TmpOpenId",
     }
 }

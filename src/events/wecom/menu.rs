@@ -105,13 +105,13 @@ wire! {
     /// Wrapper; once around all items, or repeated around every item.
     pub struct PicList {
         /// One per picture (lower-case item).
-        pub item: Vec<PicListItem> = "item",
+        pub item: Vec<PicItem> = "item",
     }
 
     /// One per picture (lower-case item).
-    pub struct PicListItem {
+    pub struct PicItem {
         /// MD5 of the picture.
-        pub pic_md_5sum: String = "PicMd5Sum",
+        pub pic_md5_sum: String = "PicMd5Sum",
     }
 
     /// Menu camera or album picture (拍照或相册).

@@ -48,7 +48,7 @@ wire! {
         /// Temporary media id, 3 days.
         pub media_id: String = "MediaId",
         /// Codec.
-        pub format: Format = "Format",
+        pub format: VoiceFormat = "Format",
         /// Speech to text; older payloads only.
         pub recognition: Option<String> = "Recognition",
         /// Message id; the key to drop retries with.
@@ -134,7 +134,7 @@ wire! {
 
 open_enum! {
     /// Codec.
-    pub enum Format: str {
+    pub enum VoiceFormat: str {
         /// AMR.
         Amr = "amr",
         /// Speex.

@@ -16,7 +16,7 @@ wire! {
         /// Live id.
         pub living_id: String = "LivingId",
         /// State of the broadcast.
-        pub status: LivingStatusChangeStatus = "Status",
+        pub status: LivingStatus = "Status",
     }
 
     /// The app mailbox got mail (应用邮箱收信).
@@ -50,7 +50,7 @@ wire! {
 
 open_enum! {
     /// State of the broadcast.
-    pub enum LivingStatusChangeStatus: i64 {
+    pub enum LivingStatus: i64 {
         /// Booked.
         Booked = 0,
         /// Live.

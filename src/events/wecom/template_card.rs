@@ -31,7 +31,7 @@ wire! {
     /// Container element.
     pub struct SelectedItems {
         /// Answers; vote and multiple cards only.
-        pub selected_item: Vec<SelectedItem> = "SelectedItem",
+        pub selected_item: Vec<SelectedItem> = optional "SelectedItem",
     }
 
     /// Answers; vote and multiple cards only.

@@ -16,19 +16,19 @@ wire! {
         /// In-meeting temporary id of the actor.
         pub from_user_tmp_open_id: Option<String> = "FromUserTmpOpenId",
         /// Person acted on.
-        pub operated_user: MeetingWebinarRoleChangeOperatedUser = "OperatedUser",
+        pub operated_user: WebinarRoleUser = "OperatedUser",
         /// Meeting id.
         pub meeting_id: String = "MeetingId",
     }
 
     /// Person acted on.
-    pub struct MeetingWebinarRoleChangeOperatedUser {
+    pub struct WebinarRoleUser {
         /// Userid, members only.
         pub user_id: Option<String> = "UserId",
         /// In-meeting temporary id.
         pub tmp_open_id: Option<String> = "TmpOpenId",
         /// New role.
-        pub user_role: MeetingWebinarRoleChangeOperatedUserUserRole = "UserRole",
+        pub user_role: WebinarRole = "UserRole",
     }
 
     /// Webinar warm-up upload result (暖场上传结果).
@@ -120,7 +120,7 @@ wire! {
 
 open_enum! {
     /// New role.
-    pub enum MeetingWebinarRoleChangeOperatedUserUserRole: i64 {
+    pub enum WebinarRole: i64 {
         /// Member.
         Member = 0,
         /// Creator.

@@ -32,11 +32,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Body.
-        pub miniprogram: MiniProgramMessageMiniprogram = "miniprogram",
+        pub miniprogram: MiniProgram = "miniprogram",
     }
 
     /// Body.
-    pub struct MiniProgramMessageMiniprogram {
+    pub struct MiniProgram {
         /// Title.
         pub title: String = "title",
         /// Mini program id.
@@ -58,31 +58,31 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Body.
-        pub msgmenu: Msgmenu = "msgmenu",
+        pub msgmenu: Menu = "msgmenu",
     }
 
     /// Body.
-    pub struct Msgmenu {
+    pub struct Menu {
         /// Text above.
         pub head_content: Option<String> = "head_content",
         /// Items.
-        pub list: Vec<List> = "list",
+        pub list: Vec<MenuItem> = "list",
         /// Text below.
         pub tail_content: Option<String> = "tail_content",
     }
 
     /// Items.
-    pub struct List {
+    pub struct MenuItem {
         /// Names the object that holds the item.
-        pub r#type: ListType = "type",
+        pub r#type: MenuItemKind = "type",
         /// Container element.
         pub click: Option<Click> = "click",
         /// Container element.
         pub view: Option<View> = "view",
         /// Container element.
-        pub miniprogram: Option<ListMiniprogram> = "miniprogram",
+        pub miniprogram: Option<MenuMiniProgram> = "miniprogram",
         /// Container element.
-        pub text: Option<ListText> = "text",
+        pub text: Option<MenuText> = "text",
     }
 
     /// Container element.
@@ -102,7 +102,7 @@ wire! {
     }
 
     /// Container element.
-    pub struct ListMiniprogram {
+    pub struct MenuMiniProgram {
         /// App (type miniprogram).
         pub appid: Option<String> = "appid",
         /// Page (type miniprogram).
@@ -112,7 +112,7 @@ wire! {
     }
 
     /// Container element.
-    pub struct ListText {
+    pub struct MenuText {
         /// Plain line (type text).
         pub content: Option<String> = "content",
         /// 1 keeps the next item on the line.
@@ -158,7 +158,7 @@ wire! {
 
 open_enum! {
     /// Names the object that holds the item.
-    pub enum ListType: str {
+    pub enum MenuItemKind: str {
         /// Reply item.
         Click = "click",
         /// Link.

@@ -14,11 +14,11 @@ wire! {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
         /// Body.
-        pub text: TextMessageText = "text",
+        pub text: Text = "text",
     }
 
     /// Body.
-    pub struct TextMessageText {
+    pub struct Text {
         /// Text.
         pub content: String = "content",
         /// Id of the clicked menu item.

@@ -42,7 +42,7 @@ wire! {
         /// Channels shop (scene 4, 5).
         pub shop_nickname: Option<String> = "shop_nickname",
         /// Where in Channels the customer came from.
-        pub scene: Option<Scene> = "scene",
+        pub scene: Option<WechatChannelsScene> = "scene",
     }
 
     /// A servicer started or stopped receiving (接待状态变更).
@@ -66,7 +66,7 @@ wire! {
         /// Servicer.
         pub servicer_userid: String = "servicer_userid",
         /// New status.
-        pub status: ServicerStatusChangeEventStatus = "status",
+        pub status: ServicerStatusChangeStatus = "status",
         /// Kind of stop; only with status 2.
         pub stop_type: Option<StopType> = "stop_type",
         /// Customer-service account.
@@ -134,7 +134,7 @@ wire! {
 
 open_enum! {
     /// Where in Channels the customer came from.
-    pub enum Scene: i64 {
+    pub enum WechatChannelsScene: i64 {
         /// Home page.
         Home = 1,
         /// Product list of a live stream.
@@ -148,7 +148,7 @@ open_enum! {
     }
 
     /// New status.
-    pub enum ServicerStatusChangeEventStatus: i64 {
+    pub enum ServicerStatusChangeStatus: i64 {
         /// Receiving.
         Receiving = 1,
         /// Stopped.
