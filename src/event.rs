@@ -3,7 +3,19 @@
 #[cfg(test)]
 mod tests;
 
-use std::{any::Any, borrow::Cow, collections::HashMap, fmt, str::FromStr, sync::LazyLock};
+use std::{
+    any::Any,
+    borrow::Cow,
+    collections::HashMap,
+    error::Error,
+    fmt,
+    pin::Pin,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     payload::{Form, Object, Value},
@@ -129,6 +141,39 @@ pub enum Answer {
     Passive(Object<'static>),
     /// A structured answer, as it is.
     Body(Object<'static>),
+    /// An answer that comes in pieces; only AI bots have such.
+    Stream(AnswerStream),
+}
+
+/// The pieces of an answer, taken one after the other. Clones share them.
+#[derive(Clone)]
+pub struct AnswerStream(Arc<AsyncMutex<Pieces>>);
+
+type Pieces = Pin<Box<dyn Stream<Item = Result<String, Box<dyn Error + Send + Sync>>> + Send>>;
+
+impl AnswerStream {
+    /// Of these pieces.
+    pub fn new(pieces: impl Stream<Item = Result<String, Box<dyn Error + Send + Sync>>> + Send + 'static) -> Self {
+        Self(Arc::new(AsyncMutex::new(Box::pin(pieces))))
+    }
+
+    /// The next piece, or why there is none; nothing at the end.
+    pub async fn next(&mut self) -> Option<Result<String, Box<dyn Error + Send + Sync>>> {
+        self.0.lock().await.next().await
+    }
+}
+
+impl fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerStream(…)")
+    }
+}
+
+/// The same pieces, not equal ones.
+impl PartialEq for AnswerStream {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What the platform does with the answer to an event.

@@ -82,6 +82,7 @@ pub mod replies;
 pub mod secret;
 pub mod server;
 pub mod simulate;
+mod streams;
 pub mod thirdparty;
 pub mod wire;
 

@@ -35,6 +35,7 @@ use crate::{
     payload::{self, Form, Value},
     platform::{self, Address, Body, Identity},
     replies,
+    streams::Streams,
     thirdparty::{self, ReleaseTest},
     wire::Unreadable,
 };
@@ -120,6 +121,8 @@ pub struct Receiver {
     /// The server's own observers.
     own: Vec<journal::Observer>,
     apis: Apis,
+    /// Answers of bots that come in pieces.
+    streams: Option<Arc<Streams>>,
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
@@ -212,6 +215,8 @@ struct Responded {
     spec: Option<&'static EventSpec>,
     address: Address,
     context: Context,
+    /// Who takes the pieces of an answer that comes in such.
+    streams: Option<Arc<Streams>>,
     /// Who sends a reply that comes too late.
     sender: Option<&'static str>,
     subject: Option<Box<str>>,
@@ -227,6 +232,19 @@ impl Responded {
         let raw = context.raw();
         let default = || default_answer(endpoint.account.on_error != Verdict::Deny, spec, raw);
         let mut is_passive = false;
+        if let (Ok(Ok(Answer::Stream(pieces))), Some(streams)) = (&result, &self.streams) {
+            let (pieces, streams) = (pieces.clone(), Arc::clone(streams));
+            let tasks = streams.tasks().clone();
+            // The event is to be durable, whenever the first piece comes.
+            if let Some(journal) = &self.journal {
+                journal.store(&self.entry);
+            }
+            tasks.spawn(async move {
+                let begun = streams.begin(&self.context, pieces).await;
+                self.begun(begun);
+            });
+            return;
+        }
         let (body, failure, outcome) = match result {
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
@@ -260,6 +278,24 @@ impl Responded {
     }
 }
 
+impl Responded {
+    /// Records the first answer of one that comes in pieces.
+    fn begun(self, begun: Result<Body, String>) {
+        let Self { endpoint, entry, journal, spec, context, .. } = self;
+        let (body, failure, outcome) = match begun {
+            Ok(body) => (body, None, Outcome::Answered),
+            Err(failure) => {
+                warn!(account = &*endpoint.id, event = %context.event_id(), "{}: no answer: {failure}", endpoint.id);
+                let default = default_answer(endpoint.account.on_error != Verdict::Deny, spec, context.raw());
+                (default, Some(failure), Outcome::Failed)
+            }
+        };
+        endpoint.metrics.count(outcome);
+        entry.mark_replied();
+        record(journal.as_deref(), &entry, journal::Reply { body, failure, sender: None });
+    }
+}
+
 /// Records a reply, which settles the entry once it is durable.
 fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Reply) {
     match journal {
@@ -284,6 +320,7 @@ impl Receiver {
             hooks,
             own: Vec::new(),
             apis: Apis::default(),
+            streams: None,
             journal,
             clock,
             metrics,
@@ -296,7 +333,9 @@ impl Receiver {
     /// Offers events to the server's own observers too, and gives handlers the platforms' API.
     #[must_use]
     pub fn with_api(self, own: Vec<journal::Observer>, apis: Apis) -> Self {
-        Self { own, apis, ..self }
+        let (hooks, journal) = (Arc::clone(&self.hooks), Arc::clone(&self.journal));
+        let streams = Streams::new(hooks, apis.clone(), journal, self.clock.clone(), self.tasks.clone());
+        Self { own, apis, streams: Some(streams), ..self }
     }
 
     /// Answers a GET, which checks the URL.
@@ -367,6 +406,9 @@ impl Receiver {
             Err(failure) => return refused(endpoint, failure.into()),
         };
         let platform = endpoint.account.platform;
+        if platform == Platform::WeComBot && platform::is_poll(&tree) {
+            return self.tell_stream(endpoint, &tree, seal.as_ref()).await;
+        }
         if let Some(ticket) = thirdparty::ticket(platform, &tree) {
             return self.keep_ticket(endpoint, &tree, ticket).await;
         }
@@ -509,6 +551,21 @@ impl Receiver {
         })
     }
 
+    /// Tells a bot's platform what there is by now of an answer.
+    async fn tell_stream(&self, endpoint: &Endpoint, tree: &Value<'_>, seal: Option<&Seal>) -> Response {
+        let told = match &self.streams {
+            Some(streams) => streams.poll(&endpoint.id, tree).await,
+            None => Ok(Body::Plain(platform::plain_success(endpoint.account.platform))),
+        };
+        match told {
+            Ok(body) => {
+                endpoint.metrics.count(Outcome::Answered);
+                self.write(endpoint, body, seal)
+            }
+            Err(failure) => self.not_stored(endpoint, None, tree, &failure),
+        }
+    }
+
     /// Keeps what tokens of a third-party platform or application are made of.
     async fn keep_ticket(&self, endpoint: &Endpoint, tree: &Value<'_>, ticket: &str) -> Response {
         let kept = match self.apis.get(&endpoint.id) {
@@ -583,6 +640,7 @@ impl Receiver {
                     spec,
                     address: Address::of(tree),
                     context: context.clone(),
+                    streams: self.streams.clone().filter(|_| endpoint.account.platform == Platform::WeComBot),
                     sender: wait.sender,
                     subject: wait
                         .sender

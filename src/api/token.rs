@@ -367,6 +367,8 @@ impl Inner {
             }
             Source::Authorizer(platform) => {
                 let path = "cgi-bin/component/api_authorizer_token";
+                // Without a token of its own the platform can do nothing, whoever has authorised it.
+                platform.get(None).await?;
                 let refresh = self.kept(What::Grant(&self.id)).await?;
                 let body = json!({
                     "component_appid": platform.id(),

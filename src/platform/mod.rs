@@ -132,6 +132,11 @@ pub fn subject<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str
     }
 }
 
+/// Whether a push of an AI bot asks for the rest of an answer.
+pub fn is_poll(payload: &Value<'_>) -> bool {
+    payload.as_object().is_some_and(bot::is_poll)
+}
+
 /// For whom an event of a third-party platform or application is: the AppID of the account that has authorised it, the
 /// CorpID of the company that has installed it.
 pub fn granter<'p>(platform: Platform, payload: &'p Value<'_>, authorizer: Option<&'p str>) -> Option<&'p str> {
@@ -307,7 +312,8 @@ impl Address {
 /// Writes an answer in the form the delivery came in; `now` is the time of a passive reply, Unix seconds.
 pub fn write_answer(platform: Platform, form: Form, answer: Answer, address: Address, now: i64) -> Body {
     let document = match answer {
-        Answer::Default => return Body::Plain(plain_success(platform)),
+        // Pieces are taken elsewhere; where they are not expected there is nothing to say.
+        Answer::Default | Answer::Stream(_) => return Body::Plain(plain_success(platform)),
         Answer::Passive(body) => wechat::address(body, address, now),
         Answer::Body(body) => body,
     };

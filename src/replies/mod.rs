@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`mp`] | messages and events of Official Accounts and Mini Programs |
 //! | [`wecom`] | messages and events of WeCom applications, template cards included |
+//! | [`wecom_bot`] | messages and events of AI bots, also piece by piece |
 //! | [`wecom_kf`] | messages and events of WeCom customer service, sent through its API |
 //! | [`im`] | the "before" commands of Tencent IM |
 //! | [`Body`] | events that want a structured answer which the catalogue does not describe |
@@ -20,6 +21,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 pub mod wecom;
+pub mod wecom_bot;
 pub mod wecom_kf;
 
 pub use passive::{Article, MAX_ARTICLES, MAX_TEXT_BYTES, Video};

@@ -9,6 +9,7 @@
 mod architecture;
 mod archive;
 mod bad_input;
+mod bot;
 mod catalogue;
 mod disk;
 mod drift;

@@ -461,6 +461,15 @@ fn reply_type(platform: &str, entry: &Entry) -> (ReplyPlace, String) {
         ("im", name) => (ReplyPlace::ByHand("crate::replies::im"), name.to_owned()),
         ("mp" | "miniprogram", "passive") => (ReplyPlace::ByHand("crate::replies::mp"), "Reply".to_owned()),
         ("wecom", "passive") => (ReplyPlace::ByHand("crate::replies::wecom"), "Reply".to_owned()),
+        ("wecom_bot", "body") => {
+            let name = match entry.id.as_str() {
+                "wecom_bot.message.stream" => return (ReplyPlace::Here, "()".to_owned()),
+                "wecom_bot.event.enter_chat" => "WelcomeReply",
+                "wecom_bot.event.template_card_event" => "CardReply",
+                _ => "Reply",
+            };
+            (ReplyPlace::ByHand("crate::replies::wecom_bot"), name.to_owned())
+        }
         ("wecom_kf", "send_msg_on_event") => (ReplyPlace::ByHand("crate::replies::wecom_kf"), "EventReply".to_owned()),
         ("wecom_kf", "none") if entry.kind == "kf_message" => {
             (ReplyPlace::ByHand("crate::replies::wecom_kf"), "Reply".to_owned())

@@ -10,23 +10,23 @@ pub use interaction::*;
 pub use message::*;
 
 use crate::event::events;
-use crate::replies::Body;
+use crate::replies::wecom_bot::{CardReply, Reply, WelcomeReply};
 
 events! {
     WeComBot, ["msgtype", "event.eventtype"];
 
     // message
-    TextMessage = "wecom_bot.message.text" "message" ["text"] => Body(Body),
-    ImageMessage = "wecom_bot.message.image" "message" ["image"] => Body(Body),
-    MixedMessage = "wecom_bot.message.mixed" "message" ["mixed"] => Body(Body),
-    VoiceMessage = "wecom_bot.message.voice" "message" ["voice"] => Body(Body),
-    FileMessage = "wecom_bot.message.file" "message" ["file"] => Body(Body),
-    VideoMessage = "wecom_bot.message.video" "message" ["video"] => Body(Body),
-    StreamRefreshMessage = "wecom_bot.message.stream" "message" ["stream"] => Body(Body),
+    TextMessage = "wecom_bot.message.text" "message" ["text"] => Body(Reply),
+    ImageMessage = "wecom_bot.message.image" "message" ["image"] => Body(Reply),
+    MixedMessage = "wecom_bot.message.mixed" "message" ["mixed"] => Body(Reply),
+    VoiceMessage = "wecom_bot.message.voice" "message" ["voice"] => Body(Reply),
+    FileMessage = "wecom_bot.message.file" "message" ["file"] => Body(Reply),
+    VideoMessage = "wecom_bot.message.video" "message" ["video"] => Body(Reply),
+    StreamRefreshMessage = "wecom_bot.message.stream" "message" ["stream"] => Body(()),
     // interaction
-    EnterChat = "wecom_bot.event.enter_chat" "interaction" ["event", "enter_chat"] => Body(Body),
+    EnterChat = "wecom_bot.event.enter_chat" "interaction" ["event", "enter_chat"] => Body(WelcomeReply),
     TemplateCardAction = "wecom_bot.event.template_card_event" "interaction"
-        ["event", "template_card_event"] => Body(Body),
+        ["event", "template_card_event"] => Body(CardReply),
     Feedback = "wecom_bot.event.feedback_event" "interaction" ["event", "feedback_event"] => Nothing(()),
     Disconnected = "wecom_bot.event.disconnected_event" "interaction" ["event", "disconnected_event"] => Nothing(()),
 }
