@@ -254,7 +254,7 @@ impl<'k> Player<'k> {
         if !answer.sealed && self.keys.mode == Mode::Safe {
             return Some("the reply is not encrypted, and the account is in safe mode".to_owned());
         }
-        if platform::plain_success(platform).is_empty() && push.reply != ReplyKind::Passive {
+        if platform::plain_success(platform).is_empty() && !matches!(push.reply, ReplyKind::Passive | ReplyKind::Body) {
             return Some("this event takes no reply".to_owned());
         }
         reply_fault(push, &answer.body)

@@ -27,6 +27,9 @@ pub(super) struct Arguments {
     /// Delivers the same event so many times, as the platform repeats one
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: u32,
+    /// AppID of the account whose message it is, for a third-party platform
+    #[arg(long, value_name = "APPID", default_value = "wx0000000000000000")]
+    authorizer: String,
     /// Sends the JSON form where there are both
     #[arg(long)]
     json: bool,
@@ -53,7 +56,12 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let form = arguments.json.then_some(Form::Json);
     let push = Push::sample(&entry, form, &set, now)?;
     let base = arguments.url.clone().unwrap_or_else(|| base_url(&config));
-    let url = format!("{}{}", base.trim_end_matches('/'), endpoint.account.path);
+    let mut url = format!("{}{}", base.trim_end_matches('/'), endpoint.account.path);
+    if endpoint.account.platform == Platform::OpenPlatform && !entry.id.starts_with("openplatform.") {
+        // A message of an account that has authorised the platform.
+        url.push('/');
+        url.push_str(&arguments.authorizer);
+    }
     let player = Player::new(&endpoint.keys, url)?;
     println!("→ {} to {} ({} bytes)\n{}", entry.id, arguments.account, push.payload.len(), push.payload);
     let mut failed = false;

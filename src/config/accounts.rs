@@ -114,7 +114,7 @@ pub(super) fn keys(platform: Platform) -> Vec<&'static str> {
         Platform::WeCom => &["corp_id", "agent_id", "late_reply"],
         Platform::WeComSuite => &["suite_id", "provider_corp_id", "receive_ids"],
         Platform::WeComKf => &["corp_id", "backlog"],
-        Platform::WeComBot => &["late_reply"],
+        Platform::WeComBot => &[],
         Platform::Im => &["sdk_app_id"],
     };
     let shared: &[&[&str]] = match platform {

@@ -251,17 +251,29 @@ fn checks_accounts() {
         &format!("{shop}path = \"/im/chat\"\n{chat}"),
         &["c.toml:5: [im.chat] `path` must be its own: mp/shop (line 4) has the same"],
     );
-    for platform in ["openplatform", "wecom_suite", "wecom_bot"] {
-        let id = match platform {
-            "openplatform" => "component_app_id = \"wx1\"\n",
-            "wecom_suite" => "suite_id = \"ww1\"\nreceive_ids = [\"ww2\"]\nprovider_corp_id = \"ww3\"\n",
-            _ => "",
-        };
-        check(
-            &format!("[{platform}.x]\ntoken = \"abc\"\naes_key = \"KEY43\"\n{id}"),
-            &[&format!("c.toml:1: [{platform}.x] {platform} accounts are not supported by this version yet")],
-        );
+    for (table, wrong) in [
+        (
+            "[openplatform.x]\nrelease_test = 1\n",
+            "2: [openplatform.x] `release_test` must be true or false, not an integer",
+        ),
+        ("[openplatform.x]\nagent_id = 1\n", "1: [openplatform.x] missing `component_app_id`"),
+        (
+            "[wecom_suite.x]\nreceive_ids = \"any\"\n",
+            "2: [wecom_suite.x] `receive_ids` must be a list of CorpIDs or \"any\"",
+        ),
+        ("[wecom_bot.x]\nlate_reply = \"hold\"\n", "2: [wecom_bot.x] not a key of this platform's accounts: `late_reply`"),
+    ] {
+        let shown = everything_shown(table);
+        assert!(shown.contains(wrong), "{shown}");
     }
+    let suite =
+        "[wecom_suite.x]\nsuite_id = \"ww1\"\nprovider_corp_id = \"ww3\"\ntoken = \"abc\"\naes_key = \"KEY43\"\n"
+            .replace("KEY43", KEY);
+    let account = |ids: &str| good(&format!("{suite}receive_ids = {ids}\n")).accounts.remove(0);
+    let some = account("[\"ww2\"]");
+    assert_eq!((some.receive_ids.join(" ").as_str(), some.receives_for_any), ("ww1 ww3 ww2", false));
+    let any = account("[\"ww2\", \"any\"]");
+    assert_eq!((any.receive_ids.join(" ").as_str(), any.receives_for_any), ("ww1 ww3 ww2", true));
 }
 
 #[test]
@@ -477,6 +489,7 @@ fn the_file_of_the_repository_is_the_defaults() {
     assert_eq!(format!("{:?}", file.log), format!("{:?}", empty.log));
     assert_eq!(format!("{:?}", file.admin), format!("{:?}", empty.admin));
     assert_eq!(format!("{:?}", file.delivery), format!("{:?}", empty.delivery));
+    assert_eq!(format!("{:?}", file.api), format!("{:?}", empty.api));
     assert_eq!(format!("{:?}", file.journal), format!("{:?}", empty.journal));
     assert!(file.accounts.is_empty() && file.handlers.is_empty());
 }
@@ -503,6 +516,7 @@ fn the_file_of_the_repository_has_every_key() {
         ("admin", admin::KEYS),
         ("journal", journal::KEYS),
         ("delivery", delivery::KEYS),
+        ("api", api::KEYS),
     ];
     for (section, keys) in sections {
         has(section, root[section].as_table().unwrap(), keys);
@@ -515,6 +529,9 @@ fn the_file_of_the_repository_has_every_key() {
         let id = match platform {
             Platform::Im => "sdk_app_id = 1400000000",
             Platform::WeCom | Platform::WeComKf => "corp_id = \"ww0123456789abcdef\"",
+            Platform::OpenPlatform => "component_app_id = \"wx0123456789abcdef\"",
+            Platform::WeComSuite => "suite_id = \"ww0123456789abcdef\"",
+            Platform::WeComBot => "",
             _ => "app_id = \"wx0123456789abcdef\"",
         };
         let key = if platform == Platform::Im { String::new() } else { format!("aes_key = \"{KEY}\"") };
