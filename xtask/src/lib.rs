@@ -1,9 +1,12 @@
-//! Generates `src/events` from `catalog`: the types, and the table that selects one by its wire keys.
+//! Generates `src/events` from `catalog`: the types, and the table that selects one by its wire keys. And `docs/events`,
+//! the reference for readers.
 
 pub mod catalog;
+mod docs;
 mod model;
 mod names;
 mod rust;
+mod seeds;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +16,8 @@ use std::{
 
 use catalog::{Catalog, Entry, Field};
 use model::{Module, Types};
+
+pub use seeds::seeds;
 
 /// The platforms whose types are generated: name, module documentation, keys that select a type.
 const PLATFORMS: &[(&str, &str, &str, &[&str])] = &[
@@ -52,6 +57,7 @@ pub fn generate(root: &Path) -> Result<BTreeMap<String, String>, String> {
             files.insert(format!("src/events/{platform}/{file}.rs"), text);
         }
     }
+    files.extend(docs::pages(root)?);
     Ok(files)
 }
 
