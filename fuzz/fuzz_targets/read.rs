@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use echostr::{
-    event::{Platform, table},
-    payload::{self, Form},
-    platform,
+    event::{Answer, Platform, table},
+    payload::{self, Form, Object, Value},
+    platform::{self, Body},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -28,10 +28,17 @@ fuzz_target!(|input: (u8, u8, &str)| {
     let mut admitted = 0;
     for event in platform::events_of(&tree, identity.spec) {
         admitted += 1;
-        let _ = (platform::subject(of, event), platform::time(event), platform::Address::of(event));
+        let _ = (platform::subject(of, event), platform::time(event));
         let query = |name: &str| command.filter(|_| name == "CallbackCommand").map(str::to_owned);
         let key = platform::dedupe_key(of, "account", identity.spec, event, text, &query);
         assert!(key.is_none_or(|key| key.window.is_none_or(|window| window > Duration::ZERO)));
+        let mut answer = Object::default();
+        answer.push("Content", Value::Text(text.to_owned().into()));
+        let address = platform::Address::of(event);
+        let Body::Document(answer) = platform::write_answer(of, form, Answer::Passive(answer), address, 0) else {
+            panic!("a passive reply is a document");
+        };
+        assert!(payload::parse(form, &answer).is_ok(), "{answer}");
         let (_, spec) = platform::classify(of, event, form, command);
         let Some(spec) = spec else { continue };
         let decoded = spec.decode(event, form).expect("what was classified as a type can be read as it");
@@ -40,6 +47,9 @@ fuzz_target!(|input: (u8, u8, &str)| {
         let again = spec.decode(&written, form).unwrap_or_else(|error| panic!("{}: {error}", spec.id));
         assert!(again.unreadable.is_empty(), "{}: {:?}", spec.id, again.unreadable);
         assert_eq!(again.to_value(), written, "{}", spec.id);
+        if let Value::Object(object) = &written {
+            let _ = payload::write_xml(object);
+        }
         // As the journal and whoever is forwarded to get it.
         let json = payload::to_json(&written);
         let tree = payload::parse(Form::Json, &json).unwrap_or_else(|error| panic!("{}: {error}: {json}", spec.id));

@@ -43,9 +43,13 @@ pub fn seeds(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
             seeds.insert(format!("envelope/{platform}.{what}"), [&[at, what, what], rest].concat());
         }
     }
-    for (at, query) in ["signature=00&timestamp=1735689600&nonce=n", "echostr=a%2Bb+c&msg_signature=%30", "a&b=&=c&&"]
-        .into_iter()
-        .enumerate()
+    for (at, query) in [
+        "signature=00&timestamp=1735689600&nonce=n",
+        "echostr=a%2Bb+c&msg_signature=%30",
+        "C%61llbackCommand=a&b=&=c&&",
+    ]
+    .into_iter()
+    .enumerate()
     {
         seeds.insert(format!("query/{at}"), query.into());
     }
