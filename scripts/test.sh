@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs everything that has to pass: format, catalogue, lints, tests, documentation, licences.
+# Runs everything that has to pass: format, catalogue, lints, tests, a short run of the fuzz targets, documentation, licences.
 # Installs what is missing and can be installed; says what is missing where it cannot. CONTRIBUTING.md has the list.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -64,6 +64,7 @@ has cargo-deny || cargo install --locked --quiet cargo-deny
 
 step "format"
 cargo fmt --all --check
+rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
 
 step "catalogue"
 if python3 -c 'import tomllib' 2>/dev/null; then
@@ -79,6 +80,9 @@ step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log"
+
+step "fuzzing"
+scripts/fuzz.sh
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps

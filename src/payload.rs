@@ -506,7 +506,10 @@ fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
 /// The tag name as a slice of the whole text, which outlives the event. `start` is where the `<` stands.
 fn name_at(text: &str, start: u64, length: usize) -> Option<&str> {
     let from = usize::try_from(start).ok()?.checked_add(1)?;
-    text.get(from..from.checked_add(length)?).filter(|name| !name.is_empty())
+    let name = text.get(from..from.checked_add(length)?)?;
+    // The reader takes quotes, slashes and control characters for a part of the name; written again, they would not be.
+    let in_names = |byte: u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"_-.:".contains(&byte);
+    (!name.is_empty() && name.bytes().all(in_names)).then_some(name)
 }
 
 fn count(nodes: &mut usize) -> Result<(), PayloadError> {

@@ -68,7 +68,8 @@ impl<'q> Query<'q> {
         let mut data = String::with_capacity(query.len());
         for pair in query.split('&') {
             let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-            if DATA.contains(&name) {
+            // A name is what it decodes to, here as in `get`.
+            if decode(name).is_ok_and(|name| DATA.contains(&name.as_ref())) {
                 data.extend([if data.is_empty() { "" } else { "&" }, pair]);
             }
         }

@@ -214,6 +214,22 @@ fn a_query_is_decoded_once_and_a_plus_stays_a_plus() {
 }
 
 #[test]
+fn what_is_data_of_a_query_reads_the_same_alone() {
+    for (text, data) in [
+        ("", ""),
+        ("Sign=1&CallbackCommand=a&SdkAppid=2&RequestTime=3", "CallbackCommand=a&RequestTime=3"),
+        ("C%61llbackCommand=a%20b&%53ign=1", "C%61llbackCommand=a%20b"),
+        ("Callback%ffCommand=a&&=&OptPlatform", "OptPlatform"),
+    ] {
+        assert_eq!(Query::data(text), data, "{text}");
+    }
+    let query = "%43allbackCommand=a&Sign=1";
+    let data = Query::data(query);
+    let command = |text: &str| Query::parse(text).unwrap().get("CallbackCommand").map(str::to_owned);
+    assert_eq!(command(&data), command(query));
+}
+
+#[test]
 fn freshness_is_measured_to_the_second_in_either_direction() {
     let mut keys = keys(Platform::Mp, Mode::Safe);
     for (time, expected) in [

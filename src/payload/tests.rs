@@ -27,7 +27,7 @@ fn xml_becomes_a_tree() {
         ("<xml><l>1</l><b>2</b><l>3</l></xml>", r#"{"l":["1","3"],"b":"2"}"#),
         ("<xml><l><i>1</i><i>2</i></l></xml>", r#"{"l":{"i":["1","2"]}}"#),
         ("<xml><a>text<b>1</b>text</a></xml>", r#"{"a":{"b":"1"}}"#),
-        ("<xml><名>值</名><x:y>1</x:y></xml>", r#"{"名":"值","x:y":"1"}"#),
+        ("<xml><名>值</名><x:y>1</x:y><a-b.c>2</a-b.c></xml>", r#"{"名":"值","x:y":"1","a-b.c":"2"}"#),
         ("<xml><a >1</a ></xml >", r#"{"a":"1"}"#),
         ("<xml><a\n>1</a\n></xml>", r#"{"a":"1"}"#),
         ("<xml>text</xml>", "{}"),
@@ -67,6 +67,10 @@ fn xml_that_is_not_well_formed_or_more_than_data_is_refused() {
         "<xml><a>\0</a></xml>",
         "<xml><></></xml>",
         "<xml>< a>1</a></xml>",
+        "<xml><a\"b>\"></a\"b>\"></xml>",
+        "<xml><a/b>1</a/b></xml>",
+        "<xml><\u{17}/></xml>",
+        "<xml><]/></xml>",
     ] {
         let error = json(Form::Xml, text).unwrap_err();
         assert!(matches!(error, PayloadError::Malformed { form: Form::Xml, .. }), "{text}: {error}");
@@ -137,6 +141,8 @@ fn json_becomes_a_tree() {
             r#"{"a":9223372036854775807,"b":9223372036854775808}"#,
         ),
         (r#"{"a":-1,"b":0.5,"c":4294967295}"#, r#"{"a":-1,"b":0.5,"c":4294967295}"#),
+        // To the last digit, which a quick reader of numbers gets wrong.
+        (r#"{"a":4444444444444440000000000000000000000850116270.32}"#, r#"{"a":4.44444444444444e+45}"#),
         (r#"{"\u0061":"\ud83d\ude00\n"}"#, r#"{"a":"😀\n"}"#),
         (r#"{"a":1,"b":2,"a":3}"#, r#"{"a":[1,3],"b":2}"#),
         (r#"{"":""}"#, r#"{"":""}"#),

@@ -1,9 +1,12 @@
-//! Generates `src/events` from `catalog`: the types, and the table that selects one by its wire keys.
+//! Generates `src/events` from `catalog`: the types, and the table that selects one by its wire keys. And `docs/events`,
+//! the reference for readers.
 
 pub mod catalog;
+mod docs;
 mod model;
 mod names;
 mod rust;
+mod seeds;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +16,7 @@ use std::{
 
 use catalog::{Catalog, Entry, Field};
 use model::{Module, Top, Types};
+pub use seeds::seeds;
 
 /// A platform of the catalogue.
 struct Source {
@@ -99,6 +103,7 @@ pub fn generate(root: &Path) -> Result<BTreeMap<String, String>, String> {
             files.insert(format!("src/events/{name}/{file}.rs"), text);
         }
     }
+    files.extend(docs::pages(root)?);
     Ok(files)
 }
 

@@ -1,12 +1,24 @@
-//! `cargo run -p xtask` writes `src/events` anew from the catalogue.
+//! `cargo run -p xtask` writes `src/events` and `docs/events` anew from the catalogue; `cargo run -p xtask -- seeds DIR`
+//! writes what the fuzz targets start from.
 
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    match xtask::generate(root).and_then(|files| write(root, &files)) {
-        Ok(changed) => {
-            println!("{changed} files changed");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        [] => xtask::generate(root)
+            .and_then(|files| write(root, &files))
+            .map(|changed| format!("{changed} files changed")),
+        ["seeds", folder] => xtask::seeds(root)
+            .and_then(|seeds| write_seeds(Path::new(folder), &seeds))
+            .map(|written| format!("{written} seeds")),
+        _ => Err("usage: xtask [seeds DIR]".to_owned()),
+    };
+    match done {
+        Ok(done) => {
+            println!("{done}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -14,6 +26,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn write_seeds(folder: &Path, seeds: &std::collections::BTreeMap<String, Vec<u8>>) -> Result<usize, String> {
+    for (file, seed) in seeds {
+        let path = folder.join(file);
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+        fs::write(&path, seed).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(seeds.len())
 }
 
 /// Writes what changed and removes files of families that are gone.
@@ -27,7 +49,7 @@ fn write(root: &Path, files: &std::collections::BTreeMap<String, String>) -> Res
             let path = entry.path();
             let known =
                 path.strip_prefix(root).ok().and_then(Path::to_str).is_some_and(|path| files.contains_key(path));
-            if !known {
+            if !known && path.is_file() {
                 fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
                 changed += 1;
             }
