@@ -29,7 +29,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// One entry per friend to add.
+    /// An item of `FriendItem` of `BeforeFriendAdd`: one entry per friend to add.
     pub struct FriendItem {
         /// UserID to be added.
         pub to_account: String = "To_Account",
@@ -65,7 +65,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// One entry per answered request.
+    /// An item of `ResponseFriendItem` of `BeforeFriendResponse`: one entry per answered request.
     pub struct ResponseFriendItem {
         /// UserID whose request is answered.
         pub to_account: String = "To_Account",
@@ -97,7 +97,8 @@ wire! {
         pub force_flag: Option<bool> = flag "ForceFlag",
     }
 
-    /// Directed friend pairs created; a two-way add yields both directions.
+    /// An item of `PairList` of `AfterFriendAdd`: directed friend pairs created; a two-way add yields both
+    /// directions.
     pub struct FriendPair {
         /// Owner of the list.
         pub from_account: String = "From_Account",
@@ -121,7 +122,7 @@ wire! {
         pub pair_list: Vec<AccountPair> = "PairList",
     }
 
-    /// Affected pairs.
+    /// An item of `PairList`: affected pairs.
     pub struct AccountPair {
         /// Owner of the list.
         pub from_account: String = "From_Account",
@@ -173,7 +174,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// Users followed successfully.
+    /// An item of `FollowList` of `AfterFollowAdd`: users followed successfully.
     pub struct FollowedAccount {
         /// UserID now followed.
         pub to_account: String = "To_Account",

@@ -76,7 +76,7 @@ wire! {
         pub history: Vec<GuaranteeComplaintEntry> = "history",
     }
 
-    /// Progress, repeated element.
+    /// An item of `history` of `GuaranteeComplaint`: progress, repeated element.
     pub struct GuaranteeComplaintEntry {
         /// Time.
         pub time: i64 = "time",

@@ -45,7 +45,7 @@ wire! {
         pub label: MediaCheckLabel = "label",
     }
 
-    /// Details (version 2).
+    /// An item of `detail` of `MediaCheck`: details (version 2).
     pub struct MediaCheckDetail {
         /// Strategy.
         pub strategy: String = "strategy",

@@ -26,7 +26,7 @@ wire! {
         pub list: Vec<SubscribeMsgPopupItem> = "List",
     }
 
-    /// One per template, repeated element.
+    /// An item of `List` of `SubscribeMsgPopupEvent`: one per template, repeated element.
     pub struct SubscribeMsgPopupItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -57,7 +57,7 @@ wire! {
         pub list: Vec<SubscribeMsgChangeItem> = "List",
     }
 
-    /// One per template, repeated element.
+    /// An item of `List` of `SubscribeMsgChangeEvent`: one per template, repeated element.
     pub struct SubscribeMsgChangeItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -86,7 +86,7 @@ wire! {
         pub list: Vec<SubscribeMsgSentItem> = "List",
     }
 
-    /// One per template, repeated element.
+    /// An item of `List` of `SubscribeMsgSentEvent`: one per template, repeated element.
     pub struct SubscribeMsgSentItem {
         /// Template id.
         pub template_id: String = "TemplateId",

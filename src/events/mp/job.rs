@@ -49,7 +49,7 @@ wire! {
         pub item: Vec<CopyrightCheckResultItem> = "item",
     }
 
-    /// Per article.
+    /// An item of `item` of `CopyrightCheckResultList`: per article.
     pub struct CopyrightCheckResultItem {
         /// Article number, from 1.
         pub article_idx: i64 = "ArticleIdx",
@@ -83,7 +83,7 @@ wire! {
         pub item: Vec<ArticleUrlResultItem> = "item",
     }
 
-    /// Per article.
+    /// An item of `item` of `ArticleUrlResultList`: per article.
     pub struct ArticleUrlResultItem {
         /// Article number, from 1.
         pub article_idx: i64 = "ArticleIdx",
@@ -145,7 +145,7 @@ wire! {
         pub item: Vec<ArticleDetailItem> = "item",
     }
 
-    /// Per article.
+    /// An item of `item` of `ArticleDetail`: per article.
     pub struct ArticleDetailItem {
         /// Article number, from 1.
         pub idx: i64 = "idx",

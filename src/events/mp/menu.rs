@@ -112,7 +112,7 @@ wire! {
         pub item: Vec<PicItem> = "item",
     }
 
-    /// One per picture.
+    /// An item of `item` of `PicList`: one per picture.
     pub struct PicItem {
         /// MD5 of the picture, to match it with the image messages that follow.
         pub pic_md5_sum: String = "PicMd5Sum",

@@ -23,7 +23,7 @@ wire! {
         pub list: Vec<SubscribeMsgPopupItem> = "List",
     }
 
-    /// One per template.
+    /// An item of `List` of `SubscribeMsgPopupEvent`: one per template.
     pub struct SubscribeMsgPopupItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -51,7 +51,7 @@ wire! {
         pub list: Vec<SubscribeMsgChangeItem> = "List",
     }
 
-    /// One per template.
+    /// An item of `List` of `SubscribeMsgChangeEvent`: one per template.
     pub struct SubscribeMsgChangeItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -79,7 +79,7 @@ wire! {
         pub list: Vec<SubscribeMsgSentItem> = "List",
     }
 
-    /// One per template.
+    /// An item of `List` of `SubscribeMsgSentEvent`: one per template.
     pub struct SubscribeMsgSentItem {
         /// Template id.
         pub template_id: String = "TemplateId",
