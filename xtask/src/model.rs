@@ -346,7 +346,7 @@ impl Types {
 
 /// Whether a doc says of an object that it is one, and no more.
 fn is_bare(doc: &str) -> bool {
-    matches!(doc, "Container element." | "Body.")
+    matches!(doc, "Body." | "Container element." | "Data." | "Item." | "Wrapper." | "Wrapper of the items.")
 }
 
 /// `a`, `b` and `c`.

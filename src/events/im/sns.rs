@@ -22,7 +22,7 @@ wire! {
         /// One entry per friend to add.
         pub friend_item: Vec<FriendItem> = "FriendItem",
         /// One-way or two-way.
-        pub add_type: AddType = "AddType",
+        pub add_type: FriendAddType = "AddType",
         /// 1 = forced by an admin.
         pub force_add_flags: bool = flag "ForceAddFlags",
         /// When it happened, Unix milliseconds.
@@ -90,7 +90,7 @@ wire! {
         /// Directed friend pairs created; a two-way add yields both directions.
         pub pair_list: Vec<FriendPair> = "PairList",
         /// Operation that triggered it.
-        pub client_cmd: ClientCmd = "ClientCmd",
+        pub client_cmd: FriendOperation = "ClientCmd",
         /// Admin UserID when done by the backend, else empty.
         pub admin_account: Option<String> = "Admin_Account",
         /// 1 = forced by an admin.
@@ -201,7 +201,7 @@ wire! {
 
 open_enum! {
     /// One-way or two-way.
-    pub enum AddType: str {
+    pub enum FriendAddType: str {
         /// One-way.
         Single = "Add_Type_Single",
         /// Two-way.
@@ -219,7 +219,7 @@ open_enum! {
     }
 
     /// Operation that triggered it.
-    pub enum ClientCmd: str {
+    pub enum FriendOperation: str {
         /// Friend added.
         FriendAdd = "friend_add" | "FriendAdd",
         /// Request answered.

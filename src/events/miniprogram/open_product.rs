@@ -147,7 +147,7 @@ wire! {
 
     /// An item of `scene_group_ext_list` of `SceneGroupAudit`: items, repeated element.
     pub struct SceneGroupExt {
-        /// Item.
+        /// Holds what belongs to it.
         pub ext_id: i64 = "ext_id",
         /// Name.
         pub name: String = "name",

@@ -250,7 +250,7 @@ wire! {
         /// Code.
         pub code: String = "code",
         /// Origin of the code.
-        pub code_type: CodeType = "code_type",
+        pub code_type: CouponCodeSource = "code_type",
         /// State.
         pub status: i64 = "status",
         /// Issued.
@@ -288,7 +288,7 @@ wire! {
 
 open_enum! {
     /// Origin of the code.
-    pub enum CodeType: i64 {
+    pub enum CouponCodeSource: i64 {
         /// From the merchant in real time.
         MerchantRealTime = 1,
         /// Stored in advance.

@@ -16,11 +16,11 @@ wire! {
     pub struct SubscribeMsgPopup {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_popup_event: SubscribeMsgPopupEvent = wrapper "SubscribeMsgPopupEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgPopupEvent` of `SubscribeMsgPopup` holds.
     pub struct SubscribeMsgPopupEvent {
         /// One per template, repeated element.
         pub list: Vec<SubscribeMsgPopupItem> = "List",
@@ -47,11 +47,11 @@ wire! {
     pub struct SubscribeMsgChange {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_change_event: SubscribeMsgChangeEvent = wrapper "SubscribeMsgChangeEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgChangeEvent` of `SubscribeMsgChange` holds.
     pub struct SubscribeMsgChangeEvent {
         /// One per template, repeated element.
         pub list: Vec<SubscribeMsgChangeItem> = "List",
@@ -76,11 +76,11 @@ wire! {
     pub struct SubscribeMsgSent {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_sent_event: SubscribeMsgSentEvent = wrapper "SubscribeMsgSentEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgSentEvent` of `SubscribeMsgSent` holds.
     pub struct SubscribeMsgSentEvent {
         /// One per template, repeated element.
         pub list: Vec<SubscribeMsgSentItem> = "List",

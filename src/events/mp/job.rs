@@ -37,13 +37,13 @@ wire! {
     pub struct CopyrightCheckResult {
         /// Number of checked articles.
         pub count: i64 = "Count",
-        /// Wrapper.
+        /// Holds `item`.
         pub result_list: Option<CopyrightCheckResultList> = "ResultList",
         /// Overall result.
         pub check_state: CheckState = "CheckState",
     }
 
-    /// Wrapper.
+    /// What `ResultList` of `CopyrightCheckResult` holds.
     pub struct CopyrightCheckResultList {
         /// Per article.
         pub item: Vec<CopyrightCheckResultItem> = "item",
@@ -73,11 +73,11 @@ wire! {
     pub struct ArticleUrlResult {
         /// Number of articles.
         pub count: i64 = "Count",
-        /// Wrapper.
+        /// Holds `item`.
         pub result_list: Option<ArticleUrlResultList> = "ResultList",
     }
 
-    /// Wrapper.
+    /// What `ResultList` of `ArticleUrlResult` holds.
     pub struct ArticleUrlResultList {
         /// Per article.
         pub item: Vec<ArticleUrlResultItem> = "item",

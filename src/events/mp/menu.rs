@@ -102,11 +102,11 @@ wire! {
     pub struct SendPicsInfo {
         /// Number of pictures.
         pub count: i64 = "Count",
-        /// Wrapper of the items.
+        /// Holds `item`.
         pub pic_list: PicList = "PicList",
     }
 
-    /// Wrapper of the items.
+    /// What `PicList` of `SendPicsInfo` holds.
     pub struct PicList {
         /// One per picture.
         pub item: Vec<PicItem> = "item",

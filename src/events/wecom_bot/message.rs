@@ -107,8 +107,8 @@ wire! {
     ///
     /// Selected by `msgtype` = `mixed`.
     ///
-    /// Each item has only the object named by its msgtype; the sample shows both. Links work for 5 minutes; what they
-    /// give is encrypted with the key of the bot.
+    /// Each item has only the object named by its msgtype. Links work for 5 minutes; what they give is encrypted with
+    /// the key of the bot.
     ///
     /// Source: AI bot receive messages; overview and first entry read (doc path 100719).
     pub struct MixedMessage {

@@ -76,7 +76,7 @@ wire! {
     /// What `channels` of `ChannelsMessage` holds.
     pub struct Channels {
         /// Kind of card.
-        pub sub_type: SubType = "sub_type",
+        pub sub_type: ChannelsKind = "sub_type",
         /// Channels account.
         pub nickname: String = "nickname",
         /// Post title.
@@ -86,7 +86,7 @@ wire! {
 
 open_enum! {
     /// Kind of card.
-    pub enum SubType: i64 {
+    pub enum ChannelsKind: i64 {
         /// Post (动态)
         Post = 1,
         /// Live stream (直播)
