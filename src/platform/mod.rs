@@ -37,7 +37,7 @@ impl Identity<'_> {
 pub fn unknown_type(platform: Platform, key: &[Cow<'_, str>]) -> &'static str {
     let says_event = key.first().is_some_and(|kind| kind.eq_ignore_ascii_case("event"));
     let is_event = key.len() > 1 || says_event;
-    // A notice may have a second key of its own.
+    // A notice may have a second key, too.
     let is_notice = !says_event;
     match (platform, is_event) {
         (Platform::Mp, true) => "mp.event.unknown",
@@ -80,8 +80,8 @@ fn is_notice(platform: Platform, object: &Object<'_>) -> bool {
 }
 
 /// The tables that know what an account of this platform may receive. A customer-service account gets its callback as
-/// a WeCom event; some Mini Program events reach Official Accounts and the other way round; who serves others gets
-/// their messages and events.
+/// a WeCom event; some Mini Program events reach Official Accounts and the other way round; an Open Platform and a suite
+/// get the messages and events of those they serve.
 const fn tables(platform: Platform) -> &'static [Platform] {
     match platform {
         Platform::Mp => &[Platform::Mp, Platform::MiniProgram],

@@ -189,6 +189,22 @@ fn an_event_is_about_somebody() {
     }
 }
 
+#[test]
+fn an_event_has_a_time() {
+    for (text, expected) in [
+        ("<xml><CreateTime>1735689600</CreateTime></xml>", Some(1_735_689_600)),
+        ("<xml><TimeStamp> 1735689600 </TimeStamp></xml>", Some(1_735_689_600)),
+        ("<xml><TimeStamp>1</TimeStamp><CreateTime>2</CreateTime></xml>", Some(2)),
+        (r#"{"create_time":1735689600}"#, Some(1_735_689_600)),
+        (r#"{"EventTime":1735689600123}"#, Some(1_735_689_600)),
+        (r#"{"create_time":0}"#, None),
+        (r#"{"create_time":"now"}"#, None),
+        ("{}", None),
+    ] {
+        assert_eq!(time(&tree(text)), expected, "{text}");
+    }
+}
+
 fn key(platform: Platform, account: &str, text: &str, query: &[(&str, &str)]) -> Option<DedupeKey> {
     let tree = tree(text);
     let query = |name: &str| query.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());

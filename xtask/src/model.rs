@@ -291,12 +291,38 @@ impl Types {
             (false, false) => format!("Option<{base}>"),
         };
         let mode = if list && !field.required && mode.is_empty() { "optional" } else { mode };
+        let doc = if is_bare(&field.doc) && node.children.len() <= 4 {
+            let names: Vec<_> = node.children.iter().map(|child| format!("`{}`", child.field.name)).collect();
+            format!("Holds {}.", listed(&names))
+        } else {
+            field.doc.clone()
+        };
         Member {
-            doc: field.doc.clone(),
+            doc,
             name: snake(&field.name),
             type_name,
             mode,
             wire: std::iter::once(&field.name).chain(&field.aliases).cloned().collect(),
+        }
+    }
+
+    /// What a nested type is. Of a field that only holds others there is nothing to say but where it is, and what is said
+    /// of a list is not said of its item.
+    fn doc(&self, node: &Node) -> String {
+        let Field { name, kind, doc, .. } = &node.field;
+        let group = &self.groups[&node.key()];
+        let owner = match group.owners.as_slice() {
+            [Owner::Top(owner)] => Some(owner),
+            [Owner::Nested(key)] => self.names.get(key),
+            _ => None,
+        };
+        let place = owner.map_or_else(|| format!("`{name}`"), |owner| format!("`{name}` of `{owner}`"));
+        if kind.starts_with("list<") {
+            format!("An item of {place}: {}", lower(doc))
+        } else if is_bare(doc) {
+            format!("What {place} holds.")
+        } else {
+            doc.clone()
         }
     }
 
@@ -306,15 +332,40 @@ impl Types {
         if !self.written.insert(name.clone()) {
             return name;
         }
-        let doc = node.field.doc.clone();
         if node.children.is_empty() {
+            let doc = node.field.doc.clone();
             let kind = if node.field.kind.contains("string") { "str" } else { "i64" };
             let new = Enum { name: name.clone(), doc, kind, variants: variants(&node.field) };
             modules.entry(home.to_owned()).or_default().enums.push(new);
         } else {
-            self.write(&name, vec![doc], &node.children, home, modules);
+            self.write(&name, vec![self.doc(node)], &node.children, home, modules);
         }
         name
+    }
+}
+
+/// Whether a doc says of an object that it is one, and no more.
+fn is_bare(doc: &str) -> bool {
+    matches!(doc, "Body." | "Container element." | "Data." | "Item." | "Wrapper." | "Wrapper of the items.")
+}
+
+/// `a`, `b` and `c`.
+fn listed(names: &[String]) -> String {
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => "what belongs to it".to_owned(),
+    }
+}
+
+/// The text as it goes on after a colon: without its capital, unless it begins with an abbreviation or a name.
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && (second.is_lowercase() || second == ' ') => {
+            first.to_lowercase().collect::<String>() + &text[first.len_utf8()..]
+        }
+        _ => text.to_owned(),
     }
 }
 

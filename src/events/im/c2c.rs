@@ -140,7 +140,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// Messages the receipt covers.
+    /// An item of `C2CMsgInfo` of `AfterPrivateMessageReadReceipt`: messages the receipt covers.
     pub struct C2cMsgInfo {
         /// Sender of the message.
         pub from_account: String = "From_Account",
@@ -227,7 +227,7 @@ wire! {
         pub group_read_info: Vec<GroupReadInfo> = optional "GroupReadInfo",
     }
 
-    /// Groups whose unread count was cleared.
+    /// An item of `GroupReadInfo` of `AfterReadAll`: groups whose unread count was cleared.
     pub struct GroupReadInfo {
         /// Group id.
         pub group_id: String = "GroupId",

@@ -37,7 +37,7 @@ wire! {
         pub room_id_type: Option<RoomIdType> = "RoomIdType",
     }
 
-    /// Call members.
+    /// An item of `UserList`: call members.
     pub struct CallUser {
         /// UserID; one older sample shows a bare number.
         pub user_account: String = "User_Account",
@@ -108,7 +108,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// Members that changed.
+    /// An item of `ChangedUserList` of `AfterCallMemberChanged`: members that changed.
     pub struct ChangedUser {
         /// UserID.
         pub user_account: String = "User_Account",

@@ -68,7 +68,7 @@ wire! {
         pub rest_reason: Option<String> = "RestReason",
     }
 
-    /// Connected clients.
+    /// An item of `ClientInfo` of `DeskMemberStatusChange`: connected clients.
     pub struct ClientInfo {
         /// Client kind, e.g. Web.
         pub client_type: String = "ClientType",

@@ -64,7 +64,7 @@ wire! {
         pub image_info_array: Vec<ImageInfo> = "ImageInfoArray",
     }
 
-    /// Renditions.
+    /// An item of `ImageInfoArray` of `ImageElem`: renditions.
     pub struct ImageInfo {
         /// Rendition.
         pub r#type: ImageSize = "Type",
@@ -138,7 +138,7 @@ wire! {
         pub json_msg_key: Option<String> = "JsonMsgKey",
     }
 
-    /// Merged messages, when their total is at most 12 KB.
+    /// An item of `MsgList` of `RelayElem`: merged messages, when their total is at most 12 KB.
     pub struct RelayedMsg {
         /// Sender.
         pub from_account: String = "From_Account",

@@ -154,7 +154,7 @@ wire! {
         pub event_time: Option<i64> = "EventTime",
     }
 
-    /// Attributes concerned.
+    /// An item of `GroupAttr` of `AfterGroupAttrChanged`: attributes concerned.
     pub struct GroupAttr {
         /// Attribute key.
         pub key: String = "key",

@@ -47,7 +47,7 @@ wire! {
         pub event_time: Option<i64> = "EventTime",
     }
 
-    /// Users to be added.
+    /// An item of `DestinationMembers` of `BeforeInviteJoinGroup`: users to be added.
     pub struct DestinationMember {
         /// UserID of the member.
         pub member_account: String = "Member_Account",
@@ -75,7 +75,7 @@ wire! {
         pub event_time: Option<i64> = "EventTime",
     }
 
-    /// New members.
+    /// An item of `NewMemberList` of `AfterNewMemberJoinGroup`: new members.
     pub struct NewMember {
         /// UserID of the member.
         pub member_account: String = "Member_Account",
@@ -103,7 +103,7 @@ wire! {
         pub event_time: Option<i64> = "EventTime",
     }
 
-    /// Members gone.
+    /// An item of `ExitMemberList` of `AfterMemberExitGroup`: members gone.
     pub struct ExitMember {
         /// UserID of the member.
         pub member_account: String = "Member_Account",

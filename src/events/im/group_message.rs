@@ -78,7 +78,7 @@ wire! {
         pub group_at_info: Vec<GroupAtInfo> = optional "GroupAtInfo",
     }
 
-    /// Mentions (@) in the message.
+    /// An item of `GroupAtInfo` of `AfterGroupMessageSend`: mentions (@) in the message.
     pub struct GroupAtInfo {
         /// 1 = @all.
         pub group_at_all_flag: bool = flag "GroupAtAllFlag",
@@ -143,7 +143,7 @@ wire! {
         pub event_time: Option<i64> = "EventTime",
     }
 
-    /// Recalled messages.
+    /// An item of `MsgSeqList` of `AfterGroupMessageRevoke`: recalled messages.
     pub struct RevokedGroupMsg {
         /// Message sequence.
         pub msg_seq: u64 = "MsgSeq",
@@ -214,7 +214,7 @@ wire! {
         pub event_time: Option<i64> = "EventTime",
     }
 
-    /// Per-message counts.
+    /// An item of `GroupMsgReceiptList` of `AfterGroupReadReceipt`: per-message counts.
     pub struct GroupMsgReceipt {
         /// Message sequence.
         pub msg_seq: u64 = "MsgSeq",
@@ -226,7 +226,7 @@ wire! {
         pub read_receipt_members: Vec<ReadReceiptMember> = optional "ReadReceiptMembers",
     }
 
-    /// Members that read.
+    /// An item of `ReadReceiptMembers` of `GroupMsgReceipt`: members that read.
     pub struct ReadReceiptMember {
         /// UserID.
         pub member_account: String = "Member_Account",

@@ -25,7 +25,7 @@ wire! {
         /// Receiver, for messages.
         pub contact_item: Option<ContactItem> = "ContactItem",
         /// Kind of content.
-        pub content_type: ContentType = "ContentType",
+        pub content_type: ModeratedContent = "ContentType",
         /// Texts checked; several entries possible for custom messages.
         pub text_content: Vec<String> = optional "TextContent",
         /// File checked, for non-text.
@@ -33,15 +33,15 @@ wire! {
         /// MsgKey for one-to-one, MsgSeq for group; absent when the group message was never sent.
         pub msg_id: Option<String> = "MsgID",
         /// What IM did.
-        pub ctxcb_result: CtxcbResult = "CtxcbResult",
+        pub ctxcb_result: ModerationResult = "CtxcbResult",
         /// Request id of the moderation service.
         pub ctxcb_request_id: String = "CtxcbRequestId",
         /// Keywords hit.
         pub ctxcb_keywords: Vec<String> = optional "CtxcbKeywords",
         /// Service advice.
-        pub ctxcb_suggestion: Option<CtxcbSuggestion> = "CtxcbSuggestion",
+        pub ctxcb_suggestion: Option<ModerationSuggestion> = "CtxcbSuggestion",
         /// Category.
-        pub ctxcb_label: Option<CtxcbLabel> = "CtxcbLabel",
+        pub ctxcb_label: Option<ModerationLabel> = "CtxcbLabel",
         /// Sub category.
         pub ctxcb_sub_label: Option<String> = "CtxcbSubLabel",
         /// Sub category text.
@@ -55,7 +55,7 @@ wire! {
     /// Receiver, for messages.
     pub struct ContactItem {
         /// Kind of receiver.
-        pub contact_type: ContactType = "ContactType",
+        pub contact_type: ModeratedContact = "ContactType",
         /// Receiver UserID when ContactType is 1.
         pub to_account: Option<String> = "To_Account",
         /// Group id when ContactType is 2.
@@ -85,7 +85,7 @@ open_enum! {
     }
 
     /// Kind of receiver.
-    pub enum ContactType: i64 {
+    pub enum ModeratedContact: i64 {
         /// One-to-one.
         OneToOne = 1,
         /// Group.
@@ -93,7 +93,7 @@ open_enum! {
     }
 
     /// Kind of content.
-    pub enum ContentType: str {
+    pub enum ModeratedContent: str {
         /// Text.
         Text = "Text",
         /// Image.
@@ -105,7 +105,7 @@ open_enum! {
     }
 
     /// What IM did.
-    pub enum CtxcbResult: i64 {
+    pub enum ModerationResult: i64 {
         /// Passed.
         Passed = 0,
         /// Blocked.
@@ -113,7 +113,7 @@ open_enum! {
     }
 
     /// Service advice.
-    pub enum CtxcbSuggestion: str {
+    pub enum ModerationSuggestion: str {
         /// Block it.
         Block = "Block",
         /// Let a person decide.
@@ -123,7 +123,7 @@ open_enum! {
     }
 
     /// Category.
-    pub enum CtxcbLabel: str {
+    pub enum ModerationLabel: str {
         /// Nothing found.
         Normal = "Normal",
         /// Illegal content.

@@ -121,7 +121,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// Subscribers concerned.
+    /// An item of `SubscribeAccountList`: subscribers concerned.
     pub struct Subscriber {
         /// UserID.
         pub subscriber_account: String = "Subscriber_Account",
@@ -255,7 +255,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// Recalled messages.
+    /// An item of `WithdrawMsgList` of `AfterOfficialAccountMessageRevoke`: recalled messages.
     pub struct WithdrawnMsg {
         /// Message key.
         pub msg_key: String = "MsgKey",

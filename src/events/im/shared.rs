@@ -4,7 +4,7 @@
 use crate::wire::{open_enum, wire};
 
 wire! {
-    /// Key-values touched; empty array for clear.
+    /// An item of `ExtensionList`: key-values touched; empty array for clear.
     pub struct MsgExtension {
         /// Key.
         pub key: String = "Key",
@@ -14,13 +14,13 @@ wire! {
         pub seq: i64 = "Seq",
     }
 
-    /// Initial members.
+    /// An item of `MemberList`: initial members.
     pub struct GroupMember {
         /// UserID of the member.
         pub member_account: String = "Member_Account",
     }
 
-    /// Custom fields given at creation; feature must be enabled.
+    /// An item of `UserDefinedDataList`: custom fields given at creation; feature must be enabled.
     pub struct UserDefinedData {
         /// Field key.
         pub key: String = "Key",

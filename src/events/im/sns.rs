@@ -22,14 +22,14 @@ wire! {
         /// One entry per friend to add.
         pub friend_item: Vec<FriendItem> = "FriendItem",
         /// One-way or two-way.
-        pub add_type: AddType = "AddType",
+        pub add_type: FriendAddType = "AddType",
         /// 1 = forced by an admin.
         pub force_add_flags: bool = flag "ForceAddFlags",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
 
-    /// One entry per friend to add.
+    /// An item of `FriendItem` of `BeforeFriendAdd`: one entry per friend to add.
     pub struct FriendItem {
         /// UserID to be added.
         pub to_account: String = "To_Account",
@@ -65,7 +65,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// One entry per answered request.
+    /// An item of `ResponseFriendItem` of `BeforeFriendResponse`: one entry per answered request.
     pub struct ResponseFriendItem {
         /// UserID whose request is answered.
         pub to_account: String = "To_Account",
@@ -90,14 +90,15 @@ wire! {
         /// Directed friend pairs created; a two-way add yields both directions.
         pub pair_list: Vec<FriendPair> = "PairList",
         /// Operation that triggered it.
-        pub client_cmd: ClientCmd = "ClientCmd",
+        pub client_cmd: FriendOperation = "ClientCmd",
         /// Admin UserID when done by the backend, else empty.
         pub admin_account: Option<String> = "Admin_Account",
         /// 1 = forced by an admin.
         pub force_flag: Option<bool> = flag "ForceFlag",
     }
 
-    /// Directed friend pairs created; a two-way add yields both directions.
+    /// An item of `PairList` of `AfterFriendAdd`: directed friend pairs created; a two-way add yields both
+    /// directions.
     pub struct FriendPair {
         /// Owner of the list.
         pub from_account: String = "From_Account",
@@ -121,7 +122,7 @@ wire! {
         pub pair_list: Vec<AccountPair> = "PairList",
     }
 
-    /// Affected pairs.
+    /// An item of `PairList`: affected pairs.
     pub struct AccountPair {
         /// Owner of the list.
         pub from_account: String = "From_Account",
@@ -173,7 +174,7 @@ wire! {
         pub event_time: i64 = "EventTime",
     }
 
-    /// Users followed successfully.
+    /// An item of `FollowList` of `AfterFollowAdd`: users followed successfully.
     pub struct FollowedAccount {
         /// UserID now followed.
         pub to_account: String = "To_Account",
@@ -200,7 +201,7 @@ wire! {
 
 open_enum! {
     /// One-way or two-way.
-    pub enum AddType: str {
+    pub enum FriendAddType: str {
         /// One-way.
         Single = "Add_Type_Single",
         /// Two-way.
@@ -218,7 +219,7 @@ open_enum! {
     }
 
     /// Operation that triggered it.
-    pub enum ClientCmd: str {
+    pub enum FriendOperation: str {
         /// Friend added.
         FriendAdd = "friend_add" | "FriendAdd",
         /// Request answered.

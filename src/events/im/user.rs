@@ -36,7 +36,8 @@ wire! {
         pub custom_status: Option<String> = "CustomStatus",
     }
 
-    /// Devices kicked by this login; only for Login with Reason Register and only when some were kicked.
+    /// An item of `KickedDevice` of `StateChange`: devices kicked by this login; only for Login with Reason Register
+    /// and only when some were kicked.
     pub struct KickedDevice {
         /// Platform of a kicked device.
         pub platform: KickedDevicePlatform = "Platform",
@@ -62,7 +63,7 @@ wire! {
         pub profile_item: Vec<ProfileItem> = "ProfileItem",
     }
 
-    /// Fields that were updated successfully.
+    /// An item of `ProfileItem` of `AfterProfileUpdate`: fields that were updated successfully.
     pub struct ProfileItem {
         /// Profile field name, e.g. Tag_Profile_IM_Nick or Tag_Profile_Custom_xxx.
         pub tag: String = "Tag",

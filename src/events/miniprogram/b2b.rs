@@ -32,7 +32,7 @@ wire! {
         /// Payer.
         pub payer_openid: String = "payer_openid",
         /// Amount.
-        pub amount: Option<Amount> = "amount",
+        pub amount: Option<RetailAmount> = "amount",
         /// WeChat Pay order.
         pub wxpay_transaction_id: Option<String> = "wxpay_transaction_id",
         /// Environment.
@@ -40,7 +40,7 @@ wire! {
     }
 
     /// Amount.
-    pub struct Amount {
+    pub struct RetailAmount {
         /// Total, fen.
         pub order_amount: i64 = "order_amount",
         /// Paid, fen.

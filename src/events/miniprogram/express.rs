@@ -29,7 +29,7 @@ wire! {
         pub actions: Vec<ExpressAction> = "Actions",
     }
 
-    /// Nodes; repeated element in XML, array in JSON.
+    /// An item of `Actions` of `AddExpressPath`: nodes; repeated element in XML, array in JSON.
     pub struct ExpressAction {
         /// Time.
         pub action_time: i64 = "ActionTime",

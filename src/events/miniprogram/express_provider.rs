@@ -106,7 +106,7 @@ wire! {
         pub detail_list: Vec<AddWaybillCargoDetail> = optional "DetailList",
     }
 
-    /// Goods, repeated element.
+    /// An item of `DetailList` of `AddWaybillCargo`: goods, repeated element.
     pub struct AddWaybillCargoDetail {
         /// Goods.
         pub name: String = "Name",

@@ -13,11 +13,11 @@ wire! {
     pub struct CommentBadScore {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Data.
+        /// Holds `comment_id`.
         pub result: CommentBadScoreResult = "result",
     }
 
-    /// Data.
+    /// What `result` of `CommentBadScore` holds.
     pub struct CommentBadScoreResult {
         /// Comment id.
         pub comment_id: String = "comment_id",
@@ -76,7 +76,7 @@ wire! {
         pub history: Vec<GuaranteeComplaintEntry> = "history",
     }
 
-    /// Progress, repeated element.
+    /// An item of `history` of `GuaranteeComplaint`: progress, repeated element.
     pub struct GuaranteeComplaintEntry {
         /// Time.
         pub time: i64 = "time",

@@ -152,7 +152,7 @@ wire! {
         pub goods: Vec<Goods> = "goods",
     }
 
-    /// List.
+    /// An item of `goods` of `GoodsDetail`: list.
     pub struct Goods {
         /// Quantity.
         pub good_count: i64 = "good_count",

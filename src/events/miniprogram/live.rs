@@ -19,7 +19,7 @@ wire! {
         pub follow_notify: FollowNotify = "FollowNotify",
     }
 
-    /// Data.
+    /// What `FollowNotify` of `LiveFollowNotify` holds.
     pub struct FollowNotify {
         /// Room.
         pub room_id: i64 = "room_id",
@@ -47,7 +47,7 @@ wire! {
         pub push_message_api_notify: PushMessageNotify = "PushMessageApiNotify",
     }
 
-    /// Data.
+    /// What `PushMessageApiNotify` of `LivePushMessageNotify` holds.
     pub struct PushMessageNotify {
         /// Broadcast id.
         pub message_id: String = "message_id",

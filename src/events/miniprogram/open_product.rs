@@ -15,11 +15,11 @@ wire! {
     pub struct OpenProductAccountRegister {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `status`.
         pub open_product_account_register: OpenProductAccount = "OpenProductAccountRegister",
     }
 
-    /// Body.
+    /// What `OpenProductAccountRegister` of `OpenProductAccountRegister` holds.
     pub struct OpenProductAccount {
         /// State.
         pub status: i64 = "status",
@@ -35,11 +35,11 @@ wire! {
     pub struct OpenProductSpuAudit {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_product_id`, `product_id`, `status` and `reject_reason`.
         pub open_product_spu_audit: OpenProductSpu = "OpenProductSpuAudit",
     }
 
-    /// Body.
+    /// What `OpenProductSpuAudit` holds.
     pub struct OpenProductSpu {
         /// Merchant-defined product id.
         pub out_product_id: String = "out_product_id",
@@ -61,7 +61,7 @@ wire! {
     pub struct OpenProductSpuStatusUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_product_id`, `product_id`, `status` and `reject_reason`.
         pub open_product_spu_audit: OpenProductSpu = "OpenProductSpuAudit" | "OpenProductSpuStatusUpdate",
     }
 
@@ -79,7 +79,7 @@ wire! {
         pub qualification_audit_result: BrandAuditResult = "QualificationAuditResult",
     }
 
-    /// Body.
+    /// What `QualificationAuditResult` of `OpenProductBrandAudit` holds.
     pub struct BrandAuditResult {
         /// State.
         pub status: i64 = "status",
@@ -103,11 +103,11 @@ wire! {
     pub struct OpenProductCategoryAudit {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `status`, `audit_id`, `audit_type` and `reject_reason`.
         pub qualification_audit_result: CategoryAuditResult = "QualificationAuditResult",
     }
 
-    /// Body.
+    /// What `QualificationAuditResult` of `OpenProductCategoryAudit` holds.
     pub struct CategoryAuditResult {
         /// State.
         pub status: i64 = "status",
@@ -129,11 +129,11 @@ wire! {
     pub struct OpenProductSceneGroupAudit {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `group_id`, `name`, `reason` and `scene_group_ext_list`.
         pub scene_group_audit: SceneGroupAudit = "SceneGroupAudit",
     }
 
-    /// Body.
+    /// What `SceneGroupAudit` of `OpenProductSceneGroupAudit` holds.
     pub struct SceneGroupAudit {
         /// Scene group.
         pub group_id: i64 = "group_id",
@@ -145,9 +145,9 @@ wire! {
         pub scene_group_ext_list: Vec<SceneGroupExt> = "scene_group_ext_list",
     }
 
-    /// Items, repeated element.
+    /// An item of `scene_group_ext_list` of `SceneGroupAudit`: items, repeated element.
     pub struct SceneGroupExt {
-        /// Item.
+        /// Holds what belongs to it.
         pub ext_id: i64 = "ext_id",
         /// Name.
         pub name: String = "name",

@@ -15,11 +15,11 @@ wire! {
     pub struct AftersaleNewOrder {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id`, `order_id` and `out_order_id`.
         pub aftersale_info: AftersaleNewOrderInfo = "aftersale_info",
     }
 
-    /// Body.
+    /// What `aftersale_info` of `AftersaleNewOrder` holds.
     pub struct AftersaleNewOrderInfo {
         /// After-sale id.
         pub aftersale_id: i64 = "aftersale_id",
@@ -39,11 +39,11 @@ wire! {
     pub struct AftersaleUpdateOrder {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
-    /// Body.
+    /// What `aftersale_info` holds.
     pub struct AftersaleInfo {
         /// After-sale id.
         pub aftersale_id: i64 = "aftersale_id",
@@ -61,7 +61,7 @@ wire! {
     pub struct AftersaleUserCancel {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -75,7 +75,7 @@ wire! {
     pub struct AftersaleRefundSuccess {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -89,7 +89,7 @@ wire! {
     pub struct AftersaleComplaintUpdateOrderState {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -103,7 +103,7 @@ wire! {
     pub struct AftersaleMerchantConfirmReceiptOverdue {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -117,7 +117,7 @@ wire! {
     pub struct AftersaleMerchantHandleRefundOverdue {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -131,7 +131,7 @@ wire! {
     pub struct AftersaleMerchantHandleReturnOverdue {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -145,7 +145,7 @@ wire! {
     pub struct AftersaleUserApplyPlatformJudgeOverdue {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -159,7 +159,7 @@ wire! {
     pub struct AftersaleUserConfirmRefundCertificate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -173,7 +173,7 @@ wire! {
     pub struct AftersaleUserModifyReturnInfo {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -187,7 +187,7 @@ wire! {
     pub struct AftersaleUserUploadReturnInfoOverdue {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -201,7 +201,7 @@ wire! {
     pub struct AftersaleWaitMerchantConfirmReceipt {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -215,7 +215,7 @@ wire! {
     pub struct AftersaleWaitMerchantOfflineRefund {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `aftersale_id` and `out_aftersale_id`.
         pub aftersale_info: AftersaleInfo = "aftersale_info",
     }
 
@@ -229,11 +229,11 @@ wire! {
     pub struct ComplaintNotify {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `complaint_order_id`, `state` and `event`.
         pub complaint_info: ComplaintInfo = "complaint_info",
     }
 
-    /// Body.
+    /// What `complaint_info` of `ComplaintNotify` holds.
     pub struct ComplaintInfo {
         /// Dispute.
         pub complaint_order_id: i64 = "complaint_order_id",

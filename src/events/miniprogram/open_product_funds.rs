@@ -15,11 +15,11 @@ wire! {
     pub struct WithdrawNotify {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_request_no` and `event`.
         pub withdraw_info: WithdrawInfo = "withdraw_info",
     }
 
-    /// Body.
+    /// What `withdraw_info` of `WithdrawNotify` holds.
     pub struct WithdrawInfo {
         /// Request.
         pub out_request_no: String = "out_request_no",
@@ -37,11 +37,11 @@ wire! {
     pub struct FundsOrderPay {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `trade_no`, `transaction_id` and `pay_time`.
         pub order_info: FundsOrderPayInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `FundsOrderPay` holds.
     pub struct FundsOrderPayInfo {
         /// Order.
         pub trade_no: String = "trade_no",
@@ -61,11 +61,11 @@ wire! {
     pub struct FundsOrderProfitSharing {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `profit_sharing_no`, `amount`, `result` and `finish_time`.
         pub order_info: FundsOrderProfitSharingInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `FundsOrderProfitSharing` holds.
     pub struct FundsOrderProfitSharingInfo {
         /// Sharing order.
         pub profit_sharing_no: String = "profit_sharing_no",
@@ -87,11 +87,11 @@ wire! {
     pub struct FundsOrderRefund {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `refund_no`, `status` and `success_time`.
         pub order_info: FundsOrderRefundInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `FundsOrderRefund` holds.
     pub struct FundsOrderRefundInfo {
         /// Refund.
         pub refund_no: String = "refund_no",

@@ -15,11 +15,11 @@ wire! {
     pub struct OpenProductOrderPay {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_order_id`, `order_id`, `transaction_id` and `pay_time`.
         pub order_info: OpenProductOrderPayInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `OpenProductOrderPay` holds.
     pub struct OpenProductOrderPayInfo {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
@@ -41,11 +41,11 @@ wire! {
     pub struct OpenProductOrderCancel {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_order_id` and `order_id`.
         pub order_info: OpenProductOrderInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` holds.
     pub struct OpenProductOrderInfo {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
@@ -63,7 +63,7 @@ wire! {
     pub struct OpenProductOrderConfirm {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_order_id` and `order_id`.
         pub order_info: OpenProductOrderInfo = "order_info",
     }
 
@@ -77,7 +77,7 @@ wire! {
     pub struct OpenProductOrderRefund {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_order_id` and `order_id`.
         pub order_info: OpenProductOrderInfo = "order_info",
     }
 
@@ -95,7 +95,7 @@ wire! {
         pub order_info: OpenProductOrderSettleInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `OpenProductOrderSettle` holds.
     pub struct OpenProductOrderSettleInfo {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
@@ -119,11 +119,11 @@ wire! {
     pub struct OpenProductOrderAnalyze {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `out_order_id`, `order_id` and `openid`.
         pub order_info: OpenProductOrderAnalyzeInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `OpenProductOrderAnalyze` holds.
     pub struct OpenProductOrderAnalyzeInfo {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",

@@ -95,7 +95,7 @@ wire! {
         pub material: Vec<Material> = "material",
     }
 
-    /// Materials, repeated element.
+    /// An item of `material` of `AppealRecord`: materials, repeated element.
     pub struct Material {
         /// Violating material.
         pub illegal_material: Option<IllegalMaterial> = "illegal_material",

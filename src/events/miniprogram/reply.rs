@@ -87,7 +87,7 @@ wire! {
         pub path_info: Vec<WaybillPathStep> = "path_info",
     }
 
-    /// Nodes.
+    /// An item of `path_info` of `WaybillPath`: nodes.
     pub struct WaybillPathStep {
         /// Time.
         pub action_time: i64 = "action_time",
@@ -135,7 +135,7 @@ wire! {
         pub valid_time_range: Vec<ValidTimeRange> = "ValidTimeRange",
     }
 
-    /// Slots.
+    /// An item of `ValidTimeRange` of `WaybillQueryExpectTimeRangeReply`: slots.
     pub struct ValidTimeRange {
         /// From hour.
         pub start_time: i64 = "StartTime",

@@ -34,7 +34,7 @@ wire! {
         /// Version 1: extra data.
         pub extra_info_json: Option<String> = "extra_info_json",
         /// Version 1: state of the download; larger than i32.
-        pub status_code: Option<StatusCode> = "status_code",
+        pub status_code: Option<MediaDownloadStatus> = "status_code",
     }
 
     /// Overall result (version 2).
@@ -45,7 +45,7 @@ wire! {
         pub label: MediaCheckLabel = "label",
     }
 
-    /// Details (version 2).
+    /// An item of `detail` of `MediaCheck`: details (version 2).
     pub struct MediaCheckDetail {
         /// Strategy.
         pub strategy: String = "strategy",
@@ -96,7 +96,7 @@ open_enum! {
     }
 
     /// Version 1: state of the download; larger than i32.
-    pub enum StatusCode: i64 {
+    pub enum MediaDownloadStatus: i64 {
         /// Downloaded.
         Ok = 0,
         /// The link cannot be downloaded.

@@ -17,11 +17,11 @@ wire! {
     pub struct StoreAftersaleUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `after_sale_order_id`, `order_id`, `status` and `wxa_vip_discounted_price`.
         pub finder_shop_aftersale_status_update: StoreAftersale = "finder_shop_aftersale_status_update",
     }
 
-    /// Body.
+    /// What `finder_shop_aftersale_status_update` of `StoreAftersaleUpdate` holds.
     pub struct StoreAftersale {
         /// After-sale id.
         pub after_sale_order_id: i64 = "after_sale_order_id",
@@ -45,11 +45,11 @@ wire! {
     pub struct StorePresentAftersaleUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `after_sale_order_id`, `order_id` and `status`.
         pub finder_shop_present_aftersale_status_update: StorePresentAftersale = "finder_shop_present_aftersale_status_update",
     }
 
-    /// Body.
+    /// What `finder_shop_present_aftersale_status_update` of `StorePresentAftersaleUpdate` holds.
     pub struct StorePresentAftersale {
         /// After-sale id.
         pub after_sale_order_id: i64 = "after_sale_order_id",
@@ -71,11 +71,11 @@ wire! {
     pub struct StoreGuaranteeUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `guarantee_order_id`, `order_id` and `status`.
         pub finder_shop_guarantee_status_update: StoreGuarantee = "finder_shop_guarantee_status_update",
     }
 
-    /// Body.
+    /// What `finder_shop_guarantee_status_update` of `StoreGuaranteeUpdate` holds.
     pub struct StoreGuarantee {
         /// Guarantee id.
         pub guarantee_order_id: i64 = "guarantee_order_id",
@@ -97,11 +97,11 @@ wire! {
     pub struct StoreComplaintUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `complaint_id`, `after_sale_order_id`, `order_id` and `complaint_status`.
         pub finder_shop_complaint: StoreComplaint = "finder_shop_complaint",
     }
 
-    /// Body.
+    /// What `finder_shop_complaint` of `StoreComplaintUpdate` holds.
     pub struct StoreComplaint {
         /// Dispute id.
         pub complaint_id: String = "complaint_id",

@@ -17,11 +17,11 @@ wire! {
     pub struct StoreCouponReceive {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id`, `user_coupon_id` and `receive_time`.
         pub receive_info: CouponReceiveInfo = "receive_info",
     }
 
-    /// Body.
+    /// What `receive_info` of `StoreCouponReceive` holds.
     pub struct CouponReceiveInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -43,11 +43,11 @@ wire! {
     pub struct StoreCouponCreate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id` and `create_time`.
         pub coupon_info: StoreCouponCreateInfo = "coupon_info",
     }
 
-    /// Body.
+    /// What `coupon_info` of `StoreCouponCreate` holds.
     pub struct StoreCouponCreateInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -67,11 +67,11 @@ wire! {
     pub struct StoreCouponDelete {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id` and `delete_time`.
         pub coupon_info: StoreCouponDeleteInfo = "coupon_info",
     }
 
-    /// Body.
+    /// What `coupon_info` of `StoreCouponDelete` holds.
     pub struct StoreCouponDeleteInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -91,11 +91,11 @@ wire! {
     pub struct StoreCouponExpire {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id` and `expire_time`.
         pub coupon_info: StoreCouponExpireInfo = "coupon_info",
     }
 
-    /// Body.
+    /// What `coupon_info` of `StoreCouponExpire` holds.
     pub struct StoreCouponExpireInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -115,11 +115,11 @@ wire! {
     pub struct StoreCouponInfoChange {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id` and `change_time`.
         pub coupon_info: StoreCouponChangeInfo = "coupon_info",
     }
 
-    /// Body.
+    /// What `coupon_info` of `StoreCouponInfoChange` holds.
     pub struct StoreCouponChangeInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -139,11 +139,11 @@ wire! {
     pub struct StoreCouponInvalid {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id` and `invalid_time`.
         pub coupon_info: StoreCouponInvalidInfo = "coupon_info",
     }
 
-    /// Body.
+    /// What `coupon_info` of `StoreCouponInvalid` holds.
     pub struct StoreCouponInvalidInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -163,11 +163,11 @@ wire! {
     pub struct StoreUserCouponExpire {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `coupon_id`, `user_coupon_id` and `expire_time`.
         pub user_coupon_info: UserCouponInfo = "user_coupon_info",
     }
 
-    /// Body.
+    /// What `user_coupon_info` of `StoreUserCouponExpire` holds.
     pub struct UserCouponInfo {
         /// Coupon.
         pub coupon_id: i64 = "coupon_id",
@@ -245,12 +245,12 @@ wire! {
         pub voucher_list: Vec<Voucher> = "voucher_list",
     }
 
-    /// Vouchers.
+    /// An item of `voucher_list` of `StoreVoucherSendSuccess`: vouchers.
     pub struct Voucher {
         /// Code.
         pub code: String = "code",
         /// Origin of the code.
-        pub code_type: CodeType = "code_type",
+        pub code_type: CouponCodeSource = "code_type",
         /// State.
         pub status: i64 = "status",
         /// Issued.
@@ -288,7 +288,7 @@ wire! {
 
 open_enum! {
     /// Origin of the code.
-    pub enum CodeType: i64 {
+    pub enum CouponCodeSource: i64 {
         /// From the merchant in real time.
         MerchantRealTime = 1,
         /// Stored in advance.

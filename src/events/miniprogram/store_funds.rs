@@ -17,11 +17,11 @@ wire! {
     pub struct StoreAccountNotify {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `event`.
         pub account_info: StoreAccountInfo = "account_info",
     }
 
-    /// Body.
+    /// What `account_info` of `StoreAccountNotify` holds.
     pub struct StoreAccountInfo {
         /// What happened.
         pub event: StoreAccountEvent = "event",
@@ -39,11 +39,11 @@ wire! {
     pub struct StoreWithdrawNotify {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `event` and `withdraw_id`.
         pub withdraw_info: StoreWithdrawInfo = "withdraw_info",
     }
 
-    /// Body.
+    /// What `withdraw_info` of `StoreWithdrawNotify` holds.
     pub struct StoreWithdrawInfo {
         /// What happened.
         pub event: StoreWithdrawEvent = "event",
@@ -63,11 +63,11 @@ wire! {
     pub struct StoreQrCodeStatus {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `ticket`, `status` and `scan_user_type`.
         pub qrcode_info: QrcodeInfo = "qrcode_info",
     }
 
-    /// Body.
+    /// What `qrcode_info` of `StoreQrCodeStatus` holds.
     pub struct QrcodeInfo {
         /// Ticket.
         pub ticket: String = "ticket",

@@ -17,11 +17,11 @@ wire! {
     pub struct StoreOrderNew {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id`.
         pub order_info: StoreOrderInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` holds.
     pub struct StoreOrderInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -39,11 +39,11 @@ wire! {
     pub struct StoreOrderCancel {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `cancel_type`.
         pub order_info: StoreOrderCancelInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `StoreOrderCancel` holds.
     pub struct StoreOrderCancelInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -63,11 +63,11 @@ wire! {
     pub struct StoreOrderPay {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `pay_time`.
         pub order_info: StoreOrderPayInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `StoreOrderPay` holds.
     pub struct StoreOrderPayInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -87,7 +87,7 @@ wire! {
     pub struct StoreOrderWaitShipping {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id`.
         pub order_info: StoreOrderInfo = "order_info",
     }
 
@@ -103,11 +103,11 @@ wire! {
     pub struct StoreOrderDeliver {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `finish_delivery`.
         pub order_info: StoreOrderDeliverInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `StoreOrderDeliver` holds.
     pub struct StoreOrderDeliverInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -127,11 +127,11 @@ wire! {
     pub struct StoreOrderConfirm {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `confirm_type`.
         pub order_info: StoreOrderConfirmInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `StoreOrderConfirm` holds.
     pub struct StoreOrderConfirmInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -151,11 +151,11 @@ wire! {
     pub struct StoreOrderSettle {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `settle_time`.
         pub order_info: StoreOrderSettleInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `StoreOrderSettle` holds.
     pub struct StoreOrderSettleInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -175,11 +175,11 @@ wire! {
     pub struct StoreOrderExtInfoUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `type`.
         pub order_info: StoreOrderExtInfo = "order_info",
     }
 
-    /// Body.
+    /// What `order_info` of `StoreOrderExtInfoUpdate` holds.
     pub struct StoreOrderExtInfo {
         /// Order id.
         pub order_id: i64 = "order_id",
@@ -199,11 +199,11 @@ wire! {
     pub struct StoreOrderStatusUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `status`.
         pub product_order_status_update: StoreOrderStatus = "ProductOrderStatusUpdate",
     }
 
-    /// Body.
+    /// What `ProductOrderStatusUpdate` of `StoreOrderStatusUpdate` holds.
     pub struct StoreOrderStatus {
         /// Order id.
         pub order_id: i64 = "order_id",

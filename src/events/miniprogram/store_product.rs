@@ -17,11 +17,11 @@ wire! {
     pub struct StoreProductSpuAudit {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `product_id`, `status`, `reason` and `audit_info`.
         pub product_spu_audit: StoreSpuAudit = "ProductSpuAudit",
     }
 
-    /// Body.
+    /// What `ProductSpuAudit` of `StoreProductSpuAudit` holds.
     pub struct StoreSpuAudit {
         /// Product id.
         pub product_id: i64 = "product_id",
@@ -45,11 +45,11 @@ wire! {
     pub struct StoreProductSpuListing {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `product_id`, `status` and `reason`.
         pub product_spu_listing: StoreSpuListing = "ProductSpuListing",
     }
 
-    /// Body.
+    /// What `ProductSpuListing` of `StoreProductSpuListing` holds.
     pub struct StoreSpuListing {
         /// Product id.
         pub product_id: i64 = "product_id",
@@ -71,11 +71,11 @@ wire! {
     pub struct StoreProductSpuUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `product_id` and `status`.
         pub product_spu_update: StoreSpuUpdate = "ProductSpuUpdate",
     }
 
-    /// Body.
+    /// What `ProductSpuUpdate` of `StoreProductSpuUpdate` holds.
     pub struct StoreSpuUpdate {
         /// Product id.
         pub product_id: i64 = "product_id",
@@ -95,11 +95,11 @@ wire! {
     pub struct StoreProductCategoryAudit {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `audit_id`, `status` and `reason`.
         pub product_category_audit: StoreProductCategory = "ProductCategoryAudit",
     }
 
-    /// Body.
+    /// What `ProductCategoryAudit` of `StoreProductCategoryAudit` holds.
     pub struct StoreProductCategory {
         /// Audit id.
         pub audit_id: i64 = "audit_id",
@@ -149,11 +149,11 @@ wire! {
     pub struct StoreBrand {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `brand_id`, `audit_id`, `status` and `reason`.
         pub brand_event: StoreBrandAudit = "BrandEvent",
     }
 
-    /// Body.
+    /// What `BrandEvent` of `StoreBrand` holds.
     pub struct StoreBrandAudit {
         /// Brand.
         pub brand_id: i64 = "brand_id",

@@ -21,7 +21,7 @@ wire! {
         pub item_info: SupplierItem = "item_info",
     }
 
-    /// Body.
+    /// What `item_info` of `StoreHeadSupplierItemUpdate` holds.
     pub struct SupplierItem {
         /// What happened.
         pub event_type: SupplierItemChange = "event_type",
@@ -101,7 +101,7 @@ wire! {
         pub waybill_info: WaybillInfo = "waybill_info",
     }
 
-    /// Body.
+    /// What `waybill_info` of `StoreEwaybillPushPath` holds.
     pub struct WaybillInfo {
         /// Electronic waybill id; number in the official sample.
         pub ewaybill_order_id: String = "ewaybill_order_id",
@@ -127,11 +127,11 @@ wire! {
     pub struct CooperationShopOrder {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `shop_appid`.
         pub data: ShopOrderData = "Data" | "EventData",
     }
 
-    /// Body.
+    /// What `Data` holds.
     pub struct ShopOrderData {
         /// Order id for queries by the mini program only.
         pub order_id: String = "order_id",
@@ -149,7 +149,7 @@ wire! {
     pub struct RelatedShopOrderSubmission {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `order_id` and `shop_appid`.
         pub data: ShopOrderData = "Data",
     }
 }

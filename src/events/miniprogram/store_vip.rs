@@ -21,7 +21,7 @@ wire! {
         pub user_info: StoreVipJoinedUser = "user_info",
     }
 
-    /// Body.
+    /// What `user_info` of `StoreVipJoin` holds.
     pub struct StoreVipJoinedUser {
         /// Joined.
         pub join_time: i64 = "join_time",
@@ -47,11 +47,11 @@ wire! {
     pub struct StoreVipClose {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `close_time` and `phone_number`.
         pub user_info: StoreVipClosedUser = "user_info",
     }
 
-    /// Body.
+    /// What `user_info` of `StoreVipClose` holds.
     pub struct StoreVipClosedUser {
         /// Closed.
         pub close_time: i64 = "close_time",
@@ -71,11 +71,11 @@ wire! {
     pub struct StoreVipGradeInfoUpdate {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `phone_number`, `grade`, `experience_value` and `score`.
         pub user_info: StoreVipGradeUser = "user_info",
     }
 
-    /// Body.
+    /// What `user_info` of `StoreVipGradeInfoUpdate` holds.
     pub struct StoreVipGradeUser {
         /// Phone.
         pub phone_number: Option<String> = "phone_number",
@@ -103,7 +103,7 @@ wire! {
         pub user_info: StoreVipScoreUser = "user_info",
     }
 
-    /// Body.
+    /// What `user_info` of `StoreVipScoreUpdate` holds.
     pub struct StoreVipScoreUser {
         /// Phone.
         pub phone_number: Option<String> = "phone_number",
@@ -129,11 +129,11 @@ wire! {
     pub struct StoreVipScoreExchange {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `pay_score`, `score_item_type`, `coupon_info` and `product_info`.
         pub exchange_info: ExchangeInfo = "exchange_info",
     }
 
-    /// Body.
+    /// What `exchange_info` of `StoreVipScoreExchange` holds.
     pub struct ExchangeInfo {
         /// Points paid.
         pub pay_score: i64 = "pay_score",
@@ -169,11 +169,11 @@ wire! {
     pub struct StoreVipUserAutoAdd {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `shop_appid`, `outer_userid`, `identity` and `add_time`.
         pub info: VipUserAutoAdded = "info",
     }
 
-    /// Body.
+    /// What `info` of `StoreVipUserAutoAdd` holds.
     pub struct VipUserAutoAdded {
         /// AppID of the shop.
         pub shop_appid: String = "shop_appid",
@@ -197,11 +197,11 @@ wire! {
     pub struct StoreVipUserInfoGet {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `shop_appid`.
         pub info: VipUserInfoRequest = "info",
     }
 
-    /// Body.
+    /// What `info` of `StoreVipUserInfoGet` holds.
     pub struct VipUserInfoRequest {
         /// AppID of the shop.
         pub shop_appid: String = "shop_appid",

@@ -16,17 +16,17 @@ wire! {
     pub struct SubscribeMsgPopup {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_popup_event: SubscribeMsgPopupEvent = wrapper "SubscribeMsgPopupEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgPopupEvent` of `SubscribeMsgPopup` holds.
     pub struct SubscribeMsgPopupEvent {
         /// One per template, repeated element.
         pub list: Vec<SubscribeMsgPopupItem> = "List",
     }
 
-    /// One per template, repeated element.
+    /// An item of `List` of `SubscribeMsgPopupEvent`: one per template, repeated element.
     pub struct SubscribeMsgPopupItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -47,17 +47,17 @@ wire! {
     pub struct SubscribeMsgChange {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_change_event: SubscribeMsgChangeEvent = wrapper "SubscribeMsgChangeEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgChangeEvent` of `SubscribeMsgChange` holds.
     pub struct SubscribeMsgChangeEvent {
         /// One per template, repeated element.
         pub list: Vec<SubscribeMsgChangeItem> = "List",
     }
 
-    /// One per template, repeated element.
+    /// An item of `List` of `SubscribeMsgChangeEvent`: one per template, repeated element.
     pub struct SubscribeMsgChangeItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -76,17 +76,17 @@ wire! {
     pub struct SubscribeMsgSent {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_sent_event: SubscribeMsgSentEvent = wrapper "SubscribeMsgSentEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgSentEvent` of `SubscribeMsgSent` holds.
     pub struct SubscribeMsgSentEvent {
         /// One per template, repeated element.
         pub list: Vec<SubscribeMsgSentItem> = "List",
     }
 
-    /// One per template, repeated element.
+    /// An item of `List` of `SubscribeMsgSentEvent`: one per template, repeated element.
     pub struct SubscribeMsgSentItem {
         /// Template id.
         pub template_id: String = "TemplateId",

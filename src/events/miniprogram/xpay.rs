@@ -42,7 +42,7 @@ wire! {
         pub paid_time: i64 = "PaidTime",
     }
 
-    /// Item.
+    /// What `GoodsInfo` of `XpayGoodsDeliverNotify` holds.
     pub struct GoodsInfo {
         /// Item id.
         pub product_id: String = "ProductId",
@@ -338,11 +338,11 @@ wire! {
     pub struct MiniGamePayGoodsDeliverNotify {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Data.
+        /// Holds `Payload`, `PayEventSig` and `IsMock`.
         pub mini_game: MiniGame = "MiniGame",
     }
 
-    /// Data.
+    /// What `MiniGame` holds.
     pub struct MiniGame {
         /// JSON text; signed as text, do not re-serialise before checking.
         pub payload: String = "Payload",
@@ -368,7 +368,7 @@ wire! {
     pub struct MiniGameH5GoodsDeliverNotify {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Data.
+        /// Holds `Payload`, `PayEventSig` and `IsMock`.
         pub mini_game: MiniGame = "MiniGame",
     }
 
@@ -388,7 +388,7 @@ wire! {
     pub struct MiniGameDeliverH5PayProducts {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Data.
+        /// Holds `Payload`, `PayEventSig` and `IsMock`.
         pub mini_game: MiniGame = "MiniGame",
     }
 
@@ -407,7 +407,7 @@ wire! {
     pub struct MiniGameCoinDeliverCompleted {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Data.
+        /// Holds `Payload`, `PayEventSig` and `IsMock`.
         pub mini_game: MiniGame = "MiniGame",
     }
 }

@@ -254,7 +254,7 @@ wire! {
         /// Paid points of this change.
         pub refund_pay_coin_count: Option<i64> = "RefundPayCoinCount",
         /// Kind of entry.
-        pub order_type: OrderType = "OrderType",
+        pub order_type: CardOrderKind = "OrderType",
         /// System remark.
         pub memo: Option<String> = "Memo",
         /// Receipt details.
@@ -308,7 +308,7 @@ open_enum! {
     }
 
     /// Kind of entry.
-    pub enum OrderType: str {
+    pub enum CardOrderKind: str {
         /// Points given by the platform.
         PlatformGrant = "ORDER_TYPE_SYS_ADD",
         /// Points bought.

@@ -95,7 +95,7 @@ wire! {
         /// Device id given by the vendor.
         pub device_id: String = "DeviceID",
         /// What the client asks for.
-        pub op_type: OpType = "OpType",
+        pub op_type: DeviceOperation = "OpType",
         /// Push id, 64-bit; not in every push.
         pub msg_id: Option<String> = "MsgId",
         /// OpenID of the user.
@@ -120,7 +120,7 @@ wire! {
         /// Device id given by the vendor.
         pub device_id: String = "DeviceID",
         /// What the client asks for.
-        pub op_type: OpType = "OpType",
+        pub op_type: DeviceOperation = "OpType",
         /// Push id, 64-bit; not in every push.
         pub msg_id: Option<String> = "MsgId",
         /// OpenID of the user.
@@ -130,7 +130,7 @@ wire! {
 
 open_enum! {
     /// What the client asks for.
-    pub enum OpType: i64 {
+    pub enum DeviceOperation: i64 {
         /// Unsubscribe.
         Unsubscribe = 0,
         /// Heartbeat, handled as subscribe.

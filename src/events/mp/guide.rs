@@ -17,7 +17,7 @@ wire! {
         pub guide_scan_event: GuideScanEvent = "GuideScanEvent",
     }
 
-    /// Data.
+    /// What `GuideScanEvent` of `GuideQrCodeScan` holds.
     pub struct GuideScanEvent {
         /// WeChat id of the advisor.
         pub qrcode_guide_account: Option<String> = "qrcode_guide_account",

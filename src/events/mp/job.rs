@@ -37,19 +37,19 @@ wire! {
     pub struct CopyrightCheckResult {
         /// Number of checked articles.
         pub count: i64 = "Count",
-        /// Wrapper.
+        /// Holds `item`.
         pub result_list: Option<CopyrightCheckResultList> = "ResultList",
         /// Overall result.
         pub check_state: CheckState = "CheckState",
     }
 
-    /// Wrapper.
+    /// What `ResultList` of `CopyrightCheckResult` holds.
     pub struct CopyrightCheckResultList {
         /// Per article.
         pub item: Vec<CopyrightCheckResultItem> = "item",
     }
 
-    /// Per article.
+    /// An item of `item` of `CopyrightCheckResultList`: per article.
     pub struct CopyrightCheckResultItem {
         /// Article number, from 1.
         pub article_idx: i64 = "ArticleIdx",
@@ -73,17 +73,17 @@ wire! {
     pub struct ArticleUrlResult {
         /// Number of articles.
         pub count: i64 = "Count",
-        /// Wrapper.
+        /// Holds `item`.
         pub result_list: Option<ArticleUrlResultList> = "ResultList",
     }
 
-    /// Wrapper.
+    /// What `ResultList` of `ArticleUrlResult` holds.
     pub struct ArticleUrlResultList {
         /// Per article.
         pub item: Vec<ArticleUrlResultItem> = "item",
     }
 
-    /// Per article.
+    /// An item of `item` of `ArticleUrlResultList`: per article.
     pub struct ArticleUrlResultItem {
         /// Article number, from 1.
         pub article_idx: i64 = "ArticleIdx",
@@ -145,7 +145,7 @@ wire! {
         pub item: Vec<ArticleDetailItem> = "item",
     }
 
-    /// Per article.
+    /// An item of `item` of `ArticleDetail`: per article.
     pub struct ArticleDetailItem {
         /// Article number, from 1.
         pub idx: i64 = "idx",

@@ -102,17 +102,17 @@ wire! {
     pub struct SendPicsInfo {
         /// Number of pictures.
         pub count: i64 = "Count",
-        /// Wrapper of the items.
+        /// Holds `item`.
         pub pic_list: PicList = "PicList",
     }
 
-    /// Wrapper of the items.
+    /// What `PicList` of `SendPicsInfo` holds.
     pub struct PicList {
         /// One per picture.
         pub item: Vec<PicItem> = "item",
     }
 
-    /// One per picture.
+    /// An item of `item` of `PicList`: one per picture.
     pub struct PicItem {
         /// MD5 of the picture, to match it with the image messages that follow.
         pub pic_md5_sum: String = "PicMd5Sum",

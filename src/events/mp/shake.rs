@@ -41,7 +41,7 @@ wire! {
         pub around_beacon: Vec<AroundBeacon> = "AroundBeacon",
     }
 
-    /// Per beacon.
+    /// An item of `AroundBeacon` of `AroundBeacons`: per beacon.
     pub struct AroundBeacon {
         /// UUID.
         pub uuid: String = "Uuid",

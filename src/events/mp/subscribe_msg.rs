@@ -13,17 +13,17 @@ wire! {
     pub struct SubscribeMsgPopup {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_popup_event: SubscribeMsgPopupEvent = wrapper "SubscribeMsgPopupEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgPopupEvent` of `SubscribeMsgPopup` holds.
     pub struct SubscribeMsgPopupEvent {
         /// One per template.
         pub list: Vec<SubscribeMsgPopupItem> = "List",
     }
 
-    /// One per template.
+    /// An item of `List` of `SubscribeMsgPopupEvent`: one per template.
     pub struct SubscribeMsgPopupItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -41,17 +41,17 @@ wire! {
     pub struct SubscribeMsgChange {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_change_event: SubscribeMsgChangeEvent = wrapper "SubscribeMsgChangeEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgChangeEvent` of `SubscribeMsgChange` holds.
     pub struct SubscribeMsgChangeEvent {
         /// One per template.
         pub list: Vec<SubscribeMsgChangeItem> = "List",
     }
 
-    /// One per template.
+    /// An item of `List` of `SubscribeMsgChangeEvent`: one per template.
     pub struct SubscribeMsgChangeItem {
         /// Template id.
         pub template_id: String = "TemplateId",
@@ -69,17 +69,17 @@ wire! {
     pub struct SubscribeMsgSent {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Wrapper.
+        /// Holds `List`.
         pub subscribe_msg_sent_event: SubscribeMsgSentEvent = wrapper "SubscribeMsgSentEvent",
     }
 
-    /// Wrapper.
+    /// What `SubscribeMsgSentEvent` of `SubscribeMsgSent` holds.
     pub struct SubscribeMsgSentEvent {
         /// One per template.
         pub list: Vec<SubscribeMsgSentItem> = "List",
     }
 
-    /// One per template.
+    /// An item of `List` of `SubscribeMsgSentEvent`: one per template.
     pub struct SubscribeMsgSentItem {
         /// Template id.
         pub template_id: String = "TemplateId",

@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: getmpadminauth.
     pub struct BetaAppAuthorizationApply {
-        /// What every event of the platform carries.
+        /// What pushes of this kind carry.
         pub envelope: EventEnvelope = flatten,
         /// Wrapper (the spelling is the platform's).
         pub apply_authorization_info_noitfy: BetaAppAuthorization = "ApplyAuthorizationInfoNoitfy",
@@ -43,7 +43,7 @@ wire! {
     ///
     /// Source: mpverifybetaweapp.
     pub struct BetaAppVerifyApply {
-        /// What every event of the platform carries.
+        /// What pushes of this kind carry.
         pub envelope: EventEnvelope = flatten,
         /// Wrapper (the spelling is the platform's).
         pub apply_authorization_info_noitfy: BetaAppReuse = "ApplyAuthorizationInfoNoitfy",
@@ -71,7 +71,7 @@ wire! {
     ///
     /// Source: getmpadminauth.
     pub struct BetaAppVerify {
-        /// What every event of the platform carries.
+        /// What pushes of this kind carry.
         pub envelope: EventEnvelope = flatten,
         /// Wrapper (the spelling is the platform's).
         pub apply_authorization_info_noitfy: BetaAppReuse = "ApplyAuthorizationInfoNoitfy",

@@ -17,7 +17,7 @@ wire! {
         pub list: Vec<OrderPathApplyResultItem> = "list",
     }
 
-    /// Results; one entry per AppID.
+    /// An item of `list` of `OrderPathApplyResult`: results; one entry per AppID.
     pub struct OrderPathApplyResultItem {
         /// Mini program.
         pub appid: String = "appid",
@@ -37,7 +37,7 @@ wire! {
         pub list: Vec<OrderPathAuditResultItem> = "list",
     }
 
-    /// Results.
+    /// An item of `list` of `OrderPathAuditResult`: results.
     pub struct OrderPathAuditResultItem {
         /// Mini program.
         pub appid: String = "appid",

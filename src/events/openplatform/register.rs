@@ -35,7 +35,7 @@ wire! {
         /// Company code.
         pub code: Option<String> = "code",
         /// Kind of company code (not re-read).
-        pub code_type: Option<CodeType> = "code_type",
+        pub code_type: Option<CompanyCodeType> = "code_type",
         /// WeChat id of the legal person.
         pub legal_persona_wechat: Option<String> = "legal_persona_wechat",
         /// Legal person.
@@ -99,7 +99,7 @@ wire! {
         /// Company code.
         pub code: Option<String> = "code",
         /// Kind of company code (not re-read).
-        pub code_type: Option<CodeType> = "code_type",
+        pub code_type: Option<CompanyCodeType> = "code_type",
         /// WeChat id of the legal person.
         pub legal_persona_wechat: Option<String> = "legal_persona_wechat",
         /// Legal person.
@@ -111,7 +111,7 @@ wire! {
 
 open_enum! {
     /// Kind of company code (not re-read).
-    pub enum CodeType: i64 {
+    pub enum CompanyCodeType: i64 {
         /// Unified social credit code.
         UnifiedSocialCreditCode = 1,
         /// Organisation code.

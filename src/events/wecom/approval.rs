@@ -41,7 +41,7 @@ wire! {
         pub apply_user_image: String = "ApplyUserImage",
         /// Approval chain.
         pub approval_nodes: ApprovalNodes = "ApprovalNodes",
-        /// Container element.
+        /// Holds `NotifyNode`.
         pub notify_nodes: Option<NotifyNodes> = "NotifyNodes",
         /// Index of the current node, from 0.
         pub approver_step: i64 = "ApproverStep" | "approverstep",
@@ -53,7 +53,7 @@ wire! {
         pub approval_node: Vec<ApprovalNode> = "ApprovalNode",
     }
 
-    /// One per node.
+    /// An item of `ApprovalNode` of `ApprovalNodes`: one per node.
     pub struct ApprovalNode {
         /// State of the node.
         pub node_status: NodeStatus = "NodeStatus",
@@ -61,17 +61,17 @@ wire! {
         pub node_attr: NodeAttr = "NodeAttr",
         /// How approvers are chosen.
         pub node_type: NodeType = "NodeType",
-        /// Container element.
+        /// Holds `Item`.
         pub items: ApprovalItems = "Items",
     }
 
-    /// Container element.
+    /// What `Items` of `ApprovalNode` holds.
     pub struct ApprovalItems {
         /// Approvers of the node.
         pub item: Vec<ApprovalItem> = "Item",
     }
 
-    /// Approvers of the node.
+    /// An item of `Item` of `ApprovalItems`: approvers of the node.
     pub struct ApprovalItem {
         /// Approver name.
         pub item_name: String = "ItemName",
@@ -89,13 +89,13 @@ wire! {
         pub item_op_time: i64 = "ItemOpTime",
     }
 
-    /// Container element.
+    /// What `NotifyNodes` of `OpenApprovalInfo` holds.
     pub struct NotifyNodes {
         /// Copied members.
         pub notify_node: Vec<NotifyNode> = optional "NotifyNode",
     }
 
-    /// Copied members.
+    /// An item of `NotifyNode` of `NotifyNodes`: copied members.
     pub struct NotifyNode {
         /// Name.
         pub item_name: String = "ItemName",
@@ -159,7 +159,7 @@ wire! {
         pub party: String = "Party",
     }
 
-    /// Approval nodes, element repeated.
+    /// An item of `SpRecord` of `SysApprovalInfo`: approval nodes, element repeated.
     pub struct SpRecord {
         /// State of the node.
         pub sp_status: SpRecordStatus = "SpStatus",
@@ -169,9 +169,9 @@ wire! {
         pub details: Vec<SpRecordDetail> = "Details",
     }
 
-    /// Branches of the node, element repeated.
+    /// An item of `Details` of `SpRecord`: branches of the node, element repeated.
     pub struct SpRecordDetail {
-        /// Container element.
+        /// Holds `UserId`.
         pub approver: Approver = "Approver",
         /// Comment.
         pub speech: Option<String> = "Speech",
@@ -183,13 +183,13 @@ wire! {
         pub attach: Vec<String> = optional "Attach",
     }
 
-    /// Container element.
+    /// What `Approver` of `SpRecordDetail` holds.
     pub struct Approver {
         /// Approver userid.
         pub user_id: String = "UserId",
     }
 
-    /// Copied members, element repeated.
+    /// An item of `Notifyer` of `SysApprovalInfo`: copied members, element repeated.
     pub struct NotifiedUser {
         /// Userid.
         pub user_id: String = "UserId",
@@ -201,7 +201,7 @@ wire! {
         pub node_list: Vec<ProcessNode> = optional "NodeList",
     }
 
-    /// Flow nodes, element repeated.
+    /// An item of `NodeList` of `ProcessList`: flow nodes, element repeated.
     pub struct ProcessNode {
         /// Node kind code (values not confirmed).
         pub node_type: i64 = "NodeType",
@@ -213,9 +213,9 @@ wire! {
         pub sub_node_list: Vec<ProcessSubNode> = optional "SubNodeList",
     }
 
-    /// Handlers, element repeated.
+    /// An item of `SubNodeList` of `ProcessNode`: handlers, element repeated.
     pub struct ProcessSubNode {
-        /// Container element.
+        /// Holds `UserId`.
         pub user_info: ProcessUser = "UserInfo",
         /// Comment.
         pub speech: Option<String> = "Speech",
@@ -227,15 +227,15 @@ wire! {
         pub media_ids: Vec<String> = optional "MediaIds",
     }
 
-    /// Container element.
+    /// What `UserInfo` of `ProcessSubNode` holds.
     pub struct ProcessUser {
         /// Handler userid.
         pub user_id: String = "UserId",
     }
 
-    /// Notes, element repeated.
+    /// An item of `Comments` of `SysApprovalInfo`: notes, element repeated.
     pub struct ApprovalComment {
-        /// Container element.
+        /// Holds `UserId`.
         pub comment_user_info: CommentUserInfo = "CommentUserInfo",
         /// Time of the note.
         pub comment_time: i64 = "CommentTime",
@@ -247,7 +247,7 @@ wire! {
         pub attach: Vec<String> = optional "Attach",
     }
 
-    /// Container element.
+    /// What `CommentUserInfo` of `ApprovalComment` holds.
     pub struct CommentUserInfo {
         /// Author userid.
         pub user_id: String = "UserId",

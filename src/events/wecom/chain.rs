@@ -79,11 +79,11 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Space id.
         pub chain_id: String = "ChainId",
-        /// Container element.
+        /// Holds `GroupId`.
         pub group_ids: ChainGroupIds = "GroupIds",
     }
 
-    /// Container element.
+    /// What `GroupIds` holds.
     pub struct ChainGroupIds {
         /// Group ids.
         pub group_id: Vec<i64> = "GroupId",
@@ -102,7 +102,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Space id.
         pub chain_id: String = "ChainId",
-        /// Container element.
+        /// Holds `GroupId`.
         pub group_ids: ChainGroupIds = "GroupIds",
     }
 
@@ -119,7 +119,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Space id.
         pub chain_id: String = "ChainId",
-        /// Container element.
+        /// Holds `GroupId`.
         pub group_ids: ChainGroupIds = "GroupIds",
     }
 
@@ -136,11 +136,11 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Space id.
         pub chain_id: String = "ChainId",
-        /// Container element.
+        /// Holds `CorpId`.
         pub corp_ids: ChainCorpIds = "CorpIds",
     }
 
-    /// Container element.
+    /// What `CorpIds` holds.
     pub struct ChainCorpIds {
         /// Company ids.
         pub corp_id: Vec<String> = "CorpId",
@@ -159,7 +159,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Space id.
         pub chain_id: String = "ChainId",
-        /// Container element.
+        /// Holds `CorpId`.
         pub corp_ids: ChainCorpIds = "CorpIds",
     }
 
@@ -176,7 +176,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Space id.
         pub chain_id: String = "ChainId",
-        /// Container element.
+        /// Holds `CorpId`.
         pub corp_ids: ChainCorpIds = "CorpIds",
     }
 }

@@ -75,35 +75,35 @@ wire! {
         pub telephone: Option<String> = "Telephone",
         /// Address.
         pub address: Option<String> = "Address",
-        /// Container element.
+        /// Holds `Item`.
         pub ext_attr: Option<ExtAttr> = "ExtAttr",
     }
 
-    /// Container element.
+    /// What `ExtAttr` holds.
     pub struct ExtAttr {
         /// Custom attributes.
         pub item: Vec<ExtAttrItem> = optional "Item",
     }
 
-    /// Custom attributes.
+    /// An item of `Item` of `ExtAttr`: custom attributes.
     pub struct ExtAttrItem {
         /// Attribute name.
         pub name: String = "Name",
         /// Kind of attribute.
         pub r#type: ExtAttrType = "Type",
-        /// Container element.
+        /// Holds `Value`.
         pub text: Option<ExtAttrText> = "Text",
-        /// Container element.
+        /// Holds `Title` and `Url`.
         pub web: Option<ExtAttrWeb> = "Web",
     }
 
-    /// Container element.
+    /// What `Text` of `ExtAttrItem` holds.
     pub struct ExtAttrText {
         /// Text value (type 0).
         pub value: Option<String> = "Value",
     }
 
-    /// Container element.
+    /// What `Web` of `ExtAttrItem` holds.
     pub struct ExtAttrWeb {
         /// Page title (type 1).
         pub title: Option<String> = "Title",
@@ -156,7 +156,7 @@ wire! {
         pub telephone: Option<String> = "Telephone",
         /// Address.
         pub address: Option<String> = "Address",
-        /// Container element.
+        /// Holds `Item`.
         pub ext_attr: Option<ExtAttr> = "ExtAttr",
     }
 

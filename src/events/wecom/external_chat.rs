@@ -37,7 +37,7 @@ wire! {
         pub quit_scene: Option<QuitScene> = "QuitScene",
         /// Number of members changed.
         pub mem_change_cnt: Option<i64> = "MemChangeCnt",
-        /// Container element.
+        /// Holds `Item`.
         pub mem_change_list: Option<MemChangeList> = "MemChangeList",
         /// Member list version before.
         pub last_mem_ver: Option<String> = "LastMemVer",
@@ -45,7 +45,7 @@ wire! {
         pub cur_mem_ver: Option<String> = "CurMemVer",
     }
 
-    /// Container element.
+    /// What `MemChangeList` of `ExternalChatUpdate` holds.
     pub struct MemChangeList {
         /// Ids of the members changed.
         pub item: Vec<String> = optional "Item",

@@ -57,13 +57,13 @@ wire! {
         pub meeting_id: String = "MeetingId",
         /// Room id; either this or MraAddress.
         pub meeting_room_id: Option<String> = "MeetingRoomId",
-        /// Container element.
+        /// Holds `Protocol` and `DialString`.
         pub mra_address: Option<MraAddress> = "MraAddress",
         /// Answer of the room.
         pub room_response_status: RoomResponseStatus = "RoomResponseStatus",
     }
 
-    /// Container element.
+    /// What `MraAddress` of `MeetingRoomResponse` holds.
     pub struct MraAddress {
         /// Call protocol.
         pub protocol: Option<Protocol> = "Protocol",

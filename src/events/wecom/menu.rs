@@ -102,13 +102,13 @@ wire! {
         pub pic_list: Vec<PicList> = "PicList",
     }
 
-    /// Wrapper; once around all items, or repeated around every item.
+    /// An item of `PicList` of `SendPicsInfo`: wrapper; once around all items, or repeated around every item.
     pub struct PicList {
         /// One per picture (lower-case item).
         pub item: Vec<PicItem> = "item",
     }
 
-    /// One per picture (lower-case item).
+    /// An item of `item` of `PicList`: one per picture (lower-case item).
     pub struct PicItem {
         /// MD5 of the picture.
         pub pic_md5_sum: String = "PicMd5Sum",

@@ -24,25 +24,25 @@ wire! {
         pub card_type: CardType = "CardType",
         /// One-time code (72 h) for the card update API.
         pub response_code: String = "ResponseCode",
-        /// Container element.
+        /// Holds `SelectedItem`.
         pub selected_items: Option<SelectedItems> = "SelectedItems",
     }
 
-    /// Container element.
+    /// What `SelectedItems` of `TemplateCardAction` holds.
     pub struct SelectedItems {
         /// Answers; vote and multiple cards only.
         pub selected_item: Vec<SelectedItem> = optional "SelectedItem",
     }
 
-    /// Answers; vote and multiple cards only.
+    /// An item of `SelectedItem` of `SelectedItems`: answers; vote and multiple cards only.
     pub struct SelectedItem {
         /// Question key.
         pub question_key: String = "QuestionKey",
-        /// Container element.
+        /// Holds `OptionId`.
         pub option_ids: OptionIds = "OptionIds" | "OpitonIds",
     }
 
-    /// Container element.
+    /// What `OptionIds` of `SelectedItem` holds.
     pub struct OptionIds {
         /// Chosen options.
         pub option_id: Vec<String> = "OptionId" | "OpitonId",

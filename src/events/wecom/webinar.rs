@@ -73,7 +73,7 @@ wire! {
         pub upload_info: Vec<UploadInfo> = "UploadInfo",
     }
 
-    /// Items, element repeated at the root.
+    /// An item of `UploadInfo` of `MeetingMediumUpload`: items, element repeated at the root.
     pub struct UploadInfo {
         /// Material link.
         pub medium_url: String = "MediumUrl",

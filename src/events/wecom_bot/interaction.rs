@@ -15,11 +15,11 @@ wire! {
     pub struct EnterChat {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Holds the event; only when msgtype is event.
+        /// Event; only when msgtype is event.
         pub event: Option<PlainEvent> = "event",
     }
 
-    /// Holds the event; only when msgtype is event.
+    /// Event; only when msgtype is event.
     pub struct PlainEvent {
         /// Event name when msgtype is event.
         pub eventtype: Option<String> = "eventtype",
@@ -36,19 +36,19 @@ wire! {
     pub struct TemplateCardAction {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Container element.
+        /// Holds `eventtype` and `template_card_event`.
         pub event: CardEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `TemplateCardAction` holds.
     pub struct CardEvent {
         /// Event name when msgtype is event.
         pub eventtype: Option<String> = "eventtype",
-        /// Body.
+        /// Holds `card_type`, `event_key`, `task_id` and `selected_items`.
         pub template_card_event: TemplateCardEvent = "template_card_event",
     }
 
-    /// Body.
+    /// What `template_card_event` of `CardEvent` holds.
     pub struct TemplateCardEvent {
         /// Card that was used; the notices only through their menu.
         pub card_type: CardType = "card_type",
@@ -56,25 +56,25 @@ wire! {
         pub event_key: String = "event_key",
         /// task_id of the card.
         pub task_id: String = "task_id",
-        /// Container element.
+        /// Holds `selected_item`.
         pub selected_items: Option<SelectedItems> = "selected_items",
     }
 
-    /// Container element.
+    /// What `selected_items` of `TemplateCardEvent` holds.
     pub struct SelectedItems {
         /// Answers.
         pub selected_item: Vec<SelectedItem> = optional "selected_item",
     }
 
-    /// Answers.
+    /// An item of `selected_item` of `SelectedItems`: answers.
     pub struct SelectedItem {
         /// Question.
         pub question_key: String = "question_key",
-        /// Container element.
+        /// Holds `option_id`.
         pub option_ids: OptionIds = "option_ids",
     }
 
-    /// Container element.
+    /// What `option_ids` of `SelectedItem` holds.
     pub struct OptionIds {
         /// Chosen options.
         pub option_id: Vec<String> = "option_id",
@@ -90,19 +90,19 @@ wire! {
     pub struct Feedback {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Container element.
+        /// Holds `eventtype` and `feedback_event`.
         pub event: RatingEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `Feedback` holds.
     pub struct RatingEvent {
         /// Event name when msgtype is event.
         pub eventtype: Option<String> = "eventtype",
-        /// Body.
+        /// Holds `id`, `type`, `content` and `inaccurate_reason_list`.
         pub feedback_event: FeedbackEvent = "feedback_event",
     }
 
-    /// Body.
+    /// What `feedback_event` of `RatingEvent` holds.
     pub struct FeedbackEvent {
         /// feedback.id of the reply.
         pub id: String = "id",
@@ -124,7 +124,7 @@ wire! {
     pub struct Disconnected {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Holds the event; only when msgtype is event.
+        /// Event; only when msgtype is event.
         pub event: Option<PlainEvent> = "event",
     }
 }

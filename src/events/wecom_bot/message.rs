@@ -13,13 +13,13 @@ wire! {
     pub struct TextMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `content`.
         pub text: Text = "text",
         /// Quoted message.
         pub quote: Option<Quote> = "quote",
     }
 
-    /// Body.
+    /// What `text` of `TextMessage` holds.
     pub struct Text {
         /// Text, in groups it starts with the mention.
         pub content: String = "content",
@@ -29,53 +29,53 @@ wire! {
     pub struct Quote {
         /// Names the object that holds the quoted message.
         pub msgtype: QuoteKind = "msgtype",
-        /// Container element.
+        /// Holds `content`.
         pub text: Option<QuoteText> = "text",
-        /// Container element.
+        /// Holds `url`.
         pub image: Option<QuoteImage> = "image",
-        /// Container element.
+        /// Holds `msg_item`.
         pub mixed: Option<QuoteMixed> = "mixed",
-        /// Container element.
+        /// Holds `content`.
         pub voice: Option<QuoteVoice> = "voice",
-        /// Container element.
+        /// Holds `url`.
         pub file: Option<QuoteFile> = "file",
     }
 
-    /// Container element.
+    /// What `text` holds.
     pub struct QuoteText {
         /// Quoted text.
         pub content: Option<String> = "content",
     }
 
-    /// Container element.
+    /// What `image` holds.
     pub struct QuoteImage {
         /// Quoted picture.
         pub url: Option<String> = "url",
     }
 
-    /// Container element.
+    /// What `mixed` of `Quote` holds.
     pub struct QuoteMixed {
         /// Quoted mixed items, as mixed.msg_item.
         pub msg_item: Vec<MixedItem> = optional "msg_item",
     }
 
-    /// Quoted mixed items, as mixed.msg_item.
+    /// An item of `msg_item`: quoted mixed items, as mixed.msg_item.
     pub struct MixedItem {
         /// Names the object that holds the item.
         pub msgtype: MixedItemKind = "msgtype",
-        /// Container element.
+        /// Holds `content`.
         pub text: Option<QuoteText> = "text",
-        /// Container element.
+        /// Holds `url`.
         pub image: Option<QuoteImage> = "image",
     }
 
-    /// Container element.
+    /// What `voice` of `Quote` holds.
     pub struct QuoteVoice {
         /// Quoted speech text.
         pub content: Option<String> = "content",
     }
 
-    /// Container element.
+    /// What `file` of `Quote` holds.
     pub struct QuoteFile {
         /// Quoted file.
         pub url: Option<String> = "url",
@@ -85,19 +85,19 @@ wire! {
     ///
     /// Selected by `msgtype` = `image`.
     ///
-    /// Links work for 5 minutes; see download in \[envelope\].
+    /// Links work for 5 minutes; what they give is encrypted with the key of the bot.
     ///
     /// Source: AI bot receive messages; overview and first entry read (doc path 100719).
     pub struct ImageMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `url`.
         pub image: Image = "image",
         /// Quoted message.
         pub quote: Option<Quote> = "quote",
     }
 
-    /// Body.
+    /// What `image` of `ImageMessage` holds.
     pub struct Image {
         /// Encrypted download link.
         pub url: String = "url",
@@ -107,20 +107,20 @@ wire! {
     ///
     /// Selected by `msgtype` = `mixed`.
     ///
-    /// Each item has only the object named by its msgtype; the sample shows both. Links work for 5 minutes; see
-    /// download in \[envelope\].
+    /// Each item has only the object named by its msgtype. Links work for 5 minutes; what they give is encrypted with
+    /// the key of the bot.
     ///
     /// Source: AI bot receive messages; overview and first entry read (doc path 100719).
     pub struct MixedMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `msg_item`.
         pub mixed: Mixed = "mixed",
         /// Quoted message.
         pub quote: Option<Quote> = "quote",
     }
 
-    /// Body.
+    /// What `mixed` of `MixedMessage` holds.
     pub struct Mixed {
         /// Items in order.
         pub msg_item: Vec<MixedItem> = "msg_item",
@@ -134,11 +134,11 @@ wire! {
     pub struct VoiceMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `content`.
         pub voice: Voice = "voice",
     }
 
-    /// Body.
+    /// What `voice` of `VoiceMessage` holds.
     pub struct Voice {
         /// Recognised text.
         pub content: String = "content",
@@ -148,17 +148,17 @@ wire! {
     ///
     /// Selected by `msgtype` = `file`.
     ///
-    /// Links work for 5 minutes; see download in \[envelope\].
+    /// Links work for 5 minutes; what they give is encrypted with the key of the bot.
     ///
     /// Source: AI bot receive messages; overview and first entry read (doc path 100719).
     pub struct FileMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `url`.
         pub file: File = "file",
     }
 
-    /// Body.
+    /// What `file` of `FileMessage` holds.
     pub struct File {
         /// Encrypted download link.
         pub url: String = "url",
@@ -168,18 +168,18 @@ wire! {
     ///
     /// Selected by `msgtype` = `video`.
     ///
-    /// Not in the list of the official page seen (Dec 2025); four peers have it. Links work for 5 minutes; see
-    /// download in \[envelope\].
+    /// Not in the list of the official page seen (Dec 2025); four peers have it. Links work for 5 minutes; what they
+    /// give is encrypted with the key of the bot.
     ///
     /// Source: public SDKs; no page of the platform was found.
     pub struct VideoMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `url`.
         pub video: Video = "video",
     }
 
-    /// Body.
+    /// What `video` of `VideoMessage` holds.
     pub struct Video {
         /// Encrypted download link.
         pub url: String = "url",
@@ -196,11 +196,11 @@ wire! {
     pub struct StreamRefreshMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `id`.
         pub stream: Stream = "stream",
     }
 
-    /// Body.
+    /// What `stream` of `StreamRefreshMessage` holds.
     pub struct Stream {
         /// Id the bot chose in its first stream reply.
         pub id: String = "id",

@@ -13,11 +13,11 @@ wire! {
     pub struct BusinessCardMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `userid`.
         pub business_card: BusinessCard = "business_card",
     }
 
-    /// Body.
+    /// What `business_card` of `BusinessCardMessage` holds.
     pub struct BusinessCard {
         /// Member.
         pub userid: String = "userid",
@@ -31,11 +31,11 @@ wire! {
     pub struct MiniProgramMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `title`, `appid`, `pagepath` and `thumb_media_id`.
         pub miniprogram: MiniProgram = "miniprogram",
     }
 
-    /// Body.
+    /// What `miniprogram` of `MiniProgramMessage` holds.
     pub struct MiniProgram {
         /// Title.
         pub title: String = "title",
@@ -57,11 +57,11 @@ wire! {
     pub struct MenuMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `head_content`, `list` and `tail_content`.
         pub msgmenu: Menu = "msgmenu",
     }
 
-    /// Body.
+    /// What `msgmenu` of `MenuMessage` holds.
     pub struct Menu {
         /// Text above.
         pub head_content: Option<String> = "head_content",
@@ -71,21 +71,21 @@ wire! {
         pub tail_content: Option<String> = "tail_content",
     }
 
-    /// Items.
+    /// An item of `list` of `Menu`: items.
     pub struct MenuItem {
         /// Names the object that holds the item.
         pub r#type: MenuItemKind = "type",
-        /// Container element.
+        /// Holds `id` and `content`.
         pub click: Option<Click> = "click",
-        /// Container element.
+        /// Holds `url` and `content`.
         pub view: Option<View> = "view",
-        /// Container element.
+        /// Holds `appid`, `pagepath` and `content`.
         pub miniprogram: Option<MenuMiniProgram> = "miniprogram",
-        /// Container element.
+        /// Holds `content` and `no_newline`.
         pub text: Option<MenuText> = "text",
     }
 
-    /// Container element.
+    /// What `click` of `MenuItem` holds.
     pub struct Click {
         /// Item id (type click).
         pub id: Option<String> = "id",
@@ -93,7 +93,7 @@ wire! {
         pub content: Option<String> = "content",
     }
 
-    /// Container element.
+    /// What `view` of `MenuItem` holds.
     pub struct View {
         /// Target (type view).
         pub url: Option<String> = "url",
@@ -101,7 +101,7 @@ wire! {
         pub content: Option<String> = "content",
     }
 
-    /// Container element.
+    /// What `miniprogram` of `MenuItem` holds.
     pub struct MenuMiniProgram {
         /// App (type miniprogram).
         pub appid: Option<String> = "appid",
@@ -111,7 +111,7 @@ wire! {
         pub content: Option<String> = "content",
     }
 
-    /// Container element.
+    /// What `text` of `MenuItem` holds.
     pub struct MenuText {
         /// Plain line (type text).
         pub content: Option<String> = "content",

@@ -17,7 +17,7 @@ wire! {
         pub channels_shop_product: ChannelsShopProduct = "channels_shop_product",
     }
 
-    /// Body.
+    /// What `channels_shop_product` of `ChannelsShopProductMessage` holds.
     pub struct ChannelsShopProduct {
         /// Product.
         pub product_id: String = "product_id",
@@ -45,7 +45,7 @@ wire! {
         pub channels_shop_order: ChannelsShopOrder = "channels_shop_order",
     }
 
-    /// Body.
+    /// What `channels_shop_order` of `ChannelsShopOrderMessage` holds.
     pub struct ChannelsShopOrder {
         /// Order.
         pub order_id: String = "order_id",
@@ -69,14 +69,14 @@ wire! {
     pub struct ChannelsMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `sub_type`, `nickname` and `title`.
         pub channels: Channels = "channels",
     }
 
-    /// Body.
+    /// What `channels` of `ChannelsMessage` holds.
     pub struct Channels {
         /// Kind of card.
-        pub sub_type: SubType = "sub_type",
+        pub sub_type: ChannelsKind = "sub_type",
         /// Channels account.
         pub nickname: String = "nickname",
         /// Post title.
@@ -86,7 +86,7 @@ wire! {
 
 open_enum! {
     /// Kind of card.
-    pub enum SubType: i64 {
+    pub enum ChannelsKind: i64 {
         /// Post (动态)
         Post = 1,
         /// Live stream (直播)

@@ -17,7 +17,7 @@ wire! {
         pub event: MessageSendFailureEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `MessageSendFailure` holds.
     pub struct MessageSendFailureEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",
@@ -39,11 +39,11 @@ wire! {
     pub struct CustomerRecall {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Container element.
+        /// Holds `event_type`, `open_kfid`, `external_userid` and `recall_msgid`.
         pub event: CustomerRecallEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `CustomerRecall` holds.
     pub struct CustomerRecallEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",
@@ -67,7 +67,7 @@ wire! {
         pub event: ServicerRecallEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `ServicerRecall` holds.
     pub struct ServicerRecallEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",

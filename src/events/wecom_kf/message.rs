@@ -13,11 +13,11 @@ wire! {
     pub struct TextMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `content` and `menu_id`.
         pub text: Text = "text",
     }
 
-    /// Body.
+    /// What `text` of `TextMessage` holds.
     pub struct Text {
         /// Text.
         pub content: String = "content",
@@ -35,11 +35,11 @@ wire! {
     pub struct ImageMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `media_id`.
         pub image: Image = "image",
     }
 
-    /// Body.
+    /// What `image` of `ImageMessage` holds.
     pub struct Image {
         /// Temporary media id.
         pub media_id: String = "media_id",
@@ -55,11 +55,11 @@ wire! {
     pub struct VoiceMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `media_id`.
         pub voice: Voice = "voice",
     }
 
-    /// Body.
+    /// What `voice` of `VoiceMessage` holds.
     pub struct Voice {
         /// Temporary media id.
         pub media_id: String = "media_id",
@@ -75,11 +75,11 @@ wire! {
     pub struct VideoMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `media_id`.
         pub video: Video = "video",
     }
 
-    /// Body.
+    /// What `video` of `VideoMessage` holds.
     pub struct Video {
         /// Temporary media id.
         pub media_id: String = "media_id",
@@ -95,11 +95,11 @@ wire! {
     pub struct FileMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `media_id`.
         pub file: File = "file",
     }
 
-    /// Body.
+    /// What `file` of `FileMessage` holds.
     pub struct File {
         /// Temporary media id.
         pub media_id: String = "media_id",
@@ -113,11 +113,11 @@ wire! {
     pub struct LocationMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `latitude`, `longitude`, `name` and `address`.
         pub location: Location = "location",
     }
 
-    /// Body.
+    /// What `location` of `LocationMessage` holds.
     pub struct Location {
         /// Latitude.
         pub latitude: f64 = "latitude",
@@ -137,11 +137,11 @@ wire! {
     pub struct LinkMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `title`, `desc`, `url` and `pic_url`.
         pub link: Link = "link",
     }
 
-    /// Body.
+    /// What `link` of `LinkMessage` holds.
     pub struct Link {
         /// Title.
         pub title: String = "title",
@@ -163,11 +163,11 @@ wire! {
     pub struct MergedMessage {
         /// What every push of the platform carries.
         pub envelope: Envelope = flatten,
-        /// Body.
+        /// Holds `title` and `item`.
         pub merged_msg: MergedMsg = "merged_msg",
     }
 
-    /// Body.
+    /// What `merged_msg` of `MergedMessage` holds.
     pub struct MergedMsg {
         /// Title.
         pub title: String = "title",
@@ -175,7 +175,7 @@ wire! {
         pub item: Vec<MergedMsgItem> = "item",
     }
 
-    /// Records.
+    /// An item of `item` of `MergedMsg`: records.
     pub struct MergedMsgItem {
         /// When.
         pub send_time: i64 = "send_time",

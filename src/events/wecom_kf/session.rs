@@ -17,7 +17,7 @@ wire! {
         pub event: EnterSessionEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `EnterSession` holds.
     pub struct EnterSessionEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",
@@ -31,11 +31,11 @@ wire! {
         pub scene_param: Option<String> = "scene_param",
         /// One-time code, 20 s, for send_msg_on_event; only when no greeting in 48 h.
         pub welcome_code: Option<String> = "welcome_code",
-        /// Container element.
+        /// Holds `nickname`, `shop_nickname` and `scene`.
         pub wechat_channels: Option<WechatChannels> = "wechat_channels",
     }
 
-    /// Container element.
+    /// What `wechat_channels` of `EnterSessionEvent` holds.
     pub struct WechatChannels {
         /// Channels account (scene 1-3).
         pub nickname: Option<String> = "nickname",
@@ -59,7 +59,7 @@ wire! {
         pub event: ServicerStatusChangeEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `ServicerStatusChange` holds.
     pub struct ServicerStatusChangeEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",
@@ -87,7 +87,7 @@ wire! {
         pub event: SessionStatusChangeEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `SessionStatusChange` holds.
     pub struct SessionStatusChangeEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",
@@ -117,7 +117,7 @@ wire! {
         pub event: RejectSwitchChangeEvent = "event",
     }
 
-    /// Container element.
+    /// What `event` of `RejectSwitchChange` holds.
     pub struct RejectSwitchChangeEvent {
         /// Names the event.
         pub event_type: Option<String> = "event_type",

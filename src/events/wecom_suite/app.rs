@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: shared app callbacks (doc path 93373).
     pub struct ShareAgentChange {
-        /// Notices sent before a company is known, and sharing changes.
+        /// What pushes of this kind carry.
         pub envelope: SuiteEnvelope = flatten,
         /// Old multi-app suites only; ignore.
         pub app_id: Option<i64> = "AppId",
@@ -31,7 +31,7 @@ wire! {
     ///
     /// Source: shared app callbacks (doc path 93373).
     pub struct ShareChainChange {
-        /// Notices sent before a company is known, and sharing changes.
+        /// What pushes of this kind carry.
         pub envelope: SuiteEnvelope = flatten,
         /// Old multi-app suites only; ignore.
         pub app_id: Option<i64> = "AppId",
@@ -49,7 +49,7 @@ wire! {
     ///
     /// Source: app administrator change (doc path 95038).
     pub struct ChangeAppAdmin {
-        /// Event form, on the data callback URL.
+        /// What pushes of this kind carry.
         pub envelope: EventEnvelope = flatten,
     }
 }

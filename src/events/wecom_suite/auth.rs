@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: doc path 90628.
     pub struct SuiteTicket {
-        /// Notices sent before a company is known, and sharing changes.
+        /// What pushes of this kind carry.
         pub envelope: SuiteEnvelope = flatten,
         /// Ticket, up to 512 bytes.
         pub suite_ticket: String = "SuiteTicket",
@@ -28,7 +28,7 @@ wire! {
     ///
     /// Source: authorisation notices (doc path 90642).
     pub struct CreateAuth {
-        /// Notices sent before a company is known, and sharing changes.
+        /// What pushes of this kind carry.
         pub envelope: SuiteEnvelope = flatten,
         /// Temporary code, 10 minutes, up to 512 bytes.
         pub auth_code: String = "AuthCode",
@@ -46,21 +46,21 @@ wire! {
     ///
     /// Source: authorisation notices (doc path 90642, 99487, 97086).
     pub struct ChangeAuth {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition component only.
         pub state: Option<String> = "State",
-        /// Container element.
+        /// Holds `AuthOpenKfIdList`.
         pub extra_info: Option<ExtraInfo> = "ExtraInfo",
     }
 
-    /// Container element.
+    /// What `ExtraInfo` of `ChangeAuth` holds.
     pub struct ExtraInfo {
-        /// Container element.
+        /// Holds `OpenKfId`.
         pub auth_open_kf_id_list: Option<AuthOpenKfIdList> = "AuthOpenKfIdList",
     }
 
-    /// Container element.
+    /// What `AuthOpenKfIdList` of `ExtraInfo` holds.
     pub struct AuthOpenKfIdList {
         /// Customer-service accounts granted this time.
         pub open_kf_id: Vec<String> = optional "OpenKfId",
@@ -74,7 +74,7 @@ wire! {
     ///
     /// Source: authorisation notices (doc path 90642, 97086).
     pub struct CancelAuth {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -86,7 +86,7 @@ wire! {
     ///
     /// Source: public SDKs; no page of the platform was found.
     pub struct DeleteAuth {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -98,7 +98,7 @@ wire! {
     ///
     /// Source: reset permanent code (doc path 97175).
     pub struct ResetPermanentCode {
-        /// Notices sent before a company is known, and sharing changes.
+        /// What pushes of this kind carry.
         pub envelope: SuiteEnvelope = flatten,
         /// Temporary code, 10 minutes.
         pub auth_code: String = "AuthCode",
@@ -110,7 +110,7 @@ wire! {
     ///
     /// Source: doc path 97378.
     pub struct CorpArchAuth {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -120,7 +120,7 @@ wire! {
     ///
     /// Source: acquisition permission change (doc path 98959).
     pub struct ApproveSpecialAuth {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Permission concerned.
         pub auth_type: AuthType = "AuthType",
@@ -132,7 +132,7 @@ wire! {
     ///
     /// Source: acquisition permission change (doc path 98959).
     pub struct CancelSpecialAuth {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Permission concerned.
         pub auth_type: AuthType = "AuthType",
@@ -144,7 +144,7 @@ wire! {
     ///
     /// Source: doc path 95327.
     pub struct AgreeExternalUserIdMigration {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
     }
 }

@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: doc path 99532.
     pub struct ChatArchiveAuditApprovedSingle {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Member.
         pub open_user_id: Option<String> = "OpenUserID",
@@ -29,7 +29,7 @@ wire! {
     ///
     /// Source: public SDKs; no page of the platform was found.
     pub struct ChatArchiveAuditApprovedRoom {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Member.
         pub open_user_id: Option<String> = "OpenUserID",
@@ -45,7 +45,7 @@ wire! {
     ///
     /// Source: doc path 97085.
     pub struct ConversationMessageNotify {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Token for the pull API, 10 min.
         pub token: String = "Token",
@@ -57,7 +57,7 @@ wire! {
     ///
     /// Source: doc path 97244.
     pub struct HitKeyword {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Token for the pull API, 10 min.
         pub token: String = "Token",
@@ -71,7 +71,7 @@ wire! {
     ///
     /// Source: public SDKs; no page of the platform was found.
     pub struct ChatArchiveExportFinished {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Job id.
         pub job_id: String = "JobId",
@@ -83,15 +83,15 @@ wire! {
     ///
     /// Source: doc path 100269.
     pub struct AdvancedApiExpired {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Kind, sent as text.
         pub advance_api_type: i64 = "AdvanceApiType",
-        /// Container element.
+        /// Holds `Edition`.
         pub chat_archive_api: Option<ChatArchiveApi> = "ChatArchiveApi",
     }
 
-    /// Container element.
+    /// What `ChatArchiveApi` of `AdvancedApiExpired` holds.
     pub struct ChatArchiveApi {
         /// Edition, sent as text.
         pub edition: Option<i64> = "Edition",
@@ -103,7 +103,7 @@ wire! {
     ///
     /// Source: doc path 100270.
     pub struct AdvancedApiTrialExpired {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Kind, sent as text.
         pub advance_api_type: i64 = "AdvanceApiType",

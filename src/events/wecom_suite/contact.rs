@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: doc path 90639.
     pub struct ContactCreateUser {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Userid.
         pub user_id: String = "UserID",
@@ -51,35 +51,35 @@ wire! {
         pub alias: Option<String> = "Alias",
         /// Landline.
         pub telephone: Option<String> = "Telephone",
-        /// Container element.
+        /// Holds `Item`.
         pub ext_attr: Option<ExtAttr> = "ExtAttr",
     }
 
-    /// Container element.
+    /// What `ExtAttr` holds.
     pub struct ExtAttr {
         /// Custom attributes.
         pub item: Vec<ExtAttrItem> = optional "Item",
     }
 
-    /// Custom attributes.
+    /// An item of `Item` of `ExtAttr`: custom attributes.
     pub struct ExtAttrItem {
         /// Name.
         pub name: String = "Name",
         /// Kind of attribute.
         pub r#type: ExtAttrType = "Type",
-        /// Container element.
+        /// Holds `Value`.
         pub text: Option<ExtAttrText> = "Text",
-        /// Container element.
+        /// Holds `Title` and `Url`.
         pub web: Option<ExtAttrWeb> = "Web",
     }
 
-    /// Container element.
+    /// What `Text` of `ExtAttrItem` holds.
     pub struct ExtAttrText {
         /// Text value.
         pub value: Option<String> = "Value",
     }
 
-    /// Container element.
+    /// What `Web` of `ExtAttrItem` holds.
     pub struct ExtAttrWeb {
         /// Page title.
         pub title: Option<String> = "Title",
@@ -95,7 +95,7 @@ wire! {
     ///
     /// Source: doc path 90639.
     pub struct ContactUpdateUser {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Userid.
         pub user_id: String = "UserID",
@@ -135,7 +135,7 @@ wire! {
         pub alias: Option<String> = "Alias",
         /// Landline.
         pub telephone: Option<String> = "Telephone",
-        /// Container element.
+        /// Holds `Item`.
         pub ext_attr: Option<ExtAttr> = "ExtAttr",
     }
 
@@ -145,7 +145,7 @@ wire! {
     ///
     /// Source: doc path 90639.
     pub struct ContactDeleteUser {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Userid.
         pub user_id: String = "UserID",
@@ -159,7 +159,7 @@ wire! {
     ///
     /// Source: doc path 90640.
     pub struct ContactCreateParty {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Department id.
         pub id: i64 = "Id",
@@ -177,7 +177,7 @@ wire! {
     ///
     /// Source: doc path 90640.
     pub struct ContactUpdateParty {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Department id.
         pub id: i64 = "Id",
@@ -193,7 +193,7 @@ wire! {
     ///
     /// Source: doc path 90640.
     pub struct ContactDeleteParty {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Department id.
         pub id: i64 = "Id",
@@ -205,7 +205,7 @@ wire! {
     ///
     /// Source: doc path 90641.
     pub struct ContactUpdateTag {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Tag id.
         pub tag_id: i64 = "TagId",
@@ -225,13 +225,13 @@ wire! {
     ///
     /// Source: doc path 91135, 90376.
     pub struct BatchJobResult {
-        /// Event form, on the data callback URL.
+        /// What pushes of this kind carry.
         pub envelope: EventEnvelope = flatten,
-        /// Container element.
+        /// Holds `JobId`, `JobType`, `ErrCode` and `ErrMsg`.
         pub batch_job: BatchJob = "BatchJob",
     }
 
-    /// Container element.
+    /// What `BatchJob` of `BatchJobResult` holds.
     pub struct BatchJob {
         /// Job id.
         pub job_id: String = "JobId",

@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: external contact events, third-party (heading) (doc path 92277).
     pub struct AcquisitionPermitChange {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -21,7 +21,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionBalanceLow {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -31,7 +31,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionBalanceExhausted {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -41,7 +41,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionBalanceIncreased {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -51,7 +51,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionLinkUnavailable {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: String = "LinkId",
@@ -63,7 +63,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionDeleteLink {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: String = "LinkId",
@@ -75,7 +75,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionQuotaExpireSoon {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Expiry.
         pub expire_time: i64 = "ExpireTime",
@@ -89,7 +89,7 @@ wire! {
     ///
     /// Source: acquisition component events; headings and first entry read (doc path 99485).
     pub struct AcquisitionOpenProfile {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: String = "LinkId",
@@ -105,7 +105,7 @@ wire! {
     ///
     /// Source: acquisition component events; headings and first entry read (doc path 99485).
     pub struct AcquisitionFriendRequest {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: String = "LinkId",
@@ -119,7 +119,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionCustomerStartChat {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Member; absent for the component.
         pub user_id: Option<String> = "UserID",
@@ -135,7 +135,7 @@ wire! {
     ///
     /// Source: acquisition events, third-party; headings and first entries read (doc path 97402).
     pub struct AcquisitionMessageFromCustomer {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: Option<String> = "LinkId",
@@ -151,7 +151,7 @@ wire! {
     ///
     /// Source: public SDKs; no page of the platform was found.
     pub struct AcquisitionDeleteFollowUser {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: Option<String> = "LinkId",

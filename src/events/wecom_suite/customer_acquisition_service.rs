@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: acquisition component events; headings and first entry read (doc path 99485).
     pub struct AcquisitionServiceBalanceLow {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -23,7 +23,7 @@ wire! {
     ///
     /// Source: acquisition component events; headings and first entry read (doc path 99485).
     pub struct AcquisitionServiceBalanceExhausted {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
     }
 
@@ -33,7 +33,7 @@ wire! {
     ///
     /// Source: acquisition component events; headings and first entry read (doc path 99485).
     pub struct AcquisitionServiceBalanceConsumed {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Acquisition link id.
         pub link_id: String = "LinkId",
@@ -49,7 +49,7 @@ wire! {
     ///
     /// Source: acquisition component events; headings and first entry read (doc path 99485).
     pub struct AcquisitionChangePrice {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// New price in cents.
         pub price: i64 = "Price",

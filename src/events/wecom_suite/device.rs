@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceAdd {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -27,7 +27,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceDelete {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -39,7 +39,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceRename {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -53,7 +53,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceConnect {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -67,7 +67,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceDisconnect {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -83,7 +83,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceErrorReport {
-        /// As provider_corp, with AuthCorpId missing in some pushes.
+        /// What pushes of this kind carry.
         pub envelope: ProviderEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -99,7 +99,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceFetchLogFinish {
-        /// As provider_corp, with AuthCorpId missing in some pushes.
+        /// What pushes of this kind carry.
         pub envelope: ProviderEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -113,7 +113,7 @@ wire! {
     ///
     /// Source: doc path 90751.
     pub struct DeviceFeatureChange {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Device serial.
         pub device_sn: String = "DeviceSn",
@@ -127,7 +127,7 @@ wire! {
     ///
     /// Source: device data grant change (doc path 96103).
     pub struct DeviceDataAuthChange {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// App id.
         pub agent_id: i64 = "AgentID",
@@ -141,21 +141,21 @@ wire! {
     ///
     /// Source: Raw attendance records of a device (考勤打卡原始数据). (doc path 97214).
     pub struct DeviceCheckInDataReport {
-        /// Event form of device reports: TimeStamp instead of CreateTime, no AgentID.
+        /// What pushes of this kind carry.
         pub envelope: DeviceReportEnvelope = flatten,
-        /// Container element.
+        /// Holds `Item`.
         pub check_in_data_list: CheckInDataList = "CheckInDataList" | "CheckinDataList",
         /// Device serial.
         pub device_sn: String = "DeviceSn",
     }
 
-    /// Container element.
+    /// What `CheckInDataList` of `DeviceCheckInDataReport` holds.
     pub struct CheckInDataList {
         /// Records.
         pub item: Vec<CheckInRecord> = "Item",
     }
 
-    /// Records.
+    /// An item of `Item` of `CheckInDataList`: records.
     pub struct CheckInRecord {
         /// Person.
         pub open_user_id: String = "OpenUserId",
@@ -173,21 +173,21 @@ wire! {
     ///
     /// Source: Raw door access records of a device (门禁通行原始数据). (doc path 97215).
     pub struct DeviceAccessControlDataReport {
-        /// Event form of device reports: TimeStamp instead of CreateTime, no AgentID.
+        /// What pushes of this kind carry.
         pub envelope: DeviceReportEnvelope = flatten,
-        /// Container element.
+        /// Holds `Item`.
         pub access_data_list: AccessDataList = "AccessDataList",
         /// Device serial.
         pub device_sn: String = "DeviceSn",
     }
 
-    /// Container element.
+    /// What `AccessDataList` of `DeviceAccessControlDataReport` holds.
     pub struct AccessDataList {
         /// Records.
         pub item: Vec<AccessRecord> = "Item",
     }
 
-    /// Records.
+    /// An item of `Item` of `AccessDataList`: records.
     pub struct AccessRecord {
         /// Person.
         pub open_user_id: String = "OpenUserId",
@@ -209,21 +209,21 @@ wire! {
     ///
     /// Source: Raw body temperature records of a device (体温检测原始数据). (doc path 97216).
     pub struct DeviceTemperatureDataReport {
-        /// Event form of device reports: TimeStamp instead of CreateTime, no AgentID.
+        /// What pushes of this kind carry.
         pub envelope: DeviceReportEnvelope = flatten,
-        /// Container element.
+        /// Holds `Item`.
         pub temperature_data_list: TemperatureDataList = "TemperatureDataList",
         /// Device serial.
         pub device_sn: String = "DeviceSn",
     }
 
-    /// Container element.
+    /// What `TemperatureDataList` of `DeviceTemperatureDataReport` holds.
     pub struct TemperatureDataList {
         /// Records.
         pub item: Vec<TemperatureRecord> = "Item",
     }
 
-    /// Records.
+    /// An item of `Item` of `TemperatureDataList`: records.
     pub struct TemperatureRecord {
         /// Person.
         pub open_user_id: String = "OpenUserId",

@@ -14,7 +14,7 @@ wire! {
         pub time_stamp: i64 = "TimeStamp",
     }
 
-    /// The usual form.
+    /// The usual form: notices about a company that authorised the app.
     pub struct SuiteCorpEnvelope {
         /// App (suite) or template id.
         pub suite_id: String = "SuiteId",
@@ -44,11 +44,11 @@ wire! {
     pub struct EventEnvelope {
         /// CorpID of the customer.
         pub to_user_name: String = "ToUserName",
-        /// Sys, or a member userid.
+        /// `sys`, or a member userid.
         pub from_user_name: String = "FromUserName",
         /// Unix seconds.
         pub create_time: i64 = "CreateTime",
-        /// Constant event.
+        /// Always `event`.
         pub msg_type: String = "MsgType",
         /// Event name.
         pub event: String = "Event",
@@ -68,7 +68,7 @@ wire! {
         pub time_stamp: i64 = "TimeStamp",
     }
 
-    /// As provider_corp, with AuthCorpId missing in some pushes.
+    /// Device notices that may lack the company.
     pub struct ProviderEnvelope {
         /// Provider company.
         pub service_corp_id: String = "ServiceCorpId",
@@ -84,9 +84,9 @@ wire! {
     pub struct DeviceReportEnvelope {
         /// CorpID of the customer.
         pub to_user_name: String = "ToUserName",
-        /// Sys, or a member userid.
+        /// `sys`, or a member userid.
         pub from_user_name: String = "FromUserName",
-        /// Constant event.
+        /// Always `event`.
         pub msg_type: String = "MsgType",
         /// Event name.
         pub event: String = "Event",

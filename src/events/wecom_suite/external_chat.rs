@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalChatCreate {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Group id.
         pub chat_id: String = "ChatId",
@@ -25,7 +25,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalChatUpdate {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Group id.
         pub chat_id: String = "ChatId",
@@ -37,7 +37,7 @@ wire! {
         pub quit_scene: Option<QuitScene> = "QuitScene",
         /// Members changed.
         pub mem_change_cnt: Option<i64> = "MemChangeCnt",
-        /// Container element.
+        /// Holds `Item`.
         pub mem_change_list: Option<MemChangeList> = "MemChangeList",
         /// Version before.
         pub last_mem_ver: Option<String> = "LastMemVer",
@@ -45,7 +45,7 @@ wire! {
         pub cur_mem_ver: Option<String> = "CurMemVer",
     }
 
-    /// Container element.
+    /// What `MemChangeList` of `ExternalChatUpdate` holds.
     pub struct MemChangeList {
         /// Their ids.
         pub item: Vec<String> = optional "Item",
@@ -57,7 +57,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalChatDismiss {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Group id.
         pub chat_id: String = "ChatId",

@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalContactAdd {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Serving member.
         pub user_id: String = "UserID",
@@ -31,7 +31,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalContactEdit {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Serving member.
         pub user_id: String = "UserID",
@@ -45,7 +45,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalContactAddHalf {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Serving member.
         pub user_id: String = "UserID",
@@ -63,7 +63,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalContactDelete {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Serving member.
         pub user_id: String = "UserID",
@@ -79,7 +79,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalContactDeleteFollowUser {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Serving member.
         pub user_id: String = "UserID",
@@ -93,7 +93,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalContactTransferFail {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Why.
         pub fail_reason: FailReason = "FailReason",

@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalTagCreate {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Tag or group id.
         pub id: String = "Id",
@@ -25,7 +25,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalTagUpdate {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Tag or group id.
         pub id: String = "Id",
@@ -39,7 +39,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalTagDelete {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Tag or group id.
         pub id: String = "Id",
@@ -53,7 +53,7 @@ wire! {
     ///
     /// Source: external contact events, third-party; headings and first entry read (doc path 92277).
     pub struct ExternalTagShuffle {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Tag group id; empty means all.
         pub id: Option<String> = "Id",

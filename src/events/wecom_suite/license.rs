@@ -13,7 +13,7 @@ wire! {
     ///
     /// Source: doc path 95716, 97196.
     pub struct LicensePaySuccess {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Order.
         pub order_id: String = "OrderId",
@@ -27,7 +27,7 @@ wire! {
     ///
     /// Source: doc path 95805, 97197.
     pub struct LicenseRefund {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Order.
         pub order_id: String = "OrderId",
@@ -41,7 +41,7 @@ wire! {
     ///
     /// Source: doc path 95994, 97198.
     pub struct LicenseAutoActivate {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// What triggered it.
         pub scene: AutoActivateScene = "Scene",
@@ -49,7 +49,7 @@ wire! {
         pub account_list: Vec<LicenseAccount> = "AccountList",
     }
 
-    /// Accounts, element repeated at the root.
+    /// An item of `AccountList` of `LicenseAutoActivate`: accounts, element repeated at the root.
     pub struct LicenseAccount {
         /// Activation code.
         pub active_code: String = "ActiveCode",
@@ -73,7 +73,7 @@ wire! {
     ///
     /// Source: doc path 97195.
     pub struct UnlicensedNotify {
-        /// Event form, on the data callback URL.
+        /// What pushes of this kind carry.
         pub envelope: EventEnvelope = flatten,
     }
 }

@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: doc path 91929.
     pub struct OpenOrder {
-        /// Order notices.
+        /// What pushes of this kind carry.
         pub envelope: SuitePaidCorpEnvelope = flatten,
         /// Order.
         pub order_id: String = "OrderId",
@@ -25,7 +25,7 @@ wire! {
     ///
     /// Source: doc path 91930.
     pub struct ChangeOrder {
-        /// Order notices.
+        /// What pushes of this kind carry.
         pub envelope: SuitePaidCorpEnvelope = flatten,
         /// Old order.
         pub old_order_id: String = "OldOrderId",
@@ -39,7 +39,7 @@ wire! {
     ///
     /// Source: doc path 91931.
     pub struct PayForAppSuccess {
-        /// Order notices.
+        /// What pushes of this kind carry.
         pub envelope: SuitePaidCorpEnvelope = flatten,
         /// Order.
         pub order_id: String = "OrderId",
@@ -51,7 +51,7 @@ wire! {
     ///
     /// Source: doc path 91932.
     pub struct Refund {
-        /// Order notices.
+        /// What pushes of this kind carry.
         pub envelope: SuitePaidCorpEnvelope = flatten,
         /// Order.
         pub order_id: String = "OrderId",
@@ -65,7 +65,7 @@ wire! {
     ///
     /// Source: doc path 91933.
     pub struct ChangeEdition {
-        /// Order notices.
+        /// What pushes of this kind carry.
         pub envelope: SuitePaidCorpEnvelope = flatten,
     }
 
@@ -75,7 +75,7 @@ wire! {
     ///
     /// Source: doc path 99353.
     pub struct CancelOrder {
-        /// Order notices.
+        /// What pushes of this kind carry.
         pub envelope: SuitePaidCorpEnvelope = flatten,
         /// Order.
         pub order_id: String = "OrderId",

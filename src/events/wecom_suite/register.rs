@@ -11,13 +11,13 @@ wire! {
     ///
     /// Source: doc path 90585.
     pub struct RegisterCorp {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Registration code.
         pub register_code: String = "RegisterCode",
-        /// Container element.
+        /// Holds `AccessToken` and `ExpiresIn`.
         pub contact_sync: Option<ContactSync> = "ContactSync",
-        /// Container element.
+        /// Holds `UserId`.
         pub auth_user_info: Option<AuthUserInfo> = "AuthUserInfo",
         /// Channel state.
         pub state: Option<String> = "State",
@@ -25,7 +25,7 @@ wire! {
         pub template_id: String = "TemplateId",
     }
 
-    /// Container element.
+    /// What `ContactSync` of `RegisterCorp` holds.
     pub struct ContactSync {
         /// Contact migration token.
         pub access_token: Option<String> = "AccessToken",
@@ -33,7 +33,7 @@ wire! {
         pub expires_in: Option<i64> = "ExpiresIn",
     }
 
-    /// Container element.
+    /// What `AuthUserInfo` holds.
     pub struct AuthUserInfo {
         /// Administrator.
         pub user_id: Option<String> = "UserId",
@@ -45,9 +45,9 @@ wire! {
     ///
     /// Source: doc path 90585.
     pub struct EnterRegisterPackage {
-        /// Licence, registration and device notices: no SuiteId.
+        /// What pushes of this kind carry.
         pub envelope: ProviderCorpEnvelope = flatten,
-        /// Container element.
+        /// Holds `UserId`.
         pub auth_user_info: Option<AuthUserInfo> = "AuthUserInfo",
         /// Registration code.
         pub register_code: String = "RegisterCode",

@@ -11,7 +11,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolCreateStudent {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -23,7 +23,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolUpdateStudent {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -37,7 +37,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolDeleteStudent {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -49,7 +49,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolCreateParent {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -61,7 +61,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolUpdateParent {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -75,7 +75,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolDeleteParent {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -87,7 +87,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolSubscribe {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -99,7 +99,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolUnsubscribe {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -112,7 +112,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolCreateDepartment {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -125,7 +125,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolUpdateDepartment {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -138,7 +138,7 @@ wire! {
     ///
     /// Source: doc path 92050, 92051.
     pub struct SchoolDeleteDepartment {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Student, parent or department id.
         pub id: String = "Id",
@@ -150,13 +150,13 @@ wire! {
     ///
     /// Source: doc path 97281.
     pub struct SchoolContactBatch {
-        /// The usual form.
+        /// What pushes of this kind carry.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Changes, element repeated at the root, up to 1000.
         pub change_list: Vec<SchoolContactChange> = "ChangeList",
     }
 
-    /// Changes, element repeated at the root, up to 1000.
+    /// An item of `ChangeList` of `SchoolContactBatch`: changes, element repeated at the root, up to 1000.
     pub struct SchoolContactChange {
         /// As ChangeType of change_school_contact.
         pub change_type: SchoolContactChangeType = "ChangeType",
