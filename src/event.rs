@@ -149,16 +149,19 @@ pub enum Answer {
 #[derive(Clone)]
 pub struct AnswerStream(Arc<AsyncMutex<Pieces>>);
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<String, Box<dyn Error + Send + Sync>>> + Send>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<String, PieceError>> + Send>>;
+
+/// Why an answer that comes in pieces breaks off.
+pub type PieceError = Box<dyn Error + Send + Sync>;
 
 impl AnswerStream {
     /// Of these pieces.
-    pub fn new(pieces: impl Stream<Item = Result<String, Box<dyn Error + Send + Sync>>> + Send + 'static) -> Self {
+    pub fn new(pieces: impl Stream<Item = Result<String, PieceError>> + Send + 'static) -> Self {
         Self(Arc::new(AsyncMutex::new(Box::pin(pieces))))
     }
 
     /// The next piece, or why there is none; nothing at the end.
-    pub async fn next(&mut self) -> Option<Result<String, Box<dyn Error + Send + Sync>>> {
+    pub async fn next(&mut self) -> Option<Result<String, PieceError>> {
         self.0.lock().await.next().await
     }
 }

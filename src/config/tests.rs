@@ -261,7 +261,10 @@ fn checks_accounts() {
             "[wecom_suite.x]\nreceive_ids = \"any\"\n",
             "2: [wecom_suite.x] `receive_ids` must be a list of CorpIDs or \"any\"",
         ),
-        ("[wecom_bot.x]\nlate_reply = \"hold\"\n", "2: [wecom_bot.x] not a key of this platform's accounts: `late_reply`"),
+        (
+            "[wecom_bot.x]\nlate_reply = \"hold\"\n",
+            "2: [wecom_bot.x] not a key of this platform's accounts: `late_reply`",
+        ),
     ] {
         let shown = everything_shown(table);
         assert!(shown.contains(wrong), "{shown}");

@@ -4,8 +4,7 @@ use futures_util::{Stream, StreamExt as _, future::ready, stream};
 
 use super::rules::{broken, required, text};
 use crate::{
-    event::{Answer, AnswerStream, ReplyError},
-    hooks::HandlerError,
+    event::{Answer, AnswerStream, PieceError, ReplyError},
     payload::{Object, Value},
     wire::Wire,
 };
@@ -56,7 +55,7 @@ impl Reply {
     }
 
     /// The same, of pieces that may fail: the answer then ends with what there is.
-    pub fn try_stream(pieces: impl Stream<Item = Result<String, HandlerError>> + Send + 'static) -> Self {
+    pub fn try_stream(pieces: impl Stream<Item = Result<String, PieceError>> + Send + 'static) -> Self {
         Self(Ok(Answer::Stream(AnswerStream::new(pieces))))
     }
 

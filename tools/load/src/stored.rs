@@ -152,7 +152,8 @@ async fn admit(
                     let Admission::Run(entry) = journal.admit(event(&journal, number, observed)).await? else {
                         return Err("an event was admitted twice".into());
                     };
-                    journal.record(&entry, Reply { body: Body::Document("x".repeat(250)), failure: None });
+                    journal
+                        .record(&entry, Reply { body: Body::Document("x".repeat(250)), failure: None, sender: None });
                     if let Err(failure) = entry.answered().await {
                         return Err(failure.clone().into());
                     }
