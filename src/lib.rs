@@ -1,5 +1,5 @@
-//! Receives the callbacks of WeChat Official Accounts, Mini Programs, WeCom and Tencent IM: verifies, decrypts, types,
-//! answers, fans out.
+//! Receives the callbacks of WeChat Official Accounts, Mini Programs, third-party platforms, WeCom and Tencent IM:
+//! verifies, decrypts, types, answers, fans out.
 //!
 //! The `echostr` command is what most people need; see the README. As a library, a server of one's own takes a few lines:
 //!
@@ -97,6 +97,10 @@ mod documents {
     struct Handlers;
     #[doc = include_str!("../docs/wecom_kf.md")]
     struct WeComKf;
+    #[doc = include_str!("../docs/openplatform.md")]
+    struct OpenPlatform;
+    #[doc = include_str!("../docs/wecom_bot.md")]
+    struct WeComBot;
 }
 
 #[cfg(test)]
@@ -120,6 +124,9 @@ mod tests {
             include_str!("../docs/miniprogram.md"),
             include_str!("../docs/wecom.md"),
             include_str!("../docs/wecom_kf.md"),
+            include_str!("../docs/openplatform.md"),
+            include_str!("../docs/wecom_suite.md"),
+            include_str!("../docs/wecom_bot.md"),
             include_str!("../docs/im.md"),
             concat!("```toml\n", include_str!("../docker/echostr.toml"), "```"),
         ];

@@ -22,16 +22,11 @@ use tokio::{
     time,
 };
 
-use crate::support::{Answer, TestServer, platform::WeChat, postgres::database};
-
-const BOT: WeChat =
-    WeChat { token: "botToken", aes_key: "botbotbotbotbotbotbotbotbotbotbotbotbotbotb", receive_id: "" };
-
-const ACCOUNTS: &str = r#"
-[wecom_bot.helper]
-token = "botToken"
-aes_key = "botbotbotbotbotbotbotbotbotbotbotbotbotbotb"
-"#;
+use crate::support::{
+    Answer, TestServer,
+    postgres::database,
+    server::{ACCOUNTS, BOT},
+};
 
 fn push(id: &str, msgtype: &str, rest: &Json) -> String {
     let mut push = json!({
@@ -51,9 +46,7 @@ fn text(id: &str, content: &str) -> String {
 }
 
 async fn deliver(server: &TestServer, payload: &str, nonce: &str) -> Answer {
-    let sealed = BOT.encrypt(payload);
-    let query = BOT.sealed_query(&sealed, &crate::support::NOW.to_string(), nonce);
-    server.http.post(&format!("/wecom_bot/helper?{query}"), json!({ "encrypt": sealed }).to_string()).await
+    server.post("/wecom_bot/helper", &BOT.safe_bot(payload, nonce)).await
 }
 
 /// The opened answer, with the names of a bot's envelope.

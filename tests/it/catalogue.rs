@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use crate::support::{
     NOW, TestServer,
     platform::Signed,
-    server::{ACCOUNTS, IM, KF, MINI, MP, WECOM},
+    server::{ACCOUNTS, BOT, IM, KF, MINI, MP, OPEN, SUITE, WECOM},
 };
 
 pub(crate) const PLATFORMS: [(Platform, usize); 8] = [
@@ -30,7 +30,21 @@ pub(crate) const PLATFORMS: [(Platform, usize); 8] = [
 ];
 
 /// The platforms that [`ACCOUNTS`] has an account of.
-const SERVED: [Platform; 5] = [Platform::Mp, Platform::MiniProgram, Platform::WeCom, Platform::WeComKf, Platform::Im];
+/// Where a payload goes, and as what.
+fn delivery(platform: Platform, form: Form, payload: &str, command: Option<&str>) -> (&'static str, Signed) {
+    match (platform, form) {
+        (Platform::Mp, _) => ("/mp/shop", MP.safe(payload, "n")),
+        (Platform::MiniProgram, Form::Xml) => ("/miniprogram/game", MINI.safe(payload, "n")),
+        (Platform::MiniProgram, Form::Json) => ("/miniprogram/game", MINI.safe_json(payload, "n")),
+        (Platform::OpenPlatform, _) => ("/openplatform/agency", OPEN.safe(payload, "n")),
+        (Platform::WeCom, _) => ("/wecom/sales", WECOM.safe(payload, "n")),
+        (Platform::WeComSuite, Form::Xml) => ("/wecom_suite/crm", SUITE.safe(payload, "n")),
+        (Platform::WeComSuite, Form::Json) => ("/wecom_suite/crm", SUITE.safe_json(payload, "n")),
+        (Platform::WeComKf, _) => ("/wecom_kf/support", KF.safe_json(payload, "n")),
+        (Platform::WeComBot, _) => ("/wecom_bot/helper", BOT.safe_bot(payload, "n")),
+        _ => ("/im/chat", IM.command(command.unwrap(), payload)),
+    }
+}
 
 /// A sample as the catalogue has it.
 pub(crate) struct Sample {
@@ -289,20 +303,10 @@ fn the_tolerances_of_the_wire() {
 async fn every_sample_is_taken_by_a_running_server() {
     let server = TestServer::start_with("", ACCOUNTS, Hooks::default()).await;
     let mut wrong = Vec::new();
-    for platform in SERVED {
+    for (platform, _) in PLATFORMS {
         for entry in echostr::catalog::entries(platform).unwrap() {
             let push = Push::sample(&entry, None, &[], NOW).unwrap();
-            let (path, signed) = match (platform, push.form) {
-                (Platform::Mp, _) => ("/mp/shop", MP.safe(&push.payload, "n")),
-                (Platform::MiniProgram, Form::Xml) => ("/miniprogram/game", MINI.safe(&push.payload, "n")),
-                (Platform::MiniProgram, Form::Json) => ("/miniprogram/game", MINI.safe_json(&push.payload, "n")),
-                (Platform::WeCom, _) => ("/wecom/sales", WECOM.safe(&push.payload, "n")),
-                (Platform::WeComKf, _) => ("/wecom_kf/support", KF.safe_json(&push.payload, "n")),
-                _ => {
-                    let command = push.command.as_deref().unwrap();
-                    ("/im/chat", Signed { ..IM.command(command, &push.payload) })
-                }
-            };
+            let (path, signed) = delivery(platform, push.form, &push.payload, push.command.as_deref());
             let answer = server.post(path, &signed).await;
             if answer.status != 200 {
                 wrong.push(format!("{}: {} {}", entry.id, answer.status, answer.body));
@@ -310,12 +314,15 @@ async fn every_sample_is_taken_by_a_running_server() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    for platform in SERVED {
+    for (platform, _) in PLATFORMS {
         let account = match platform {
             Platform::Mp => "shop",
             Platform::MiniProgram => "game",
             Platform::WeCom => "sales",
             Platform::WeComKf => "support",
+            Platform::OpenPlatform => "agency",
+            Platform::WeComSuite => "crm",
+            Platform::WeComBot => "helper",
             _ => "chat",
         };
         let line = format!(
@@ -346,7 +353,7 @@ async fn a_payload_that_drifts_is_never_refused() {
     let server = TestServer::start(Hooks::default()).await;
     let mut posted = 0_usize;
     let samples = samples();
-    for (at, sample) in samples.iter().filter(|sample| SERVED.contains(&sample.platform)).enumerate() {
+    for (at, sample) in samples.iter().enumerate() {
         let Value::Object(original) = sample.tree() else { continue };
         let names: Vec<String> = original.iter().map(|(name, _)| name.to_owned()).collect();
         // Every sample once, with another of its fields and another drift each time.
@@ -359,19 +366,13 @@ async fn a_payload_that_drifts_is_never_refused() {
             }
             None => without(&original, name),
         };
-        let (xml, json) = (payload::write_xml(&changed), payload::write_json(&changed));
-        let (path, signed) = match (sample.platform, sample.form) {
-            (Platform::Mp, _) => ("/mp/shop", MP.safe(&xml, "n")),
-            (Platform::MiniProgram, Form::Xml) => ("/miniprogram/game", MINI.safe(&xml, "n")),
-            (Platform::MiniProgram, Form::Json) => ("/miniprogram/game", MINI.safe_json(&json, "n")),
-            (Platform::WeCom, _) => ("/wecom/sales", WECOM.safe(&xml, "n")),
-            (Platform::WeComKf, _) => ("/wecom_kf/support", KF.safe_json(&json, "n")),
-            _ => {
-                let tree = sample.tree();
-                let command = platform::identify(sample.platform, &tree, None).key[0].clone().into_owned();
-                ("/im/chat", IM.command(&command, &json))
-            }
+        let payload = match sample.form {
+            Form::Xml => payload::write_xml(&changed),
+            Form::Json => payload::write_json(&changed),
         };
+        let tree = sample.tree();
+        let command = platform::identify(sample.platform, &tree, None).key.first().map(ToString::to_string);
+        let (path, signed) = delivery(sample.platform, sample.form, &payload, command.as_deref());
         let answer = server.post(path, &signed).await;
         assert_eq!(answer.status, 200, "{} without its {name}: {}", sample.id, answer.body);
         posted += 1;

@@ -12,18 +12,13 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time;
 
-use crate::support::{Answer, NOW, TestServer, api::sent, platform::WeChat, server::text_message};
+use crate::support::{
+    Answer, NOW, TestServer,
+    api::sent,
+    platform::WeChat,
+    server::{OPEN, SUITE, text_message},
+};
 
-const PLATFORM: WeChat = WeChat {
-    token: "openToken",
-    aes_key: "openopenopenopenopenopenopenopenopenopenope",
-    receive_id: "wxcomponent0000001",
-};
-const SUITE: WeChat = WeChat {
-    token: "suiteToken",
-    aes_key: "suitesuitesuitesuitesuitesuitesuitesuitesui",
-    receive_id: "wwsuite00000000001",
-};
 /// The data of a company come with its own id.
 const COMPANY: WeChat = WeChat { receive_id: "wwcustomer00000001", ..SUITE };
 
@@ -101,12 +96,12 @@ async fn one_is_done(server: &TestServer) {
 }
 
 async fn tell(server: &TestServer, payload: &str, nonce: &str) -> Answer {
-    server.post("/openplatform/agency", &PLATFORM.safe(payload, nonce)).await
+    server.post("/openplatform/agency", &OPEN.safe(payload, nonce)).await
 }
 
 async fn text(server: &TestServer, id: u64, nonce: &str) -> Answer {
     let path = format!("/openplatform/agency/{AUTHORIZER}");
-    server.post(&path, &PLATFORM.safe(&text_message(id, "hi"), nonce)).await
+    server.post(&path, &OPEN.safe(&text_message(id, "hi"), nonce)).await
 }
 
 #[tokio::test]
@@ -125,7 +120,7 @@ async fn from_the_ticket_to_an_answer_by_api_across_a_restart() {
     assert_eq!(tell(&server, &notice("authorized", &more), "a").await.body, "success");
     one_is_done(&server).await;
     let answer = text(&server, 1, "m1").await;
-    assert!(PLATFORM.open_reply(&answer.body).contains("sent"));
+    assert!(OPEN.open_reply(&answer.body).contains("sent"));
     assert_eq!(sent(&api, 1).await[0].body["text"]["content"], format!("hi of {AUTHORIZER}"));
     server.stop().await.unwrap();
 
@@ -138,7 +133,7 @@ async fn from_the_ticket_to_an_answer_by_api_across_a_restart() {
     }
     let server = start(&folder, &api, by_api()).await;
     api.revoke_tokens();
-    assert!(PLATFORM.open_reply(&text(&server, 2, "m2").await.body).contains("sent"));
+    assert!(OPEN.open_reply(&text(&server, 2, "m2").await.body).contains("sent"));
     assert_eq!(sent(&api, 2).await.len(), 2);
 
     let more = format!("<AuthorizerAppid>{AUTHORIZER}</AuthorizerAppid>");
@@ -159,7 +154,7 @@ async fn a_platform_without_a_ticket_says_so() {
         Ok(replies::mp::Reply::text(failure.to_string()))
     });
     let server = start(&folder, &api, hooks).await;
-    let reply = PLATFORM.open_reply(&text(&server, 1, "a").await.body);
+    let reply = OPEN.open_reply(&text(&server, 1, "a").await.body);
     assert!(reply.contains("no ticket yet"), "{reply}");
 }
 
@@ -179,16 +174,16 @@ async fn the_release_test_is_answered() {
         )
     };
     let message = push("<MsgType>text</MsgType><Content>TESTCOMPONENT_MSG_TYPE_TEXT</Content><MsgId>1</MsgId>");
-    let answer = server.post(path, &PLATFORM.safe(&message, "a")).await;
-    assert!(PLATFORM.open_reply(&answer.body).contains("[TESTCOMPONENT_MSG_TYPE_TEXT_callback]"));
+    let answer = server.post(path, &OPEN.safe(&message, "a")).await;
+    assert!(OPEN.open_reply(&answer.body).contains("[TESTCOMPONENT_MSG_TYPE_TEXT_callback]"));
     let event = push(
         "<MsgType>event</MsgType><Event>LOCATION</Event><Latitude>1</Latitude><Longitude>2</Longitude><Precision>3</Precision>",
     );
-    let answer = server.post(path, &PLATFORM.safe(&event, "b")).await;
-    assert!(PLATFORM.open_reply(&answer.body).contains("[LOCATIONfrom_callback]"));
+    let answer = server.post(path, &OPEN.safe(&event, "b")).await;
+    assert!(OPEN.open_reply(&answer.body).contains("[LOCATIONfrom_callback]"));
     let code = api.authorise("wx570bc396a51b8ff8");
     let message = push(&format!("<MsgType>text</MsgType><Content>QUERY_AUTH_CODE:{code}</Content><MsgId>2</MsgId>"));
-    assert_eq!(server.post(path, &PLATFORM.safe(&message, "c")).await.body, "success");
+    assert_eq!(server.post(path, &OPEN.safe(&message, "c")).await.body, "success");
     let sent = sent(&api, 1).await;
     assert_eq!(
         (sent[0].to.as_str(), &sent[0].body["text"]["content"]),

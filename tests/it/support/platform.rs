@@ -61,6 +61,13 @@ impl WeChat {
         Signed { query: self.sealed_query(&sealed, &NOW.to_string(), nonce), body }
     }
 
+    /// An encrypted delivery to a bot.
+    pub fn safe_bot(&self, payload: &str, nonce: &str) -> Signed {
+        let sealed = self.encrypt(payload);
+        let body = format!(r#"{{"encrypt":"{sealed}"}}"#);
+        Signed { query: self.sealed_query(&sealed, &NOW.to_string(), nonce), body }
+    }
+
     /// Encrypts a message in the layout of the platform.
     pub fn encrypt(&self, message: &str) -> String {
         let rest = [message.as_bytes(), self.receive_id.as_bytes()].concat();

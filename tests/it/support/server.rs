@@ -42,6 +42,18 @@ pub const KF: WeChat = WeChat {
     aes_key: "kfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfk",
     receive_id: "ww0000000000000004",
 };
+pub const OPEN: WeChat = WeChat {
+    token: "openToken",
+    aes_key: "openopenopenopenopenopenopenopenopenopenope",
+    receive_id: "wxcomponent0000001",
+};
+pub const SUITE: WeChat = WeChat {
+    token: "suiteToken",
+    aes_key: "suitesuitesuitesuitesuitesuitesuitesuitesui",
+    receive_id: "wwsuite00000000001",
+};
+pub const BOT: WeChat =
+    WeChat { token: "botToken", aes_key: "botbotbotbotbotbotbotbotbotbotbotbotbotbotb", receive_id: "" };
 pub const IM: Im = Im { token: "imToken", sdk_app_id: 1_400_000_001 };
 
 /// An account of every kind.
@@ -74,6 +86,18 @@ aes_key = "wecomwecomwecomwecomwecomwecomwecomwecomwec"
 corp_id = "ww0000000000000004"
 token = "kfToken"
 aes_key = "kfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfk"
+[openplatform.agency]
+component_app_id = "wxcomponent0000001"
+token = "openToken"
+aes_key = "openopenopenopenopenopenopenopenopenopenope"
+[wecom_suite.crm]
+suite_id = "wwsuite00000000001"
+receive_ids = ["any"]
+token = "suiteToken"
+aes_key = "suitesuitesuitesuitesuitesuitesuitesuitesui"
+[wecom_bot.helper]
+token = "botToken"
+aes_key = "botbotbotbotbotbotbotbotbotbotbotbotbotbotb"
 [im.chat]
 sdk_app_id = 1400000001
 token = "imToken"
@@ -82,7 +106,7 @@ sdk_app_id = 1400000002
 "#;
 
 /// Every secret of [`ACCOUNTS`]: none may ever be seen.
-pub const SECRETS: [&str; 13] = [
+pub const SECRETS: [&str; 19] = [
     // `mpTokenOld`, too.
     "mpToken",
     "plainToken",
@@ -91,6 +115,12 @@ pub const SECRETS: [&str; 13] = [
     "wecomToken",
     "kfToken",
     "imToken",
+    "openToken",
+    "suiteToken",
+    "botToken",
+    "openopenopenopenopenopenopenopenopenopenope",
+    "suitesuitesuitesuitesuitesuitesuitesuitesui",
+    "botbotbotbotbotbotbotbotbotbotbotbotbotbotb",
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG",
     "kfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfkfk",
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ",
