@@ -127,7 +127,7 @@ struct Chapter {
 }
 
 /// What the platforms do, in the order of the table.
-const STORY: [Chapter; 10] = [
+const STORY: [Chapter; 13] = [
     Chapter {
         account: "mp/demo",
         event: "mp.message.text",
@@ -159,6 +159,14 @@ const STORY: [Chapter; 10] = [
         set: &[("Content", "hello")],
         expected: &["<![CDATA[echo: hello]]>"],
     },
+    Chapter {
+        account: "wecom_bot/demo",
+        event: "wecom_bot.message.text",
+        set: &[("text.content", "hello")],
+        expected: &[r#""content":"echo: hello""#, r#""finish":true"#],
+    },
+    Chapter { account: "wecom_suite/demo", event: "wecom_suite.info.create_auth", set: &[], expected: &["success"] },
+    Chapter { account: "openplatform/demo", event: "openplatform.info.authorized", set: &[], expected: &["success"] },
     Chapter {
         account: "im/demo",
         event: "im.command.sns.prev_friend_add",

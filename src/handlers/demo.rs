@@ -11,7 +11,7 @@ use crate::{
     event::ReplyError,
     events::{
         im::{self, MsgElement},
-        mp, wecom,
+        mp, wecom, wecom_bot,
         wecom_kf::{self, EnterSession},
     },
     hooks::{Context, HandlerError, Hooks},
@@ -50,6 +50,11 @@ pub(super) fn hooks(settings: Settings) -> Hooks {
     let hooks = Hooks::default()
         .on(async |message: mp::TextMessage, _: Context| Ok(replies::mp::Reply::text(echo(&message.content))))
         .on(async |message: wecom::TextMessage, _: Context| Ok(replies::wecom::Reply::text(echo(&message.content))))
+        .on(async |message: wecom_bot::TextMessage, _: Context| {
+            // Piece by piece, as a language model writes.
+            let words: Vec<_> = echo(&message.text.content).split_inclusive(' ').map(str::to_owned).collect();
+            Ok(replies::wecom_bot::Reply::stream(futures_util::stream::iter(words)))
+        })
         .on(async |message: wecom_kf::TextMessage, _: Context| {
             Ok(replies::wecom_kf::Reply::text(echo(&message.text.content)))
         })
