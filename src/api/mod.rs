@@ -90,6 +90,10 @@ impl Apis {
 
     /// The one for an event: of the account or the company that it is about, where the configured account acts for others.
     pub fn of_event(&self, account: &str, payload: &payload::Value<'_>, authorizer: Option<&str>) -> Option<Api> {
+        // Most configurations have none.
+        if self.0.is_empty() {
+            return None;
+        }
         let api = self.0.get(account)?;
         let of_granter = platform::granter(api.0.platform, payload, authorizer).and_then(|id| api.of_granter(id));
         Some(of_granter.unwrap_or_else(|| api.clone()))
