@@ -222,6 +222,15 @@ async fn a_suite_acts_for_the_company_that_has_installed_it() {
     let answer = server.post("/wecom_suite/crm", &COMPANY.safe(&message, "m")).await;
     assert!(COMPANY.open_reply(&answer.body).contains("[sent]"), "{}", answer.body);
     assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "hi");
+    server.stop().await.unwrap();
+
+    // What tokens are made of is still there.
+    let server = start(&folder, &api, by_api()).await;
+    api.revoke_tokens();
+    let answer =
+        server.post("/wecom_suite/crm", &COMPANY.safe(&message.replace(">1</MsgId>", ">2</MsgId>"), "n")).await;
+    assert!(COMPANY.open_reply(&answer.body).contains("[sent]"), "{}", answer.body);
+    assert_eq!(sent(&api, 2).await.len(), 2);
 }
 
 #[tokio::test]
