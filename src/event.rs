@@ -6,7 +6,6 @@ mod tests;
 use std::{
     any::Any,
     borrow::Cow,
-    collections::HashMap,
     error::Error,
     fmt,
     pin::Pin,
@@ -15,6 +14,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _};
+use hashbrown::HashMap;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
@@ -253,7 +253,8 @@ impl EventSpec {
 
     /// Whether `InfoType` names it, which no message and no other event has.
     pub(crate) fn is_notice(&self) -> bool {
-        self.id.split('.').nth(1) == Some("info")
+        matches!(self.platform, Platform::OpenPlatform | Platform::WeComSuite)
+            && self.id.split('.').nth(1) == Some("info")
     }
 
     /// The more general event whose selectors this one narrows: a follow through a QR code is a follow.

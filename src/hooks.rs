@@ -17,7 +17,6 @@
 mod tests;
 
 use std::{
-    collections::HashMap,
     error::Error,
     fmt,
     future::Future,
@@ -27,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hashbrown::HashMap;
 use tracing::warn;
 use uuid::Uuid;
 

@@ -683,9 +683,21 @@ impl<'de> Visitor<'de> for Name {
 /// Writes an object as `<xml>…</xml>`, the way the platforms write theirs: text in CDATA, numbers plain, lists as
 /// repeated elements. Characters that XML cannot carry are left out.
 pub fn write_xml(object: &Object<'_>) -> String {
-    let mut out = String::with_capacity(512);
+    let mut out = String::with_capacity(xml_length("xml", object));
     write_members(&mut out, "xml", object);
     out
+}
+
+/// How long an object gets in XML, roughly: mostly a little less.
+fn xml_length(name: &str, object: &Object<'_>) -> usize {
+    const TAGS: usize = "<></>".len();
+    const SECTION: usize = "<![CDATA[]]>".len();
+    let length_of = |name: &str, value: &Value<'_>| match value {
+        Value::Text(text) => 2 * name.len() + TAGS + SECTION + text.len(),
+        Value::Object(object) => xml_length(name, object),
+        _ => 2 * name.len() + TAGS + SECTION,
+    };
+    2 * name.len() + TAGS + object.iter().map(|(name, value)| length_of(name, value)).sum::<usize>()
 }
 
 /// Writes an object as JSON.
@@ -710,6 +722,7 @@ fn write_element(out: &mut String, name: &str, value: &Value<'_>) {
     match value {
         Value::Null | Value::List(_) | Value::Object(_) => {}
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(Number::Int(number)) => out.push_str(itoa::Buffer::new().format(*number)),
         Value::Number(number) => out.push_str(&number.to_string()),
         Value::Text(text) => write_cdata(out, text),
     }

@@ -182,6 +182,8 @@ struct Delivery<'d> {
     identity: &'d Identity<'d>,
     form: Form,
     arrived: Instant,
+    /// The time of day then, Unix seconds.
+    now: i64,
     place: &'d Arc<Place>,
 }
 
@@ -211,7 +213,8 @@ struct Responded {
     entry: Arc<Entry>,
     /// Where the reply is recorded; nowhere, when the event is not stored.
     journal: Option<Arc<dyn Journal>>,
-    clock: Clock,
+    /// The time of day, Unix seconds, for the reply.
+    now: i64,
     spec: Option<&'static EventSpec>,
     address: Address,
     context: Context,
@@ -249,7 +252,7 @@ impl Responded {
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
                 is_passive = matches!(answer, Answer::Passive(_));
-                let body = platform::write_answer(raw.platform, raw.form, answer, self.address, self.clock.now());
+                let body = platform::write_answer(raw.platform, raw.form, answer, self.address, self.now);
                 (body, None, Outcome::Answered)
             }
             Ok(Err(failure)) => (default(), Some(failure.to_string()), log_failure(endpoint, context, &failure)),
@@ -393,8 +396,9 @@ impl Receiver {
         place: &Arc<Place>,
     ) -> Response {
         let _counted = Counted::new(&self.metrics.in_flight);
+        let now = self.clock.now();
         let opened = Query::parse(query).and_then(|parsed| {
-            let (text, form, seal) = self.open(endpoint, &parsed, body)?;
+            let (text, form, seal) = self.open(endpoint, &parsed, body, now)?;
             Ok((parsed, text, form, seal))
         });
         let (parsed, text, form, seal) = match opened {
@@ -406,11 +410,12 @@ impl Receiver {
             Err(failure) => return refused(endpoint, failure.into()),
         };
         let platform = endpoint.account.platform;
+        // What is rare is boxed: the other deliveries are moved about without room for it.
         if platform == Platform::WeComBot && platform::is_poll(&tree) {
-            return self.tell_stream(endpoint, &tree, seal.as_ref()).await;
+            return Box::pin(self.tell_stream(endpoint, &tree, seal.as_ref())).await;
         }
         if let Some(ticket) = thirdparty::ticket(platform, &tree) {
-            return self.keep_ticket(endpoint, &tree, ticket).await;
+            return Box::pin(self.keep_ticket(endpoint, &tree, ticket)).await;
         }
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
         let data = match authorizer {
@@ -418,7 +423,7 @@ impl Receiver {
             None => (platform == Platform::Im).then(|| Query::data(query).into()),
         };
         let delivery =
-            Delivery { authorizer, endpoint, query: &parsed, data, identity: &identity, form, arrived, place };
+            Delivery { authorizer, endpoint, query: &parsed, data, identity: &identity, form, arrived, now, place };
         let mut reply = Body::Plain(platform::plain_success(platform));
         let events = platform::events_of(&tree, identity.spec);
         let mut admitted = Vec::with_capacity(events.len());
@@ -460,8 +465,9 @@ impl Receiver {
         endpoint: &Endpoint,
         query: &Query<'_>,
         body: &[u8],
+        now: i64,
     ) -> Result<(Arc<str>, Form, Option<Seal>), Refusal> {
-        let verified = endpoint.keys.open(query, body, self.clock.now())?;
+        let verified = endpoint.keys.open(query, body, now)?;
         // Where clear text is taken, an encrypted request's query must not come back with one.
         let takes_clear_text = endpoint.account.mode != Mode::Safe && endpoint.account.platform != Platform::Im;
         if takes_clear_text && query.get("signature").is_some() {
@@ -636,7 +642,7 @@ impl Receiver {
                     endpoint: Arc::clone(endpoint),
                     entry: Arc::clone(&entry),
                     journal,
-                    clock: self.clock.clone(),
+                    now: delivery.now,
                     spec,
                     address: Address::of(tree),
                     context: context.clone(),
@@ -713,7 +719,7 @@ impl Receiver {
 
     /// Runs the responder. One that is ready at once needs no task; any other becomes a task of its own, which survives
     /// a client that hangs up. Either way its panic is only its own.
-    fn run_responder(&self, work: Responding, responded: Responded) {
+    fn run_responder(&self, work: Responding, mut responded: Responded) {
         let started = Instant::now();
         let mut work = AssertUnwindSafe(work).catch_unwind();
         // Whoever polls next brings a waker of its own.
@@ -724,7 +730,11 @@ impl Receiver {
                 if let Some(journal) = &responded.journal {
                     journal.store(&responded.entry);
                 }
-                self.tasks.spawn(async move { responded.with(work.await, started) });
+                self.tasks.spawn(async move {
+                    let result = work.await;
+                    responded.now = responded.context.clock().now();
+                    responded.with(result, started);
+                });
             }
         }
     }

@@ -48,6 +48,19 @@ impl Entry {
         Arc::new(entry)
     }
 
+    /// A new event in the memory of one that is forgotten, unless somebody still waits for that: memory that was in use a
+    /// moment ago is much faster than any other.
+    pub(super) fn renewed(forgotten: Option<Arc<Self>>, id: Uuid, key: DedupeKey) -> Arc<Self> {
+        let entry = Self::of(id, Some(key), 1, false);
+        if let Some(mut place) = forgotten
+            && let Some(old) = Arc::get_mut(&mut place)
+        {
+            *old = entry;
+            return place;
+        }
+        Arc::new(entry)
+    }
+
     fn of(id: Uuid, key: Option<DedupeKey>, deliveries: u32, pulled: bool) -> Self {
         Self {
             id,

@@ -1,12 +1,13 @@
 //! The journal in memory, for tests and trials: bounded, and gone with the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use hashbrown::{HashTable, hash_table};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -14,13 +15,10 @@ use super::{
     Admission, Entry, Facts, Finish, Finished, Held, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent,
     Observer, Options, Pulled, Reply, Task, Usage, WriteSlot, millis,
 };
-use crate::{
-    platform::{self, Body, DedupeKey, Key},
-    prehashed::BuildPrehashed,
-};
+use crate::platform::{self, Body, DedupeKey};
 
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
-const REMEMBERED: Duration = Duration::from_secs(600);
+const REMEMBERED: Millis = 600_000;
 
 /// What one event takes with its reply, roughly.
 const EVENT: usize = 640;
@@ -38,9 +36,10 @@ pub struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct State {
-    events: HashMap<Key, Remembered, BuildPrehashed>,
+    /// By key. A table that is small stays where it is fast: what is in the entries is not touched to find one.
+    events: HashTable<Remembered>,
     /// In the order of admission, so the oldest are forgotten first.
-    order: VecDeque<(Key, Instant)>,
+    order: VecDeque<Remembered>,
     /// What each observer has still to see, by event.
     deliveries: HashMap<Arc<str>, BTreeMap<Uuid, Delivery>>,
     slots: HashMap<Arc<str>, Slot>,
@@ -63,11 +62,26 @@ impl Slot {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Remembered {
     entry: Arc<Entry>,
-    until: Instant,
-    admitted: Instant,
+    admitted: Millis,
+}
+
+impl Remembered {
+    fn has(&self, key: &DedupeKey) -> bool {
+        self.entry.key.is_some_and(|own| own.bytes == key.bytes)
+    }
+
+    fn hash(&self) -> u64 {
+        self.entry.key.map_or(0, |key| key.hash())
+    }
+
+    /// Whether a delivery with its key is still the same event.
+    fn stands(&self, now: Millis) -> bool {
+        let window = self.entry.key.and_then(|key| key.window).map_or(REMEMBERED, millis).min(REMEMBERED);
+        now - self.admitted < window
+    }
 }
 
 #[derive(Debug)]
@@ -104,6 +118,7 @@ impl MemoryJournal {
     }
 
     fn admit_now(&self, event: NewEvent) -> Result<Admission, JournalError> {
+        let now = self.now();
         let mut state = self.lock();
         if state.closed {
             return Err(JournalError::Closed);
@@ -112,7 +127,7 @@ impl MemoryJournal {
             return Err(JournalError::Full);
         }
         let entry = match event.key {
-            Some(key) => match state.claim(key, event.id, self.max_events) {
+            Some(key) => match state.claim(key, event.id, now, self.max_events) {
                 Admission::Run(entry) => entry,
                 known @ Admission::Known(_) => return Ok(known),
             },
@@ -120,7 +135,7 @@ impl MemoryJournal {
         };
         entry.mark_stored();
         if !event.observers.is_empty() {
-            state.offer(&event.facts, &entry, event.observers, self.now());
+            state.offer(&event.facts, &entry, event.observers, now);
             self.arrivals.notify_waiters();
         }
         Ok(Admission::Run(entry))
@@ -169,7 +184,7 @@ impl MemoryJournal {
         let mut admitted = 0;
         for Pulled { event, responds } in write.events {
             let entry = match event.key {
-                Some(key) => match state.claim(key, event.id, self.max_events) {
+                Some(key) => match state.claim(key, event.id, now, self.max_events) {
                     Admission::Run(entry) => entry,
                     Admission::Known(_) => continue,
                 },
@@ -246,44 +261,38 @@ impl State {
     }
 
     /// Enters a key, or finds the event that has it.
-    fn claim(&mut self, key: DedupeKey, id: Uuid, max_events: usize) -> Admission {
-        let now = Instant::now();
-        let until = now + key.window.unwrap_or(REMEMBERED).min(REMEMBERED);
-        let entry = Entry::new(id, Some(key), 1);
-        let remembered = Remembered { entry: Arc::clone(&entry), until, admitted: now };
-        match self.events.entry(key.bytes) {
-            hash_map::Entry::Occupied(known) if known.get().until > now => {
-                let known = &known.get().entry;
-                known.delivered_again();
-                return Admission::Known(Arc::clone(known));
-            }
-            hash_map::Entry::Occupied(mut over) => {
-                over.insert(remembered);
-            }
-            hash_map::Entry::Vacant(place) => {
-                place.insert(remembered);
-            }
+    fn claim(&mut self, key: DedupeKey, id: Uuid, now: Millis, max_events: usize) -> Admission {
+        let known = self.events.find(key.hash(), |known| known.has(&key));
+        if let Some(known) = known.filter(|known| known.stands(now)) {
+            known.entry.delivered_again();
+            return Admission::Known(Arc::clone(&known.entry));
         }
-        self.order.push_back((key.bytes, now));
-        self.forget(now, max_events);
+        let forgotten = self.make_room(now, max_events);
+        let entry = Entry::renewed(forgotten, id, key);
+        let remembered = Remembered { entry: Arc::clone(&entry), admitted: now };
+        match self.events.entry(key.hash(), |known| known.has(&key), Remembered::hash) {
+            hash_table::Entry::Occupied(mut over) => *over.get_mut() = remembered.clone(),
+            hash_table::Entry::Vacant(place) => drop(place.insert(remembered.clone())),
+        }
+        self.order.push_back(remembered);
         Admission::Run(entry)
     }
 
-    /// Forgets what is too old, and the oldest of what is too much.
-    fn forget(&mut self, now: Instant, max_events: usize) {
-        while let Some((key, admitted)) = self.order.front().copied() {
-            let old = now.duration_since(admitted) > REMEMBERED;
-            if !old && self.order.len() <= max_events {
-                return;
+    /// Forgets what is too old, and of what is too much the oldest; gives what was forgotten last.
+    fn make_room(&mut self, now: Millis, max_events: usize) -> Option<Arc<Entry>> {
+        let mut forgotten = None;
+        while let Some(oldest) = self.order.front() {
+            if now - oldest.admitted <= REMEMBERED && self.order.len() < max_events {
+                break;
             }
-            self.order.pop_front();
             // The key may have been admitted anew after its window.
-            if let hash_map::Entry::Occupied(known) = self.events.entry(key)
-                && known.get().admitted == admitted
-            {
+            let is_oldest = |known: &Remembered| Arc::ptr_eq(&known.entry, &oldest.entry);
+            if let Ok(known) = self.events.find_entry(oldest.hash(), is_oldest) {
                 known.remove();
             }
+            forgotten = self.order.pop_front().map(|oldest| oldest.entry);
         }
+        forgotten
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use super::{MAX_DEPTH, MAX_NODES, Object, Value};
 
 /// Reads a document; `None` when there is anything unusual about it.
@@ -43,8 +45,9 @@ impl<'a> Reader<'a> {
     /// What is in an element, and its end; `depth` is the number of elements that are open.
     fn content(&mut self, name: &str, depth: usize) -> Option<Value<'a>> {
         // Mostly there is a section and no text: that is not searched for.
-        let text = if self.rest.starts_with('<') { "" } else { self.rest.split_once('<')?.0 };
-        self.rest = self.rest.get(text.len()..)?;
+        let length = if self.rest.starts_with('<') { 0 } else { memchr(b'<', self.rest.as_bytes())? };
+        let (text, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
         if self.rest.starts_with("</") {
             self.end_tag(name)?;
             return (!text.contains('&')).then_some(Value::Text(Cow::Borrowed(text)));
@@ -77,7 +80,7 @@ impl<'a> Reader<'a> {
 fn until_section_end(section: &str) -> Option<&str> {
     let mut from = 0;
     loop {
-        let at = from + section.get(from..)?.find(']')?;
+        let at = from + memchr(b']', section.as_bytes().get(from..)?)?;
         if section.get(at..)?.starts_with("]]>") {
             return section.get(..at);
         }

@@ -186,6 +186,11 @@ impl DedupeKey {
         Self { bytes, window }
     }
 
+    /// For tables in memory: a part of the digest, which nobody outside can choose.
+    pub(crate) fn hash(&self) -> u64 {
+        self.bytes.last_chunk().map_or(0, |last| u64::from_ne_bytes(*last))
+    }
+
     /// Until when the key stands for an event that was admitted then, both in milliseconds; `None`: for good.
     pub fn until(&self, admitted: i64) -> Option<i64> {
         let window = i64::try_from(self.window?.as_millis()).unwrap_or(i64::MAX);

@@ -4,8 +4,8 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     convert::Infallible,
+    error::Error,
     future::{Future, poll_fn},
     net::IpAddr,
     pin::pin,
@@ -21,6 +21,8 @@ use axum::{
         header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
     },
 };
+use bytes::Buf as _;
+use hashbrown::HashMap;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     body::{Body as _, Incoming},
@@ -106,14 +108,14 @@ impl Callbacks {
         if body.size_hint().lower() > self.body_limit as u64 {
             return Err(BodyError::TooLarge);
         }
-        let mut read = pin!(Limited::new(body, self.body_limit).collect());
+        let mut read = pin!(whole(Limited::new(body, self.body_limit)));
         // Most bodies come with their head, and need no timer.
         let read = match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
             Poll::Ready(read) => Ok(read),
             Poll::Pending => time::timeout(self.body_timeout, read).await,
         };
         match read {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
             Ok(Err(_)) => Err(BodyError::Broken),
             Err(_elapsed) => Err(BodyError::Slow),
@@ -177,6 +179,18 @@ pub(super) fn service(
             Ok(callbacks.respond(peer, request).await)
         }
     })
+}
+
+/// All of a body. Most are one piece, which is taken as it is.
+async fn whole(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    let Some(first) = body.frame().await else { return Ok(Bytes::new()) };
+    let first = first?.into_data().unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let rest = body.collect().await?.aggregate();
+    let length = first.len() + rest.remaining();
+    Ok(first.chain(rest).copy_to_bytes(length))
 }
 
 /// Why there is no body.

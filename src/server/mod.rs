@@ -4,8 +4,9 @@ mod admin;
 mod callback;
 mod connection;
 
-use std::{collections::HashMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use hashbrown::HashMap;
 use tokio::{
     net::{TcpListener, TcpSocket},
     time,
