@@ -41,6 +41,12 @@ fn signatures_match_the_published_vectors() {
     assert!(matches_hex(im_sign(b"xxxxyyyy", b"1669872112"), &sign));
     assert!(!matches_hex(im_sign(b"xxxxyyyy", b"1669872112"), &sign.to_uppercase()));
     assert!(!matches_hex(im_sign(b"xxxxyyyy", b"1669872112"), &sign[1..]));
+    for (at, right) in sign.char_indices() {
+        for wrong in (0..=127).map(char::from).filter(|wrong| *wrong != right) {
+            let given = format!("{}{wrong}{}", &sign[..at], &sign[at + 1..]);
+            assert!(!matches_hex(im_sign(b"xxxxyyyy", b"1669872112"), &given), "{given:?}");
+        }
+    }
 }
 
 #[test]

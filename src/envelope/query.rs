@@ -1,7 +1,8 @@
 //! The query string of a callback.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
 use super::Refusal;
@@ -41,11 +42,11 @@ impl<'q> Query<'q> {
     /// [`Refusal`] when it is not UTF-8, too long, or repeats what must be there once.
     pub fn parse(query: &'q str) -> Result<Self, Refusal> {
         let mut parameters: Vec<(Cow<'q, str>, Cow<'q, str>)> = Vec::with_capacity(8);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        for pair in pairs(query).filter(|pair| !pair.is_empty()) {
             if parameters.len() == MAX_PARAMETERS {
                 return Err(Refusal::BadQuery);
             }
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = split(pair, b'=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if parameters.iter().any(|(other, _)| *other == name)
                 && let Some(name) = ONCE.into_iter().find(|once| *once == name)
@@ -66,8 +67,8 @@ impl<'q> Query<'q> {
     /// The parameters of a query that are data of the event, as a query: nothing secret is among them.
     pub fn data(query: &str) -> String {
         let mut data = String::with_capacity(query.len());
-        for pair in query.split('&') {
-            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        for pair in pairs(query) {
+            let name = split(pair, b'=').map_or(pair, |(name, _)| name);
             // A name is what it decodes to, here as in `get`.
             if decode(name).is_ok_and(|name| DATA.contains(&name.as_ref())) {
                 data.extend([if data.is_empty() { "" } else { "&" }, pair]);
@@ -85,8 +86,25 @@ impl<'q> Query<'q> {
     }
 }
 
+/// The parameters of a query as they are written.
+fn pairs(query: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(query);
+    iter::from_fn(move || {
+        let text = rest?;
+        let (pair, after) = split(text, b'&').map_or((text, None), |(pair, after)| (pair, Some(after)));
+        rest = after;
+        Some(pair)
+    })
+}
+
+/// Splits a text at the first such byte, which is ASCII.
+fn split(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = memchr(byte, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
-    if !text.as_bytes().contains(&b'%') {
+    if memchr(b'%', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
     percent_decode_str(text).decode_utf8().map_err(|_| Refusal::BadQuery)

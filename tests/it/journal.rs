@@ -24,6 +24,9 @@ use tempfile::TempDir;
 use tokio::time;
 use uuid::Uuid;
 
+/// No test takes nearly so long.
+const HANG: Duration = Duration::from_secs(120);
+
 /// Where a journal is, so that it can be opened again as the next process would.
 enum Place {
     Memory,
@@ -66,7 +69,9 @@ macro_rules! on_each {
             $(#[tokio::test]
             async fn $journal() {
                 let Some(place) = on_each!(@place $journal) else { return };
-                super::$name(place).await;
+                // What waits for a condition that never comes is a failure too.
+                let tested = super::time::timeout(super::HANG, super::$name(place)).await;
+                assert!(tested.is_ok(), "not done in {:?}", super::HANG);
             })+
         }
     )+};
