@@ -59,6 +59,11 @@ impl Platform {
         Self::Im,
     ];
 
+    /// Whether its accounts act for others that have authorised them, of which notices tell.
+    pub(crate) const fn serves_others(self) -> bool {
+        matches!(self, Self::OpenPlatform | Self::WeComSuite)
+    }
+
     /// The name used in configuration, routes and event types.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -253,8 +258,7 @@ impl EventSpec {
 
     /// Whether `InfoType` names it, which no message and no other event has.
     pub(crate) fn is_notice(&self) -> bool {
-        matches!(self.platform, Platform::OpenPlatform | Platform::WeComSuite)
-            && self.id.split('.').nth(1) == Some("info")
+        self.platform.serves_others() && self.id.split('.').nth(1) == Some("info")
     }
 
     /// The more general event whose selectors this one narrows: a follow through a QR code is a follow.

@@ -76,7 +76,7 @@ pub fn identify<'p>(platform: Platform, payload: &'p Value<'_>, command: Option<
 
 /// Whether a payload is a notice (`InfoType`) rather than a message or an event (`MsgType`).
 fn is_notice(platform: Platform, object: &Object<'_>) -> bool {
-    matches!(platform, Platform::OpenPlatform | Platform::WeComSuite) && object.get(wechat::NOTICE).is_some()
+    platform.serves_others() && object.get(wechat::NOTICE).is_some()
 }
 
 /// The tables that know what an account of this platform may receive. A customer-service account gets its callback as

@@ -42,8 +42,8 @@ const WITHDRAWN: [&str; 2] = ["openplatform.info.unauthorized", "wecom_suite.inf
 
 /// The observer, if an account acts for others.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let acts = |platform| matches!(platform, Platform::OpenPlatform | Platform::WeComSuite);
-    let accounts = config.accounts.iter().filter(|account| acts(account.platform) && account.secret.is_some());
+    let acts = |account: &&config::Account| account.platform.serves_others() && account.secret.is_some();
+    let accounts = config.accounts.iter().filter(acts);
     let accounts: HashSet<String> = accounts.map(config::Account::id).collect();
     (!accounts.is_empty()).then(|| journal::Observer {
         name: OBSERVER.into(),

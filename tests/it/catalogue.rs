@@ -29,7 +29,6 @@ pub(crate) const PLATFORMS: [(Platform, usize); 8] = [
     (Platform::Im, 66),
 ];
 
-/// The platforms that [`ACCOUNTS`] has an account of.
 /// Where a payload goes, and as what.
 fn delivery(platform: Platform, form: Form, payload: &str, command: Option<&str>) -> (&'static str, Signed) {
     match (platform, form) {
