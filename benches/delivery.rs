@@ -137,7 +137,7 @@ fn dispatch(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let options = Options { retention: Duration::MAX, max_size: 4 << 20, observers: Vec::new() };
     let journal = Arc::new(MemoryJournal::new(&options));
     let hooks = Arc::new(hooks());
-    let receiver = Receiver::new(hooks, journal, Clock::fixed(NOW), Metrics::new(), usize::from(u16::MAX));
+    let receiver = Receiver::new(hooks, journal, Clock::fixed(NOW), usize::from(u16::MAX));
     let receiver = Arc::new(receiver);
     let mut serial = 0;
     group.bench_function("dispatch", |bencher| {

@@ -6,6 +6,7 @@
 #   scripts/load.sh --journal postgres://…                the same, in a database
 #   scripts/load.sh --stored 10000,1000000,10000000       admissions into a journal that holds so many events
 #   scripts/load.sh --memory
+#   scripts/load.sh --waiting                             what it holds when large events wait and nobody takes them
 #
 # Needs two cores, one for the server and one for the load, and the `taskset` of util-linux; without them the figures are
 # noise. Exit 1 when an answer was wrong.
@@ -19,8 +20,8 @@ ulimit -n "$(ulimit -Hn)"
 
 cores=$(nproc)
 load=${CARGO_TARGET_DIR:-target}/release/load
-# --memory runs the server as anybody would.
-if [ "$cores" -gt 1 ] && command -v taskset >/dev/null && [ "${1:-}" != --memory ]; then
+# --memory and --waiting run the server as anybody would.
+if [ "$cores" -gt 1 ] && command -v taskset >/dev/null && [ "${1:-}" != --memory ] && [ "${1:-}" != --waiting ]; then
     exec taskset -c 1 "$load" "$@"
 fi
 exec "$load" "$@"

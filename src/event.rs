@@ -8,9 +8,11 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt,
+    future::poll_fn,
     pin::Pin,
     str::FromStr,
     sync::{Arc, LazyLock},
+    task::Poll,
 };
 
 use futures_util::{Stream, StreamExt as _};
@@ -18,6 +20,7 @@ use hashbrown::HashMap;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
+    panics::{Caught, Panicked},
     payload::{Form, Object, Value},
     wire::{Reading, Unreadable, Wire},
 };
@@ -150,11 +153,11 @@ pub enum Answer {
     Stream(AnswerStream),
 }
 
-/// The pieces of an answer, taken one after the other. Clones share them.
+/// The chunks of an answer, taken one after the other. Clones share them.
 #[derive(Clone)]
-pub struct AnswerStream(Arc<AsyncMutex<Pieces>>);
+pub struct AnswerStream(Arc<AsyncMutex<Caught<Chunks>>>);
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<String, PieceError>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<String, PieceError>> + Send>>;
 
 /// Why an answer that comes in pieces breaks off.
 pub type PieceError = Box<dyn Error + Send + Sync>;
@@ -162,13 +165,49 @@ pub type PieceError = Box<dyn Error + Send + Sync>;
 impl AnswerStream {
     /// Of these pieces.
     pub fn new(pieces: impl Stream<Item = Result<String, PieceError>> + Send + 'static) -> Self {
-        Self(Arc::new(AsyncMutex::new(Box::pin(pieces))))
+        Self(Arc::new(AsyncMutex::new(Caught::new(Box::pin(pieces)))))
     }
 
-    /// The next piece, or why there is none; nothing at the end.
+    /// The next piece, or why there is none; nothing at the end, and nothing after an error. A panic of the stream is its
+    /// error.
     pub async fn next(&mut self) -> Option<Result<String, PieceError>> {
-        self.0.lock().await.next().await
+        self.next_chunk().await.map(|next| next.map_err(PieceError::from))
     }
+
+    /// The next chunk.
+    pub(crate) async fn next_chunk(&mut self) -> Option<Result<String, StreamError>> {
+        let mut chunks = self.0.lock().await;
+        poll_fn(|context| {
+            let polled = chunks.run(|chunks| {
+                // What an error says is code of the handler, too.
+                chunks.poll_next_unpin(context).map_err(|failure| StreamError::Failed(failure.to_string()))
+            });
+            let next = match polled {
+                Some(Ok(Poll::Pending)) => return Poll::Pending,
+                Some(Ok(Poll::Ready(next))) => next,
+                Some(Err(panicked)) => Some(Err(panicked.into())),
+                None => None,
+            };
+            if matches!(next, Some(Ok(_))) {
+                return Poll::Ready(next);
+            }
+            // It is dropped here, where its panic has somebody to tell of it.
+            let ended = chunks.end();
+            Poll::Ready(next.or_else(|| ended.err().map(|panicked| Err(panicked.into()))))
+        })
+        .await
+    }
+}
+
+/// Why a streamed answer is aborted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The handler's stream failed, and said so.
+    #[error("the stream failed: {0}")]
+    Failed(String),
+    /// The handler's stream panicked.
+    #[error("the stream {0}")]
+    Panicked(#[from] Panicked),
 }
 
 impl fmt::Debug for AnswerStream {

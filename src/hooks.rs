@@ -36,6 +36,7 @@ use crate::{
     envelope,
     event::{self, Answer, Event, EventSpec, Platform, Reply, ReplyError},
     observers::OWN,
+    panics::{self, Caught},
     payload::{self, Form, PayloadError, Value},
     platform,
     replies::RawReply,
@@ -185,23 +186,41 @@ impl RawEvent {
 }
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// A responder at work.
-pub(crate) type Responding = Work<Result<Answer, RespondError>>;
-/// An observer at work.
-pub(crate) type Observing = Work<Result<(), HandlerError>>;
+/// A responder that runs. Its panic is in what it gives.
+pub(crate) type Responding = Caught<Work<Result<Answer, RespondError>>>;
+/// An observer that runs. Its panic is in what it gives.
+pub(crate) type Observing = Caught<Work<Result<(), String>>>;
 /// A handler without its types: reads its event from the tree and starts.
-type Start<T> = Arc<dyn Fn(&Value<'_>, Form, Context) -> Result<T, Unreadable> + Send + Sync>;
+type Start<T> = Arc<dyn Fn(&Value<'_>, Form, Context) -> Result<Work<T>, Unreadable> + Send + Sync>;
+
+/// Starts a handler. It may read its event with code of its own, whose panic is that of the handler.
+fn start<T: Send + 'static>(
+    start: &Start<T>,
+    tree: &Value<'_>,
+    form: Form,
+    context: Context,
+) -> Result<Caught<Work<T>>, Unreadable> {
+    match panics::catch(|| start(tree, form, context)) {
+        Ok(started) => started.map(Caught::new),
+        Err(panicked) => Ok(Caught::panicked(panicked)),
+    }
+}
 
 /// Why a responder gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RespondError {
-    /// The handler failed.
+    /// The handler failed, and said so.
     #[error("the handler failed: {0}")]
-    Handler(#[source] HandlerError),
+    Handler(String),
     /// The handler's reply breaks a rule of the platform.
     #[error("the reply is not allowed: {0}")]
     Reply(#[from] ReplyError),
+}
+
+/// What a handler's error says. It is asked while the handler runs: the text is made by code of the handler.
+fn said(failure: HandlerError) -> String {
+    failure.to_string()
 }
 
 /// Which events a handler wants.
@@ -251,7 +270,7 @@ impl Selection {
 
 pub(crate) struct Responder {
     selection: Selection,
-    start: Start<Responding>,
+    start: Start<Result<Answer, RespondError>>,
     registered: &'static Location<'static>,
 }
 
@@ -266,7 +285,7 @@ impl Responder {
     /// # Errors
     /// When the payload has not the shape of the event.
     pub(crate) fn start(&self, tree: &Value<'_>, form: Form, context: Context) -> Result<Responding, Unreadable> {
-        (self.start)(tree, form, context)
+        start(&self.start, tree, form, context)
     }
 }
 
@@ -339,7 +358,7 @@ impl From<&str> for Observe {
 pub(crate) struct Observer {
     pub(crate) how: Observe,
     selection: Selection,
-    start: Start<Observing>,
+    start: Start<Result<(), String>>,
 }
 
 impl Observer {
@@ -352,7 +371,7 @@ impl Observer {
     /// # Errors
     /// When the payload has not the shape of the event.
     pub(crate) fn start(&self, tree: &Value<'_>, form: Form, context: Context) -> Result<Observing, Unreadable> {
-        (self.start)(tree, form, context)
+        start(&self.start, tree, form, context)
     }
 }
 
@@ -378,11 +397,12 @@ impl Hooks {
     #[track_caller]
     pub fn on<E: Event>(mut self, handler: impl Handler<E, E::Reply>) -> Self {
         let handler = Arc::new(handler);
-        let start: Start<Responding> = Arc::new(move |tree, form, context| {
+        let start: Start<_> = Arc::new(move |tree, form, context| {
             let event: E = read(tree, form, &context)?;
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move {
-                let reply = handler.handle(event, context).await.map_err(RespondError::Handler)?;
+                let reply =
+                    handler.handle(event, context).await.map_err(|failure| RespondError::Handler(said(failure)))?;
                 Ok(reply.into_answer()?)
             }))
         });
@@ -406,11 +426,12 @@ impl Hooks {
             refuse_second(pattern, earlier.registered, Location::caller());
         }
         let handler = Arc::new(handler);
-        let start: Start<Responding> = Arc::new(move |_, _, context| {
+        let start: Start<_> = Arc::new(move |_, _, context| {
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move {
                 let event = context.raw().clone();
-                let reply = handler.handle(event, context).await.map_err(RespondError::Handler)?;
+                let reply =
+                    handler.handle(event, context).await.map_err(|failure| RespondError::Handler(said(failure)))?;
                 Ok(reply.into_answer()?)
             }))
         });
@@ -436,10 +457,10 @@ impl Hooks {
     #[track_caller]
     pub fn observe<E: Event>(self, how: impl Into<Observe>, handler: impl Handler<E, ()>) -> Self {
         let handler = Arc::new(handler);
-        let start: Start<Observing> = Arc::new(move |tree, form, context| {
+        let start: Start<_> = Arc::new(move |tree, form, context| {
             let event = E::read(tree, &mut Reading::new(form))?;
             let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { handler.handle(event, context).await }))
+            Ok(Box::pin(async move { handler.handle(event, context).await.map_err(said) }))
         });
         self.add_observer(how.into(), Selection::Event(E::SPEC), start)
     }
@@ -452,9 +473,9 @@ impl Hooks {
     #[track_caller]
     pub fn observe_any(self, how: impl Into<Observe>, pattern: &str, handler: impl Handler<RawEvent, ()>) -> Self {
         let handler = Arc::new(handler);
-        let start: Start<Observing> = Arc::new(move |_, _, context| {
+        let start: Start<_> = Arc::new(move |_, _, context| {
             let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { handler.handle(context.raw().clone(), context).await }))
+            Ok(Box::pin(async move { handler.handle(context.raw().clone(), context).await.map_err(said) }))
         });
         let selection = Self::selection(pattern);
         self.add_observer(how.into(), selection, start)
@@ -554,7 +575,7 @@ impl Hooks {
     }
 
     #[track_caller]
-    fn add_observer(mut self, how: Observe, selection: Selection, start: Start<Observing>) -> Self {
+    fn add_observer(mut self, how: Observe, selection: Selection, start: Start<Result<(), String>>) -> Self {
         assert!(!how.name.starts_with(OWN), "`{}`: names that begin with `{OWN}` are the server's own", how.name);
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, selection, start });

@@ -15,7 +15,7 @@ use crate::{
     event::Platform,
     hooks::AUTHORIZER,
     journal::{self, Held, Journal, Leased, WriteSlot},
-    observers::{Duty, Failed, Run},
+    observers::{Duty, Failed, Run, Scope},
     payload::{self, Form},
     platform::Body,
 };
@@ -51,9 +51,10 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 /// What it does.
 pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
     let (apis, journal) = (apis.clone(), Arc::clone(journal));
-    let run: Run = Arc::new(move |leased, _: Instant| {
+    let run: Run = Arc::new(move |leased, _: Instant, permit| {
         let (apis, journal) = (apis.clone(), Arc::clone(&journal));
         Box::pin(async move {
+            let _permit = permit;
             let (account, facts) = (&leased.facts.account, &leased.facts);
             let api = {
                 let tree = payload::parse(facts.form, facts.payload.text());
@@ -61,10 +62,10 @@ pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
                 apis.of_event(account, &tree, facts.query(AUTHORIZER).as_deref())
             };
             let api = api.ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
-            send(&api, &*journal, &leased).await
+            send(&api.without_rests(), &*journal, &leased).await
         })
     });
-    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), run }
+    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), Failed> {
@@ -95,7 +96,7 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
         Err(failure) => {
             // It was not sent, so that it may be begun again.
             mark(journal, &held, "", None).await.map_err(|failure| not_known(&failure.to_string()))?;
-            Err(failed(&failure))
+            Err(failed(api, &failure))
         }
     }
 }
@@ -118,7 +119,11 @@ fn again(failure: &impl ToString) -> Failed {
     Failed::Again(failure.to_string())
 }
 
-/// Whether a call that was refused is to be made again.
-pub(crate) fn failed(failure: &ApiError) -> Failed {
+/// Whether a call that was refused is to be made again. One that the platform limits has not failed: it waits, as does
+/// everything of its account; where others have authorised the account, each has limits of its own.
+pub(crate) fn failed(api: &Api, failure: &ApiError) -> Failed {
+    if let Some(after) = failure.rest() {
+        return Failed::NotYet { after, of_account: !api.is_of_granter(), reason: failure.to_string() };
+    }
     if failure.is_passing() || failure.can_be_mended() { again(failure) } else { Failed::ForGood(failure.to_string()) }
 }

@@ -50,7 +50,7 @@
 //! | [`receiver`], [`journal`] | the life of a delivery; what is remembered of it |
 //! | [`observers`] | who has to see events, durably: handlers, and the server's own |
 //! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
-//! | [`server`], [`metrics`] | sockets, routes, health, shutdown; what can be counted |
+//! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; what can be counted; lines that cannot be forged |
 //! | [`cli`], [`simulate`], [`catalog`] | the command line; playing the platform; the catalogue and its samples |
 //!
 //! Dependencies point downwards; ARCHITECTURE.md has the invariants.
@@ -69,11 +69,14 @@ pub mod event;
 pub mod events;
 pub mod handlers;
 pub mod hooks;
+mod in_flight;
 pub mod journal;
 pub mod kf;
 pub mod late;
+pub mod log;
 pub mod metrics;
 pub mod observers;
+mod panics;
 pub mod payload;
 pub mod platform;
 mod prehashed;

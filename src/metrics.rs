@@ -1,16 +1,27 @@
 //! What can be counted. Labels come from tables and configuration, never from payloads.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::{envelope::Refusal, journal::Usage};
+use crate::{
+    envelope::Refusal,
+    in_flight::{Load, Loads},
+    journal::Usage,
+};
 
 const DELIVERIES: &str = "echostr_deliveries_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
+const ACCOUNT_IN_FLIGHT: &str = "echostr_account_in_flight";
+const OLDEST_RESPONDER: &str = "echostr_oldest_responder_seconds";
 const CONNECTIONS: &str = "echostr_connections";
+const BODY_MEMORY: &str = "echostr_body_memory_bytes";
 const OBSERVATIONS: &str = "echostr_observations_total";
 const JOURNAL_BYTES: &str = "echostr_journal_bytes";
 const WAITING: &str = "echostr_observations_waiting";
@@ -48,6 +59,8 @@ pub enum Outcome {
     NotStored,
     /// Too many deliveries in work; the platform asks again.
     Overloaded,
+    /// The bodies that are being read hold what they may; the platform asks again.
+    BodyMemory,
     /// The body was too large.
     TooLarge,
     /// The body did not come in time, or not whole.
@@ -56,7 +69,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Answered,
         Self::Acknowledged,
         Self::Unknown,
@@ -69,6 +82,7 @@ impl Outcome {
         Self::Verified,
         Self::NotStored,
         Self::Overloaded,
+        Self::BodyMemory,
         Self::TooLarge,
         Self::Incomplete,
     ];
@@ -88,6 +102,7 @@ impl Outcome {
             Self::Verified => ("verified", ""),
             Self::NotStored => ("unavailable", "not_stored"),
             Self::Overloaded => ("unavailable", "overloaded"),
+            Self::BodyMemory => ("unavailable", "body_memory"),
             Self::TooLarge => ("refused", "too_large"),
             Self::Incomplete => ("refused", "incomplete"),
         }
@@ -99,10 +114,10 @@ impl Outcome {
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
-    /// Deliveries in work.
-    pub in_flight: Gauge,
     /// Open connections of the receiving listener.
     pub connections: Gauge,
+    /// Bytes of `body_memory` in use.
+    pub body_memory: Gauge,
     /// Observers that ran without an error.
     pub observed: Counter,
     /// Observers that failed or panicked.
@@ -115,6 +130,18 @@ pub struct Metrics {
     pub waiting: Gauge,
     /// Dead letters.
     pub dead: Gauge,
+    /// Deliveries in flight.
+    in_flight: Gauge,
+    /// What each account has in flight; its gauges.
+    loads: Loads,
+    shown: Arc<Mutex<Vec<Shown>>>,
+}
+
+/// What is shown of an account when somebody looks.
+struct Shown {
+    load: Arc<Load>,
+    in_flight: Gauge,
+    oldest_responder: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -168,8 +195,19 @@ impl Metrics {
             recorder.describe_counter(name.into(), unit, text.into());
         }
         recorder.describe_histogram(RESPONDER.into(), Some(Unit::Seconds), "How long responders take".into());
-        recorder.describe_gauge(IN_FLIGHT.into(), None, "Deliveries in work".into());
+        recorder.describe_gauge(IN_FLIGHT.into(), None, "Deliveries in flight".into());
+        recorder.describe_gauge(ACCOUNT_IN_FLIGHT.into(), None, "Deliveries in flight, by account".into());
+        recorder.describe_gauge(
+            OLDEST_RESPONDER.into(),
+            Some(Unit::Seconds),
+            "How long the responder has run that runs the longest".into(),
+        );
         recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
+        recorder.describe_gauge(
+            BODY_MEMORY.into(),
+            Some(Unit::Bytes),
+            "Bytes that bodies hold which are being read, beyond 16 KiB of each".into(),
+        );
         recorder.describe_gauge(JOURNAL_BYTES.into(), Some(Unit::Bytes), "Bytes of the journal in use".into());
         recorder.describe_gauge(WAITING.into(), None, "Events that observers have still to see".into());
         recorder.describe_gauge(DEAD.into(), None, "Events that observers failed on for good".into());
@@ -177,12 +215,15 @@ impl Metrics {
         Self {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
+            body_memory: recorder.register_gauge(&Key::from_static_name(BODY_MEMORY), &METADATA),
             observed: observations("done"),
             observation_failed: observations("failed"),
             observation_dead: observations("dead"),
             journal_bytes: recorder.register_gauge(&Key::from_static_name(JOURNAL_BYTES), &METADATA),
             waiting: recorder.register_gauge(&Key::from_static_name(WAITING), &METADATA),
             dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),
+            loads: Loads::default(),
+            shown: Arc::default(),
             recorder,
             handle,
         }
@@ -223,8 +264,32 @@ impl Metrics {
         }
     }
 
+    /// Shows what an account has in flight.
+    pub(crate) fn watch(&self, platform: &'static str, name: &str, load: &Arc<Load>) {
+        let gauge = |gauge| {
+            let labels = vec![Label::from_static_parts("platform", platform), Label::new("account", name.to_owned())];
+            self.recorder.register_gauge(&Key::from_parts(gauge, labels), &METADATA)
+        };
+        let (in_flight, oldest_responder) = (gauge(ACCOUNT_IN_FLIGHT), gauge(OLDEST_RESPONDER));
+        let shown = Shown { load: Arc::clone(load), in_flight, oldest_responder };
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
+        self.loads.add(Arc::clone(load));
+    }
+
+    /// What the accounts have in flight.
+    pub(crate) const fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
     /// The Prometheus text.
     pub fn render(&self) -> String {
+        let now = Instant::now();
+        // Nothing is counted twice: what is in flight is what has a permit now.
+        for Shown { load, in_flight, oldest_responder } in &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
+            in_flight.set(load.used() as f64);
+            oldest_responder.set(load.longest(now).as_secs_f64());
+        }
+        self.in_flight.set(self.loads.used() as f64);
         self.handle.render()
     }
 

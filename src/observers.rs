@@ -3,25 +3,27 @@
 //! One task per observer leases as much as it has room for; each event runs in a task of its own; one task ends the
 //! leases, many at a time. What is not told is given again when its lease is over, by this process or another.
 //!
+//! There is room by account, so that one whose events take long, or whose API rests or hangs, does not hold up the others.
+//!
 //! Observers are the handlers of a fork, and the server's own [duties](Duty): what must be done for an event, once it is
 //! in the journal, whatever happens to the process.
+
+mod permits;
 
 use std::{
     fmt,
     future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt as _;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time,
-};
+use tokio::{sync::mpsc, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
+
+pub use self::permits::Permit;
+use self::permits::Permits;
 
 use crate::{
     api::Apis,
@@ -31,6 +33,7 @@ use crate::{
     hooks::{Context, ContextInner, Hooks, Observer, RawEvent},
     journal::{self, Facts, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
+    panics::Caught,
     payload::{self, Value},
     platform,
 };
@@ -45,7 +48,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const BATCH: usize = 256;
 
 /// The names of the server's own observers begin with this; no handler's may.
-pub const OWN: &str = "echostr.";
+pub use crate::journal::OWN;
 
 /// What an observer does.
 #[derive(Clone)]
@@ -54,6 +57,8 @@ pub struct Duty {
     pub name: Arc<str>,
     /// How long an attempt may take; `[delivery] timeout` without.
     pub timeout: Option<Duration>,
+    /// Whose events `[delivery] concurrency` counts.
+    pub scope: Scope,
     /// What is done with an event, until then.
     pub run: Run,
 }
@@ -64,8 +69,20 @@ impl fmt::Debug for Duty {
     }
 }
 
-/// What is done with an event.
-pub type Run = Arc<dyn Fn(Leased, Instant) -> Running + Send + Sync>;
+/// Whose events `[delivery] concurrency` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that the observer is given, of so many accounts: one of several has half of it at most.
+    All {
+        /// Accounts whose events it may be given.
+        accounts: usize,
+    },
+    /// Those of each account.
+    Account,
+}
+
+/// What is done with an event, until then; the permit is held as long as room is needed for it.
+pub type Run = Arc<dyn Fn(Leased, Instant, Permit) -> Running + Send + Sync>;
 
 /// It is being done.
 pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
@@ -77,6 +94,15 @@ pub enum Failed {
     Again(String),
     /// Trying again would not help.
     ForGood(String),
+    /// It cannot be done yet. Nothing has failed: the attempt does not count.
+    NotYet {
+        /// When to try again.
+        after: Duration,
+        /// Whether nothing of its account can be done until then.
+        of_account: bool,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// What the journal is told of the observers.
@@ -97,14 +123,18 @@ pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
 }
 
 /// What the handlers of a fork do.
-pub fn duties_of_hooks(hooks: &Hooks, clock: &Clock, apis: &Apis) -> Vec<Duty> {
-    let duties = hooks.each_observer().map(|(_, observer)| {
+pub fn duties_of_hooks(hooks: &Hooks, clock: &Clock, apis: &Apis, accounts: usize) -> Vec<Duty> {
+    let duties = hooks.each_observer().map(|(account, observer)| {
         let (handler, clock, apis) = (observer.clone(), clock.clone(), apis.clone());
-        let run: Run = Arc::new(move |leased, deadline| {
+        let run: Run = Arc::new(move |leased, deadline, permit| {
             let (handler, clock, apis) = (handler.clone(), clock.clone(), apis.clone());
-            Box::pin(async move { observe(&handler, clock, &apis, leased, deadline).await.map_err(Failed::Again) })
+            Box::pin(async move {
+                let _permit = permit;
+                observe(&handler, clock, &apis, leased, deadline).await.map_err(Failed::Again)
+            })
         });
-        Duty { name: Arc::clone(&observer.how.name), timeout: None, run }
+        let scope = Scope::All { accounts: if account.is_some() { 1 } else { accounts } };
+        Duty { name: Arc::clone(&observer.how.name), timeout: None, scope, run }
     });
     duties.collect()
 }
@@ -177,63 +207,72 @@ impl Observers {
 /// Leases events and starts their handlers, for ever.
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
     let name = Arc::clone(&work.duty.name);
-    let room = Arc::new(Semaphore::new(work.settings.concurrency));
+    let permits = Arc::new(Permits::new(work.settings.concurrency, work.duty.scope));
     let term = work.timeout + MARGIN;
     loop {
-        let Ok(first) = Arc::clone(&room).acquire_owned().await else { return };
-        let mut places = vec![first];
-        while places.len() < BATCH
-            && let Ok(place) = Arc::clone(&room).try_acquire_owned()
-        {
-            places.push(place);
-        }
+        let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
+            permits.freed().await;
+            continue;
+        };
+        room.limit = room.limit.min(BATCH);
         let arrivals = work.journal.arrivals().notified();
-        match work.journal.lease(&name, places.len(), term).await {
+        match work.journal.lease_within(&name, room, term).await {
             Ok(leased) if leased.is_empty() => {
-                drop(places);
-                let _ = time::timeout(LOOK, arrivals).await;
+                // What waits may be of an account that had no room.
+                let freed = async {
+                    match is_limited {
+                        true => permits.freed().await,
+                        false => std::future::pending().await,
+                    }
+                };
+                let (arrivals, freed) = (pin!(arrivals), pin!(freed));
+                let _ = time::timeout(LOOK, futures_util::future::select(arrivals, freed)).await;
             }
             Ok(leased) => {
-                for (leased, place) in leased.into_iter().zip(places) {
-                    tasks.spawn(attempt(Arc::clone(&work), leased, place));
+                for leased in leased {
+                    let permit = permits.take(&leased.lease.account);
+                    tasks.spawn(attempt(Arc::clone(&work), Arc::clone(&permits), leased, permit));
                 }
             }
             // The journal says by itself what is wrong.
-            Err(_) => {
-                drop(places);
-                time::sleep(LOOK).await;
-            }
+            Err(_) => time::sleep(LOOK).await,
         }
     }
 }
 
 /// Gives an event to an observer, and tells how it went.
-async fn attempt(work: Arc<Work>, leased: Leased, place: OwnedSemaphorePermit) {
+async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit: Permit) {
     let lease = leased.lease.clone();
     let name = &*work.duty.name;
     let limit = work.timeout;
     let too_often = (lease.attempt > work.settings.max_attempts).then_some("the process ended during the last attempt");
     let running = match too_often {
-        None => (work.duty.run)(leased, Instant::now() + limit),
+        None => (work.duty.run)(leased, Instant::now() + limit, permit),
         Some(why) => Box::pin(async move { Err(Failed::ForGood(why.to_owned())) }),
     };
-    let running = AssertUnwindSafe(running).catch_unwind();
-    let failed = match work.cut.run_until_cancelled(time::timeout(limit, running)).await {
+    // Its room is free for others while the journal is told.
+    let failed = match work.cut.run_until_cancelled(time::timeout(limit, Caught::new(running))).await {
         None => return work.end(lease, Finish::Released).await,
         Some(Ok(Ok(Ok(())))) => {
             work.metrics.observed.increment(1);
             return work.end(lease, Finish::Done).await;
         }
         Some(Ok(Ok(Err(failed)))) => failed,
-        Some(Ok(Err(_panic))) => Failed::Again("the handler panicked".to_owned()),
+        Some(Ok(Err(panicked))) => Failed::Again(format!("the handler {panicked}")),
         Some(Err(_elapsed)) => Failed::Again(format!("the handler took longer than {} s", limit.as_secs_f64())),
     };
-    // Its room is free for others while the journal is told.
-    drop(place);
-    work.metrics.observation_failed.increment(1);
     let (event, attempt) = (lease.id, lease.attempt);
     let error = match failed {
+        Failed::NotYet { after, of_account, reason } => {
+            if of_account {
+                permits.rest(&lease.account, Instant::now() + after);
+            }
+            let pause = after.as_secs_f64();
+            debug!(observer = name, %event, "observer {name} is given {event} again in {pause} s: {reason}");
+            return work.end(lease, Finish::Postponed { after }).await;
+        }
         Failed::Again(error) if attempt < work.settings.max_attempts => {
+            work.metrics.observation_failed.increment(1);
             let after = pause(&work.settings, attempt);
             let pause = after.as_secs_f64();
             warn!(observer = name, %event, attempt, "observer {name} failed on {event}, again in {pause} s: {error}");
@@ -241,6 +280,7 @@ async fn attempt(work: Arc<Work>, leased: Leased, place: OwnedSemaphorePermit) {
         }
         Failed::Again(error) | Failed::ForGood(error) => error,
     };
+    work.metrics.observation_failed.increment(1);
     work.metrics.observation_dead.increment(1);
     error!(observer = name, %event, attempt, "observer {name} failed for good on {event}: {error}");
     work.end(lease, Finish::Dead { error }).await;
@@ -271,7 +311,10 @@ async fn observe(
         let context = context(&lease, facts, event_type, &tree, deadline, clock, apis);
         handler.start(&tree, form, context).map_err(|error| format!("unexpected shape: {error}"))?
     };
-    running.await.map_err(|failure| failure.to_string())
+    match running.await {
+        Ok(seen) => seen,
+        Err(panicked) => Err(format!("the handler {panicked}")),
+    }
 }
 
 /// What a handler is told of an event of the journal.

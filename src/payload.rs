@@ -4,26 +4,21 @@
 //! a list, XML writes as repeated siblings: the tree keeps them as they came, and `wire` reads both the same way.
 //! There is no document type and no entity beyond the five built-in ones: a payload that has one is refused.
 
+pub(crate) mod index;
+mod object;
 mod simple;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    borrow::Cow,
-    cell::Cell,
-    collections::{HashMap, HashSet, hash_map::Entry},
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{borrow::Cow, cell::Cell, collections::HashSet, fmt, sync::Arc};
 
 use quick_xml::{events::Event, reader::Reader};
 use serde::{
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
-    ser::{Serialize, SerializeMap, SerializeSeq, Serializer},
+    ser::{Serialize, SerializeSeq, Serializer},
 };
+
+pub use self::object::Object;
 
 /// An opened payload. `Debug` shows its length only: it is what users wrote.
 #[derive(Clone)]
@@ -50,9 +45,20 @@ impl fmt::Debug for Payload {
 /// How deep elements, objects and lists may nest. The deepest payload known nests 8 levels.
 pub const MAX_DEPTH: usize = 32;
 
-/// How many elements, members and list items a payload may have. Keeps a body of the largest size from growing much
-/// larger in memory.
+/// How many elements, members and list items a payload may have; CDATA sections beyond the first of an element,
+/// references, comments and instructions count as much. Keeps a body of the largest size from taking much more memory and
+/// time than a plain text does.
 pub const MAX_NODES: usize = 50_000;
+
+/// How many the document may have that a cipher text comes in; the largest known has 4.
+pub const MAX_ENVELOPE_NODES: usize = 100;
+
+/// How many values of a payload may be in parts that no type describes, and that are kept as they are: as trees of their own
+/// they take several times the memory and the time.
+pub(crate) const MAX_OPAQUE_NODES: usize = 10_000;
+
+/// As how many nodes a JSON number counts that is not whole: to read one exactly can take as long as so many others.
+const FLOAT_NODES: usize = 10;
 
 /// The syntax a payload came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,150 +97,18 @@ pub enum Number {
     Float(f64),
 }
 
+/// The magnitudes that are written without an exponent.
+const PLAIN_FLOATS: std::ops::Range<f64> = 1e-7..1e21;
+
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int(number) => number.fmt(f),
             Self::UInt(number) => number.fmt(f),
+            // Without an exponent it could be 300 digits long.
+            Self::Float(number) if *number != 0.0 && !PLAIN_FLOATS.contains(&number.abs()) => write!(f, "{number:e}"),
             Self::Float(number) => number.fmt(f),
         }
-    }
-}
-
-/// Named values in the order of the wire; a name may occur more than once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Object<'a> {
-    fields: Vec<Field<'a>>,
-}
-
-/// One member of an [`Object`].
-#[derive(Clone, Debug)]
-struct Field<'a> {
-    name: Cow<'a, str>,
-    value: Value<'a>,
-    /// Whether a type has read the field: what stays unread is unknown to the type.
-    read: Mark,
-}
-
-/// Set through a shared reference, since readers only borrow the tree; of any thread, since a task may move.
-#[derive(Debug, Default)]
-struct Mark(AtomicBool);
-
-impl Mark {
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, read: bool) {
-        self.0.store(read, Ordering::Relaxed);
-    }
-}
-
-impl Clone for Mark {
-    fn clone(&self) -> Self {
-        Self(AtomicBool::new(self.get()))
-    }
-}
-
-impl PartialEq for Field<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.value == other.value
-    }
-}
-
-impl<'a> Object<'a> {
-    /// An empty object with room for `fields`.
-    pub fn with_capacity(fields: usize) -> Self {
-        Self { fields: Vec::with_capacity(fields) }
-    }
-
-    /// Appends a member.
-    pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
-        self.fields.push(Field { name: name.into(), value, read: Mark::default() });
-    }
-
-    /// The first value called `name`.
-    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
-        self.fields.iter().find(|field| field.name == name).map(|field| &field.value)
-    }
-
-    /// The text of the first value called `name`; `None` when absent or not text.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        match self.get(name) {
-            Some(Value::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Members in the order of the wire.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
-        self.fields.iter().map(|field| (field.name.as_ref(), &field.value))
-    }
-
-    /// Few members are compared each with each, which is faster than a set.
-    fn has_repeated_names(&self) -> bool {
-        const FEW: usize = 24;
-        if self.fields.len() > FEW {
-            let mut seen = HashSet::with_capacity(self.fields.len());
-            return !self.fields.iter().all(|field| seen.insert(field.name.as_ref()));
-        }
-        let repeats = |(at, field): (usize, &Field<'_>)| self.fields[..at].iter().any(|other| other.name == field.name);
-        self.fields.iter().enumerate().any(repeats)
-    }
-
-    /// Appends every member of `other`.
-    pub fn append(&mut self, mut other: Self) {
-        self.fields.append(&mut other.fields);
-    }
-
-    /// Replaces the value of the first member called `name`, or appends one.
-    pub fn set(&mut self, name: &str, value: Value<'a>) {
-        match self.fields.iter_mut().find(|field| field.name == name) {
-            Some(field) => field.value = value,
-            None => self.push(name.to_owned(), value),
-        }
-    }
-
-    /// The object that is the first member called `name`; of a list, its first item.
-    pub fn object_mut(&mut self, name: &str) -> Option<&mut Self> {
-        match &mut self.fields.iter_mut().find(|field| field.name == name)?.value {
-            Value::Object(object) => Some(object),
-            Value::List(items) => match items.first_mut()? {
-                Value::Object(object) => Some(object),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// Whether there is no member.
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// The first value called `name`, which counts as read from now on. `hint` is where the search starts: fields
-    /// mostly come in the order in which the type lists them.
-    pub(crate) fn read(&self, name: &str, hint: &mut usize) -> Option<&Value<'a>> {
-        let start = (*hint).min(self.fields.len());
-        let (before, after) = self.fields.split_at(start);
-        let at = |field: &Field<'_>| field.name == name;
-        // A repeated name must give the same value to every reader, so one that was already passed wins.
-        let found = match after.iter().position(at) {
-            Some(offset) if !before.iter().any(at) => start + offset,
-            _ => self.fields.iter().position(at)?,
-        };
-        *hint = found + 1;
-        let field = self.fields.get(found)?;
-        field.read.set(true);
-        Some(&field.value)
-    }
-
-    /// Every value called `name`; all of them count as read from now on.
-    pub(crate) fn read_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Value<'a>> {
-        self.fields.iter().filter(move |field| field.name == name).map(|field| {
-            field.read.set(true);
-            &field.value
-        })
     }
 }
 
@@ -256,15 +130,12 @@ impl<'a> Value<'a> {
         paths
     }
 
-    /// Marks every field below as read: the value is taken as it is, whatever it has.
-    pub(crate) fn read_whole(&self) {
-        match self {
-            Self::Object(object) => object.fields.iter().for_each(|field| {
-                field.read.set(true);
-                field.value.read_whole();
-            }),
-            Self::List(items) => items.iter().for_each(Value::read_whole),
-            _ => {}
+    /// Marks every field below as read: the value is taken as it is, whatever it has. Gives the number of its values.
+    pub(crate) fn read_whole(&self) -> usize {
+        1 + match self {
+            Self::Object(object) => object.read_whole(),
+            Self::List(items) => items.iter().map(Value::read_whole).sum(),
+            _ => 0,
         }
     }
 }
@@ -273,10 +144,10 @@ impl<'a> Value<'a> {
 fn collect_unread(value: &Value<'_>, path: &str, paths: &mut Vec<String>) {
     match value {
         Value::Object(object) => {
-            for field in &object.fields {
-                let path = if path.is_empty() { field.name.to_string() } else { format!("{path}.{}", field.name) };
-                if field.read.get() {
-                    collect_unread(&field.value, &path, paths);
+            for (name, value, is_read) in object.marks() {
+                let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                if is_read {
+                    collect_unread(value, &path, paths);
                 } else {
                     paths.push(path);
                 }
@@ -308,37 +179,6 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// Repeated members become one list, as JSON would have it.
-impl Serialize for Object<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
-        if !self.has_repeated_names() {
-            for field in &self.fields {
-                map.serialize_entry(field.name.as_ref(), &field.value)?;
-            }
-            return map.end();
-        }
-        let mut at = HashMap::with_capacity(self.fields.len());
-        let mut members: Vec<(&str, Vec<&Value<'_>>)> = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
-            match at.entry(field.name.as_ref()) {
-                Entry::Vacant(entry) => {
-                    entry.insert(members.len());
-                    members.push((field.name.as_ref(), vec![&field.value]));
-                }
-                Entry::Occupied(entry) => members[*entry.get()].1.push(&field.value),
-            }
-        }
-        for (name, values) in members {
-            match values.as_slice() {
-                [one] => map.serialize_entry(name, one)?,
-                many => map.serialize_entry(name, many)?,
-            }
-        }
-        map.end()
-    }
-}
-
 /// Why a payload could not be read. The sender is at fault; the platform sees 400.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -360,9 +200,9 @@ pub enum PayloadError {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// More than [`MAX_NODES`] values.
-    #[error("more than {MAX_NODES} values")]
-    TooMany,
+    /// More values than so many: [`MAX_NODES`], in an envelope [`MAX_ENVELOPE_NODES`].
+    #[error("more than {0} values")]
+    TooMany(usize),
     /// The outermost value is a list or a scalar.
     #[error("the outermost JSON value is not an object")]
     NotAnObject,
@@ -373,9 +213,28 @@ pub enum PayloadError {
 /// # Errors
 /// [`PayloadError`] when the text is not well-formed or exceeds a limit.
 pub fn parse(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
+    parse_within(form, text, MAX_NODES)
+}
+
+/// Reads the document that a cipher text comes in, which anybody can write: it has few members, so no more than
+/// [`MAX_ENVELOPE_NODES`] are read.
+///
+/// # Errors
+/// [`PayloadError`] when the text is not well-formed or exceeds a limit.
+pub fn parse_envelope(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
+    /// Characters at which the reader of XML stops, also where they end nothing.
+    const MAX_STOPS: usize = 10 * MAX_ENVELOPE_NODES;
+    let stops = |text: &str| text.bytes().filter(|byte| matches!(byte, b'>' | b'"' | b'\'')).count();
+    if form == Form::Xml && stops(text) > MAX_STOPS {
+        return Err(PayloadError::TooMany(MAX_ENVELOPE_NODES));
+    }
+    parse_within(form, text, MAX_ENVELOPE_NODES)
+}
+
+fn parse_within(form: Form, text: &str, most: usize) -> Result<Value<'_>, PayloadError> {
     match form {
-        Form::Xml => parse_xml(text),
-        Form::Json => parse_json(text),
+        Form::Xml => parse_xml(text, most),
+        Form::Json => parse_json(text, most),
     }
 }
 
@@ -402,31 +261,35 @@ impl<'a> Open<'a> {
     }
 }
 
-fn parse_xml(text: &str) -> Result<Value<'_>, PayloadError> {
+fn parse_xml(text: &str, most: usize) -> Result<Value<'_>, PayloadError> {
     if has_byte(text, |byte| byte == 0) {
         return Err(malformed("a NUL character"));
     }
-    simple::parse(text).map_or_else(|| parse_any_xml(text), Ok)
+    simple::parse(text, most).map_or_else(|| parse_any_xml(text, most), Ok)
 }
 
 fn malformed(detail: &str) -> PayloadError {
     PayloadError::Malformed { form: Form::Xml, detail: detail.to_owned() }
 }
 
-fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
+fn parse_any_xml(text: &str, most: usize) -> Result<Value<'_>, PayloadError> {
     let mut reader = Reader::from_str(text);
     // The names of open elements are kept here anyway.
     reader.config_mut().check_end_names = false;
     reader.config_mut().allow_unmatched_ends = true;
     let mut open: Vec<Open<'_>> = Vec::with_capacity(4);
     let mut root = None;
-    let mut nodes = 0_usize;
+    let mut left = most;
+    let mut count = || -> Result<(), PayloadError> {
+        left = left.checked_sub(1).ok_or(PayloadError::TooMany(most))?;
+        Ok(())
+    };
     loop {
         let start = reader.buffer_position();
         let event = reader.read_event().map_err(|error| malformed(xml_error(&error)))?;
         match event {
             Event::Start(tag) => {
-                count(&mut nodes)?;
+                count()?;
                 if open.len() == MAX_DEPTH {
                     return Err(PayloadError::TooDeep);
                 }
@@ -438,7 +301,7 @@ fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
                 open.push(Open { name, text: Cow::Borrowed(""), has_cdata: false, children });
             }
             Event::Empty(tag) => {
-                count(&mut nodes)?;
+                count()?;
                 let name = name_at(text, start, tag.name().0.len()).ok_or_else(|| malformed("a broken tag"))?;
                 match open.last_mut() {
                     Some(parent) => parent.children.push(name, Value::Text(Cow::Borrowed(""))),
@@ -472,7 +335,9 @@ fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
             },
             Event::CData(piece) => match open.last_mut() {
                 Some(element) => {
-                    if element.text.trim_ascii_blank().is_empty() && !element.has_cdata {
+                    if element.has_cdata {
+                        count()?;
+                    } else if element.text.trim_ascii_blank().is_empty() {
                         element.text = Cow::Borrowed("");
                     }
                     element.has_cdata = true;
@@ -481,11 +346,12 @@ fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
                 None => return Err(malformed("text outside the root element")),
             },
             Event::GeneralRef(reference) => {
+                count()?;
                 let Some(element) = open.last_mut() else { return Err(malformed("text outside the root element")) };
                 if reference.is_char_ref() {
                     let character = reference.resolve_char_ref().ok().flatten().filter(|character| *character != '\0');
                     let character = character.ok_or_else(|| malformed("a reference to no character"))?;
-                    element.push_text(Cow::Owned(character.to_string()));
+                    element.text.to_mut().push(character);
                 } else {
                     let name = reference.into_inner();
                     let known = quick_xml::escape::resolve_xml_entity(&name).ok_or(PayloadError::Entity)?;
@@ -493,7 +359,7 @@ fn parse_any_xml(text: &str) -> Result<Value<'_>, PayloadError> {
                 }
             }
             Event::DocType(_) => return Err(PayloadError::DocType),
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => count()?,
             Event::Eof => break,
         }
     }
@@ -510,11 +376,6 @@ fn name_at(text: &str, start: u64, length: usize) -> Option<&str> {
     // The reader takes quotes, slashes and control characters for a part of the name; written again, they would not be.
     let in_names = |byte: u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"_-.:".contains(&byte);
     (!name.is_empty() && name.bytes().all(in_names)).then_some(name)
-}
-
-fn count(nodes: &mut usize) -> Result<(), PayloadError> {
-    *nodes += 1;
-    if *nodes > MAX_NODES { Err(PayloadError::TooMany) } else { Ok(()) }
 }
 
 /// A fixed text per kind of error: the reader's own texts quote the payload.
@@ -536,8 +397,8 @@ impl Blank for str {
     }
 }
 
-fn parse_json(text: &str) -> Result<Value<'_>, PayloadError> {
-    let limit = Cell::new(Limits { nodes: 0, exceeded: None });
+fn parse_json(text: &str, most: usize) -> Result<Value<'_>, PayloadError> {
+    let limit = Cell::new(Limits { nodes: 0, most, members: 0, exceeded: None });
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Tree { depth: 0, limits: &limit }.deserialize(&mut deserializer).and_then(|value| {
         deserializer.end()?;
@@ -548,7 +409,7 @@ fn parse_json(text: &str) -> Result<Value<'_>, PayloadError> {
         Ok(_) => Err(PayloadError::NotAnObject),
         Err(error) => Err(limit.get().exceeded.map_or_else(
             || PayloadError::Malformed { form: Form::Json, detail: json_error(&error) },
-            |too_deep| if too_deep { PayloadError::TooDeep } else { PayloadError::TooMany },
+            |too_deep| if too_deep { PayloadError::TooDeep } else { PayloadError::TooMany(most) },
         )),
     }
 }
@@ -561,6 +422,10 @@ fn json_error(error: &serde_json::Error) -> String {
 #[derive(Clone, Copy)]
 struct Limits {
     nodes: usize,
+    /// So many there may be.
+    most: usize,
+    /// Of the object that ended last.
+    members: usize,
     /// `Some(true)`: too deep, `Some(false)`: too many.
     exceeded: Option<bool>,
 }
@@ -579,6 +444,13 @@ impl Tree<'_> {
         Ok(Self { depth: self.depth + 1, limits: self.limits })
     }
 
+    fn count<E: serde::de::Error>(self, nodes: usize) -> Result<(), E> {
+        let mut limits = self.limits.get();
+        limits.nodes += nodes;
+        self.limits.set(limits);
+        if limits.nodes > limits.most { Err(self.exceeded(false)) } else { Ok(()) }
+    }
+
     fn exceeded<E: serde::de::Error>(self, too_deep: bool) -> E {
         self.limits.set(Limits { exceeded: Some(too_deep), ..self.limits.get() });
         E::custom("limit exceeded")
@@ -589,12 +461,7 @@ impl<'de> DeserializeSeed<'de> for Tree<'_> {
     type Value = Value<'de>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
-        let mut limits = self.limits.get();
-        limits.nodes += 1;
-        self.limits.set(limits);
-        if limits.nodes > MAX_NODES {
-            return Err(self.exceeded(false));
-        }
+        self.count(1)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -622,7 +489,8 @@ impl<'de> Visitor<'de> for Tree<'_> {
         Ok(Value::Number(i64::try_from(number).map_or(Number::UInt(number), Number::Int)))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value<'de>, E> {
+        self.count(FLOAT_NODES - 1)?;
         Ok(Value::Number(Number::Float(number)))
     }
 
@@ -646,9 +514,16 @@ impl<'de> Visitor<'de> for Tree<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
         let inner = self.deeper()?;
         let mut object = Object::default();
+        // The objects of a list are mostly alike, and many of them are small.
+        let last = self.limits.get().members;
         while let Some(name) = access.next_key_seed(Name)? {
-            object.push(name, access.next_value_seed(inner)?);
+            let value = access.next_value_seed(inner)?;
+            if object.is_empty() && last < 4 {
+                object.reserve_exact(last);
+            }
+            object.push(name, value);
         }
+        self.limits.set(Limits { members: object.len(), ..self.limits.get() });
         Ok(Value::Object(object))
     }
 }
@@ -702,12 +577,34 @@ fn xml_length(name: &str, object: &Object<'_>) -> usize {
 
 /// Writes an object as JSON.
 pub fn write_json(object: &Object<'_>) -> String {
-    serde_json::to_string(object).unwrap_or_default()
+    json_of(object, json_length(object))
 }
 
 /// Writes any value as JSON.
 pub fn to_json(value: &Value<'_>) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    json_of(value, json_length_of(value))
+}
+
+/// `length` is what it takes, roughly.
+fn json_of(value: &impl Serialize, length: usize) -> String {
+    let mut out = Vec::with_capacity(length);
+    let written = serde_json::to_writer(&mut out, value).is_ok();
+    String::from_utf8(out).ok().filter(|_| written).unwrap_or_default()
+}
+
+/// How long an object gets in JSON, roughly: a long one would be moved again and again while it grows.
+fn json_length(object: &Object<'_>) -> usize {
+    const MEMBER: usize = r#""":,"#.len();
+    object.iter().map(|(name, value)| name.len() + MEMBER + json_length_of(value)).sum::<usize>() + 2
+}
+
+fn json_length_of(value: &Value<'_>) -> usize {
+    match value {
+        Value::Text(text) => text.len() + 2,
+        Value::Object(object) => json_length(object),
+        Value::List(items) => items.iter().map(|item| json_length_of(item) + 1).sum::<usize>() + 2,
+        _ => 8,
+    }
 }
 
 fn write_element(out: &mut String, name: &str, value: &Value<'_>) {
@@ -731,7 +628,7 @@ fn write_element(out: &mut String, name: &str, value: &Value<'_>) {
 
 fn write_members(out: &mut String, name: &str, object: &Object<'_>) {
     out.extend(["<", name, ">"]);
-    object.fields.iter().for_each(|field| write_element(out, &field.name, &field.value));
+    object.iter().for_each(|(name, value)| write_element(out, name, value));
     out.extend(["</", name, ">"]);
 }
 

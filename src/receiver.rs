@@ -1,10 +1,8 @@
 //! The life of a delivery, without HTTP: open, read, admit, respond, seal.
 
 use std::{
-    any::Any,
     borrow::Cow,
     future::ready,
-    panic::AssertUnwindSafe,
     sync::Arc,
     task::{self, Poll, Waker},
     time::{Duration, Instant},
@@ -12,11 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use metrics::Gauge;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time,
-};
+use tokio::{sync::Semaphore, time};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
@@ -26,16 +20,19 @@ use crate::{
     clock::Clock,
     config::{self, LateReply, Verdict},
     crypto::EncodingKey,
-    envelope::{Keys, Mode, Query, ReceiveIds, Refusal, ReplayGuard, Seal},
-    event::{Answer, EventSpec, Platform, ReplyKind},
+    envelope::{Guarded, Keys, Query, ReceiveIds, Refusal, ReplayGuard, Seal, UsedQuery},
+    event::{Answer, EventSpec, Platform, ReplyKind, StreamError},
     hooks::{self, AUTHORIZER, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
+    in_flight::{Load, Permit},
     journal::{self, Admission, Entry, Facts, Journal, JournalError, Millis, NewEvent},
     late,
     metrics::{AccountMetrics, Metrics, Outcome},
+    panics::{Caught, Panicked},
     payload::{self, Form, Value},
     platform::{self, Address, Body, Identity},
     replies,
-    streams::Streams,
+    secret::Secret,
+    streams::{NoAnswer, Streams},
     thirdparty::{self, ReleaseTest},
     wire::Unreadable,
 };
@@ -55,7 +52,11 @@ pub struct Endpoint {
     pub id: Arc<str>,
     /// What its requests are checked with.
     pub keys: Keys,
+    /// Which of its queries are remembered.
+    guarded: Guarded,
     metrics: AccountMetrics,
+    /// What it has in flight.
+    load: Arc<Load>,
 }
 
 impl Endpoint {
@@ -77,8 +78,17 @@ impl Endpoint {
             max_age: account.max_age,
             sdk_app_id: account.sdk_app_id,
         };
-        let metrics = metrics.account(account.platform.as_str(), &account.name);
-        Ok(Self { id: account.id().into(), keys, metrics, account })
+        let (id, platform): (Arc<str>, _) = (account.id().into(), account.platform.as_str());
+        let load = Arc::new(Load::new(Arc::clone(&id), account.share));
+        metrics.watch(platform, &account.name, &load);
+        let metrics = metrics.account(platform, &account.name);
+        Ok(Self { id, guarded: Guarded::of(&keys, &[]), keys, metrics, load, account })
+    }
+
+    /// Guards queries with tokens that open clear text on other accounts, too.
+    #[must_use]
+    pub fn guarding(self, clear: &[Secret]) -> Self {
+        Self { guarded: Guarded::of(&self.keys, clear), ..self }
     }
 
     /// Counts a delivery that ended before it was a request.
@@ -125,8 +135,8 @@ pub struct Receiver {
     streams: Option<Arc<Streams>>,
     journal: Arc<dyn Journal>,
     clock: Clock,
-    metrics: Metrics,
     replays: ReplayGuard,
+    /// Room for deliveries in flight that is reserved for no account.
     in_flight: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -184,27 +194,7 @@ struct Delivery<'d> {
     arrived: Instant,
     /// The time of day then, Unix seconds.
     now: i64,
-    place: &'d Arc<Place>,
-}
-
-/// A place among the deliveries in work. A responder keeps its own after the client has hung up, so that their number
-/// is bounded too.
-type Place = OwnedSemaphorePermit;
-
-/// Counts one up, and down when it is dropped, as it is when a client hangs up.
-struct Counted<'g>(&'g Gauge);
-
-impl<'g> Counted<'g> {
-    fn new(gauge: &'g Gauge) -> Self {
-        gauge.increment(1.0);
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
+    permit: &'d Arc<Permit>,
 }
 
 /// What has to be known once a responder is done.
@@ -224,7 +214,7 @@ struct Responded {
     sender: Option<&'static str>,
     subject: Option<Box<str>>,
     received: Millis,
-    _place: Arc<Place>,
+    permit: Arc<Permit>,
 }
 
 impl Responded {
@@ -235,20 +225,19 @@ impl Responded {
         let raw = context.raw();
         let default = || default_answer(endpoint.account.on_error != Verdict::Deny, spec, raw);
         let mut is_passive = false;
-        if let (Ok(Ok(Answer::Stream(pieces))), Some(streams)) = (&result, &self.streams) {
-            let (pieces, streams) = (pieces.clone(), Arc::clone(streams));
-            let tasks = streams.tasks().clone();
-            // The event is to be durable, whenever the first piece comes.
-            if let Some(journal) = &self.journal {
-                journal.store(&self.entry);
-            }
-            tasks.spawn(async move {
-                let begun = streams.begin(&self.context, pieces).await;
-                self.begun(begun);
-            });
-            return;
-        }
         let (body, failure, outcome) = match result {
+            Ok(Ok(Answer::Stream(chunks))) if let Some(streams) = self.streams.clone() => {
+                let tasks = streams.tasks().clone();
+                // The event is to be durable, whenever the first chunk comes.
+                if let Some(journal) = &self.journal {
+                    journal.store(&self.entry);
+                }
+                tasks.spawn(async move {
+                    let begun = streams.begin(&self.context, chunks, Arc::clone(&self.permit)).await;
+                    self.begun(begun);
+                });
+                return;
+            }
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
                 is_passive = matches!(answer, Answer::Passive(_));
@@ -256,10 +245,8 @@ impl Responded {
                 (body, None, Outcome::Answered)
             }
             Ok(Err(failure)) => (default(), Some(failure.to_string()), log_failure(endpoint, context, &failure)),
-            Err(_panic) => {
-                error!(account = &*endpoint.id, event = %context.event_id(), kind = raw.event_type,
-                    "{}: the responder of {} panicked", endpoint.id, raw.event_type);
-                (default(), Some("the responder panicked".to_owned()), Outcome::Panicked)
+            Err(panicked) => {
+                (default(), Some(format!("the responder {panicked}")), log_panic(endpoint, context, &panicked))
             }
         };
         endpoint.metrics.count(outcome);
@@ -282,15 +269,27 @@ impl Responded {
 }
 
 impl Responded {
-    /// Records the first answer of one that comes in pieces.
-    fn begun(self, begun: Result<Body, String>) {
+    /// Records the first answer of a stream.
+    fn begun(self, begun: Result<Body, NoAnswer>) {
         let Self { endpoint, entry, journal, spec, context, .. } = self;
         let (body, failure, outcome) = match begun {
             Ok(body) => (body, None, Outcome::Answered),
-            Err(failure) => {
-                warn!(account = &*endpoint.id, event = %context.event_id(), "{}: no answer: {failure}", endpoint.id);
+            Err(no_answer) => {
+                let (failure, outcome) = match no_answer {
+                    NoAnswer::Stream(StreamError::Panicked(panicked)) => {
+                        (format!("the responder {panicked}"), log_panic(&endpoint, &context, &panicked))
+                    }
+                    NoAnswer::Stream(StreamError::Failed(failure)) => {
+                        let failure = RespondError::Handler(failure);
+                        (failure.to_string(), log_failure(&endpoint, &context, &failure))
+                    }
+                    NoAnswer::Journal(failure) => {
+                        warn!(account = &*endpoint.id, event = %context.event_id(), "{}: no answer: {failure}", endpoint.id);
+                        (failure, Outcome::Failed)
+                    }
+                };
                 let default = default_answer(endpoint.account.on_error != Verdict::Deny, spec, context.raw());
-                (default, Some(failure), Outcome::Failed)
+                (default, Some(failure), outcome)
             }
         };
         endpoint.metrics.count(outcome);
@@ -307,18 +306,11 @@ fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Rep
     }
 }
 
-/// What a panic leaves behind.
-type Panicked = Box<dyn Any + Send>;
-
 impl Receiver {
-    /// A receiver with these handlers.
-    pub fn new(
-        hooks: Arc<Hooks>,
-        journal: Arc<dyn Journal>,
-        clock: Clock,
-        metrics: Metrics,
-        max_in_flight: usize,
-    ) -> Self {
+    /// A receiver with these handlers, and room for so many deliveries in flight beside those reserved for each account.
+    pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
+        let replays = ReplayGuard::default();
+        journal.used_queries().iter().for_each(|used| replays.remember(used));
         Self {
             hooks,
             own: Vec::new(),
@@ -326,9 +318,8 @@ impl Receiver {
             streams: None,
             journal,
             clock,
-            metrics,
-            replays: ReplayGuard::default(),
-            in_flight: Arc::new(Semaphore::new(max_in_flight)),
+            replays,
+            in_flight: Arc::new(Semaphore::new(in_flight)),
             tasks: TaskTracker::new(),
         }
     }
@@ -342,11 +333,23 @@ impl Receiver {
     }
 
     /// Answers a GET, which checks the URL.
-    pub fn verify_url(&self, endpoint: &Endpoint, query: &str) -> Response {
+    pub async fn verify_url(&self, endpoint: &Endpoint, query: &str) -> Response {
         if endpoint.account.platform == Platform::Im {
             return Response::Refused(Refusal::BadQuery);
         }
-        let verified = Query::parse(query).and_then(|query| endpoint.keys.verify_url(&query, self.clock.now()));
+        let verified = Query::parse(query).and_then(|query| {
+            let echo = endpoint.keys.verify_url(&query, self.clock.now())?;
+            let used = endpoint.guarded.used(&endpoint.keys, &query, None);
+            used.iter().try_for_each(|used| self.replays.check(used))?;
+            Ok((echo, used))
+        });
+        let verified = match verified {
+            Ok((echo, used)) => match self.use_query(used.as_ref()).await {
+                Ok(used) => used.map(|()| echo),
+                Err(failure) => return self.not_taken(endpoint, &failure),
+            },
+            Err(refusal) => Err(refusal),
+        };
         match verified {
             Ok(echo) => {
                 endpoint.metrics.count(Outcome::Verified);
@@ -355,6 +358,12 @@ impl Receiver {
             }
             Err(refusal) => refused(endpoint, refusal),
         }
+    }
+
+    /// Refuses a POST whose body is still to come, if its query says enough.
+    pub fn refuse_early(&self, endpoint: &Endpoint, query: &str) -> Option<Response> {
+        let checked = Query::parse(query).and_then(|query| endpoint.keys.check_query(&query, self.clock.now()));
+        checked.err().map(|refusal| refused(endpoint, refusal))
     }
 
     /// Takes one POST from its arrival to its answer. `authorizer` is the account whose message a third-party platform is
@@ -367,20 +376,19 @@ impl Receiver {
         body: Bytes,
         arrived: Instant,
     ) -> Response {
-        let Ok(place) = Arc::clone(&self.in_flight).try_acquire_owned() else {
+        let Some(permit) = endpoint.load.enter(&self.in_flight) else {
             endpoint.metrics.count(Outcome::Overloaded);
-            warn!(account = &*endpoint.id, "{}: too many deliveries in work", endpoint.id);
             return Response::Unavailable("overloaded");
         };
-        let place = Arc::new(place);
+        let permit = Arc::new(permit);
         if !self.journal.is_remote() {
-            return self.take(endpoint, query, authorizer, &body, arrived, &place).await;
+            return self.take(endpoint, query, authorizer, body, arrived, &permit).await;
         }
         // A client that hangs up must not leave an event that is admitted and has no responder.
         let (receiver, endpoint, query) = (Arc::clone(self), Arc::clone(endpoint), query.to_owned());
         let authorizer = authorizer.map(str::to_owned);
         let taken = self.tasks.spawn(async move {
-            receiver.take(&endpoint, &query, authorizer.as_deref(), &body, arrived, &place).await
+            receiver.take(&endpoint, &query, authorizer.as_deref(), body, arrived, &permit).await
         });
         taken.await.unwrap_or(Response::Unavailable("failed"))
     }
@@ -391,17 +399,21 @@ impl Receiver {
         endpoint: &Arc<Endpoint>,
         query: &str,
         authorizer: Option<&str>,
-        body: &[u8],
+        body: Bytes,
         arrived: Instant,
-        place: &Arc<Place>,
+        permit: &Arc<Permit>,
     ) -> Response {
-        let _counted = Counted::new(&self.metrics.in_flight);
         let now = self.clock.now();
         let opened = Query::parse(query).and_then(|parsed| {
-            let (text, form, seal) = self.open(endpoint, &parsed, body, now)?;
-            Ok((parsed, text, form, seal))
+            let verified = endpoint.keys.open(&parsed, &body, now)?;
+            let used = endpoint.guarded.used(&endpoint.keys, &parsed, Some(&verified));
+            used.iter().try_for_each(|used| self.replays.check(used))?;
+            let (text, form, seal) = verified.into_parts();
+            Ok((parsed, text, form, seal, used))
         });
-        let (parsed, text, form, seal) = match opened {
+        // It is not held while the reply is waited for.
+        drop(body);
+        let (parsed, text, form, seal, used) = match opened {
             Ok(opened) => opened,
             Err(refusal) => return refused(endpoint, refusal),
         };
@@ -409,10 +421,15 @@ impl Receiver {
             Ok(tree) => tree,
             Err(failure) => return refused(endpoint, failure.into()),
         };
+        match self.use_query(used.as_ref()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => return refused(endpoint, refusal),
+            Err(failure) => return self.not_stored(endpoint, None, &tree, &failure),
+        }
         let platform = endpoint.account.platform;
         // What is rare is boxed: the other deliveries are moved about without room for it.
         if platform == Platform::WeComBot && platform::is_poll(&tree) {
-            return Box::pin(self.tell_stream(endpoint, &tree, seal.as_ref())).await;
+            return Box::pin(self.tell_stream(endpoint, &tree, seal.as_ref(), permit)).await;
         }
         if let Some(ticket) = thirdparty::ticket(platform, &tree) {
             return Box::pin(self.keep_ticket(endpoint, &tree, ticket)).await;
@@ -423,7 +440,7 @@ impl Receiver {
             None => (platform == Platform::Im).then(|| Query::data(query).into()),
         };
         let delivery =
-            Delivery { authorizer, endpoint, query: &parsed, data, identity: &identity, form, arrived, now, place };
+            Delivery { authorizer, endpoint, query: &parsed, data, identity: &identity, form, arrived, now, permit };
         let mut reply = Body::Plain(platform::plain_success(platform));
         let events = platform::events_of(&tree, identity.spec);
         let mut admitted = Vec::with_capacity(events.len());
@@ -459,21 +476,17 @@ impl Receiver {
         self.write(endpoint, reply, seal.as_ref())
     }
 
-    /// Verifies and decrypts a delivery.
-    fn open(
-        &self,
-        endpoint: &Endpoint,
-        query: &Query<'_>,
-        body: &[u8],
-        now: i64,
-    ) -> Result<(Arc<str>, Form, Option<Seal>), Refusal> {
-        let verified = endpoint.keys.open(query, body, now)?;
-        // Where clear text is taken, an encrypted request's query must not come back with one.
-        let takes_clear_text = endpoint.account.mode != Mode::Safe && endpoint.account.platform != Platform::Im;
-        if takes_clear_text && query.get("signature").is_some() {
-            self.replays.check(&endpoint.id, query, verified.payload())?;
+    /// Has the journal remember a query, and asks it what other nodes know of it.
+    async fn use_query(&self, used: Option<&UsedQuery>) -> Result<Result<(), Refusal>, JournalError> {
+        let Some(used) = used else { return Ok(Ok(())) };
+        let Some(asked) = self.journal.use_query(used) else { return Ok(Ok(())) };
+        let body = asked.await?;
+        if body == used.body {
+            return Ok(Ok(()));
         }
-        Ok(verified.into_parts())
+        // What came first stands, here as there.
+        self.replays.remember(&UsedQuery { body, ..*used });
+        Ok(Err(Refusal::ReplayedQuery))
     }
 
     /// Waits until no responder runs.
@@ -545,22 +558,28 @@ impl Receiver {
     /// Answers the platform that tests its third-party platform.
     fn answer_release_test(&self, endpoint: &Endpoint, step: ReleaseTest) -> Responding {
         let (code, user) = match step {
-            ReleaseTest::Answer(answer) => return Box::pin(ready(Ok(answer))),
+            ReleaseTest::Answer(answer) => return Caught::new(Box::pin(ready(Ok(answer)))),
             ReleaseTest::Message { code, user } => (code, user),
         };
         let (api, tasks) = (self.apis.get(&endpoint.id).cloned(), self.tasks.clone());
-        Box::pin(async move {
+        Caught::new(Box::pin(async move {
             if let Some(api) = api {
                 tasks.spawn(ReleaseTest::send(api, code, user));
             }
             Ok(Answer::Default)
-        })
+        }))
     }
 
     /// Tells a bot's platform what there is by now of an answer.
-    async fn tell_stream(&self, endpoint: &Endpoint, tree: &Value<'_>, seal: Option<&Seal>) -> Response {
+    async fn tell_stream(
+        &self,
+        endpoint: &Endpoint,
+        tree: &Value<'_>,
+        seal: Option<&Seal>,
+        permit: &Arc<Permit>,
+    ) -> Response {
         let told = match &self.streams {
-            Some(streams) => streams.poll(&endpoint.id, tree).await,
+            Some(streams) => streams.poll(&endpoint.id, tree, permit).await,
             None => Ok(Body::Plain(platform::plain_success(endpoint.account.platform))),
         };
         match told {
@@ -653,7 +672,7 @@ impl Receiver {
                         .and_then(|_| platform::subject(endpoint.account.platform, tree))
                         .map(Into::into),
                     received,
-                    _place: Arc::clone(delivery.place),
+                    permit: Arc::clone(delivery.permit),
                 },
             ),
             None => {
@@ -674,16 +693,21 @@ impl Receiver {
         tree: &Value<'_>,
         failure: &JournalError,
     ) -> Response {
-        endpoint.metrics.count(Outcome::NotStored);
-        warn!(account = &*endpoint.id, "{}: a delivery was not taken: {failure}", endpoint.id);
+        let unavailable = self.not_taken(endpoint, failure);
         match (spec.filter(|spec| spec.reply == ReplyKind::Verdict), tree) {
             (Some(spec), Value::Object(payload)) => {
                 let allow = endpoint.account.on_error != Verdict::Deny;
                 let body = Body::Document(payload::write_json(&replies::im::default_verdict(spec, payload, allow)));
                 self.write(endpoint, body, None)
             }
-            _ => Response::Unavailable("not_stored"),
+            _ => unavailable,
         }
+    }
+
+    fn not_taken(&self, endpoint: &Endpoint, failure: &JournalError) -> Response {
+        endpoint.metrics.count(Outcome::NotStored);
+        warn!(account = &*endpoint.id, "{}: a delivery was not taken: {failure}", endpoint.id);
+        Response::Unavailable("not_stored")
     }
 
     /// The responder of an event, reading it as its type; `None` when nobody responds.
@@ -719,9 +743,8 @@ impl Receiver {
 
     /// Runs the responder. One that is ready at once needs no task; any other becomes a task of its own, which survives
     /// a client that hangs up. Either way its panic is only its own.
-    fn run_responder(&self, work: Responding, mut responded: Responded) {
+    fn run_responder(&self, mut work: Responding, mut responded: Responded) {
         let started = Instant::now();
-        let mut work = AssertUnwindSafe(work).catch_unwind();
         // Whoever polls next brings a waker of its own.
         match work.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => responded.with(result, started),
@@ -731,7 +754,11 @@ impl Receiver {
                     journal.store(&responded.entry);
                 }
                 self.tasks.spawn(async move {
+                    let event_type = responded.context.raw().event_type;
+                    let permit = Arc::clone(&responded.permit);
+                    let run = permit.run(event_type, started);
                     let result = work.await;
+                    drop(run);
                     responded.now = responded.context.clock().now();
                     responded.with(result, started);
                 });
@@ -744,7 +771,9 @@ impl Receiver {
         let (body, sealed) = match (reply, seal) {
             (Body::Plain(text), _) => (Cow::Borrowed(text), false),
             (Body::Document(text), None) => (Cow::Owned(text), false),
-            (Body::Document(text), Some(seal)) => (Cow::Owned(self.seal(endpoint, seal, &text)), true),
+            (Body::Document(text), Some(seal)) => {
+                (Cow::Owned(endpoint.keys.answer(seal, &text, self.clock.now())), true)
+            }
         };
         let content = match body.as_bytes().first() {
             Some(b'<') => Content::Xml,
@@ -795,12 +824,6 @@ impl Receiver {
             None => Body::Plain(platform::plain_success(endpoint.account.platform)),
         })
     }
-
-    fn seal(&self, endpoint: &Endpoint, seal: &Seal, reply: &str) -> String {
-        // Neither is a secret: they keep two seals of one reply apart.
-        let (random, nonce): ([u8; 16], u32) = rand::random();
-        endpoint.keys.seal(seal, reply, self.clock.now(), &nonce.to_string(), random)
-    }
 }
 
 /// How long a delivery waits for the reply. A held one waits until the platform asks again, and the last attempt is
@@ -819,6 +842,9 @@ fn wait(endpoint: &Endpoint, spec: Option<&EventSpec>, arrived: Instant, attempt
 fn default_answer(allow: bool, spec: Option<&EventSpec>, event: &RawEvent) -> Body {
     let plain = Body::Plain(platform::plain_success(event.platform));
     let Some(spec) = spec.filter(|spec| spec.reply == ReplyKind::Verdict) else { return plain };
+    if let Some(verdict) = replies::im::verdict_without_payload(spec, allow) {
+        return Body::Document(payload::write_json(&verdict));
+    }
     match event.tree() {
         Ok(Value::Object(payload)) => {
             Body::Document(payload::write_json(&replies::im::default_verdict(spec, &payload, allow)))
@@ -834,6 +860,12 @@ fn log_failure(endpoint: &Endpoint, context: &Context, failure: &RespondError) -
         RespondError::Handler(_) => Outcome::Failed,
         RespondError::Reply(_) => Outcome::BadReply,
     }
+}
+
+fn log_panic(endpoint: &Endpoint, context: &Context, panicked: &Panicked) -> Outcome {
+    error!(account = &*endpoint.id, event = %context.event_id(), kind = context.raw().event_type,
+        "{}: the responder of {} {panicked}", endpoint.id, context.raw().event_type);
+    Outcome::Panicked
 }
 
 fn refused(endpoint: &Endpoint, refusal: Refusal) -> Response {

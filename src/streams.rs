@@ -7,23 +7,23 @@
 use std::{
     collections::HashMap,
     fmt,
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
-use tokio::time;
+use tokio::{task, time};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
     api::Apis,
     clock::Clock,
-    event::{Answer, AnswerStream, Platform},
+    event::{Answer, AnswerStream, Platform, StreamError},
     hooks::{Context, ContextInner, Hooks, Payload, RawEvent},
+    in_flight::Permit,
     journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
     payload::{self, Form, Object, Value},
     platform::{self, Body},
@@ -46,6 +46,12 @@ const KEPT: Duration = Duration::from_secs(900);
 /// How often a handler is asked for one message.
 const RUNS: u32 = 3;
 
+/// Chunks without text that are taken one after the other. A stream that has nothing but these must not keep a thread busy.
+const MAX_EMPTY_CHUNKS: u32 = 64;
+
+/// The pause after so many.
+const EMPTY_PAUSE: Duration = Duration::from_millis(10);
+
 /// What the slot holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept {
@@ -58,14 +64,21 @@ struct Kept {
     payload: String,
 }
 
-/// Streams in work on this node, and how to go on with others.
+/// What users are told of an answer.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    content: String,
+    finished: bool,
+}
+
+/// Streams that run on this node, and how to go on with others.
 pub(crate) struct Streams {
     hooks: Arc<Hooks>,
     apis: Apis,
     journal: Arc<dyn Journal>,
     clock: Clock,
     tasks: TaskTracker,
-    live: Mutex<HashMap<Uuid, Arc<Mutex<Kept>>>>,
+    live: Mutex<HashMap<Uuid, Arc<Mutex<Seen>>>>,
 }
 
 impl fmt::Debug for Streams {
@@ -106,14 +119,38 @@ fn add(content: &mut String, piece: &str) -> bool {
     true
 }
 
-/// Pieces that are on their way.
+/// A stream that runs.
 struct Pump {
     account: Arc<str>,
+    event_type: &'static str,
     id: Uuid,
     held: Held,
-    pieces: AnswerStream,
+    chunks: AnswerStream,
     /// What a run before this one had: shown until there is more.
     shown: String,
+    /// It takes room as long as it runs, so that the number of streams is bounded.
+    _permit: Arc<Permit>,
+}
+
+/// Why a message has no answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// Its stream failed before it had any text.
+    Stream(StreamError),
+    /// What there is cannot be kept.
+    Journal(String),
+}
+
+fn log_aborted(account: &str, event_type: &str, event: Uuid, failure: &StreamError) {
+    const KEPT: &str = "users keep what they have seen of it";
+    match failure {
+        StreamError::Failed(_) => {
+            warn!(account, %event, kind = event_type, "{account}: streamed answer to {event_type} aborted: {failure}; {KEPT}");
+        }
+        StreamError::Panicked(_) => {
+            error!(account, %event, kind = event_type, "{account}: streamed answer to {event_type} aborted: {failure}; {KEPT}");
+        }
+    }
 }
 
 impl Streams {
@@ -132,10 +169,18 @@ impl Streams {
         &self.tasks
     }
 
-    /// Begins to take the pieces of an answer; gives the first answer, which has those that are there already.
-    pub(crate) async fn begin(self: &Arc<Self>, context: &Context, mut pieces: AnswerStream) -> Result<Body, String> {
+    /// Begins to take the chunks of an answer; gives the first answer, which has those that are there already.
+    ///
+    /// # Errors
+    /// [`NoAnswer`] when there is nothing to be told.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        context: &Context,
+        mut chunks: AnswerStream,
+        permit: Arc<Permit>,
+    ) -> Result<Body, NoAnswer> {
         let raw = context.raw();
-        let id = context.event_id();
+        let (id, event_type, account) = (context.event_id(), raw.event_type, Arc::clone(&raw.account));
         let mut kept = Kept {
             content: String::new(),
             finished: false,
@@ -143,38 +188,52 @@ impl Streams {
             runs: 1,
             payload: raw.payload.text().to_owned(),
         };
-        while let Some(next) = pieces.next().now_or_never() {
+        let mut empty = 0;
+        while empty < MAX_EMPTY_CHUNKS
+            && let Some(next) = chunks.next_chunk().now_or_never()
+        {
             match next {
-                Some(Ok(piece)) if !add(&mut kept.content, &piece) => {}
-                Some(Ok(_)) | None => kept.finished = true,
+                Some(Ok(chunk)) => {
+                    empty += u32::from(chunk.is_empty());
+                    kept.finished = add(&mut kept.content, &chunk);
+                }
+                None => kept.finished = true,
+                Some(Err(failure)) if kept.content.is_empty() => return Err(NoAnswer::Stream(failure)),
                 Some(Err(failure)) => {
+                    log_aborted(&account, event_type, id, &failure);
                     kept.finished = true;
-                    warn!(account = &*raw.account, event = %id, "{}: an answer breaks off: {failure}", raw.account);
                 }
             }
             if kept.finished {
                 return Ok(told(&id.simple().to_string(), &kept.content, true));
             }
         }
-        let name = slot(&raw.account, id);
-        let held = self.journal.hold_slot(&name, TERM).await.map_err(|failure| failure.to_string())?;
-        let held = held.ok_or_else(|| "another node answers it".to_owned())?;
-        self.write(&held, &kept).await.map_err(|failure| failure.to_string())?;
+        let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
+        let held = self.journal.hold_slot(&slot(&account, id), TERM).await.map_err(journal)?;
+        let held = held.ok_or_else(|| NoAnswer::Journal("another node answers it".to_owned()))?;
+        self.write(&held, &kept).await.map_err(journal)?;
         let body = told(&id.simple().to_string(), &kept.content, false);
-        let account = Arc::clone(&raw.account);
-        self.start(Pump { account, id, held, pieces, shown: String::new() }, kept);
+        self.start(Pump { account, event_type, id, held, chunks, shown: String::new(), _permit: permit }, kept);
         Ok(body)
     }
 
     /// What there is by now.
-    pub(crate) async fn poll(self: &Arc<Self>, account: &Arc<str>, payload: &Value<'_>) -> Result<Body, JournalError> {
+    ///
+    /// # Errors
+    /// When the journal cannot say.
+    pub(crate) async fn poll(
+        self: &Arc<Self>,
+        account: &Arc<str>,
+        payload: &Value<'_>,
+        permit: &Arc<Permit>,
+    ) -> Result<Body, JournalError> {
         let stream = payload.as_object().and_then(|object| object.get("stream")).and_then(Value::as_object);
         let id = stream.and_then(|stream| stream.text("id")).unwrap_or_default();
         let Ok(event) = Uuid::try_parse(id) else { return Ok(told(id, "", true)) };
         let live = lock(&self.live).get(&event).cloned();
         if let Some(live) = live {
-            let kept = lock(&live);
-            return Ok(told(id, &kept.content, kept.finished));
+            let seen = lock(&live);
+            return Ok(told(id, &seen.content, seen.finished));
         }
         let name = slot(account, event);
         let kept = self.journal.read_slot(&name).await?;
@@ -186,13 +245,19 @@ impl Streams {
         if !kept.finished
             && let Some(held) = self.journal.hold_slot(&name, TERM).await?
         {
-            self.go_on(Arc::clone(account), event, held).await?;
+            self.go_on(Arc::clone(account), event, held, Arc::clone(permit)).await?;
         }
         Ok(body)
     }
 
     /// Asks the handler again for an answer whose process is gone.
-    async fn go_on(self: &Arc<Self>, account: Arc<str>, id: Uuid, held: Held) -> Result<(), JournalError> {
+    async fn go_on(
+        self: &Arc<Self>,
+        account: Arc<str>,
+        id: Uuid,
+        held: Held,
+        permit: Arc<Permit>,
+    ) -> Result<(), JournalError> {
         let kept = held.value.as_deref().and_then(|kept| serde_json::from_str::<Kept>(kept).ok());
         let Some(mut kept) = kept else { return Ok(()) };
         let age = now_millis().saturating_sub(kept.began);
@@ -204,13 +269,13 @@ impl Streams {
         self.write(&held, &kept).await?;
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
-            let asked = AssertUnwindSafe(this.ask(&account, id, &kept)).catch_unwind().await;
-            match asked.unwrap_or_default() {
-                Some(pieces) => {
+            match this.ask(&account, id, &kept).await {
+                Ok((event_type, chunks)) => {
                     let shown = std::mem::take(&mut kept.content);
-                    this.start(Pump { account, id, held, pieces, shown }, kept);
+                    this.start(Pump { account, event_type, id, held, chunks, shown, _permit: permit }, kept);
                 }
-                None => {
+                Err(failure) => {
+                    warn!(account = &*account, event = %id, "{account}: streamed answer aborted after a restart: {failure}");
                     kept.finished = true;
                     this.settle(&held, &kept).await;
                 }
@@ -219,10 +284,15 @@ impl Streams {
         Ok(())
     }
 
-    /// The pieces of another run.
-    async fn ask(&self, account: &Arc<str>, id: Uuid, kept: &Kept) -> Option<AnswerStream> {
-        let responding = {
-            let tree = payload::parse(Form::Json, &kept.payload).ok()?;
+    /// The chunks of another run.
+    async fn ask(
+        &self,
+        account: &Arc<str>,
+        id: Uuid,
+        kept: &Kept,
+    ) -> Result<(&'static str, AnswerStream), Box<dyn std::error::Error + Send + Sync>> {
+        let (event_type, responding) = {
+            let tree = payload::parse(Form::Json, &kept.payload)?;
             let (event_type, spec) = platform::classify(Platform::WeComBot, &tree, Form::Json, None);
             let event = RawEvent {
                 platform: Platform::WeComBot,
@@ -235,62 +305,74 @@ impl Streams {
             let (clock, api) = (self.clock.clone(), self.apis.of_event(account, &tree, None));
             let deadline = Instant::now() + ASKED;
             let context = Context::new(ContextInner { event, id, deadline, clock, attempt: kept.runs, api });
-            self.hooks.responder(account, event_type, spec)?.start(&tree, Form::Json, context).ok()?
+            let responder = self.hooks.responder(account, event_type, spec);
+            let responder = responder.ok_or_else(|| format!("nobody responds to {event_type}"))?;
+            (event_type, responder.start(&tree, Form::Json, context)?)
         };
-        match responding.await {
-            Ok(Answer::Stream(pieces)) => Some(pieces),
-            _ => None,
+        let answer = time::timeout(ASKED, responding).await;
+        match answer.map_err(|_| format!("the responder of {event_type} gave no answer in time"))? {
+            Ok(Ok(Answer::Stream(chunks))) => Ok((event_type, chunks)),
+            Ok(Ok(_)) => Err(format!("the responder of {event_type} gave no stream this time").into()),
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(panicked) => Err(format!("the responder of {event_type} {panicked}").into()),
         }
     }
 
     fn start(self: &Arc<Self>, pump: Pump, kept: Kept) {
-        let live = Arc::new(Mutex::new(Kept { content: pump.shown.clone() + &kept.content, ..kept.clone() }));
+        let seen = Seen { content: pump.shown.clone() + &kept.content, finished: kept.finished };
+        let live = Arc::new(Mutex::new(seen));
         lock(&self.live).insert(pump.id, Arc::clone(&live));
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
             let id = pump.id;
-            let pumped = AssertUnwindSafe(this.pump(pump, kept, &live)).catch_unwind().await;
-            if pumped.is_err() {
-                warn!(event = %id, "an answer breaks off: the handler panicked");
-            }
+            this.pump(pump, kept, &live).await;
             lock(&this.live).remove(&id);
         });
     }
 
-    /// Takes pieces until the end, and writes what there is now and then.
-    async fn pump(&self, pump: Pump, mut kept: Kept, live: &Mutex<Kept>) {
-        let Pump { account, id, held, mut pieces, shown } = pump;
+    /// Takes chunks until the end, and writes what there is now and then.
+    async fn pump(&self, pump: Pump, mut kept: Kept, live: &Mutex<Seen>) {
+        let Pump { account, event_type, id, held, mut chunks, shown, _permit } = pump;
         let ends = Instant::now() + ASKED;
-        let (mut written, mut changed) = (Instant::now(), false);
+        let (mut written, mut changed, mut empty) = (Instant::now(), false, 0_u32);
         while !kept.finished {
             let rest = if changed { OFTEN } else { SELDOM }.saturating_sub(written.elapsed());
-            match time::timeout(rest, pieces.next()).await {
-                Ok(Some(Ok(piece))) => {
-                    kept.finished = add(&mut kept.content, &piece);
-                    changed = true;
+            match time::timeout(rest, chunks.next_chunk()).await {
+                Ok(Some(Ok(chunk))) if chunk.is_empty() => {
+                    empty += 1;
+                    match empty.is_multiple_of(MAX_EMPTY_CHUNKS) {
+                        true => time::sleep(EMPTY_PAUSE).await,
+                        false => task::yield_now().await,
+                    }
+                }
+                Ok(Some(Ok(chunk))) => {
+                    kept.finished = add(&mut kept.content, &chunk);
+                    (changed, empty) = (true, 0);
+                    // One that has all of it ready leaves the thread to others now and then.
+                    task::coop::consume_budget().await;
                 }
                 Ok(Some(Err(failure))) => {
-                    warn!(account = &*account, event = %id, "{account}: an answer breaks off: {failure}");
+                    log_aborted(&account, event_type, id, &failure);
                     kept.finished = true;
                 }
                 Ok(None) => kept.finished = true,
                 Err(_elapsed) => {}
             }
             kept.finished |= Instant::now() > ends;
-            let so_far = Kept {
-                content: if kept.content.len() < shown.len() { shown.clone() } else { kept.content.clone() },
-                ..kept.clone()
-            };
-            if so_far.finished {
+            let content = if kept.content.len() < shown.len() { &shown } else { &kept.content };
+            if kept.finished {
                 // It is in the journal before somebody is told that it is the end.
-                self.settle(&held, &so_far).await;
+                self.settle(&held, &Kept { content: content.clone(), ..kept.clone() }).await;
             } else if written.elapsed() >= OFTEN && (changed || written.elapsed() >= SELDOM) {
+                let so_far = Kept { content: content.clone(), ..kept.clone() };
                 if self.write(&held, &so_far).await == Err(JournalError::Lost) {
                     return;
                 }
                 (written, changed) = (Instant::now(), false);
             }
-            *lock(live) = so_far;
+            let mut seen = lock(live);
+            seen.content.clone_from(content);
+            seen.finished = kept.finished;
         }
     }
 

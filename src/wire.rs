@@ -25,7 +25,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use crate::payload::{Form, Number, Object, Value};
+use crate::payload::{Form, MAX_NODES, MAX_OPAQUE_NODES, Number, Object, Value};
 
 /// A type that can be read from a payload and written back.
 pub trait Wire: Sized {
@@ -70,15 +70,26 @@ pub trait Wire: Sized {
 pub struct Reading {
     form: Form,
     unreadable: Vec<Unreadable>,
+    /// Values so far that no type describes.
+    opaque: usize,
 }
 
 impl Reading {
     /// Reads a payload that came in `form`.
     pub fn new(form: Form) -> Self {
-        Self { form, unreadable: Vec::new() }
+        Self { form, unreadable: Vec::new(), opaque: 0 }
     }
 
-    /// Optional fields that were there and could not be read; each reads as absent.
+    /// Remembers an optional field that cannot be read. A path has no place in a list, so the same field of many items is
+    /// remembered once, and there are no more of them than the type has fields.
+    fn remember(&mut self, error: Unreadable) {
+        if !self.unreadable.contains(&error) {
+            self.unreadable.push(error);
+        }
+    }
+
+    /// Optional fields that were there and could not be read; each reads as absent. The same field of several items of a
+    /// list is one.
     pub fn into_unreadable(self) -> Vec<Unreadable> {
         self.unreadable
     }
@@ -202,7 +213,8 @@ impl Wire for f64 {
         match scalar(value, EXPECTED)? {
             None => Ok(0.0),
             Some(text) => {
-                text.parse().ok().filter(|number: &Self| number.is_finite()).ok_or(Unreadable::expected(EXPECTED))
+                let number = Some(&*text).filter(|text| is_short_number(text)).and_then(|text| text.parse().ok());
+                number.filter(|number: &Self| number.is_finite()).ok_or(Unreadable::expected(EXPECTED))
             }
         }
     }
@@ -210,6 +222,14 @@ impl Wire for f64 {
     fn write(&self) -> Option<Value<'static>> {
         Some(Value::Number(Number::Float(*self)))
     }
+}
+
+/// Whether a number is as short as numbers are. Of one that is longer, and most of all of one with an exponent, it can take
+/// a thousand times as long to find the nearest that there is.
+fn is_short_number(text: &str) -> bool {
+    const LONGEST: usize = "-2.2250738585072014e-308".len();
+    const LONGEST_PLAIN: usize = 64;
+    text.len() <= LONGEST || (text.len() <= LONGEST_PLAIN && !text.contains(['e', 'E']))
 }
 
 /// A JSON boolean; `true`, `false`, 1 and 0 in any spelling.
@@ -265,7 +285,7 @@ impl<T: Wire + Optional> Wire for Option<T> {
             return Ok(None);
         };
         Ok(Self::read(value, reading).unwrap_or_else(|error| {
-            reading.unreadable.push(error.at(names));
+            reading.remember(error.at(names));
             None
         }))
     }
@@ -341,8 +361,11 @@ impl Wire for serde_json::Value {
         Self::Null
     }
 
-    fn read(value: &Value<'_>, _: &mut Reading) -> Result<Self, Unreadable> {
-        value.read_whole();
+    fn read(value: &Value<'_>, reading: &mut Reading) -> Result<Self, Unreadable> {
+        reading.opaque += value.read_whole();
+        if reading.opaque > MAX_OPAQUE_NODES {
+            return Err(Unreadable::expected("a smaller value"));
+        }
         serde_json::to_value(value).map_err(|_| Unreadable::expected("a JSON value"))
     }
 
@@ -420,7 +443,7 @@ pub(crate) mod mode {
             reading: &mut Reading,
         ) -> Result<T, Unreadable> {
             Ok(T::read_field(object, names, hint, reading).unwrap_or_else(|error| {
-                reading.unreadable.push(error);
+                reading.remember(error);
                 T::absent()
             }))
         }
@@ -587,8 +610,10 @@ impl Wire for Csv {
             Value::List(_) => Vec::read(value, reading)?,
             one => vec![String::read(one, reading)?],
         };
-        let items = texts.iter().flat_map(|text| text.split(','));
-        Ok(Self(items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()))
+        let items = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|item| !item.is_empty());
+        let items: Vec<_> = items.take(MAX_NODES + 1).map(str::to_owned).collect();
+        // As a list of elements it would have been refused.
+        if items.len() > MAX_NODES { Err(Unreadable::expected("a shorter list")) } else { Ok(Self(items)) }
     }
 
     fn write(&self) -> Option<Value<'static>> {

@@ -1,5 +1,7 @@
 //! What went wrong with a call, what that means, and what to do about it.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::journal::JournalError;
@@ -22,6 +24,18 @@ pub enum ApiError {
         code: i64,
         /// `errmsg` of the answer.
         message: String,
+    },
+    /// The platform was called too often, and is to be left alone for a while.
+    #[error("{account}: {path} rests for {} s more, as it was called too often ({code})", rest.as_secs_f64().ceil())]
+    Limited {
+        /// The account.
+        account: String,
+        /// Path of the API.
+        path: String,
+        /// `errcode` of the answer that said so.
+        code: i64,
+        /// For how long.
+        rest: Duration,
     },
     /// The platform could not be reached, or gave no whole answer in time.
     #[error("{account}: {path} gave no answer: {cause}")]
@@ -99,7 +113,7 @@ impl ApiError {
     /// The platform's `errcode`.
     pub const fn code(&self) -> Option<i64> {
         match self {
-            Self::Refused { code, .. } => Some(*code),
+            Self::Refused { code, .. } | Self::Limited { code, .. } => Some(*code),
             _ => None,
         }
     }
@@ -118,7 +132,7 @@ impl ApiError {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Refused { code, .. } => *code == -1 || self.is_limit(),
-            Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::NotKept(_) => true,
+            Self::Limited { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::NotKept(_) => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             _ => false,
         }
@@ -153,7 +167,17 @@ impl ApiError {
 
     /// Whether the platform was asked too often.
     pub const fn is_limit(&self) -> bool {
-        matches!(self, Self::Refused { code: 45009 | 45011 | TOO_MANY_AT_ONCE, .. })
+        matches!(self, Self::Limited { .. } | Self::Refused { code: 45009 | 45011 | TOO_MANY_AT_ONCE, .. })
+    }
+
+    /// How long the platform is to be left alone, if it was asked too often.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        /// The shortest of the platforms' limits is of a minute.
+        const UNKNOWN: Duration = Duration::from_secs(60);
+        match self {
+            Self::Limited { rest, .. } => Some(*rest),
+            _ => self.is_limit().then_some(UNKNOWN),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time;
+use tracing::warn;
 
 use self::token::{Token, Tokens};
 pub use self::{
@@ -51,6 +52,9 @@ const LONGEST_ANSWER: usize = 16 << 20;
 
 /// How often a call is made when the platform is busy, cannot be reached, or limits it.
 const ATTEMPTS: u32 = 4;
+
+/// A rest that is waited for even by who does not wait for long ones.
+const SHORT_REST: Duration = Duration::from_secs(1);
 
 /// The pause after a system failure; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -115,7 +119,16 @@ fn client(settings: &config::Api) -> Result<reqwest::Client, ApiError> {
 ///
 /// Handlers have it from [`Context::api`](crate::hooks::Context::api).
 #[derive(Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api(Arc<Inner>, OnLimit);
+
+/// What is done while the platform limits a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnLimit {
+    /// It is waited for.
+    Wait,
+    /// The call fails with [`ApiError::Limited`].
+    Fail,
+}
 
 struct Inner {
     account: Arc<str>,
@@ -126,10 +139,19 @@ struct Inner {
     tokens: Tokens,
     /// Of those who have given this account authority, by AppID or CorpID.
     granters: Mutex<HashMap<String, Api>>,
-    /// Paths that the platform limits, and until when.
-    limited: Mutex<HashMap<String, Instant>>,
+    /// Paths that the platform limits.
+    limited: Mutex<HashMap<String, Rest>>,
     limit_pause: Duration,
     metrics: ApiMetrics,
+    /// Whether it acts for an account or a company that has authorised this one.
+    is_of_granter: bool,
+}
+
+/// How long a path is left alone, and the code that said so.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    code: i64,
 }
 
 impl fmt::Debug for Api {
@@ -170,18 +192,32 @@ impl Api {
         };
         let base = account.api_base.clone().unwrap_or_else(|| default_base.to_owned());
         let tokens = Tokens::new(account, base.clone(), http.clone(), Arc::clone(journal), metrics.clone())?;
-        Some(Self(Arc::new(Inner {
-            account: account.id().into(),
-            platform: account.platform,
-            agent_id: account.agent_id,
-            base,
-            http,
-            tokens,
-            granters: Mutex::default(),
-            limited: Mutex::default(),
-            limit_pause: settings.limit_pause,
-            metrics,
-        })))
+        Some(Self(
+            Arc::new(Inner {
+                account: account.id().into(),
+                platform: account.platform,
+                agent_id: account.agent_id,
+                base,
+                http,
+                tokens,
+                granters: Mutex::default(),
+                limited: Mutex::default(),
+                limit_pause: settings.limit_pause,
+                metrics,
+                is_of_granter: false,
+            }),
+            OnLimit::Wait,
+        ))
+    }
+
+    /// The same, for who does better things than to wait while the platform limits a call for long.
+    pub(crate) fn without_rests(&self) -> Self {
+        Self(Arc::clone(&self.0), OnLimit::Fail)
+    }
+
+    /// Whether it acts for an account or a company that has authorised the configured one.
+    pub(crate) fn is_of_granter(&self) -> bool {
+        self.0.is_of_granter
     }
 
     /// The API of an account that has authorised this third-party platform (by AppID), or of a company that has installed
@@ -192,18 +228,22 @@ impl Api {
         if let Some(known) = granters.get(id) {
             return Some(known.clone());
         }
-        let api = Self(Arc::new(Inner {
-            account: Arc::clone(&inner.account),
-            platform: inner.platform,
-            agent_id: inner.agent_id,
-            base: inner.base.clone(),
-            http: inner.http.clone(),
-            tokens: inner.tokens.of_granter(id)?,
-            granters: Mutex::default(),
-            limited: Mutex::default(),
-            limit_pause: inner.limit_pause,
-            metrics: inner.metrics.clone(),
-        }));
+        let api = Self(
+            Arc::new(Inner {
+                account: Arc::clone(&inner.account),
+                platform: inner.platform,
+                agent_id: inner.agent_id,
+                base: inner.base.clone(),
+                http: inner.http.clone(),
+                tokens: inner.tokens.of_granter(id)?,
+                granters: Mutex::default(),
+                limited: Mutex::default(),
+                limit_pause: inner.limit_pause,
+                metrics: inner.metrics.clone(),
+                is_of_granter: true,
+            }),
+            OnLimit::Wait,
+        );
         if granters.len() >= GRANTERS {
             granters.clear();
         }
@@ -275,7 +315,7 @@ impl Api {
         let mut bad: Option<Arc<Token>> = None;
         let mut attempt = 1;
         loop {
-            self.wait_for_limit(path).await;
+            self.wait_for_limit(path).await?;
             let token = inner.tokens.get(bad.as_deref()).await?;
             let failure = match self.exchange(path, sent, &token).await {
                 Ok(body) => return Ok(body),
@@ -288,7 +328,10 @@ impl Api {
             }
             let surely_not_done = !failure.is_uncertain();
             if failure.is_limit() {
-                self.limit(path, &failure);
+                let rest = self.limit(path, &failure);
+                if self.1 == OnLimit::Fail && (attempt == ATTEMPTS || rest > SHORT_REST) {
+                    return Err(self.limited(path, failure.code().unwrap_or_default(), rest));
+                }
             } else if !failure.is_passing() || (repeat == Repeat::Never && !surely_not_done) {
                 return Err(failure);
             }
@@ -320,7 +363,8 @@ impl Api {
         error::refused(&inner.account, path, &body).map_or(Ok(body), Err)
     }
 
-    fn limit(&self, path: &str, failure: &ApiError) {
+    /// Leaves a path alone for a while; gives how long.
+    fn limit(&self, path: &str, failure: &ApiError) -> Duration {
         let pause = if failure.code() == Some(error::TOO_MANY_AT_ONCE) {
             Duration::from_millis(500).mul_f64(rand::random_range(0.2..=1.0))
         } else {
@@ -328,17 +372,37 @@ impl Api {
         };
         let now = Instant::now();
         let mut limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        limited.retain(|_, until| *until > now);
+        limited.retain(|_, rest| rest.until > now);
+        let is_new = !limited.contains_key(path);
         if limited.len() < PATHS {
-            limited.insert(path.to_owned(), now + pause);
+            let rest = Rest { until: now + pause, code: failure.code().unwrap_or_default() };
+            limited.insert(path.to_owned(), rest);
         }
+        drop(limited);
+        if is_new && pause > SHORT_REST {
+            let account = &*self.0.account;
+            warn!(account, "{failure}; it rests for {} s, what it is needed for waits", pause.as_secs_f64());
+        }
+        pause
     }
 
-    async fn wait_for_limit(&self, path: &str) {
-        let until = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
-        if let Some(until) = until {
-            time::sleep_until(until.into()).await;
+    fn limited(&self, path: &str, code: i64, rest: Duration) -> ApiError {
+        ApiError::Limited { account: self.0.account.to_string(), path: path.to_owned(), code, rest }
+    }
+
+    /// Waits while a path rests.
+    ///
+    /// # Errors
+    /// [`ApiError::Limited`] for who does not wait.
+    async fn wait_for_limit(&self, path: &str) -> Result<(), ApiError> {
+        let limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        let Some(Rest { until, code }) = limited else { return Ok(()) };
+        let rest = until.saturating_duration_since(Instant::now());
+        if self.1 == OnLimit::Fail && rest > SHORT_REST {
+            return Err(self.limited(path, code, rest));
         }
+        time::sleep(rest).await;
+        Ok(())
     }
 }
 

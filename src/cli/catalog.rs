@@ -14,6 +14,7 @@ use super::Done;
 use crate::{
     catalog,
     event::{EventSpec, Platform, table},
+    log::escape_json,
     payload::{self, Form, Value},
     platform,
 };
@@ -45,8 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
         let matched = match_file(path, arguments.of);
         failed |= matched.error.is_some() || matched.rust_type.is_none();
         if arguments.json {
-            serde_json::to_writer(&mut out, &matched)?;
-            writeln!(out)?;
+            writeln!(out, "{}", escape_json(&serde_json::to_string(&matched)?))?;
         } else {
             matched.write(&mut out)?;
         }
@@ -118,6 +118,7 @@ impl Match {
         }
         let (event_type, rust_type) = (self.r#type.unwrap_or("-"), self.rust_type.as_deref().unwrap_or("-"));
         let value = self.value.as_ref().map_or("-".to_owned(), payload::to_json);
+        let value = escape_json(&value);
         writeln!(
             out,
             "{}: type={event_type} rust_type={rust_type} value={value} unknown_fields={:?}",

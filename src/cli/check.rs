@@ -11,6 +11,7 @@ use crate::{
     event::Platform,
     handlers,
     journal::{self, Journal, Options, memory::MemoryJournal},
+    log::escape,
     metrics::Metrics,
     receiver::Endpoint,
 };
@@ -41,7 +42,7 @@ pub(super) fn run(Arguments { config, online }: &Arguments) -> Done {
     }
     let runtime = runtime()?;
     let journal = runtime.block_on(journal::check(&config.journal));
-    problems.extend(journal.err().map(|problem| format!("[journal] {problem}")));
+    problems.extend(journal.err().map(|problem| format!("[journal] {}", escape(&problem.to_string()))));
     if *online {
         problems.extend(runtime.block_on(ask_platforms(&config))?);
     }
@@ -79,7 +80,10 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
         match apis.get(&id) {
             Some(api) => match ask(account, api).await {
                 Ok(()) => println!("{id}: the secret works"),
-                Err(failure) => problems.push(format!("[{}.{}] secret: {failure}", account.platform, account.name)),
+                Err(failure) => {
+                    let failure = failure.to_string();
+                    problems.push(format!("[{}.{}] secret: {}", account.platform, account.name, escape(&failure)));
+                }
             },
             None if account.platform == Platform::Im => {}
             None => println!("{id}: no `secret`, nothing to ask"),

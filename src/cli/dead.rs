@@ -13,10 +13,12 @@ use uuid::Uuid;
 use super::{
     ConfigArgument, Done,
     archive::{self, FilterArguments, PAGE, print_time, usage},
-    events::printable,
     runtime,
 };
-use crate::journal::{Archive, DeadLetter, DeliveryState, Filter};
+use crate::{
+    journal::{Archive, DeadLetter, DeliveryState, Filter},
+    log::{escape, escape_json},
+};
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
@@ -151,9 +153,9 @@ fn write_letter(out: &mut impl Write, letter: &DeadLetter, json: bool) -> io::Re
         let letter = json!({
             "event": event.cloud_event(), "observer": observer, "attempts": attempts, "error": error, "died": died,
         });
-        return writeln!(out, "{letter}");
+        return writeln!(out, "{}", escape_json(&letter.to_string()));
     }
-    let (id, kind, error) = (event.id, &event.facts.event_type, printable(error));
+    let (id, kind, error) = (event.id, &event.facts.event_type, escape(error));
     writeln!(out, "{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")
 }
 

@@ -15,7 +15,10 @@ use super::{
     archive::{self, FilterArguments, PAGE, print_time, usage},
     runtime,
 };
-use crate::journal::{Archive, DeliveryState, Filter, Stored};
+use crate::{
+    journal::{Archive, DeliveryState, Filter, Stored},
+    log::{escape, escape_json},
+};
 
 /// How often `tail` looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -122,7 +125,7 @@ impl Lines {
 
     fn event(&mut self, stored: &Stored) -> io::Result<()> {
         if self.json {
-            return writeln!(self.out, "{}", stored.cloud_event());
+            return writeln!(self.out, "{}", escape_json(&stored.cloud_event().to_string()));
         }
         let facts = &stored.facts;
         writeln!(
@@ -134,14 +137,9 @@ impl Lines {
             facts.event_type,
             stored.state.as_str(),
             stored.deliveries,
-            printable(facts.subject.as_deref().unwrap_or("-"))
+            escape(facts.subject.as_deref().unwrap_or("-"))
         )
     }
-}
-
-/// A text of users for a terminal: nothing in it can move the cursor.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{FFFD}' } else { character }).collect()
 }
 
 async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) -> Done {
@@ -218,20 +216,20 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
     });
     let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{whole}")?;
+        writeln!(out, "{}", escape_json(&whole.to_string()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(out, "{:#}\n", whole["event"])?;
+    writeln!(out, "{}\n", escape_json(&format!("{:#}", whole["event"])))?;
     writeln!(out, "state: {}", stored.state.as_str())?;
     if let Some(failure) = &stored.failure {
-        writeln!(out, "failure: {}", printable(failure))?;
+        writeln!(out, "failure: {}", escape(failure))?;
     }
     match &stored.reply {
-        Some(reply) => writeln!(out, "reply: {}", printable(reply))?,
+        Some(reply) => writeln!(out, "reply: {}", escape(reply))?,
         None => writeln!(out, "reply: the plain success")?,
     }
     for delivery in &deliveries {
-        let error = delivery.error.as_ref().map_or_else(String::new, |error| format!(": {}", printable(error)));
+        let error = delivery.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
         let state = match delivery.state {
             DeliveryState::Waiting(at) => format!("waiting, due {}", print_time(at)),
             DeliveryState::Leased(until) => format!("at work, until {} at the latest", print_time(until)),

@@ -6,6 +6,7 @@ use super::{ConfigArgument, Done, accounts};
 use crate::{
     clock::Clock,
     envelope::{Query, StepResult},
+    log::escape,
 };
 
 #[derive(clap::Args, Debug)]
@@ -40,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let steps = endpoint.keys.explain(&query, body.as_deref(), Clock::system().now());
     for step in &steps {
         let mark = if step.result == StepResult::Passed { '✓' } else { '✗' };
-        println!("{mark} {}: {}", step.name, step.detail);
+        println!("{mark} {}: {}", step.name, escape(&step.detail));
     }
     if steps.iter().any(|step| step.result == StepResult::Failed) {
         return Ok(ExitCode::FAILURE);

@@ -24,6 +24,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+use crate::log::escape_lines;
+
 /// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, types, answers, fans out.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -88,7 +90,7 @@ pub fn main() -> ExitCode {
         if io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(io::stderr(), "error: {error}");
+        let _ = writeln!(io::stderr(), "error: {}", escape_lines(&error.to_string()));
         ExitCode::FAILURE
     })
 }

@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     config::{Config, Log, LogFormat, find_config},
     handlers,
+    log::{fields, take_panics},
     server::Server,
 };
 
@@ -64,8 +65,9 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let builder = builder.with_ansi(io::stderr().is_terminal());
+    take_panics();
     match log.format {
-        LogFormat::Text => builder.try_init().map_err(|error| error.to_string())?,
+        LogFormat::Text => builder.fmt_fields(fields()).try_init().map_err(|error| error.to_string())?,
         LogFormat::Json => builder.json().flatten_event(true).try_init().map_err(|error| error.to_string())?,
     }
     Ok(())

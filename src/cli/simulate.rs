@@ -8,6 +8,7 @@ use crate::{
     clock::Clock,
     config::Config,
     event::Platform,
+    log::{escape, escape_lines},
     payload::Form,
     simulate::{Answer, Player, Push},
 };
@@ -63,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
         url.push_str(&arguments.authorizer);
     }
     let player = Player::new(&endpoint.keys, url)?;
-    println!("→ {} to {} ({} bytes)\n{}", entry.id, arguments.account, push.payload.len(), push.payload);
+    println!("→ {} to {} ({} bytes)\n{}", entry.id, arguments.account, push.payload.len(), escape_lines(&push.payload));
     let mut failed = false;
     runtime()?.block_on(async {
         for _ in 0..arguments.repeat {
@@ -79,9 +80,9 @@ pub(super) fn run(arguments: &Arguments) -> Done {
 fn print(answer: &Answer) {
     let sealed = if answer.sealed { ", decrypted" } else { "" };
     println!("← {} in {:.1} ms{sealed}", answer.status, answer.took.as_secs_f64() * 1000.0);
-    println!("{}", if answer.body.is_empty() { "(empty)" } else { &answer.body });
+    println!("{}", if answer.body.is_empty() { "(empty)".into() } else { escape_lines(&answer.body) });
     if let Some(fault) = &answer.fault {
-        println!("✗ {fault}");
+        println!("✗ {}", escape(fault));
     }
 }
 

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     reader::{Reader, Section, kind, name},
-    server::{MAX_AGE_RANGE, Server},
+    server::{MAX_AGE_RANGE, Server, share},
     values,
 };
 pub use crate::envelope::Mode;
@@ -62,6 +62,8 @@ pub struct Account {
     pub receives_for_any: bool,
     /// Whether the platform's release test of a third-party platform is answered.
     pub release_test: bool,
+    /// How many of all deliveries in flight may be its own.
+    pub share: Share,
 }
 
 impl Account {
@@ -69,6 +71,17 @@ impl Account {
     pub fn id(&self) -> String {
         format!("{}/{}", self.platform, self.name)
     }
+}
+
+/// An account's share of the deliveries in flight, so that one whose responders are stuck does not refuse the others'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// No more than these.
+    pub most: usize,
+    /// So many are for no other account.
+    pub reserved: usize,
+    /// `max_in_flight` of the server.
+    pub of: usize,
 }
 
 /// What is pulled of a customer-service account that was never pulled before.
@@ -107,7 +120,7 @@ pub(super) fn keys(platform: Platform) -> Vec<&'static str> {
     const SIGNED: [&str; 3] = ["path", "token", "token_previous"];
     const SEALED: [&str; 2] = ["aes_key", "aes_key_previous"];
     const API: [&str; 2] = ["secret", "api_base"];
-    const ANSWER: [&str; 4] = ["deadline", "max_age", "on_error", "on_timeout"];
+    const ANSWER: [&str; 5] = ["deadline", "max_age", "max_in_flight", "on_error", "on_timeout"];
     let own: &[&str] = match platform {
         Platform::Mp | Platform::MiniProgram => &["app_id", "mode", "late_reply"],
         Platform::OpenPlatform => &["component_app_id", "late_reply", "release_test"],
@@ -150,6 +163,15 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
             }
             accounts.push(account(platform, key, &section, server, &mut paths));
         }
+    }
+    // One half is divided among the accounts; the other is for whoever needs more.
+    let reserved = server.max_in_flight / 2 / accounts.len().max(1);
+    let half = if accounts.len() > 1 { (server.max_in_flight / 2).max(1) } else { server.max_in_flight };
+    let most = server.max_in_flight_per_account.unwrap_or(half);
+    for account in &mut accounts {
+        let written = account.share.most;
+        let most = if written == 0 { most } else { written };
+        account.share = Share { most, reserved: reserved.min(most), of: server.max_in_flight };
     }
     if accounts.is_empty() && !reader.failed() {
         reader.warning(None, "no account is configured: every callback is answered with 404");
@@ -214,6 +236,12 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         api_base,
         release_test: knows("release_test") && section.flag("release_test").unwrap_or(true),
         backlog: if knows("backlog") { backlog(section) } else { Backlog::None },
+        // What is not written depends on how many accounts there are.
+        share: Share {
+            most: share(section, "max_in_flight", server.max_in_flight).unwrap_or_default(),
+            reserved: 0,
+            of: server.max_in_flight,
+        },
     }
 }
 
@@ -283,7 +311,7 @@ fn mode(platform: Platform, section: &Section<'_>) -> Mode {
     let choices = [("plain", Mode::Plain), ("compat", Mode::Compat), ("safe", Mode::Safe)];
     let written = section.choice("mode", &choices);
     let mode = written.unwrap_or(if sealed { Mode::Safe } else { Mode::Plain });
-    let clear = "whoever sees one request can send another body with its signature until `max_age` is over";
+    let clear = "whoever holds a request back can send another body with its signature";
     match mode {
         Mode::Plain if sealed => section.warning("mode", format!("plain mode, in spite of `aes_key`: {clear}")),
         Mode::Plain => section.warning("mode", format!("plain mode: {clear}")),

@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use self::reader::{Reader, kind, name, suggestion};
 pub use self::{
-    accounts::{Account, Backlog, LateReply, Mode, Verdict},
+    accounts::{Account, Backlog, LateReply, Mode, Share, Verdict},
     admin::Admin,
     api::Api,
     delivery::{Backoff, Delivery},
@@ -135,6 +135,12 @@ impl Config {
     pub fn account(&self, id: &str) -> Option<&Account> {
         let (platform, name) = id.split_once('/')?;
         self.accounts.iter().find(|account| account.platform.as_str() == platform && account.name == name)
+    }
+
+    /// Deliveries in flight that are reserved for no account.
+    pub(crate) fn shared_in_flight(&self) -> usize {
+        let reserved = self.accounts.iter().map(|account| account.share.reserved).sum();
+        self.server.max_in_flight.saturating_sub(reserved)
     }
 
     /// Name of the file, or of the text it was parsed from.

@@ -119,6 +119,18 @@ fn checks_the_sections() {
         ],
     );
     check(
+        "[server]\nbody_limit = \"4MiB\"\nbody_memory = \"7MiB\"\n",
+        &["c.toml:3: [server] `body_memory` must be at least twice `body_limit`, or large bodies could not be read"],
+    );
+    for (lines, memory) in [
+        ("", 64 << 20),
+        ("body_limit = \"64MiB\"", 256 << 20),
+        ("body_limit = \"4MiB\"\nbody_memory = \"8MiB\"", 8 << 20),
+    ] {
+        let config = good(&format!("[server]\n{lines}\n"));
+        assert_eq!(config.server.body_memory, memory, "{lines}");
+    }
+    check(
         "[log]\nformat = \"jsno\"\n",
         &["c.toml:2: [log] `format` must be \"text\" or \"json\"; did you mean `json`?"],
     );
@@ -393,12 +405,11 @@ fn warns() {
         )),
         [
             "c.toml:1: [im.chat] no `token`: anybody who knows the address can post callbacks",
-            "c.toml:3: [mp.a] plain mode: whoever sees one request can send another body with its signature until \
-             `max_age` is over",
+            "c.toml:3: [mp.a] plain mode: whoever holds a request back can send another body with its signature",
             "c.toml:5: [mp.a] `token` is not of the platform's form: up to 32 letters and digits",
             "c.toml:6: [mp.a] `max_age` is off: a recorded request is accepted again at any time",
-            "c.toml:11: [mp.b] compat mode accepts clear text: whoever sees one request can send another body with its \
-             signature until `max_age` is over",
+            "c.toml:11: [mp.b] compat mode accepts clear text: whoever holds a request back can send another body with \
+             its signature",
             "c.toml:12: [mp.b] `deadline` leaves no time for the way back: the platform waits 5s",
             "c.toml:13: [wecom_kf.k] no `secret`: messages cannot be pulled, only their notices are received",
             "c.toml:18: [journal] `url` is \"memory:\": what was acknowledged is lost when the process ends",
@@ -495,6 +506,45 @@ fn the_file_of_the_repository_is_the_defaults() {
     assert_eq!(format!("{:?}", file.api), format!("{:?}", empty.api));
     assert_eq!(format!("{:?}", file.journal), format!("{:?}", empty.journal));
     assert!(file.accounts.is_empty() && file.handlers.is_empty());
+}
+
+/// Accounts of IM, with these lines each.
+fn im_accounts(lines: &[&str]) -> String {
+    let account =
+        |(at, more): (usize, &&str)| format!("[im.a{at}]\nsdk_app_id = {}\ntoken = \"abc\"\n{more}\n", at + 1);
+    lines.iter().enumerate().map(account).collect()
+}
+
+#[test]
+fn an_account_has_a_share_of_what_is_in_flight() {
+    let shares = |server: &str, accounts: &[&str]| {
+        let config = good(&format!("[server]\n{server}\n{}", im_accounts(accounts)));
+        let shares: Vec<_> = config.accounts.iter().map(|it| (it.share.most, it.share.reserved)).collect();
+        assert!(config.accounts.iter().all(|it| it.share.of == config.server.max_in_flight));
+        (shares, config.shared_in_flight())
+    };
+    assert_eq!(shares("", &[""]), (vec![(4096, 2048)], 2048));
+    assert_eq!(shares("", &["", ""]), (vec![(2048, 1024), (2048, 1024)], 2048));
+    assert_eq!(shares("max_in_flight = 1", &["", "", ""]), (vec![(1, 0); 3], 1));
+    assert_eq!(shares("max_in_flight_per_account = 4096", &["", ""]), (vec![(4096, 1024); 2], 2048));
+    let own = shares(
+        "max_in_flight = 100\nmax_in_flight_per_account = 30",
+        &["max_in_flight = 7", "max_in_flight = 100", ""],
+    );
+    assert_eq!(own, (vec![(7, 7), (100, 16), (30, 16)], 61));
+
+    check(
+        "[server]\nmax_in_flight = 10\nmax_in_flight_per_account = 11\n",
+        &["c.toml:3: [server] `max_in_flight_per_account` must not be more than `max_in_flight` of [server], 10"],
+    );
+    check(
+        "[im.chat]\nsdk_app_id = 3\ntoken = \"abc\"\nmax_in_flight = 5000\n",
+        &["c.toml:4: [im.chat] `max_in_flight` must not be more than `max_in_flight` of [server], 4096"],
+    );
+    check(
+        "[im.chat]\nsdk_app_id = 3\ntoken = \"abc\"\nmax_in_flight = 0\n",
+        &["c.toml:4: [im.chat] `max_in_flight` must be a whole number from 1 to 1000000"],
+    );
 }
 
 #[test]

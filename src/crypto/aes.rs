@@ -85,11 +85,17 @@ pub enum OpenError {
 /// A message that was opened, in the buffer it was decrypted in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
+    random: [u8; RANDOM],
     text: String,
     message: Range<usize>,
 }
 
 impl Opened {
+    /// The random bytes before the message.
+    pub const fn random(&self) -> [u8; RANDOM] {
+        self.random
+    }
+
     /// The message.
     pub fn message(&self) -> &str {
         self.text.get(self.message.clone()).unwrap_or_default()
@@ -170,7 +176,8 @@ impl EncodingKey {
             return Err(OpenError::Padding);
         }
         buffer.truncate(buffer.len() - padding);
-        let (_, rest) = buffer.split_at_checked(RANDOM).ok_or(OpenError::Length)?;
+        let (random, rest) = buffer.split_first_chunk::<RANDOM>().ok_or(OpenError::Length)?;
+        let random = *random;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or(OpenError::Length)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| OpenError::Length)?;
         if length > rest.len() {
@@ -181,6 +188,6 @@ impl EncodingKey {
         if !text.is_char_boundary(length) {
             return Err(OpenError::Utf8);
         }
-        Ok(Opened { text, message: 0..length })
+        Ok(Opened { random, text, message: 0..length })
     }
 }

@@ -7,5 +7,5 @@ mod tests;
 
 pub use self::{
     aes::{EncodingKey, KeyError, OpenError, Opened},
-    signature::{hex, im_sign, matches_hex, sorted_sha1},
+    signature::{hex, im_sign, matches_hex, parse_hex, sorted_sha1},
 };

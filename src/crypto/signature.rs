@@ -32,17 +32,22 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Whether `given` is `digest` in lower-case hexadecimal. Takes the same time wherever they differ.
 pub fn matches_hex<const N: usize>(digest: [u8; N], given: &str) -> bool {
-    let given = given.as_bytes();
-    if given.len() != 2 * N {
-        return false;
+    parse_hex::<N>(given).is_some_and(|bytes| digest.ct_eq(&bytes).into())
+}
+
+/// Reads lower-case hexadecimal of so many bytes.
+pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.as_bytes();
+    if text.len() != 2 * N {
+        return None;
     }
     let (mut bytes, mut all) = ([0; N], 0);
-    for (byte, pair) in bytes.iter_mut().zip(given.chunks_exact(2)) {
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
         *byte = high << 4 | low;
         all |= high | low;
     }
-    all < 16 && digest.ct_eq(&bytes).into()
+    (all < 16).then_some(bytes)
 }
 
 /// The value of each lower-case digit; of anything else 16, which no digit has. A table rather than a comparison, which

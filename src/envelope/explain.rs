@@ -1,6 +1,10 @@
 //! Verification step by step, for `explain`: names the first step that fails and its likely cause.
 
-use super::{Keys, Mode, Query, ReceiveIds, Refusal, open::text};
+use super::{
+    Keys, Mode, Query, ReceiveIds, Refusal, answer,
+    keys::signed_parts,
+    open::{is_short_number, text},
+};
 use crate::{
     event::Platform,
     payload::{self, Form, Value},
@@ -60,7 +64,7 @@ impl Keys {
         let sealed = self.walk_body(captured, steps)?;
         self.walk_signature(captured, "msg_signature", Some(&sealed), steps)?;
         self.walk_age(captured, "timestamp", steps)?;
-        self.walk_decryption(&sealed, steps)
+        self.walk_decryption(&sealed, captured.body.is_none(), steps)
     }
 
     fn walk_plain(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
@@ -95,19 +99,23 @@ impl Keys {
             return Ok(sealed.to_owned());
         };
         let (text, form) = text(body).map_err(|refusal| failed("body", &refusal, ""))?;
-        let outer =
-            payload::parse(form, text).map_err(|error| failed("body", &error.into(), "is the file complete?"))?;
+        let plain_mode = || {
+            const HINT: &str =
+                "the console is set to plain mode (明文模式); set it to safe mode, or write mode = \"plain\"";
+            failed("body", &Refusal::Plaintext, HINT)
+        };
+        let outer = self.envelope(form, text).map_err(|refusal| match refusal {
+            Refusal::Plaintext => plain_mode(),
+            refusal @ Refusal::Payload(_) => failed("body", &refusal, "is the file complete?"),
+            refusal => failed("body", &refusal, ""),
+        })?;
         let name = if self.platform == Platform::WeComBot { "encrypt" } else { "Encrypt" };
         match outer.as_object().and_then(|object| object.get(name)) {
             Some(Value::Text(sealed)) => {
                 steps.push(passed("body", format!("{} with `{name}`", form_name(form))));
                 Ok(sealed.to_string())
             }
-            _ if matches!(self.platform, Platform::Mp | Platform::MiniProgram) => Err(failed(
-                "body",
-                &Refusal::Plaintext,
-                "the console is set to plain mode (明文模式); set it to safe mode, or write mode = \"plain\"",
-            )),
+            _ if matches!(self.platform, Platform::Mp | Platform::MiniProgram) => Err(plain_mode()),
             _ => Err(failed("body", &Refusal::BadEnvelope, "")),
         }
     }
@@ -121,7 +129,14 @@ impl Keys {
     ) -> Result<(), Step> {
         let query = captured.query;
         let required = |name| query.require(name).map_err(|refusal| failed("signature", &refusal, ""));
-        let (given, time, nonce) = (required(name)?, required("timestamp")?, required("nonce")?);
+        let given = required(name)?;
+        let (time, nonce) = signed_parts(query).map_err(|refusal| {
+            let hint = match refusal {
+                Refusal::BadNonce => "somebody has moved a cipher text into it, which leaves the signature as it was",
+                _ => "",
+            };
+            failed("signature", &refusal, hint)
+        })?;
         match self.signed_by(given, time, nonce, sealed) {
             Some(token) => {
                 let which = if token == 0 { "`token`" } else { "`token_previous`" };
@@ -177,7 +192,7 @@ impl Keys {
         }
     }
 
-    fn walk_decryption(&self, sealed: &str, steps: &mut Vec<Step>) -> Result<(), Step> {
+    fn walk_decryption(&self, sealed: &str, is_url_check: bool, steps: &mut Vec<Step>) -> Result<(), Step> {
         let opened: Vec<_> = self.aes_keys.iter().map(|key| key.open(sealed)).collect();
         let right = opened.iter().position(|opened| opened.as_ref().is_ok_and(|it| looks_like_payload(it.message())));
         let Some(at) = right.or_else(|| opened.iter().position(Result::is_ok)) else {
@@ -192,6 +207,10 @@ impl Keys {
         let which = if at == 0 { "`aes_key`" } else { "`aes_key_previous`" };
         steps.push(passed("decryption", format!("opened with {which}")));
         let Some(Ok(opened)) = opened.into_iter().nth(at) else { return Ok(()) };
+        if answer::is_marked(opened.random()) {
+            let hint = "somebody has captured an answer and sent it to this address, or a proxy mirrors answers";
+            return Err(failed("origin", &Refusal::ReflectedAnswer, hint));
+        }
         self.check_receive_id(opened.receive_id()).map_err(|refusal| {
             failed(
                 "receive id",
@@ -200,13 +219,16 @@ impl Keys {
             )
         })?;
         steps.push(passed("receive id", format!("`{}`", opened.receive_id())));
-        match text(opened.message().as_bytes()) {
-            Ok((text, form)) => walk_payload(form, text, steps),
-            Err(_) => {
-                steps.push(passed("answer", format!("{} characters, sent back decrypted", opened.message().len())));
-                Ok(())
-            }
+        if !is_url_check {
+            let (text, form) = text(opened.message().as_bytes()).map_err(|refusal| failed("payload", &refusal, ""))?;
+            return walk_payload(form, text, steps);
         }
+        if !is_short_number(opened.message()) {
+            let hint = "a console sends a number; somebody has captured a message and wants it decrypted";
+            return Err(failed("answer", &Refusal::BadEcho, hint));
+        }
+        steps.push(passed("answer", format!("{} digits, sent back decrypted", opened.message().len())));
+        Ok(())
     }
 
     fn wanted_ids(&self) -> String {

@@ -10,6 +10,13 @@ use crate::{
 
 use super::{Query, Refusal};
 
+/// Characters of a nonce, at most; the platforms send some ten, their libraries up to 32.
+///
+/// The parts of a signature are joined before they are hashed. Were a nonce of any length taken, the signature of a cipher
+/// text would also be that of clear text whose nonce ends with the cipher text, which has 44 characters at least. And the
+/// beginning of a cipher text could be moved to the nonce: what is left is whole blocks where 64 characters are moved.
+pub(super) const MAX_NONCE: usize = 40;
+
 /// Whether bodies are encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -60,6 +67,11 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Whether clear text is taken from WeChat, whose signature then covers no body.
+    pub(super) fn takes_clear_text(&self) -> bool {
+        matches!(self.platform, Platform::Mp | Platform::MiniProgram) && self.mode != Mode::Safe
+    }
+
     /// Which token signed a time, a nonce and, for encrypted bodies, the cipher text. Every token is tried, so that
     /// the time it takes tells nothing.
     pub(super) fn signed_by(&self, given: &str, time: &str, nonce: &str, sealed: Option<&str>) -> Option<usize> {
@@ -101,6 +113,12 @@ impl Keys {
         let expected = self.sdk_app_id.map(|id| id.to_string());
         if expected.as_deref() == Some(given) { Ok(()) } else { Err(Refusal::WrongSdkAppId) }
     }
+}
+
+/// Time and nonce of a query, which its signature covers.
+pub(super) fn signed_parts<'q>(query: &'q Query<'_>) -> Result<(&'q str, &'q str), Refusal> {
+    let (time, nonce) = (query.require("timestamp")?, query.require("nonce")?);
+    if nonce.len() > MAX_NONCE { Err(Refusal::BadNonce) } else { Ok((time, nonce)) }
 }
 
 /// The SHA-1 signature of WeChat and WeCom, over three parts or four.

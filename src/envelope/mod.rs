@@ -2,6 +2,8 @@
 //!
 //! [`Keys::open`] is the only way to a [`Verified`] request, and only a verified one can be read as an event.
 
+mod answer;
+mod early;
 mod explain;
 mod keys;
 mod open;
@@ -18,6 +20,6 @@ pub use self::{
     open::{Seal, Verified},
     query::Query,
     refusal::{Refusal, RefusalKind},
-    replay::ReplayGuard,
+    replay::{Guarded, ReplayGuard, UsedQuery},
     sender::{Request, Sender},
 };

@@ -2,11 +2,17 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{Keys, Mode, Query, Refusal, keys::signature};
+use memchr::memmem;
+
+use super::{
+    Keys, Mode, Query, Refusal, answer,
+    keys::{signature, signed_parts},
+    replay::PlainSignature,
+};
 use crate::{
-    crypto::{Opened, hex},
+    crypto::{Opened, hex, parse_hex},
     event::Platform,
-    payload::{self, Form, Value},
+    payload::{self, Form, PayloadError, Value},
 };
 
 /// An opened request. Only [`Keys::open`] makes one.
@@ -15,6 +21,7 @@ pub struct Verified {
     payload: Arc<str>,
     form: Form,
     seal: Option<Seal>,
+    signed: Option<PlainSignature>,
 }
 
 /// How a reply to an encrypted request is sealed: with what opened it.
@@ -40,6 +47,11 @@ impl Verified {
     /// How to seal the reply; `None` when the request was plain.
     pub const fn seal(&self) -> Option<&Seal> {
         self.seal.as_ref()
+    }
+
+    /// The signature that covers no body, of a plain request of WeChat.
+    pub(super) const fn signed(&self) -> Option<PlainSignature> {
+        self.signed
     }
 
     /// The payload and how to seal the reply.
@@ -76,10 +88,18 @@ impl Keys {
             return if harmless { Ok(echo.to_owned()) } else { Err(Refusal::BadQuery) };
         }
         let (opened, ..) = self.open_sealed(query, query.require("echostr")?, now)?;
-        Ok(opened.into_message())
+        // What a captured request carries opens here, too: nothing but what a console sends is given back.
+        if is_short_number(opened.message()) { Ok(opened.into_message()) } else { Err(Refusal::BadEcho) }
     }
 
-    /// Seals a reply with what opened the request.
+    /// Seals the reply to a request with what opened it, so that it is [known](Refusal::ReflectedAnswer) when it is sent
+    /// back as a request.
+    pub fn answer(&self, seal: &Seal, reply: &str, now: i64) -> String {
+        let (random, nonce): (_, u32) = rand::random();
+        self.seal(seal, reply, now, &nonce.to_string(), answer::mark(random))
+    }
+
+    /// Seals a reply with what opened the request, this nonce and these random bytes. [`Keys::answer`] chooses them.
     pub fn seal(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> String {
         let (Some(key), Some(token)) = (self.aes_keys.get(seal.key), self.tokens.get(seal.token)) else {
             return String::new(); // A seal is made by `open` of the same keys.
@@ -126,11 +146,21 @@ impl Keys {
     }
 
     /// The three-part signature; covers no body.
-    pub(super) fn check_plain_signature(&self, query: &Query<'_>, now: i64) -> Result<(), Refusal> {
+    pub(super) fn check_plain_signature(&self, query: &Query<'_>, now: i64) -> Result<PlainSignature, Refusal> {
         let given = query.require("signature")?;
-        let (time, nonce) = (query.require("timestamp")?, query.require("nonce")?);
-        self.signed_by(given, time, nonce, None).ok_or(Refusal::WrongSignature("signature"))?;
-        self.check_age("timestamp", time, now)
+        let (time, nonce) = signed_parts(query)?;
+        let token = self.signed_by(given, time, nonce, None).ok_or(Refusal::WrongSignature("signature"))?;
+        self.check_age("timestamp", time, now)?;
+        let digest = parse_hex(given).ok_or(Refusal::WrongSignature("signature"))?;
+        Ok(PlainSignature { token, digest })
+    }
+
+    /// The three-part signature of a request that was checked by another one, if it is right.
+    pub(super) fn plain_signature(&self, query: &Query<'_>) -> Option<PlainSignature> {
+        let given = query.get("signature")?;
+        let (time, nonce) = signed_parts(query).ok()?;
+        let token = self.signed_by(given, time, nonce, None)?;
+        Some(PlainSignature { token, digest: parse_hex(given)? })
     }
 
     /// Official Accounts and Mini Programs: the mode decides whether a plain body is taken.
@@ -139,28 +169,52 @@ impl Keys {
         match self.mode {
             Mode::Plain if says_encrypted => Err(Refusal::NoKey),
             Mode::Plain => self.open_plain(query, body, now),
-            // An encrypted body stays one when somebody has taken the signs of it out of the query.
-            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() && !has_encrypt(body) => {
-                self.open_plain(query, body, now)
+            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() => {
+                // Before the body is read for it: anybody can send one.
+                self.check_plain_signature(query, now)?;
+                // An encrypted body stays one when somebody has taken the signs of it out of the query.
+                if has_encrypt(body) {
+                    self.open_encrypted(query, body, now)
+                } else {
+                    self.open_plain(query, body, now)
+                }
             }
             Mode::Compat | Mode::Safe => self.open_encrypted(query, body, now),
         }
     }
 
     fn open_plain(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
-        self.check_plain_signature(query, now)?;
+        let signed = self.check_plain_signature(query, now)?;
         let (text, form) = text(body)?;
-        Ok(Verified { payload: text.into(), form, seal: None })
+        Ok(Verified { payload: text.into(), form, seal: None, signed: Some(signed) })
     }
 
     fn open_encrypted(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
         let (outer, outer_form) = text(body)?;
-        let outer = payload::parse(outer_form, outer)?;
+        let outer = self.envelope(outer_form, outer)?;
         let sealed = self.sealed_text(&outer)?;
         let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
         let receive_id = opened.receive_id().to_owned();
         let (payload, form) = with_form(opened.message())?;
-        Ok(Verified { payload: payload.into(), form, seal: Some(Seal { token, key, receive_id, form: outer_form }) })
+        let seal = Some(Seal { token, key, receive_id, form: outer_form });
+        Ok(Verified { payload: payload.into(), form, seal, signed: None })
+    }
+
+    /// The document that a cipher text comes in. It is read before its signature can be checked, so no more of it is read
+    /// than an envelope has.
+    pub(super) fn envelope<'b>(&self, form: Form, text: &'b str) -> Result<Value<'b>, Refusal> {
+        payload::parse_envelope(form, text).map_err(|error| match error {
+            PayloadError::TooMany(_) => self.no_cipher_text(),
+            error => error.into(),
+        })
+    }
+
+    /// What a document is refused with that holds no cipher text: to some a platform may have sent it in clear text.
+    const fn no_cipher_text(&self) -> Refusal {
+        match self.platform {
+            Platform::Mp | Platform::MiniProgram => Refusal::Plaintext,
+            _ => Refusal::BadEnvelope,
+        }
     }
 
     /// The cipher text of an encrypted body.
@@ -170,7 +224,7 @@ impl Keys {
         let mut all = object.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
         match (all.next(), all.next()) {
             (Some(Value::Text(text)), None) => Ok(Cow::Borrowed(text.as_ref())),
-            (None, _) if matches!(self.platform, Platform::Mp | Platform::MiniProgram) => Err(Refusal::Plaintext),
+            (None, _) => Err(self.no_cipher_text()),
             _ => Err(Refusal::BadEnvelope),
         }
     }
@@ -178,13 +232,14 @@ impl Keys {
     /// Checks the four-part signature, then opens with whichever key fits.
     fn open_sealed(&self, query: &Query<'_>, sealed: &str, now: i64) -> Result<(Opened, usize, usize), Refusal> {
         let given = query.require("msg_signature")?;
-        let (time, nonce) = (query.require("timestamp")?, query.require("nonce")?);
+        let (time, nonce) = signed_parts(query)?;
         let token = self.signed_by(given, time, nonce, Some(sealed)).ok_or(Refusal::WrongSignature("msg_signature"))?;
         self.check_age("timestamp", time, now)?;
         let mut refusal = Refusal::NoKey;
         for (at, key) in self.aes_keys.iter().enumerate() {
             // A wrong key mostly shows in the padding, but one in eight times only in what it uncovers.
             match key.open(sealed).map_err(Refusal::Undecryptable) {
+                Ok(opened) if answer::is_marked(opened.random()) => return Err(Refusal::ReflectedAnswer),
                 Ok(opened) => match self.check_receive_id(opened.receive_id()) {
                     Ok(()) => return Ok((opened, token, at)),
                     Err(wrong) => refusal = wrong,
@@ -197,22 +252,26 @@ impl Keys {
     }
 
     fn open_im(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
-        if !self.tokens.is_empty() {
-            let given = query.require("Sign")?;
-            let time = query.require("RequestTime")?;
-            self.im_signed_by(given, time).ok_or(Refusal::WrongSignature("Sign"))?;
-            self.check_age("RequestTime", time, now)?;
-        }
-        self.check_sdk_app_id(query)?;
+        self.check_im_query(query, now)?;
         match text(body)? {
-            (text, Form::Json) => Ok(Verified { payload: text.into(), form: Form::Json, seal: None }),
+            (text, Form::Json) => Ok(Verified { payload: text.into(), form: Form::Json, seal: None, signed: None }),
             (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
         }
     }
 }
 
-/// Whether a body has the element of an encrypted one.
+/// What consoles send as `echostr`: ASCII digits and nothing else, and not many.
+pub(super) fn is_short_number(text: &str) -> bool {
+    const MAX_DIGITS: usize = 32;
+    (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a body has the element of an encrypted one. Mostly it has not even the word, and need not be read for it; in
+/// JSON the word may be escaped.
 fn has_encrypt(body: &[u8]) -> bool {
+    if memmem::find(body, b"Encrypt").is_none() && memmem::find(body, b"\\u").is_none() {
+        return false;
+    }
     let tree = text(body).ok().and_then(|(text, form)| payload::parse(form, text).ok());
     tree.as_ref().and_then(Value::as_object).is_some_and(|object| object.get("Encrypt").is_some())
 }

@@ -27,6 +27,9 @@ pub enum Refusal {
     /// The signature is not that of any configured token.
     #[error("`{0}` does not match: the token differs, or the request was changed")]
     WrongSignature(&'static str),
+    /// The nonce is longer than any platform's: it could hold the cipher text of another request.
+    #[error("`nonce` has more than {max} characters, which no platform sends", max = super::keys::MAX_NONCE)]
+    BadNonce,
     /// The timestamp is no number.
     #[error("`{0}` is not a time in Unix seconds")]
     BadTimestamp(&'static str),
@@ -42,6 +45,12 @@ pub enum Refusal {
     /// The query was used before, with another body.
     #[error("the signed query was used before with another body")]
     ReplayedQuery,
+    /// What `echostr` opens to is not what a console sends. Does not say what it is.
+    #[error("`echostr` opens to something other than a number: it is the cipher text of another request")]
+    BadEcho,
+    /// The cipher text is that of an answer of ours.
+    #[error("the cipher text is an answer of this server, or of another with the same key, sent back as a request")]
+    ReflectedAnswer,
     /// None of the keys opens the body. Says no more to the sender, who must not learn how far it got.
     #[error("the body cannot be decrypted: {0}")]
     Undecryptable(crate::crypto::OpenError),
@@ -67,16 +76,19 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every value of [`Refusal::reason`].
-    pub const REASONS: [&'static str; 16] = [
+    pub const REASONS: [&'static str; 19] = [
         "missing_parameter",
         "repeated_parameter",
         "bad_query",
         "wrong_signature",
+        "bad_nonce",
         "bad_timestamp",
         "stale",
         "plaintext",
         "no_key",
         "replayed_query",
+        "bad_echo",
+        "reflected_answer",
         "undecryptable",
         "wrong_receive_id",
         "wrong_sdk_app_id",
@@ -93,11 +105,14 @@ impl Refusal {
             Self::RepeatedParameter(_) => "repeated_parameter",
             Self::BadQuery => "bad_query",
             Self::WrongSignature(_) => "wrong_signature",
+            Self::BadNonce => "bad_nonce",
             Self::BadTimestamp(_) => "bad_timestamp",
             Self::Stale(_) => "stale",
             Self::Plaintext => "plaintext",
             Self::NoKey => "no_key",
             Self::ReplayedQuery => "replayed_query",
+            Self::BadEcho => "bad_echo",
+            Self::ReflectedAnswer => "reflected_answer",
             Self::Undecryptable(_) => "undecryptable",
             Self::WrongReceiveId(_) => "wrong_receive_id",
             Self::WrongSdkAppId => "wrong_sdk_app_id",
@@ -113,11 +128,14 @@ impl Refusal {
         match self {
             Self::MissingParameter(_)
             | Self::WrongSignature(_)
+            | Self::BadNonce
             | Self::BadTimestamp(_)
             | Self::Stale(_)
             | Self::Plaintext
             | Self::NoKey
             | Self::ReplayedQuery
+            | Self::BadEcho
+            | Self::ReflectedAnswer
             | Self::WrongReceiveId(_)
             | Self::WrongSdkAppId => RefusalKind::Forbidden,
             Self::RepeatedParameter(_)

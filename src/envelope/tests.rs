@@ -141,23 +141,28 @@ fn explain_names_the_first_fault_and_its_cause() {
 #[test]
 fn the_replay_guard_is_bounded_and_exact() {
     let guard = ReplayGuard::default();
-    let query = |number: u32| format!("signature=s{number}&timestamp=1&nonce=2");
-    let first = query(0);
-    let first = Query::parse(&first).unwrap();
-    assert_eq!(guard.check("mp/a", &first, "body"), Ok(()));
-    assert_eq!(guard.check("mp/a", &first, "body"), Ok(()));
-    assert_eq!(guard.check("mp/a", &first, "other"), Err(Refusal::ReplayedQuery));
-    assert_eq!(guard.check("mp/b", &first, "other"), Ok(()), "accounts are apart");
+    let used = |number: u32, body| {
+        let mut signature = [0; 20];
+        // Its last bytes are the hash in a table.
+        signature[12..].copy_from_slice(&u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_ne_bytes());
+        UsedQuery { signature, body, term: Duration::ZERO }
+    };
+    let check = |number, body| guard.check(&used(number, body));
+    assert_eq!(check(0, 1), Ok(()));
+    assert_eq!(check(0, 1), Ok(()));
+    assert_eq!(check(0, 2), Err(Refusal::ReplayedQuery));
+    guard.remember(&used(0, 2));
+    assert_eq!((check(0, 1), check(0, 2)), (Err(Refusal::ReplayedQuery), Ok(())), "another node was first");
     // As many as are remembered, twice.
     const QUERIES: u32 = 229_376;
-    let check = |number, body| guard.check("mp/a", &Query::parse(&query(number)).unwrap(), body);
-    for number in 1..2 * QUERIES {
-        assert_eq!(check(number, "body"), Ok(()));
+    assert_eq!(UsedQuery::MAX, 2 * QUERIES as usize);
+    for number in 1..=2 * QUERIES {
+        assert_eq!(check(number, 1), Ok(()));
     }
     for number in QUERIES..2 * QUERIES {
-        assert_eq!(check(number, "other"), Err(Refusal::ReplayedQuery), "{number}");
+        assert_eq!(check(number, 2), Err(Refusal::ReplayedQuery), "{number}");
     }
-    assert_eq!(check(0, "other"), Ok(()), "the oldest are forgotten");
+    assert_eq!(check(0, 3), Ok(()), "the oldest are forgotten");
 }
 
 /// The parts of a signature are sorted before they are hashed, so it does not say which is the time. Here is what that
@@ -165,6 +170,7 @@ fn the_replay_guard_is_bounded_and_exact() {
 #[test]
 fn time_and_nonce_can_be_swapped_and_what_bounds_it() {
     let (keys, guard) = (keys(Platform::Mp, Mode::Plain), ReplayGuard::default());
+    let guarded = Guarded::of(&keys, &[]);
     let nonce = NOW + 1_000_000;
     let captured = Sender::new(&keys).deliver("<xml/>", Form::Xml, None, NOW, &nonce.to_string(), [0; 16]).query;
     let swapped = captured.replace(&NOW.to_string(), "T").replace(&nonce.to_string(), &NOW.to_string());
@@ -172,7 +178,7 @@ fn time_and_nonce_can_be_swapped_and_what_bounds_it() {
     let take = |query: &str, body: &str, now| {
         let query = Query::parse(query)?;
         let verified = keys.open(&query, body.as_bytes(), now)?;
-        guard.check("mp/a", &query, verified.payload())
+        guard.check(&guarded.used(&keys, &query, Some(&verified)).unwrap())
     };
     assert_eq!(take(&captured, "<xml/>", NOW), Ok(()));
     assert_eq!(take(&swapped, "<xml/>", NOW), Err(Refusal::Stale(-1_000_000)), "the nonce must be a fresh time");
@@ -275,11 +281,14 @@ fn every_refusal_has_a_code_that_is_listed_and_documented() {
         Refusal::RepeatedParameter("a"),
         Refusal::BadQuery,
         Refusal::WrongSignature("a"),
+        Refusal::BadNonce,
         Refusal::BadTimestamp("a"),
         Refusal::Stale(1),
         Refusal::Plaintext,
         Refusal::NoKey,
         Refusal::ReplayedQuery,
+        Refusal::BadEcho,
+        Refusal::ReflectedAnswer,
         Refusal::Undecryptable(crate::crypto::OpenError::Base64),
         Refusal::WrongReceiveId("a".to_owned()),
         Refusal::WrongSdkAppId,
@@ -402,4 +411,45 @@ fn explain_knows_each_kind_of_mistake() {
         let parsed = opened.is_ok_and(|it| payload::parse(it.form(), it.payload()).is_ok());
         assert_eq!(parsed, expected.is_none(), "{query} {body:?}");
     }
+}
+
+/// What nobody but a forger sends: `explain` names it as the server does.
+#[test]
+fn explain_names_what_was_captured() {
+    let (wecom, mp) = (keys(Platform::WeCom, Mode::Safe), keys(Platform::Mp, Mode::Compat));
+    let request = Sender::new(&wecom).deliver("<xml><Content>hush</Content></xml>", Form::Xml, None, NOW, "n", [0; 16]);
+    let opened = wecom.open(&Query::parse(&request.query).unwrap(), request.body.as_bytes(), NOW).unwrap();
+    let answer = wecom.answer(opened.seal().unwrap(), "<xml></xml>", NOW);
+    let part = |text: &str, name: &str| {
+        let rest = text.split_once(&format!("<{name}>")).unwrap().1.split_once(&format!("</{name}>")).unwrap().0;
+        rest.trim_start_matches("<![CDATA[").trim_end_matches("]]>").to_owned()
+    };
+    let escaped = |text: &str| text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let reflected = format!(
+        "msg_signature={}&timestamp={}&nonce={}",
+        part(&answer, "MsgSignature"),
+        part(&answer, "TimeStamp"),
+        part(&answer, "Nonce")
+    );
+    let echo = |query: &str, body: &str| format!("{query}&echostr={}", escaped(&part(body, "Encrypt")));
+    let number = Sender::new(&wecom).url_check("1616140317555161061", NOW, "n", [9; 16]).unwrap().query;
+    let long = Sender::new(&mp).deliver("<xml></xml>", Form::Xml, None, NOW, &"9".repeat(41), [0; 16]);
+    for (keys, query, body, refusal, name, cause) in [
+        (&wecom, reflected.clone(), Some(&answer), Refusal::ReflectedAnswer, "origin", "captured an answer"),
+        (&wecom, echo(&reflected, &answer), None, Refusal::ReflectedAnswer, "origin", "captured an answer"),
+        (&wecom, echo(&request.query, &request.body), None, Refusal::BadEcho, "answer", "captured a message"),
+        (&mp, long.query, Some(&long.body), Refusal::BadNonce, "signature", "moved a cipher text"),
+    ] {
+        let (step, detail) = explained(keys, &query, body.map(String::as_str)).unwrap();
+        assert_eq!(step, name, "{detail}");
+        assert!(detail.contains(&refusal.to_string()) && detail.contains(cause), "{detail}");
+        assert!(!detail.contains("hush"), "{detail}");
+        let query = Query::parse(&query).unwrap();
+        let found = match body {
+            Some(body) => keys.open(&query, body.as_bytes(), NOW).map(drop),
+            None => keys.verify_url(&query, NOW).map(drop),
+        };
+        assert_eq!(found, Err(refusal));
+    }
+    assert_eq!(explained(&wecom, &number, None), None);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Ready, ready},
+    iter,
     sync::Arc,
 };
 
@@ -51,9 +52,7 @@ pub(super) fn hooks(settings: Settings) -> Hooks {
         .on(async |message: mp::TextMessage, _: Context| Ok(replies::mp::Reply::text(echo(&message.content))))
         .on(async |message: wecom::TextMessage, _: Context| Ok(replies::wecom::Reply::text(echo(&message.content))))
         .on(async |message: wecom_bot::TextMessage, _: Context| {
-            // Piece by piece, as a language model writes.
-            let words: Vec<_> = echo(&message.text.content).split_inclusive(' ').map(str::to_owned).collect();
-            Ok(replies::wecom_bot::Reply::stream(futures_util::stream::iter(words)))
+            Ok(replies::wecom_bot::Reply::stream(futures_util::stream::iter(words(echo(&message.text.content)))))
         })
         .on(async |message: wecom_kf::TextMessage, _: Context| {
             Ok(replies::wecom_kf::Reply::text(echo(&message.text.content)))
@@ -88,6 +87,16 @@ fn done<T>(answer: Result<T, ReplyError>) -> Ready<Result<T, HandlerError>> {
 
 fn echo(text: &str) -> String {
     format!("echo: {text}")
+}
+
+/// A text piece by piece, as a language model writes it: no piece is made before it is asked for.
+fn words(text: String) -> impl Iterator<Item = String> {
+    let mut from = 0;
+    iter::from_fn(move || {
+        let word = text.get(from..)?.split_inclusive(' ').next()?.to_owned();
+        from += word.len();
+        Some(word)
+    })
 }
 
 impl Settings {

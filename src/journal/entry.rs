@@ -23,7 +23,7 @@ pub struct Entry {
     pub id: Uuid,
     /// The key it was admitted under.
     pub key: Option<DedupeKey>,
-    /// Where its admission stands in line, as its journal counts.
+    /// Where its admission stands in line, or when it was, as its journal counts.
     pub(super) ticket: AtomicU64,
     deliveries: AtomicU32,
     stored: AtomicBool,

@@ -8,11 +8,13 @@ mod cloudevent;
 mod entry;
 mod id;
 pub mod memory;
+mod missing;
 pub mod postgres;
 pub mod sqlite;
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt,
     future::{Future, ready},
     pin::Pin,
@@ -26,6 +28,7 @@ use uuid::Uuid;
 pub use self::{entry::Entry, id::Ids};
 use crate::{
     config::{self, JournalUrl},
+    envelope::UsedQuery,
     event::Platform,
     payload::{Form, Payload},
     platform::{self, Body, DedupeKey},
@@ -33,6 +36,9 @@ use crate::{
 
 /// Work of a journal, which ends with a value or with why it could not be done.
 pub type Task<'j, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send + 'j>>;
+
+/// The names of the server's own observers begin with this; no handler's may.
+pub const OWN: &str = "echostr.";
 
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
@@ -42,7 +48,9 @@ pub type Millis = i64;
 #[non_exhaustive]
 pub enum JournalError {
     /// The journal is as large as it may be, and observers still need what is in it.
-    #[error("the journal has reached [journal] max_size, and observers still need what is in it")]
+    #[error(
+        "the journal has reached [journal] max_size (memory_limit, in memory), and observers still need what is in it"
+    )]
     Full,
     /// The disk is full, the file is damaged, the database is away.
     #[error("{0}")]
@@ -125,7 +133,13 @@ pub trait Journal: fmt::Debug + Send + Sync {
 
     /// Takes up to `limit` events that wait for an observer, for as long as `term`: whoever has not
     /// [finished](Journal::finish) one by then has lost it.
-    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>>;
+    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
+        self.lease_within(observer, Room::of(limit), term)
+    }
+
+    /// The same, of each account no more than there is room for. However much waits of an account without room, it costs
+    /// nothing to pass it over.
+    fn lease_within(&self, observer: &str, room: Room, term: Duration) -> Task<'_, Vec<Leased>>;
 
     /// Ends leases. One that has been lost meanwhile is passed over.
     fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()>;
@@ -138,6 +152,19 @@ pub trait Journal: fmt::Debug + Send + Sync {
     fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
         let _ = entry;
         Box::pin(ready(Ok(None)))
+    }
+
+    /// Remembers for which body a signed query was used, beyond this process: no later than the next event that is
+    /// admitted, or a second after. `None` where nobody else can have used it; else the body that it was used for first.
+    fn use_query(&self, used: &UsedQuery) -> Option<Task<'_, u64>> {
+        let _ = used;
+        None
+    }
+
+    /// The signed queries that the process before used and that are to be remembered still, the oldest first. They are
+    /// returned once.
+    fn used_queries(&self) -> Vec<UsedQuery> {
+        Vec::new()
     }
 
     /// What a slot holds.
@@ -360,6 +387,29 @@ impl State {
     }
 }
 
+/// How many events an observer has room for.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// In all.
+    pub limit: usize,
+    /// Of each account.
+    pub each: usize,
+    /// Of those accounts that have room for less.
+    pub less: HashMap<Arc<str>, usize>,
+}
+
+impl Room {
+    /// Room for so many, whosever they are.
+    pub fn of(limit: usize) -> Self {
+        Self { limit, each: limit, less: HashMap::new() }
+    }
+
+    /// How many of an account.
+    pub fn of_account(&self, account: &str) -> usize {
+        self.less.get(account).copied().unwrap_or(self.each)
+    }
+}
+
 /// An event for an observer, for a while.
 #[derive(Clone, Debug)]
 pub struct Leased {
@@ -378,6 +428,8 @@ pub struct Lease {
     pub id: Uuid,
     /// The observer.
     pub observer: Arc<str>,
+    /// The account of the event.
+    pub account: Arc<str>,
     /// Which attempt this is, from 1: the fence. A later lease of the same event has a higher one.
     pub attempt: u32,
     /// When it ends, by the journal's clock.
@@ -412,6 +464,11 @@ pub enum Finish {
     },
     /// It was not asked: the server is shutting down. The attempt does not count.
     Released,
+    /// It cannot be asked yet, as its account rests. The attempt does not count.
+    Postponed {
+        /// For so long.
+        after: Duration,
+    },
 }
 
 /// What a journal holds.
@@ -419,7 +476,7 @@ pub enum Finish {
 pub struct Usage {
     /// Bytes in use.
     pub bytes: u64,
-    /// Deliveries to observers that are not done.
+    /// Deliveries to observers that are not done, also to those that are not registered any more.
     pub waiting: u64,
     /// Deliveries to observers that are dead letters.
     pub dead: u64,

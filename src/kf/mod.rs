@@ -23,7 +23,7 @@ use crate::{
     events::{wecom::CustomerServiceNotify, wecom_kf},
     hooks::Hooks,
     journal::{self, Journal, Wants},
-    observers::Duty,
+    observers::{Duty, Run, Scope},
 };
 
 /// Pulls what a callback announces.
@@ -92,9 +92,15 @@ pub fn duties(
     let puller = Puller::new(accounts, Arc::clone(hooks), observers.to_vec(), apis.clone(), Arc::clone(journal));
     let replier = Replier::new(Arc::clone(hooks), apis.clone(), Arc::clone(journal), clock.clone());
     let replier = Arc::new(replier);
+    let duty = |name: &str, timeout: Duration, run: Run| Duty {
+        name: name.into(),
+        timeout: Some(timeout),
+        scope: Scope::Account,
+        run,
+    };
     vec![
-        Duty { name: PULL.into(), timeout: Some(LONGEST_PULL), run: Arc::new(puller).run() },
-        Duty { name: REPLY.into(), timeout: Some(LONGEST_REPLY), run: Arc::clone(&replier).run() },
-        Duty { name: REPLY_AT_ONCE.into(), timeout: Some(LONGEST_REPLY), run: replier.run() },
+        duty(PULL, LONGEST_PULL, Arc::new(puller).run()),
+        duty(REPLY, LONGEST_REPLY, Arc::clone(&replier).run()),
+        duty(REPLY_AT_ONCE, LONGEST_REPLY, replier.run()),
     ]
 }

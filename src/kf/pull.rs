@@ -1,12 +1,14 @@
 //! The pull: `kf/sync_msg` until there is no more, from a cursor that outlives the process.
 //!
-//! Callbacks come in bursts, and several may announce the same messages. Those that come during a pull share the next
-//! one: what each announces was there before that one began.
+//! Callbacks come in bursts, and several may announce the same messages. What each announces is there before a pull that
+//! begins after it. So while a desk is pulled, the latest callback waits for the next pull, and is enough: the earlier
+//! ones that wait are done, for it is in the journal until a pull has begun after all of them. However many callbacks come,
+//! two of a desk are in memory, and only the one that pulls takes room of its account.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::{sync::oneshot, time};
 use tracing::{debug, warn};
 
-use super::{REPLY, REPLY_AT_ONCE};
+use super::{LONGEST_PULL, REPLY, REPLY_AT_ONCE};
 use crate::{
     api::{Api, Apis, Page},
     config::Backlog,
@@ -22,7 +24,7 @@ use crate::{
     hooks::{Hooks, Payload},
     journal::{self, Facts, Held, Journal, JournalError, Leased, Millis, NewEvent, Pulled, WriteSlot, now_millis},
     late,
-    observers::{Failed, Run},
+    observers::{Failed, Permit, Run},
     payload::{self, Form, Value},
     platform,
 };
@@ -60,14 +62,46 @@ pub(super) struct Puller {
     own: Vec<journal::Observer>,
     apis: Apis,
     journal: Arc<dyn Journal>,
-    desks: Mutex<HashMap<Desk, Waiting>>,
+    /// Desks that are pulled, with the callback that waits for the next pull.
+    desks: Mutex<HashMap<Desk, Option<Next>>>,
 }
 
-/// Callbacks that wait for the next pull of a desk. There is an entry as long as one runs.
-#[derive(Default)]
-struct Waiting {
-    callbacks: Vec<oneshot::Sender<Result<(), Failed>>>,
-    notice: Option<Notice>,
+/// The latest callback that came during a pull.
+struct Next {
+    received: Millis,
+    tell: oneshot::Sender<Turn>,
+}
+
+/// What becomes of a callback.
+enum Turn {
+    /// It pulls.
+    Pull(Pulling),
+    /// A later one will.
+    Done,
+}
+
+/// The right to pull a desk, which one callback has at a time. It is handed on when this is dropped.
+struct Pulling {
+    puller: Arc<Puller>,
+    desk: Desk,
+}
+
+impl Drop for Pulling {
+    fn drop(&mut self) {
+        let next = {
+            let mut desks = self.puller.desks();
+            let next = desks.get_mut(&self.desk).and_then(Option::take);
+            if next.is_none() {
+                // Under the lock, so that no callback comes in between.
+                desks.remove(&self.desk);
+            }
+            next
+        };
+        if let Some(next) = next {
+            // One that is gone drops it, and so hands it on.
+            drop(next.tell.send(Turn::Pull(Self { puller: Arc::clone(&self.puller), desk: self.desk.clone() })));
+        }
+    }
 }
 
 /// What a callback says beside the desk.
@@ -98,18 +132,18 @@ impl Puller {
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
-        Arc::new(move |leased, _| {
+        Arc::new(move |leased, deadline, permit| {
             let puller = Arc::clone(&self);
-            Box::pin(async move { puller.announced(leased).await })
+            Box::pin(async move { puller.announced(leased, deadline, permit).await })
         })
     }
 
-    fn desks(&self) -> MutexGuard<'_, HashMap<Desk, Waiting>> {
+    fn desks(&self) -> MutexGuard<'_, HashMap<Desk, Option<Next>>> {
         self.desks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A callback has come; ready when a pull that began after it is done.
-    async fn announced(self: Arc<Self>, leased: Leased) -> Result<(), Failed> {
+    /// A callback has come; ready when a pull that began after it is done, or when a later callback sees to that.
+    async fn announced(self: Arc<Self>, leased: Leased, deadline: Instant, mut permit: Permit) -> Result<(), Failed> {
         let Facts { account, form, payload, received, .. } = leased.facts;
         let (open_kfid, token) = {
             let tree = payload::parse(form, payload.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
@@ -118,72 +152,63 @@ impl Puller {
                 text("OpenKfId").ok_or_else(|| Failed::ForGood("the callback has no OpenKfId".to_owned()))?;
             (open_kfid, text("Token"))
         };
-        let (tell, told) = oneshot::channel();
-        let desk = (account, open_kfid);
-        let begins = {
-            let mut desks = self.desks();
-            let begins = !desks.contains_key(&desk);
-            let waiting = desks.entry(desk.clone()).or_default();
-            waiting.callbacks.push(tell);
-            if waiting.notice.as_ref().is_none_or(|notice| notice.received <= received) {
-                waiting.notice = Some(Notice { token, received });
+        let turn = match self.turn((account, open_kfid), received) {
+            Ok(turn) => turn,
+            Err(told) => {
+                // Only to wait takes no room.
+                permit.release();
+                told.await.map_err(|_| Failed::Again("the pull ended without a word".to_owned()))?
             }
-            begins
         };
-        if begins {
-            tokio::spawn(Arc::clone(&self).pull_until_quiet(desk));
+        let Turn::Pull(pulling) = turn else { return Ok(()) };
+        permit.acquire().await;
+        if deadline.saturating_duration_since(Instant::now()) < LONGEST_PULL / 2 {
+            let reason = "it has waited for long, and takes as much time again".to_owned();
+            return Err(Failed::NotYet { after: Duration::ZERO, of_account: false, reason });
         }
-        told.await.unwrap_or_else(|_| Err(Failed::Again("the pull ended without a word".to_owned())))
+        self.pull(&pulling.desk, Notice { token, received }, deadline).await
     }
 
-    /// Pulls as long as callbacks come.
-    async fn pull_until_quiet(self: Arc<Self>, desk: Desk) {
-        /// Whoever waits for a pull that panics is told by its end.
-        struct Clear<'p>(&'p Puller, &'p Desk);
-        impl Drop for Clear<'_> {
-            fn drop(&mut self) {
-                self.0.desks().remove(self.1);
+    /// What becomes of a callback, or who tells it.
+    fn turn(self: &Arc<Self>, desk: Desk, received: Millis) -> Result<Turn, oneshot::Receiver<Turn>> {
+        let (tell, told) = oneshot::channel();
+        let mut desks = self.desks();
+        match desks.entry(desk) {
+            hash_map::Entry::Vacant(free) => {
+                let desk = free.key().clone();
+                free.insert(None);
+                Ok(Turn::Pull(Pulling { puller: Arc::clone(self), desk }))
             }
-        }
-        let clear = Clear(&self, &desk);
-        loop {
-            let (callbacks, notice) = {
-                let mut desks = self.desks();
-                match desks.get_mut(&desk) {
-                    Some(waiting) if !waiting.callbacks.is_empty() => {
-                        (std::mem::take(&mut waiting.callbacks), waiting.notice.take())
-                    }
-                    // Under the lock, so that no callback comes in between.
-                    _ => {
-                        desks.remove(&desk);
-                        std::mem::forget(clear);
-                        return;
-                    }
+            hash_map::Entry::Occupied(mut pulled) => {
+                if pulled.get().as_ref().is_some_and(|next| next.received > received) {
+                    return Ok(Turn::Done);
                 }
-            };
-            let pulled = self.pull(&desk, notice).await;
-            for callback in callbacks {
-                let _ = callback.send(pulled.clone());
+                let earlier = pulled.get_mut().replace(Next { received, tell });
+                drop(desks);
+                if let Some(earlier) = earlier {
+                    let _ = earlier.tell.send(Turn::Done);
+                }
+                Err(told)
             }
         }
     }
 
     /// One pull: page after page.
-    async fn pull(&self, desk: &Desk, notice: Option<Notice>) -> Result<(), Failed> {
+    async fn pull(&self, desk: &Desk, notice: Notice, deadline: Instant) -> Result<(), Failed> {
         let (account, open_kfid) = desk;
         let Some(api) = self.apis.get(account) else {
             return Err(Failed::Again(format!("{account} has no `secret`, so nothing can be pulled")));
         };
         let now = now_millis();
-        let notice = notice.unwrap_or(Notice { token: None, received: now });
         let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_GOOD);
         let slot = format!("kf/{account}/{open_kfid}");
-        let held = loop {
-            match self.journal.hold_slot(&slot, TERM).await {
-                Ok(Some(held)) => break held,
-                Ok(None) => time::sleep(LOOK).await,
-                Err(failure) => return Err(Failed::Again(failure.to_string())),
+        let held = match self.journal.hold_slot(&slot, TERM).await {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                let reason = "another node pulls this desk".to_owned();
+                return Err(Failed::NotYet { after: LOOK, of_account: false, reason });
             }
+            Err(failure) => return Err(Failed::Again(failure.to_string())),
         };
         let place = held.value.as_deref().and_then(|value| serde_json::from_str(value).ok());
         let place = place.unwrap_or_else(|| {
@@ -193,7 +218,7 @@ impl Puller {
             };
             Place { cursor: None, from }
         });
-        let pulled = self.pages(api, desk, &held, place, token).await;
+        let pulled = self.pages(&api.without_rests(), desk, &held, place, token, deadline).await;
         if pulled.is_err() {
             // Another node may go on at once. If this fails the hold ends by itself.
             let _ = self.journal.write_slot(&held, WriteSlot::default()).await;
@@ -208,9 +233,15 @@ impl Puller {
         held: &Held,
         mut place: Place,
         mut token: Option<String>,
+        deadline: Instant,
     ) -> Result<(), Failed> {
         let mut empty = 0;
         loop {
+            if Instant::now() + TERM > deadline {
+                // What there is so far is kept, and it has not failed.
+                let reason = "there is more than can be pulled at one time".to_owned();
+                return Err(Failed::NotYet { after: Duration::ZERO, of_account: false, reason });
+            }
             let page = match api.kf_sync(open_kfid, place.cursor.as_deref(), token.as_deref()).await {
                 Ok(page) => page,
                 Err(failure) if failure.code() == Some(BAD_CALLBACK_TOKEN) && token.is_some() => {
@@ -218,7 +249,7 @@ impl Puller {
                     token = None;
                     continue;
                 }
-                Err(failure) => return Err(late::failed(&failure)),
+                Err(failure) => return Err(late::failed(api, &failure)),
             };
             let has_more = page.has_more();
             let stands_still = page.entries.is_empty()

@@ -3,9 +3,8 @@
 //! The platform refuses a second message of one id. So a send whose end is not known is begun again, and a refusal that
 //! nothing else explains means that the first one had arrived.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use futures_util::FutureExt as _;
 use serde_json::{Map, Value as Json};
 use tracing::{debug, info};
 
@@ -62,9 +61,12 @@ impl Replier {
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
-        Arc::new(move |leased, deadline| {
+        Arc::new(move |leased, deadline, permit| {
             let replier = Arc::clone(&self);
-            Box::pin(async move { replier.answer(leased, deadline).await })
+            Box::pin(async move {
+                let _permit = permit;
+                replier.answer(leased, deadline).await
+            })
         })
     }
 
@@ -88,7 +90,7 @@ impl Replier {
         };
         let Body::Document(message) = body else { return Ok(()) };
         let message = serde_json::from_str(&message).map_err(|failure| Failed::ForGood(failure.to_string()))?;
-        self.send(api, &lease, &destination, &message).await
+        self.send(&api.without_rests(), &lease, &destination, &message).await
     }
 
     /// Has the responder say what to answer. One that fails is asked again, as an observer is: nobody else would be.
@@ -97,18 +99,18 @@ impl Replier {
         let text = facts.payload.clone();
         let form = facts.form;
         let plain = Body::Plain(platform::plain_success(facts.platform));
-        let responding = {
+        let (event_type, responding) = {
             let tree = payload::parse(form, text.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
             let (event_type, spec) = platform::classify(facts.platform, &tree, form, None);
             let Some(responder) = self.hooks.responder(&facts.account, event_type, spec) else { return Ok(plain) };
             let context =
                 observers::context(&lease, facts, event_type, &tree, deadline, self.clock.clone(), &self.apis);
             let started = responder.start(&tree, form, context);
-            started.map_err(|failure| Failed::ForGood(format!("unexpected shape: {failure}")))?
+            (event_type, started.map_err(|failure| Failed::ForGood(format!("unexpected shape: {failure}")))?)
         };
-        let answer = match AssertUnwindSafe(responding).catch_unwind().await {
+        let answer = match responding.await {
             Ok(answer) => answer.map_err(|failure| Failed::Again(failure.to_string()))?,
-            Err(_panic) => return Err(Failed::Again("the responder panicked".to_owned())),
+            Err(panicked) => return Err(Failed::Again(format!("the responder of {event_type} {panicked}"))),
         };
         Ok(match answer {
             Answer::Default => plain,
@@ -150,7 +152,7 @@ impl Replier {
             }
             // The platform knows the id, so that it may be sent again.
             Err(failure) if failure.is_uncertain() => Err(Failed::Again(failure.to_string())),
-            Err(failure) => Err(late::failed(&failure)),
+            Err(failure) => Err(late::failed(api, &failure)),
         }
     }
 }

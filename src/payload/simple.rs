@@ -4,13 +4,17 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
-use super::{MAX_DEPTH, MAX_NODES, Object, Value};
+use super::{MAX_DEPTH, Object, Value};
 
-/// Reads a document; `None` when there is anything unusual about it.
-pub(super) fn parse(text: &str) -> Option<Value<'_>> {
-    let mut reader = Reader { rest: text.trim_ascii_start(), nodes: 0 };
+/// Elements that are read this way at most. A longer document is left to the other reader at once: if something in it was
+/// unusual after all, it would be read twice.
+pub(super) const MAX_ELEMENTS: usize = 1_000;
+
+/// Reads a document; `None` when there is anything unusual about it, also in its size.
+pub(super) fn parse(text: &str, most: usize) -> Option<Value<'_>> {
+    let mut reader = Reader { rest: text.trim_ascii_start(), left: most.min(MAX_ELEMENTS) };
     let name = reader.start_tag()?;
     let root = match reader.content(name, 1)? {
         Value::Object(object) => object,
@@ -22,18 +26,19 @@ pub(super) fn parse(text: &str) -> Option<Value<'_>> {
 
 struct Reader<'a> {
     rest: &'a str,
-    nodes: usize,
+    /// So many elements more there may be.
+    left: usize,
 }
 
 impl<'a> Reader<'a> {
     /// `<name>`
     fn start_tag(&mut self) -> Option<&'a str> {
-        self.nodes += 1;
+        self.left = self.left.checked_sub(1)?;
         let rest = self.rest.strip_prefix('<')?;
         let length = rest.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_'))?;
         let (name, rest) = rest.split_at_checked(length)?;
         self.rest = rest.strip_prefix('>')?;
-        (!name.is_empty() && self.nodes <= MAX_NODES).then_some(name)
+        (!name.is_empty()).then_some(name)
     }
 
     /// `</name>`
@@ -76,14 +81,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is before the first `]]>`.
+/// What is before the first `]]>`. Mostly that is the first bracket. After some that are not, the end is searched for as a
+/// whole: a text of nothing but brackets would stop the search for one at each.
 fn until_section_end(section: &str) -> Option<&str> {
+    const SOME: usize = 8;
     let mut from = 0;
-    loop {
+    for _ in 0..SOME {
         let at = from + memchr(b']', section.as_bytes().get(from..)?)?;
         if section.get(at..)?.starts_with("]]>") {
             return section.get(..at);
         }
         from = at + 1;
     }
+    let at = from + memmem::find(section.as_bytes().get(from..)?, b"]]>")?;
+    section.get(..at)
 }

@@ -103,8 +103,8 @@ proptest! {
     #[test]
     fn what_is_simple_is_what_any_xml_would_be(inner in pieces(), bare in pieces()) {
         for text in [format!("<a>{inner}</a>"), format!(" <xml>{inner}</xml>\n"), format!("<a><b>{inner}</b></a>"), bare] {
-            if let Some(value) = simple::parse(&text) {
-                prop_assert_eq!(Ok(value), parse_any_xml(&text), "{}", text);
+            if let Some(value) = simple::parse(&text, MAX_NODES) {
+                prop_assert_eq!(Ok(value), parse_any_xml(&text, MAX_NODES), "{}", text);
             }
         }
     }
@@ -119,14 +119,19 @@ fn what_the_platforms_write_is_simple() {
         "<xml> <List>\n<item><a>1</a></item><item>\t<![CDATA[]]]>\r\n</item>\n</List></xml>\n",
         "<xml></xml>",
         &depth(MAX_DEPTH),
-        &nodes(MAX_NODES),
+        &nodes(simple::MAX_ELEMENTS),
+        &format!("<xml><![CDATA[{0}]a{0}]]]]></xml>", "]".repeat(30)),
     ] {
-        let any = parse_any_xml(text).unwrap();
-        assert_eq!(simple::parse(text), Some(any), "{text}");
+        let any = parse_any_xml(text, MAX_NODES).unwrap();
+        assert_eq!(simple::parse(text, MAX_NODES), Some(any), "{text}");
+    }
+    assert_eq!(simple::parse(&nodes(3), 2), None);
+    assert!(parse_any_xml(&nodes(simple::MAX_ELEMENTS + 1), MAX_NODES).is_ok());
+    for text in [depth(MAX_DEPTH + 1), nodes(MAX_NODES + 1), nodes(simple::MAX_ELEMENTS + 1)] {
+        assert_eq!(simple::parse(&text, MAX_NODES), None);
     }
     for text in [depth(MAX_DEPTH + 1), nodes(MAX_NODES + 1)] {
-        assert_eq!(simple::parse(&text), None);
-        assert!(parse_any_xml(&text).is_err());
+        assert!(parse_any_xml(&text, MAX_NODES).is_err());
     }
 }
 
@@ -218,11 +223,92 @@ fn depth_and_size_are_limited_to_the_last_one() {
     // The root is a value, too.
     let many = |count: usize| format!("<xml>{}</xml>", "<a/>".repeat(count - 1));
     assert!(parse(Form::Xml, &many(MAX_NODES)).is_ok());
-    assert_eq!(json(Form::Xml, &many(MAX_NODES + 1)), Err(PayloadError::TooMany));
+    assert_eq!(json(Form::Xml, &many(MAX_NODES + 1)), Err(PayloadError::TooMany(MAX_NODES)));
     // The root, the list, and its items.
     let many = |count: usize| format!("{{\"a\":[{}1]}}", "1,".repeat(count - 3));
     assert!(parse(Form::Json, &many(MAX_NODES)).is_ok());
-    assert_eq!(json(Form::Json, &many(MAX_NODES + 1)), Err(PayloadError::TooMany));
+    assert_eq!(json(Form::Json, &many(MAX_NODES + 1)), Err(PayloadError::TooMany(MAX_NODES)));
+}
+
+/// What is no element and takes time all the same has the limit of the elements, and an envelope a narrower one.
+#[test]
+fn sections_references_comments_and_fractions_count() {
+    let xml = |unit: &str, count: usize| format!("<xml><a>x{}</a></xml>", unit.repeat(count));
+    for (unit, first) in [("&amp;", 0), ("&#65;", 0), ("<!---->", 0), ("<?a?>", 0), ("<![CDATA[ ]]>", 1)] {
+        for (parse, most) in [(parse as Parse, MAX_NODES), (parse_envelope as Parse, MAX_ENVELOPE_NODES)] {
+            let read = |count| parse(Form::Xml, &xml(unit, count)).map(|tree| payload_text(&tree).len());
+            let text = read(most - 2 + first).unwrap_or_else(|error| panic!("{unit}: {error}"));
+            assert!(text == 1 || text >= most - 2, "{unit}: {text}");
+            assert_eq!(read(most - 1 + first), Err(PayloadError::TooMany(most)), "{unit}");
+        }
+    }
+    let json = |unit: &str, count: usize| format!("{{\"a\":[{}]}}", vec![unit; count].join(","));
+    for (unit, nodes) in [("0.5", FLOAT_NODES), ("1e9", FLOAT_NODES), ("18446744073709551616", FLOAT_NODES), ("7", 1)] {
+        let most = (MAX_ENVELOPE_NODES - 2) / nodes;
+        assert!(parse_envelope(Form::Json, &json(unit, most)).is_ok(), "{unit}");
+        let more = parse_envelope(Form::Json, &json(unit, most + 1)).map(|_| ());
+        assert_eq!(more, Err(PayloadError::TooMany(MAX_ENVELOPE_NODES)), "{unit}");
+    }
+}
+
+type Parse = for<'t> fn(Form, &'t str) -> Result<Value<'t>, PayloadError>;
+
+fn payload_text(tree: &Value<'_>) -> String {
+    tree.as_object().and_then(|object| object.text("a")).unwrap_or_default().to_owned()
+}
+
+/// One section of spaces was looked through again for each section behind it.
+#[test]
+fn sections_behind_one_of_spaces_are_joined() {
+    let text =
+        format!("<xml><a> <![CDATA[{}]]> {}</a></xml>", " ".repeat(3_000), "<![CDATA[]]><![CDATA[b]]>\n".repeat(300));
+    let tree = parse(Form::Xml, &text).unwrap();
+    assert_eq!(payload_text(&tree), format!("{}{}", " ".repeat(3_000), "b".repeat(300)));
+}
+
+#[test]
+fn a_long_object_is_as_a_short_one() {
+    for count in [1, index::FEW - 1, index::FEW, index::FEW + 1, 500] {
+        let mut object = Object::default();
+        (0..count).for_each(|at| object.push(format!("name{at}"), Value::Number(Number::Int(at as i64))));
+        object.push("name0", Value::Null);
+        object.append(Object::default());
+        object.set("last", Value::Bool(true));
+        object.set("name0", Value::Bool(false));
+        let mut hint = count;
+        assert_eq!(object.read("name0", &mut hint), Some(&Value::Bool(false)));
+        assert_eq!(object.read_all("name0").collect::<Vec<_>>(), [&Value::Bool(false), &Value::Null]);
+        assert_eq!(object.read_all("name").count(), 0);
+        assert_eq!((object.get("last"), object.get("none")), (Some(&Value::Bool(true)), None));
+        let copy = object.clone();
+        assert_eq!(copy, object);
+        assert_eq!(copy.get("last"), Some(&Value::Bool(true)));
+        let json: serde_json::Value = serde_json::from_str(&write_json(&object)).unwrap();
+        assert_eq!(json["name0"], serde_json::json!([false, null]));
+        assert_eq!(json.as_object().unwrap().len(), count + 1);
+        let unread = Value::Object(object).unread();
+        assert_eq!(unread.len(), count, "all but the one that was read: {unread:?}");
+    }
+}
+
+/// A number is short, however large it is; what is written reads as the same.
+#[test]
+fn a_number_is_written_short() {
+    for (number, written) in [
+        (0.0, "0"),
+        (-0.0, "-0"),
+        (0.5, "0.5"),
+        (1e-7, "0.0000001"),
+        (9.9e-8, "9.9e-8"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e21"),
+        (-1.797_693_134_862_315_7e308, "-1.7976931348623157e308"),
+        (5e-324, "5e-324"),
+    ] {
+        let text = Number::Float(number).to_string();
+        assert_eq!(text, written);
+        assert_eq!(text.parse::<f64>().unwrap().to_bits(), number.to_bits());
+    }
 }
 
 #[test]

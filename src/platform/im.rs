@@ -62,7 +62,8 @@ pub(super) fn dedupe(
     }
     // A push of several events has one id for all of them.
     let carries_several = spec.is_some_and(|spec| spec.fan_out.is_some());
-    if let Some(id) = query("RequestID").filter(|id| !id.is_empty() && !carries_several) {
+    let id = if carries_several { None } else { query("RequestID") };
+    if let Some(id) = id.filter(|id| !id.is_empty()) {
         part(key, &id);
         return Some((false, None));
     }

@@ -1,6 +1,11 @@
 //! Health, readiness and metrics.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use axum::{
     Router,
@@ -11,34 +16,68 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::{body::Incoming, service::Service};
-use hyper_util::service::TowerToHyperService;
+use futures_util::FutureExt as _;
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use subtle::ConstantTimeEq as _;
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    time::{self, Duration},
+};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::activity::Peer;
 use crate::{
     journal::{Journal, JournalError},
     metrics::Metrics,
     secret::Secret,
 };
 
-/// What the admin routes need.
+/// What the admin routes need. They are served by a thread of their own: handlers that block every worker of the runtime do
+/// not keep probes and metrics from being answered.
 pub(super) struct Admin {
     metrics: Metrics,
     token: Option<Secret>,
     stopping: CancellationToken,
-    journal: Arc<dyn Journal>,
+    /// The thread must not keep the journal open when its server is gone.
+    journal: Weak<dyn Journal>,
+    workers: Workers,
+}
+
+/// The threads that serve deliveries and run handlers.
+struct Workers {
+    runtime: Handle,
+    /// One question at a time, so that those which nobody answers do not pile up.
+    question: Arc<Semaphore>,
+}
+
+impl Workers {
+    /// Whether one of them is free before long.
+    async fn answer(&self) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let asked = async {
+            let question = Arc::clone(&self.question).acquire_owned().await;
+            let _ = self.runtime.spawn(async move { drop(question) }).await;
+        };
+        time::timeout(PATIENCE, asked).await.is_ok()
+    }
 }
 
 impl Admin {
+    /// For a server that runs on the current runtime.
     pub(super) fn new(
         metrics: Metrics,
         token: Option<Secret>,
         stopping: CancellationToken,
-        journal: Arc<dyn Journal>,
+        journal: &Arc<dyn Journal>,
     ) -> Self {
-        Self { metrics, token, stopping, journal }
+        let workers = Workers { runtime: Handle::current(), question: Arc::new(Semaphore::new(1)) };
+        Self { metrics, token, stopping, journal: Arc::downgrade(journal), workers }
     }
 
     fn allows(&self, request: &Request) -> bool {
@@ -50,31 +89,45 @@ impl Admin {
 }
 
 /// The routes; probes need no token, they tell nothing but whether the server runs.
+pub(super) fn routes(admin: Admin) -> Router {
+    let admin = Arc::new(admin);
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), authorize));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .merge(guarded)
+        .layer(CatchPanicLayer::new())
+        .with_state(admin)
+}
+
+/// The service of one connection.
 pub(super) fn service(
-    admin: Arc<Admin>,
+    routes: Router,
+    peer: Peer,
 ) -> impl Service<
     axum::http::Request<Incoming>,
     Response = Response,
     Error = Infallible,
     Future = impl Future<Output = Result<Response, Infallible>> + Send,
 > + Send
++ Unpin
 + 'static {
-    let guarded = Router::new()
-        .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), authorize));
-    let router = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .merge(guarded)
-        .layer(CatchPanicLayer::new())
-        .with_state(admin);
-    TowerToHyperService::new(tower::ServiceExt::map_request(router, |request: axum::http::Request<Incoming>| {
-        request.map(Body::new)
-    }))
+    service_fn(move |request: axum::http::Request<Incoming>| {
+        let (routes, peer) = (routes.clone(), peer.clone());
+        async move {
+            let answer = routes.oneshot(request.map(Body::new)).map(|Ok(response)| response);
+            Ok(peer.answer(answer).await)
+        }
+    })
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+    if let Some(journal) = admin.journal.upgrade() {
+        admin.metrics.show_usage(journal.usage());
+    }
     ([(axum::http::header::CONTENT_TYPE, PROMETHEUS)], admin.metrics.render()).into_response()
 }
 
@@ -82,7 +135,13 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
-    match admin.journal.health() {
+    if !admin.workers.answer().await {
+        return (StatusCode::SERVICE_UNAVAILABLE, "every worker is blocked by a handler\n").into_response();
+    }
+    if admin.metrics.loads().are_stuck(Instant::now()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no room: responders have run for over a minute\n").into_response();
+    }
+    match admin.journal.upgrade().map_or(Err(JournalError::Closed), |journal| journal.health()) {
         Ok(()) => "ready\n".into_response(),
         // What exactly is in the log, and is not for everybody who may ask.
         Err(JournalError::Full) => (StatusCode::SERVICE_UNAVAILABLE, "the journal is full\n").into_response(),

@@ -5,12 +5,9 @@
 use std::{
     borrow::Cow,
     convert::Infallible,
-    error::Error,
-    future::{Future, poll_fn},
+    future::Future,
     net::IpAddr,
-    pin::pin,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -18,25 +15,28 @@ use axum::{
     body::Bytes,
     http::{
         HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-        header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+        header::{ALLOW, CONTENT_TYPE, EXPECT, RETRY_AFTER},
     },
 };
-use bytes::Buf as _;
 use hashbrown::HashMap;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::{
-    body::{Body as _, Incoming},
+    body::Incoming,
     service::{Service, service_fn},
 };
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::connection::Peer;
+use super::{
+    activity::Peer,
+    body::{self, Begun, BodyError, Budget},
+    throttle::Throttle,
+};
 use crate::{
     config::{self, IpRange},
     envelope::{Refusal, RefusalKind},
     event::Platform,
-    metrics::Outcome,
+    metrics::{Metrics, Outcome},
     receiver::{self, Content, Endpoint, Receiver},
 };
 
@@ -47,16 +47,39 @@ pub(super) struct Callbacks {
     endpoints: HashMap<String, Arc<Endpoint>>,
     body_limit: usize,
     body_timeout: Duration,
+    bodies: Arc<Budget>,
+    no_memory: Throttle,
     trusted_proxies: Vec<IpRange>,
 }
 
+/// Why a request has no body to go on with.
+enum Unread {
+    /// Its query is refused already.
+    Refused(receiver::Response),
+    /// It does not come.
+    Failed(BodyError),
+}
+
+impl From<BodyError> for Unread {
+    fn from(failure: BodyError) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl Callbacks {
-    pub(super) fn new(receiver: Receiver, endpoints: HashMap<String, Arc<Endpoint>>, server: &config::Server) -> Self {
+    pub(super) fn new(
+        receiver: Receiver,
+        endpoints: HashMap<String, Arc<Endpoint>>,
+        server: &config::Server,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             receiver: Arc::new(receiver),
             endpoints,
             body_limit: server.body_limit,
             body_timeout: server.body_timeout,
+            bodies: Budget::new(server.body_memory, metrics.body_memory.clone()),
+            no_memory: Throttle::default(),
             trusted_proxies: server.trusted_proxies.clone(),
         }
     }
@@ -69,23 +92,34 @@ impl Callbacks {
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
         let (head, body) = request.into_parts();
+        // Who asks whether to send a body is not told to by a look at whether it has come.
+        let asks = || head.headers.contains_key(EXPECT);
         let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
             debug!("no account has the path of a request");
-            return refuse(StatusCode::NOT_FOUND, "unknown_account");
+            return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
         let query = head.uri.query().unwrap_or_default();
         let platform = endpoint.account.platform;
         let response = match head.method {
-            Method::GET if platform != Platform::Im => self.receiver.verify_url(&endpoint, query),
-            Method::POST => match self.read_body(body).await {
+            Method::POST => match self.read_body(&endpoint, query, peer, body, asks).await {
                 Ok(body) => self.receiver.receive(&endpoint, query, authorizer, body, arrived).await,
-                Err(refusal) => return refusal.respond(&endpoint),
+                Err(Unread::Refused(refused)) => {
+                    let mut response = self.write(&endpoint, peer, &head.headers, refused);
+                    peer.close_behind(&mut response);
+                    return response;
+                }
+                Err(Unread::Failed(failure)) => return self.fail(&endpoint, peer, failure),
             },
+            Method::GET if platform != Platform::Im => {
+                let response = self.receiver.verify_url(&endpoint, query).await;
+                let response = self.write(&endpoint, peer, &head.headers, response);
+                return dismiss(peer, body, asks, response).await;
+            }
             _ => {
                 let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
                 let allowed = if platform == Platform::Im { "POST" } else { "GET, POST" };
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-                return response;
+                return dismiss(peer, body, asks, response).await;
             }
         };
         self.write(&endpoint, peer, &head.headers, response)
@@ -103,23 +137,55 @@ impl Callbacks {
         Some((Arc::clone(endpoint), Some(authorizer)))
     }
 
-    /// Reads a body of bounded size in bounded time.
-    async fn read_body(&self, body: Incoming) -> Result<Bytes, BodyError> {
-        if body.size_hint().lower() > self.body_limit as u64 {
-            return Err(BodyError::TooLarge);
-        }
-        let mut read = pin!(whole(Limited::new(body, self.body_limit)));
+    /// Reads a body of bounded size in bounded time and memory, unless what is known without it refuses the request.
+    async fn read_body(
+        &self,
+        endpoint: &Endpoint,
+        query: &str,
+        peer: &Peer,
+        body: Incoming,
+        asks: impl FnOnce() -> bool,
+    ) -> Result<Bytes, Unread> {
         // Most bodies come with their head, and need no timer.
-        let read = match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
-            Poll::Ready(read) => Ok(read),
-            Poll::Pending => time::timeout(self.body_timeout, read).await,
+        let reading = match body::begin(body, self.body_limit, &self.bodies, asks).await? {
+            Begun::Whole(body) => return Ok(body),
+            Begun::Partial(reading) => reading,
         };
-        match read {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-            Ok(Err(_)) => Err(BodyError::Broken),
-            Err(_elapsed) => Err(BodyError::Slow),
+        if let Some(refused) = self.receiver.refuse_early(endpoint, query) {
+            return Err(Unread::Refused(refused));
         }
+        let _waits = peer.waits_for_body();
+        let read = time::timeout(self.body_timeout, reading.rest()).await;
+        Ok(read.unwrap_or(Err(BodyError::Slow))?)
+    }
+
+    /// Answers a request whose body does not come.
+    fn fail(&self, endpoint: &Endpoint, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
+        let (status, reason, outcome) = match failure {
+            BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", Outcome::TooLarge),
+            BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_body", Outcome::Incomplete),
+            BodyError::Broken => (StatusCode::BAD_REQUEST, "broken_body", Outcome::Incomplete),
+            BodyError::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "body_memory", Outcome::BodyMemory),
+        };
+        endpoint.count(outcome);
+        let mut response = refuse(status, reason);
+        if failure == BodyError::NoMemory {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            if let Some(more) = self.no_memory.allow() {
+                warn!(
+                    account = &*endpoint.id,
+                    "{}: rejected a delivery with 503: body_memory ({} bytes) reached{more}; \
+                    many or slow bodies are being read",
+                    endpoint.id,
+                    self.bodies.limit()
+                );
+            }
+        } else {
+            warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}", endpoint.id);
+        }
+        // What is left of the body is not worth reading.
+        peer.close_behind(&mut response);
+        response
     }
 
     fn write(
@@ -169,51 +235,29 @@ pub(super) fn service(
     Error = Infallible,
     Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send,
 > + Send
++ Unpin
 + 'static {
     let connection = Arc::new((callbacks, peer));
     service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move {
             let (callbacks, peer) = &*connection;
-            let _busy = peer.busy();
-            Ok(callbacks.respond(peer, request).await)
+            Ok(peer.answer(callbacks.respond(peer, request)).await)
         }
     })
 }
 
-/// All of a body. Most are one piece, which is taken as it is.
-async fn whole(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
-    let Some(first) = body.frame().await else { return Ok(Bytes::new()) };
-    let first = first?.into_data().unwrap_or_default();
-    if body.is_end_stream() {
-        return Ok(first);
+/// Answers a request whose body nobody wants.
+async fn dismiss(
+    peer: &Peer,
+    body: Incoming,
+    asks: impl FnOnce() -> bool,
+    mut response: Response<Full<Bytes>>,
+) -> Response<Full<Bytes>> {
+    if !body::is_skipped(body, asks).await {
+        peer.close_behind(&mut response);
     }
-    let rest = body.collect().await?.aggregate();
-    let length = first.len() + rest.remaining();
-    Ok(first.chain(rest).copy_to_bytes(length))
-}
-
-/// Why there is no body.
-enum BodyError {
-    TooLarge,
-    Slow,
-    Broken,
-}
-
-impl BodyError {
-    fn respond(&self, endpoint: &Endpoint) -> Response<Full<Bytes>> {
-        let (status, reason, outcome) = match self {
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", Outcome::TooLarge),
-            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_body", Outcome::Incomplete),
-            Self::Broken => (StatusCode::BAD_REQUEST, "broken_body", Outcome::Incomplete),
-        };
-        endpoint.count(outcome);
-        warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}", endpoint.id);
-        let mut response = refuse(status, reason);
-        // What is left of the body is not worth reading.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        response
-    }
+    response
 }
 
 const fn status(refusal: &Refusal) -> StatusCode {

@@ -1,72 +1,107 @@
-//! Accepts connections and watches over them: none may be held by a client that does not send.
+//! Accepts connections and serves them: HTTP/1.1 only, as the platforms and the proxies in front speak it.
 //!
-//! HTTP/1.1 only, as the platforms and the proxies in front speak it. The times are kept here, for all connections at one
-//! time, rather than in hyper, whose header timeout also ends idle connections and costs a timer for each request.
+//! How long a connection may wait for its client is watched here, for all connections at one time (`watch.rs`), rather than
+//! in hyper, whose header timeout also ends idle connections and costs a timer for each request.
 
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
+    mem::MaybeUninit,
+    net::{self, SocketAddr},
     pin::{Pin, pin},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
     body::HttpBody,
     http::{Request, Response},
 };
-use futures_util::task::AtomicWaker;
+use futures_util::FutureExt as _;
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use metrics::Gauge;
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpSocket, TcpStream},
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
+
+use super::{
+    activity::{Activity, Peer},
+    throttle::Throttle,
+    watch::{LOOK_INTERVAL, Limits, Watches},
+};
 
 /// More headers and longer ones than any platform or proxy sends.
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD: usize = 32 * 1024;
 
-/// How often a connection is looked at; its limits are that exact.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// After an error of the system (mostly: no more file descriptors), accepting rests for a moment.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Bounds of a listener.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Connections open at one time; more wait to be accepted.
-    pub(super) connections: usize,
-    /// Time to send the head of a request.
-    pub(super) header: Duration,
-    /// How long an idle connection is kept.
-    pub(super) idle: Duration,
-}
+/// How long a connection whose last answer has been written is read, so that the client sees the answer: a socket that is
+/// closed with bytes in it is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// At a shutdown, how long handshakes that have begun may take.
+const HANDSHAKES: Duration = Duration::from_millis(100);
+
+/// At a shutdown, how long a connection that has been used may take to begin another request.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// At a shutdown, how often connections are looked at.
+const LAST_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: net::TcpListener,
     limits: Limits,
     open: Option<Gauge>,
+    /// What the limit of connections is called, and what to do when it is reached.
+    limit: &'static str,
+    advice: &'static str,
+}
+
+/// What the connections of a listener share.
+struct Connections<F> {
+    service: F,
+    limits: Limits,
+    watches: Watches,
+    tasks: TaskTracker,
+    open: Option<Gauge>,
+    /// The listener takes no more.
+    is_stopping: bool,
 }
 
 impl Listener {
-    pub(super) const fn new(socket: TcpListener, limits: Limits, open: Option<Gauge>) -> Self {
-        Self { socket, limits, open }
+    /// Listens with a longer queue than the 128 of the standard library: when many connect at one time, as after a restart
+    /// of the proxy, a full queue lets each of the others wait for a second. The system caps it (`net.core.somaxconn`).
+    pub(super) fn bind(
+        address: SocketAddr,
+        limits: Limits,
+        limit: &'static str,
+        advice: &'static str,
+    ) -> io::Result<Self> {
+        const QUEUE: u32 = 4096;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let socket = socket.listen(QUEUE)?.into_std()?;
+        Ok(Self { socket, limits, open: None, limit, advice })
+    }
+
+    /// Shows the number of open connections there.
+    pub(super) fn counted(self, open: Gauge) -> Self {
+        Self { open: Some(open), ..self }
     }
 
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
@@ -76,28 +111,50 @@ impl Listener {
     /// Serves until `stopping`; then lets the connections finish the requests they have, and returns.
     pub(super) async fn serve<S, B>(self, stopping: CancellationToken, service: impl Fn(Peer) -> S + Send)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Unpin + 'static,
         S::Future: Send,
         B: HttpBody + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { socket, mut limits, open } = self;
-        let connections = TaskTracker::new();
+        let socket = match TcpListener::from_std(self.socket) {
+            Ok(socket) => socket,
+            Err(failure) => return error!("cannot accept connections: {failure}"),
+        };
+        let mut limits = self.limits;
+        let mut connections = Connections {
+            service,
+            limits,
+            watches: Watches::default(),
+            tasks: TaskTracker::new(),
+            open: self.open,
+            is_stopping: false,
+        };
         let places = Arc::new(Semaphore::new(limits.connections));
-        let mut watches = Watches::default();
-        let mut look = time::interval(LOOK);
+        let reached = Throttle::default();
+        let mut look = time::interval(LOOK_INTERVAL);
+        // A connection that there is no place for yet; the next ones wait in the queue of the system.
+        let mut waiting = None;
         loop {
             let accepted = select! {
                 biased;
                 () = stopping.cancelled() => break,
                 _ = look.tick() => {
-                    watches.look(limits);
+                    connections.watches.look(limits);
+                    if waiting.is_some() {
+                        connections.watches.make_room();
+                    }
                     continue;
                 }
-                accepted = accept(&socket, &places) => accepted,
+                Ok(place) = Arc::clone(&places).acquire_owned(), if waiting.is_some() => {
+                    if let Some((stream, address)) = waiting.take() {
+                        connections.start(stream, address, Some(place));
+                    }
+                    continue;
+                }
+                accepted = socket.accept(), if waiting.is_none() => accepted,
             };
-            let (place, stream, address) = match accepted {
+            let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(failure) => {
                     error!("cannot accept connections: {failure}");
@@ -105,207 +162,143 @@ impl Listener {
                     continue;
                 }
             };
-            let _ = stream.set_nodelay(true);
-            let activity = Arc::new(Activity::new());
-            watches.add(&activity, limits);
-            let service = service(Peer { address, activity: Arc::clone(&activity) });
-            let open = open.clone();
-            connections.spawn(async move {
-                open.iter().for_each(|open| open.increment(1.0));
-                if let Err(failure) = serve(Watched { stream, activity }, service).await {
-                    debug!("connection of {address} ended: {failure}");
-                }
-                open.iter().for_each(|open| open.decrement(1.0));
-                drop(place);
-            });
+            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                connections.start(stream, address, Some(place));
+                continue;
+            }
+            waiting = Some((stream, address));
+            let then = match connections.watches.make_room() {
+                true => "the one that has waited for its client for longest is closed for each new one",
+                false => "all are in use, so new ones wait",
+            };
+            if let Some(more) = reached.allow() {
+                let (limit, count, advice) = (self.limit, limits.connections, self.advice);
+                warn!("{limit} ({count}) reached: {then}{more}; {advice}");
+            }
         }
-        drop(socket);
-        connections.close();
-        watches.finish();
-        // hyper closes what is idle, and waits for the rest of a head, which may never come.
-        limits.header = limits.header.min(LOOK);
-        let mut finished = pin!(connections.wait());
+        connections.stop(socket, waiting).await;
+        // hyper would wait for the rest of a head, which may never come.
+        limits.header = limits.header.min(LOOK_INTERVAL);
+        limits.new = limits.header;
+        limits.idle = limits.idle.min(LAST_CALL);
+        let mut look = time::interval(LAST_LOOK_INTERVAL);
+        let mut finished = pin!(connections.tasks.wait());
         loop {
             select! {
                 () = finished.as_mut() => return,
-                _ = look.tick() => watches.look(limits),
+                _ = look.tick() => connections.watches.look(limits),
             }
         }
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    socket: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, address) = socket.accept().await?;
-    Ok((place, stream, address))
-}
-
-/// Who is at the other end, and what its connection is doing.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    activity: Arc<Activity>,
-}
-
-impl Peer {
-    /// Marks the connection as working on a request until the guard is dropped.
-    pub(super) fn busy(&self) -> Busy<'_> {
-        self.activity.set(Phase::Busy);
-        Busy(&self.activity)
-    }
-}
-
-/// A request is in work.
-pub(super) struct Busy<'p>(&'p Activity);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.set(Phase::Idle);
-    }
-}
-
-/// What a connection is doing, and what it is told to do. Changes are counted rather than timed, so that a request costs
-/// no look at the clock: whoever watches knows since when nothing has changed. Nor does a connection have a timer or wait
-/// for a token, which both take locks whenever it is polled: it is woken when it is told something.
-#[derive(Debug)]
-struct Activity {
-    /// Number of changes, above two bits of [`Phase`].
-    state: AtomicU64,
-    /// The state that has lasted too long: the connection ends if it still has that one.
-    over: AtomicU64,
-    /// No more requests are taken.
-    finish: AtomicBool,
-    task: AtomicWaker,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Waits for a request.
-    Idle = 0,
-    /// Has sent a part of a head.
-    Head = 1,
-    /// Has sent a head; handlers have deadlines of their own.
-    Busy = 2,
-}
-
-impl Activity {
-    fn new() -> Self {
-        let (state, over) = (AtomicU64::new(Phase::Idle as u64), AtomicU64::new(u64::MAX));
-        Self { state, over, finish: AtomicBool::new(false), task: AtomicWaker::new() }
+impl<F, S, B> Connections<F>
+where
+    F: Fn(Peer) -> S,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Unpin + 'static,
+    S::Future: Send,
+    B: HttpBody + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn start(&mut self, stream: TcpStream, address: SocketAddr, place: Option<OwnedSemaphorePermit>) {
+        let _ = stream.set_nodelay(true);
+        let activity = Arc::new(Activity::new(self.is_stopping));
+        self.watches.add(&activity, self.limits);
+        let service = (self.service)(Peer { address, activity: Arc::clone(&activity) });
+        let open = self.open.clone();
+        self.tasks.spawn(async move {
+            open.iter().for_each(|open| open.increment(1.0));
+            if let Err(failure) = serve(Watched { stream, activity }, service).await {
+                debug!("connection of {address} ended: {failure}");
+            }
+            open.iter().for_each(|open| open.decrement(1.0));
+            drop(place);
+        });
     }
 
-    fn set(&self, phase: Phase) {
-        // Only the task of the connection changes it.
-        let changes = (self.state.load(Ordering::Relaxed) >> 2).wrapping_add(1);
-        self.state.store(changes << 2 | phase as u64, Ordering::Relaxed);
-    }
-
-    /// The first bytes of a head begin it; more of them do not begin it anew.
-    fn bytes_came(&self) {
-        if self.state.load(Ordering::Relaxed) & 3 == Phase::Idle as u64 {
-            self.set(Phase::Head);
+    /// Closes the listening socket. Whoever is connected by then may have sent a request, and is served: a socket that is
+    /// closed resets what waits to be accepted.
+    async fn stop(&mut self, socket: TcpListener, waiting: Option<(TcpStream, SocketAddr)>) {
+        self.is_stopping = true;
+        self.watches.finish();
+        if let Err(failure) = refuse_handshakes(&socket) {
+            debug!("connections that are made while the listener closes may be reset: {failure}");
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed) == self.state.load(Ordering::Relaxed)
-    }
-
-    fn end_if_still(&self, state: u64) {
-        self.over.store(state, Ordering::Relaxed);
-        self.task.wake();
-    }
-
-    fn finish(&self) {
-        self.finish.store(true, Ordering::Relaxed);
-        self.task.wake();
+        if let Some((stream, address)) = waiting {
+            self.start(stream, address, None);
+        }
+        let until = time::Instant::now() + HANDSHAKES;
+        while let Ok(Ok((stream, address))) = time::timeout_at(until, socket.accept()).await {
+            self.start(stream, address, None);
+        }
+        while let Some(Ok((stream, address))) = socket.accept().now_or_never() {
+            self.start(stream, address, None);
+        }
+        drop(socket);
+        self.tasks.close();
     }
 }
 
-/// What was seen of a connection, and when first.
-struct Watch {
-    activity: Weak<Activity>,
-    state: u64,
-    since: Instant,
+/// Has the system ignore who begins to connect from now on, so that the queue can be emptied before the socket is closed.
+/// Handshakes that have begun go on.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn refuse_handshakes(socket: &TcpListener) -> io::Result<()> {
+    use socket2::SockFilter;
+    // Classic BPF over the TCP header: load the byte of the flags; drop the packet if it has SYN, else keep all of it.
+    const PROGRAM: [SockFilter; 4] = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x45, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    SockRef::from(socket).attach_filter(&PROGRAM)
 }
 
-impl Watch {
-    /// Ends a connection that has been waiting for its client for too long; says whether to look at it again.
-    fn look(&mut self, limits: Limits, now: Instant) -> bool {
-        let Some(activity) = self.activity.upgrade() else { return false };
-        let state = activity.state.load(Ordering::Relaxed);
-        if state != self.state {
-            (self.state, self.since) = (state, now);
-            return true;
-        }
-        let limit = match state & 3 {
-            phase if phase == Phase::Idle as u64 => limits.idle,
-            phase if phase == Phase::Head as u64 => limits.header,
-            _ => return true,
-        };
-        let is_over = now - self.since > limit;
-        if is_over {
-            activity.end_if_still(state);
-        }
-        !is_over
-    }
-}
-
-/// Looks at the connections of a listener.
-#[derive(Default)]
-struct Watches(Vec<Watch>);
-
-impl Watches {
-    fn add(&mut self, activity: &Arc<Activity>, limits: Limits) {
-        // When very many come and go, those that are gone are forgotten before the second is over.
-        if self.0.len() >= 2 * limits.connections {
-            self.look(limits);
-        }
-        self.0.push(Watch { activity: Arc::downgrade(activity), state: 0, since: Instant::now() });
-    }
-
-    /// Closes those that are over, and forgets those that are gone.
-    fn look(&mut self, limits: Limits) {
-        let now = Instant::now();
-        self.0.retain_mut(|watch| watch.look(limits, now));
-    }
-
-    /// Tells all of them to take no more requests.
-    fn finish(&self) {
-        self.0.iter().filter_map(|watch| watch.activity.upgrade()).for_each(|activity| activity.finish());
-    }
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn refuse_handshakes(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 async fn serve<S, B>(stream: Watched, service: S) -> Result<(), hyper::Error>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Unpin,
     B: HttpBody + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Arc::clone(&stream.activity);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut finishing = false;
+    until_over(&activity, |context| connection.poll_unpin(context)).await.unwrap_or(Ok(()))?;
+    if activity.lingers() {
+        let stream = connection.into_parts().io.into_inner().stream;
+        // Boxed, as it is rare and would make every connection larger.
+        let mut read = Box::pin(time::timeout(LINGER, discard(stream)));
+        let _ = until_over(&activity, |context| read.as_mut().poll(context)).await;
+    }
+    Ok(())
+}
+
+/// Goes on until the connection is told to end, which it does not while there is something to read.
+async fn until_over<T>(activity: &Activity, mut go_on: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     poll_fn(|context| {
-        activity.task.register(context.waker());
-        if activity.is_over() {
-            return Poll::Ready(Ok(()));
+        activity.wake_here(context.waker());
+        match go_on(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if activity.is_over() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-        if !finishing && activity.finish.load(Ordering::Relaxed) {
-            finishing = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        connection.as_mut().poll(context)
     })
     .await
+}
+
+/// Reads what a client still sends.
+async fn discard(mut stream: TcpStream) {
+    let mut buffer = [0; 8 * 1024];
+    while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
 }
 
 /// A stream that tells when bytes come. It does not write vectored: head and body of an answer are small, and are written
@@ -315,12 +308,21 @@ struct Watched {
     activity: Arc<Activity>,
 }
 
+impl Watched {
+    /// Whether the system has bytes that the runtime does not know of yet.
+    fn has_bytes(&self) -> bool {
+        SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
+    }
+}
+
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.activity.bytes_came();
+        } else if read.is_pending() && self.activity.is_over() && self.has_bytes() {
+            self.activity.go_on();
         }
         read
     }
@@ -337,29 +339,5 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_decided_of_a_connection_is_void_once_it_has_gone_on() {
-        let limits = Limits { connections: 1, header: Duration::from_millis(10), idle: Duration::from_millis(20) };
-        let (activity, start) = (Arc::new(Activity::new()), Instant::now());
-        let mut watch = Watch { activity: Arc::downgrade(&activity), state: 0, since: start };
-        let mut look = |after| watch.look(limits, start + Duration::from_millis(after));
-        assert!(look(20) && !activity.is_over(), "idle for as long as it may be");
-        assert!(!look(21) && activity.is_over());
-        activity.bytes_came();
-        assert!(!activity.is_over(), "a request came before the connection was told");
-        assert!(look(30), "seen for the first time");
-        activity.bytes_came();
-        assert!(look(40) && !look(41) && activity.is_over(), "more of a head begins no new one");
-        activity.set(Phase::Busy);
-        assert!(!activity.is_over() && look(50) && look(10_000) && !activity.is_over());
-        drop(activity);
-        assert!(!look(10_001), "gone");
     }
 }

@@ -1,25 +1,34 @@
 //! The listening sockets: callbacks on one, health and metrics on the other.
 
+mod activity;
 mod admin;
+mod body;
 mod callback;
 mod connection;
+mod throttle;
+mod watch;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hashbrown::HashMap;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    time,
-};
+use tokio::{runtime, sync::oneshot, time};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{dispatcher, error, info, warn};
 
-use self::{callback::Callbacks, connection::Listener};
+use self::{callback::Callbacks, connection::Listener, watch::Limits};
 use crate::{
     api::{ApiError, Apis},
     clock::Clock,
     config::{self, Config},
     crypto::KeyError,
+    envelope::Guarded,
     hooks::Hooks,
     journal::{self, Journal, JournalError},
     kf, late,
@@ -84,12 +93,13 @@ impl Server {
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let hooks = Arc::new(hooks);
-        let mut endpoints = HashMap::with_capacity(config.accounts.len());
-        for account in &config.accounts {
-            let endpoint = Endpoint::new(account.clone(), &metrics)
-                .map_err(|source| StartError::Key { account: account.id(), source })?;
-            endpoints.insert(account.path.clone(), Arc::new(endpoint));
-        }
+        let prepared = config.accounts.iter().map(|account| {
+            Endpoint::new(account.clone(), &metrics).map_err(|source| StartError::Key { account: account.id(), source })
+        });
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let clear: Vec<_> = prepared.iter().flat_map(|it| Guarded::clear_tokens(&it.keys)).cloned().collect();
+        let prepared = prepared.into_iter().map(|it| (it.account.path.clone(), Arc::new(it.guarding(&clear))));
+        let endpoints: HashMap<_, _> = prepared.collect();
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
@@ -98,28 +108,38 @@ impl Server {
         let observers = observers::of_hooks(&hooks).into_iter().chain(own.iter().cloned());
         let journal = journal::open(&config.journal, observers.collect())?;
         let apis = Apis::new(config, &journal, &metrics)?;
-        let mut duties = observers::duties_of_hooks(&hooks, &clock, &apis);
+        let mut duties = observers::duties_of_hooks(&hooks, &clock, &apis, config.accounts.len());
         duties.extend(kf::duties(config, &hooks, &apis, &journal, &own, &clock));
         duties.extend(own.iter().any(|it| &*it.name == late::OBSERVER).then(|| late::duty(&apis, &journal)));
         duties.extend(own.iter().any(|it| &*it.name == thirdparty::OBSERVER).then(|| thirdparty::duty(&apis)));
-        let max_in_flight = config.server.max_in_flight;
-        let receiver = Receiver::new(hooks, Arc::clone(&journal), clock, metrics.clone(), max_in_flight);
+        let receiver = Receiver::new(hooks, Arc::clone(&journal), clock, config.shared_in_flight());
         let receiver = receiver.with_api(own, apis);
-        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server));
-        let listen = |address, section| async move {
-            bind(address).map_err(|source| StartError::Listen { address, section, source })
-        };
-        let limits = connection::Limits {
+        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics));
+        let limits = Limits {
             connections: config.server.max_connections,
             header: config.server.header_timeout,
             idle: config.server.keep_alive,
+            new: config.server.keep_alive,
         };
-        let admin_limits = connection::Limits { connections: 64, ..limits };
-        let open = metrics.connections.clone();
+        let listener =
+            Listener::bind(config.server.listen, limits, "max_connections", "raise it if these are good clients")
+                .map_err(|source| StartError::Listen {
+                    address: config.server.listen,
+                    section: "[server] listen",
+                    source,
+                })?;
+        let limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
+        let admin =
+            Listener::bind(config.admin.listen, limits, "the limit of admin connections", "see who can reach it")
+                .map_err(|source| StartError::Listen {
+                    address: config.admin.listen,
+                    section: "[admin] listen",
+                    source,
+                })?;
         Ok(Self {
             callbacks,
-            listener: Listener::new(listen(config.server.listen, "[server] listen").await?, limits, Some(open)),
-            admin: Listener::new(listen(config.admin.listen, "[admin] listen").await?, admin_limits, None),
+            listener: listener.counted(metrics.connections.clone()),
+            admin,
             token: config.admin.token.clone(),
             metrics,
             duties,
@@ -149,17 +169,16 @@ impl Server {
     /// within the grace period, and returns. Says whether everything finished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let stopping = CancellationToken::new();
-        let admin =
-            Arc::new(admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), Arc::clone(&self.journal)));
+        let admin = admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal);
         let observers = Observers::start(self.duties, &self.journal, &self.delivery, &self.metrics);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
+        let _stopped = stopped.clone().drop_guard();
         let serving = tokio::spawn(self.listener.serve(stopping.clone(), {
             let callbacks = Arc::clone(&self.callbacks);
             move |peer| callback::service(Arc::clone(&callbacks), peer)
         }));
-        let serving_admin =
-            tokio::spawn(self.admin.serve(stopped.clone(), move |_| admin::service(Arc::clone(&admin))));
+        let serving_admin = serve_admin(self.admin, admin, stopped.clone());
         let upkeep = tokio::spawn(upkeep(self.metrics, Arc::clone(&self.journal)));
         shutdown.await;
         info!("shutting down: finishing what is in work, {} s at most", self.grace.as_secs_f64());
@@ -191,21 +210,55 @@ impl Server {
 /// How long the journal may take to write what is left, beyond the grace period.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Listens with a longer queue than the 128 of the standard library: when many connect at one time, as after a restart
-/// of the proxy, a full queue lets each of the others wait for a second. The system caps it (`net.core.somaxconn`).
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    const QUEUE: u32 = 4096;
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(QUEUE)
+/// Connections of the admin listener; more than probes and collectors of metrics need.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Serves the admin listener on a thread of its own until `stopped`. What is returned is ready when it has ended.
+fn serve_admin(listener: Listener, admin: admin::Admin, stopped: CancellationToken) -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel();
+    let log = dispatcher::get_default(Clone::clone);
+    let workers = runtime::Handle::current();
+    let serve = move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let routes = admin::routes(admin);
+        dispatcher::with_default(&log, || match runtime {
+            Ok(runtime) => {
+                runtime.spawn(wake(workers));
+                runtime.block_on(listener.serve(stopped, move |peer| admin::service(routes.clone(), peer)));
+            }
+            Err(failure) => error!("[admin] is not served: {failure}"),
+        });
+        let _ = ended.send(());
+    };
+    if let Err(failure) = thread::Builder::new().name("admin".to_owned()).spawn(serve) {
+        error!("[admin] is not served, as its thread cannot be started: {failure}");
+    }
+    end
+}
+
+/// Wakes a worker of the runtime that serves deliveries now and then. The one that waits for the sockets may be the one that
+/// a handler blocks; the others then sleep, and no request is read until one of them wakes.
+async fn wake(workers: runtime::Handle) {
+    const WAKE_INTERVAL: Duration = Duration::from_millis(200);
+    let mut tick = time::interval(WAKE_INTERVAL);
+    loop {
+        tick.tick().await;
+        workers.spawn(std::future::ready(()));
+    }
 }
 
 async fn upkeep(metrics: Metrics, journal: Arc<dyn Journal>) {
+    /// How often responders that run for long are named.
+    const LONG_INTERVAL: Duration = Duration::from_secs(60);
     let mut tick = time::interval(Duration::from_secs(5));
+    let mut named = Instant::now();
     loop {
         tick.tick().await;
         metrics.upkeep();
+        if named.elapsed() >= LONG_INTERVAL {
+            named = Instant::now();
+            metrics.loads().log_long(named);
+        }
         metrics.show_usage(journal.usage());
     }
 }

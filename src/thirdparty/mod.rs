@@ -18,7 +18,7 @@ use crate::{
     event::Platform,
     journal::{self, Leased},
     late,
-    observers::{Duty, Failed, Run},
+    observers::{Duty, Failed, Run, Scope},
     payload::{self, Value},
     platform,
 };
@@ -60,15 +60,16 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 /// What it does.
 pub fn duty(apis: &Apis) -> Duty {
     let apis = apis.clone();
-    let run: Run = Arc::new(move |leased, _| {
+    let run: Run = Arc::new(move |leased, _, permit| {
         let apis = apis.clone();
         Box::pin(async move {
+            let _permit = permit;
             let account = Arc::clone(&leased.facts.account);
             let api = apis.get(&account).ok_or_else(|| Failed::Again(format!("{account} has no `secret`")))?;
-            keep(api, &leased).await
+            keep(&api.without_rests(), &leased).await
         })
     });
-    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), run }
+    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
@@ -80,11 +81,11 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
     let missing = || Failed::ForGood(format!("{event_type} does not say who has authorised what"));
     if WITHDRAWN.contains(&event_type) {
         let id = member("AuthorizerAppid").or_else(|| member("AuthCorpId")).ok_or_else(missing)?;
-        return api.forget(&id).await.map_err(|failure| late::failed(&failure));
+        return api.forget(&id).await.map_err(|failure| late::failed(api, &failure));
     }
     let name = GIVEN.iter().find(|(event, _)| *event == event_type).map(|(_, name)| *name);
     let code = name.and_then(member).ok_or_else(missing)?;
-    let id = api.redeem(&code).await.map_err(|failure| late::failed(&failure))?;
+    let id = api.redeem(&code).await.map_err(|failure| late::failed(api, &failure))?;
     tracing::info!(account = api.account(), "{}: {id} has authorised it", api.account());
     Ok(())
 }

@@ -41,16 +41,16 @@ fn push(id: &str, msgtype: &str, rest: &Json) -> String {
     push.to_string()
 }
 
-fn text(id: &str, content: &str) -> String {
+pub fn text(id: &str, content: &str) -> String {
     push(id, "text", &json!({ "content": content }))
 }
 
-async fn deliver(server: &TestServer, payload: &str, nonce: &str) -> Answer {
+pub async fn deliver(server: &TestServer, payload: &str, nonce: &str) -> Answer {
     server.post("/wecom_bot/helper", &BOT.safe_bot(payload, nonce)).await
 }
 
 /// The opened answer, with the names of a bot's envelope.
-fn opened(answer: &Answer) -> Json {
+pub fn opened(answer: &Answer) -> Json {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let envelope: Json = serde_json::from_str(&answer.body).unwrap();
     assert!(envelope["msgsignature"].is_string() && envelope["timestamp"].is_u64(), "{envelope}");
@@ -63,13 +63,13 @@ fn opened(answer: &Answer) -> Json {
     serde_json::from_str(&BOT.open_reply(&as_others.to_string())).unwrap()
 }
 
-async fn poll(server: &TestServer, stream: &str, number: u32) -> Json {
+pub async fn poll(server: &TestServer, stream: &str, number: u32) -> Json {
     let payload = push(&format!("poll{number}"), "stream", &json!({ "id": stream }));
     opened(&deliver(server, &payload, &format!("p{number}")).await)["stream"].clone()
 }
 
 /// Asks until the content is so, as the platform does.
-async fn until(server: &TestServer, stream: &str, content: &str, finished: bool) {
+pub async fn until(server: &TestServer, stream: &str, content: &str, finished: bool) {
     let mut told = Json::Null;
     for number in 0..600 {
         told = poll(server, stream, number).await;

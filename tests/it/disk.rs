@@ -319,3 +319,104 @@ async fn a_journal_that_was_away_and_is_put_back_goes_on() {
     // A refused delivery may have had its responder run, or may not have come so far; none has claimed the event.
     assert!((2..=4).contains(&seen.runs()), "{}", seen.runs());
 }
+
+/// Cuts the log of a server that runs, at a place between the start and the end.
+fn cut_log(journal: &Path, share: f64) {
+    let log = fs::File::options().write(true).open(format!("{}-wal", journal.display())).unwrap();
+    let length = log.metadata().unwrap().len();
+    assert!(length > 0, "nothing to cut");
+    log.set_len((length as f64 * share) as u64).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_short_while_the_server_runs_takes_nothing_more() {
+    for share in [0.0, 0.001, 0.5, 0.999] {
+        destroyed_while_running(|journal| cut_log(journal, share)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_and_filled_up_again_takes_nothing_more() {
+    destroyed_while_running(|journal| {
+        let length = fs::metadata(format!("{}-wal", journal.display())).unwrap().len();
+        cut_log(journal, 0.5);
+        let log = fs::File::options().write(true).open(format!("{}-wal", journal.display())).unwrap();
+        log.set_len(length).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_or_its_index_that_is_removed_or_replaced_takes_nothing_more() {
+    for end in ["-wal", "-shm"] {
+        destroyed_while_running(|journal| fs::remove_file(format!("{}{end}", journal.display())).unwrap()).await;
+        destroyed_while_running(|journal| {
+            let (file, copy) = (format!("{}{end}", journal.display()), format!("{}.copy", journal.display()));
+            fs::copy(&file, &copy).unwrap();
+            fs::rename(&copy, &file).unwrap();
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn readiness_tells_of_a_cut_log_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, seen) = (folder.path().join("echostr.db"), Seen::default());
+    let server = start(&journal, "", &seen).await;
+    assert_eq!(text(&server, 1, "before").await.0, 200);
+    wait_for("the observer sees it", || seen.observed() == 1).await;
+    cut_log(&journal, 0.0);
+    assert!(readiness(&server, 503).await.contains("cannot store"), "the probe says why");
+}
+
+/// The messages that a new process finds in the journal: it has the files, and not the index that processes share.
+fn stored(journal: &Path) -> Vec<u64> {
+    let folder = tempfile::tempdir().unwrap();
+    for end in ["", "-wal"] {
+        let _ = fs::copy(format!("{}{end}", journal.display()), folder.path().join(format!("copy{end}")));
+    }
+    let db = rusqlite::Connection::open(folder.path().join("copy")).unwrap();
+    let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+    // Of a log that was cut at its beginning not even the tables are left.
+    let Ok(mut query) = db.prepare("SELECT payload FROM event") else { return Vec::new() };
+    let payloads = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let number = |payload: &str| payload.split_once("<MsgId>")?.1.split_once('<')?.0.parse().ok();
+    payloads.map(|payload| number(&payload.unwrap()).unwrap()).collect()
+}
+
+/// Whatever was answered 200 after the cut is found by the next process; most likely nothing was.
+#[tokio::test]
+async fn what_is_answered_after_the_log_was_cut_is_in_the_journal() {
+    for (round, share) in [0.0, 0.3, 0.7, 0.97].into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, seen) = (folder.path().join("echostr.db"), Seen::default());
+        let server = start(&journal, "", &seen).await;
+        let cut = AtomicBool::new(false);
+        let after = std::sync::Mutex::new(Vec::new());
+        // Under load, so that the cut meets the writer at work.
+        let senders = (0..16_u64).map(|sender| {
+            let (server, journal, cut, after) = (&server, &journal, &cut, &after);
+            async move {
+                for number in 0..60 {
+                    let (id, is_cut) = (sender * 1000 + number, cut.load(Ordering::SeqCst));
+                    let (status, _) = text(server, id, &"x".repeat(700)).await;
+                    if is_cut && status == 200 {
+                        after.lock().unwrap().push(id);
+                    }
+                    if sender == 0 && number == 20 + round as u64 {
+                        cut_log(journal, share);
+                        cut.store(true, Ordering::SeqCst);
+                    }
+                }
+            }
+        });
+        futures_util::future::join_all(senders).await;
+        readiness(&server, 503).await;
+        tokio::time::timeout(PATIENCE, server.stop()).await.expect("it stops").unwrap();
+        let stored = stored(&journal);
+        let lost: Vec<_> = after.into_inner().unwrap().into_iter().filter(|id| !stored.contains(id)).collect();
+        assert!(lost.is_empty(), "cut at {share}: {lost:?} were answered 200 and are not there");
+    }
+}

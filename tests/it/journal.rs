@@ -12,7 +12,7 @@ use echostr::{
     event::Platform,
     journal::{
         Admission, Archive, DeliveryState, Entry, Facts, Filter, Finish, Finished, Journal, JournalError, Leased,
-        NewEvent, Observer, Options, Pulled, Reply, Sender, State, WriteSlot,
+        NewEvent, Observer, Options, Pulled, Reply, Room, Sender, State, WriteSlot,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -89,17 +89,32 @@ on_each! {
     a_failed_event_is_given_again_after_its_pause on memory, sqlite, postgres;
     a_lost_lease_cannot_be_ended on memory, sqlite, postgres;
     a_released_lease_does_not_count on memory, sqlite, postgres;
+    a_postponed_lease_does_not_count_and_comes_later on memory, sqlite, postgres;
+    an_account_without_room_hides_no_other on memory, sqlite, postgres;
+    every_account_has_its_turn on memory, sqlite, postgres;
+    in_order_an_account_without_room_hides_no_other on memory, sqlite, postgres;
+    users_of_one_name_of_two_accounts_are_two on memory, sqlite, postgres;
     in_order_a_failing_event_holds_back_its_subject_only on memory, sqlite, postgres;
     what_is_recorded_survives on sqlite, postgres;
     an_event_whose_process_is_gone_runs_again_with_its_identity on sqlite, postgres;
     leases_of_a_process_that_is_gone_are_over on sqlite, postgres;
     observers_come_and_go on sqlite;
+    what_a_missing_observer_has_still_to_see_is_kept_for_it on sqlite, postgres;
+    what_is_kept_for_a_missing_observer_goes_with_the_retention on sqlite, postgres;
+    what_is_kept_for_a_missing_observer_goes_first_when_there_is_no_room on sqlite;
+    what_nodes_keep_for_a_missing_observer_goes_first_when_there_is_no_room on postgres;
+    a_missing_observer_goes_on_with_the_past_where_it_was on sqlite;
     dead_letters_are_revived_and_dropped on sqlite, postgres;
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
-    a_full_journal_takes_nothing_until_there_is_room on sqlite;
+    a_full_journal_takes_nothing_until_there_is_room on memory, sqlite;
+    texts_count_as_they_are on memory;
+    replies_count_and_the_oldest_are_forgotten on memory;
+    slots_count_and_are_bounded on memory;
+    late_and_pulled_events_count on memory;
+    an_event_that_can_never_fit_is_refused_and_others_are_not on memory;
     a_closed_journal_takes_nothing on memory, sqlite, postgres;
     a_slot_has_one_holder_at_a_time on memory, sqlite, postgres;
     a_slot_outlives_the_process_and_its_hold_does_not on sqlite, postgres;
@@ -124,10 +139,11 @@ struct Message {
     number: u64,
     content: String,
     window: Option<Duration>,
+    account: &'static str,
 }
 
 fn message(user: &str, number: u64) -> Message {
-    Message { user: user.to_owned(), number, content: format!("message {number}"), window: None }
+    Message { user: user.to_owned(), number, content: format!("message {number}"), window: None, account: "mp/shop" }
 }
 
 impl Message {
@@ -139,11 +155,11 @@ impl Message {
         );
         let key = {
             let tree = echostr::payload::parse(Form::Xml, &text).unwrap();
-            echostr::platform::dedupe_key(Platform::Mp, "mp/shop", None, &tree, &text, &|_| None).unwrap()
+            echostr::platform::dedupe_key(Platform::Mp, self.account, None, &tree, &text, &|_| None).unwrap()
         };
         let facts = Facts {
             platform: Platform::Mp,
-            account: "mp/shop".into(),
+            account: self.account.into(),
             event_type: Cow::Borrowed("mp.message.text"),
             subject: Some(self.user.as_str().into()),
             form: Form::Xml,
@@ -352,6 +368,134 @@ async fn a_released_lease_does_not_count(place: Place) {
     }
 }
 
+async fn a_postponed_lease_does_not_count_and_comes_later(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    for _ in 0..3 {
+        let leased = lease_some(&*journal, "audit").await;
+        assert_eq!((ids(&leased), leased[0].lease.attempt), (vec![id], 1));
+        finish(&*journal, &leased, Finish::Postponed { after: Duration::from_millis(30) }).await;
+        // A lease that has been ended cannot be ended again.
+        finish(&*journal, &leased, Finish::Done).await;
+    }
+    let leased = lease_some(&*journal, "audit").await;
+    finish(&*journal, &leased, Finish::Postponed { after: Duration::from_secs(3600) }).await;
+    assert!(lease(&*journal, "audit").await.is_empty());
+}
+
+fn of_account(account: &'static str, user: &str, number: u64) -> Message {
+    Message { account, ..message(user, number) }
+}
+
+fn room(limit: usize, each: usize, less: &[(&str, usize)]) -> Room {
+    Room { limit, each, less: less.iter().map(|(account, less)| ((*account).into(), *less)).collect() }
+}
+
+/// How many were leased of each account, `a` to `c`.
+fn by_account(leased: &[Leased]) -> [usize; 3] {
+    ["mp/a", "mp/b", "mp/c"].map(|account| {
+        let of_account = leased.iter().filter(|it| &*it.facts.account == account);
+        of_account.inspect(|it| assert_eq!(&*it.lease.account, account)).count()
+    })
+}
+
+async fn an_account_without_room_hides_no_other(place: Place) {
+    let journal = place.open(&options(vec![observer("audit")])).await;
+    for number in 1..=50 {
+        of_account("mp/a", "user", number).answer(&*journal, &["audit"]).await;
+    }
+    for number in 1..=3 {
+        of_account("mp/b", "user", number).answer(&*journal, &["audit"]).await;
+    }
+    let leased = journal.lease_within("audit", room(100, 5, &[]), TERM).await.unwrap();
+    assert_eq!(by_account(&leased), [5, 3, 0]);
+    for number in 4..=6 {
+        of_account("mp/b", "user", number).answer(&*journal, &["audit"]).await;
+    }
+    let leased = journal.lease_within("audit", room(100, 5, &[("mp/a", 0), ("mp/b", 2)]), TERM).await.unwrap();
+    assert_eq!(by_account(&leased), [0, 2, 0]);
+    let leased = journal.lease_within("audit", room(100, 5, &[("mp/a", 1), ("mp/c", 0)]), TERM).await.unwrap();
+    assert_eq!(by_account(&leased), [1, 1, 0]);
+    // Without a word about accounts there is room for all.
+    assert_eq!(by_account(&lease(&*journal, "audit").await), [44, 0, 0]);
+}
+
+async fn every_account_has_its_turn(place: Place) {
+    for in_order in [false, true] {
+        let name = if in_order { "in order" } else { "audit" };
+        let observers = vec![observer("audit"), Observer { in_order: true, ..observer("in order") }];
+        let journal = place.open(&options(observers)).await;
+        let offset = u64::from(in_order) * 100;
+        for account in ["mp/a", "mp/b", "mp/c"] {
+            for number in 1..=10 {
+                let user = format!("user {number}");
+                of_account(account, &user, offset + number).answer(&*journal, &[name]).await;
+            }
+        }
+        let mut given = Vec::new();
+        for _ in 0..6 {
+            // The memory goes by age alone when nothing is full.
+            let full: Vec<(&str, usize)> = match place {
+                Place::Memory => given.last().copied().map(|last| (last, 0)).into_iter().collect(),
+                _ => Vec::new(),
+            };
+            let leased = journal.lease_within(name, room(1, 10, &full), TERM).await.unwrap();
+            assert_eq!(leased.len(), 1);
+            let account = &*leased[0].facts.account;
+            given.push(*["mp/a", "mp/b", "mp/c"].iter().find(|known| **known == account).unwrap());
+        }
+        let mut accounts = given.clone();
+        accounts.sort_unstable();
+        accounts.dedup();
+        let expected: &[&str] = match place {
+            Place::Memory => &["mp/a", "mp/b"],
+            _ => &["mp/a", "mp/b", "mp/c"],
+        };
+        assert_eq!(accounts, expected, "{given:?}");
+        journal.close().await.unwrap();
+    }
+}
+
+async fn in_order_an_account_without_room_hides_no_other(place: Place) {
+    let journal = place.open(&options(vec![Observer { in_order: true, ..observer("audit") }])).await;
+    for number in 1..=20 {
+        let user = format!("user {}", number % 10);
+        of_account("mp/a", &user, number).answer(&*journal, &["audit"]).await;
+        of_account("mp/b", &user, number).answer(&*journal, &["audit"]).await;
+    }
+    let first = journal.lease_within("audit", room(100, 4, &[]), TERM).await.unwrap();
+    assert_eq!(by_account(&first), [4, 4, 0]);
+    let second = journal.lease_within("audit", room(100, 4, &[("mp/a", 0)]), TERM).await.unwrap();
+    assert_eq!(by_account(&second), [0, 4, 0]);
+    // What is left of ten users each; nobody is given two events at one time.
+    let mut rest = [0, 0];
+    let mut leased = [first, second].concat();
+    for _ in 0..6 {
+        let more = journal.lease_within("audit", room(100, 100, &[]), TERM).await.unwrap();
+        let [a, b, _] = by_account(&more);
+        rest = [rest[0] + a, rest[1] + b];
+        leased.extend(more);
+    }
+    assert_eq!(rest, [6, 2]);
+    let users: HashSet<_> = leased.iter().map(|it| (it.facts.account.clone(), it.facts.subject.clone())).collect();
+    assert_eq!((users.len(), leased.len()), (20, 20));
+}
+
+async fn users_of_one_name_of_two_accounts_are_two(place: Place) {
+    let journal = place.open(&options(vec![Observer { in_order: true, ..observer("audit") }])).await;
+    for account in ["mp/a", "mp/b"] {
+        for number in 1..=2 {
+            of_account(account, "zhangsan", number).answer(&*journal, &["audit"]).await;
+        }
+    }
+    let leased = lease(&*journal, "audit").await;
+    assert_eq!(by_account(&leased), [1, 1, 0]);
+    let (a, b): (Vec<_>, Vec<_>) = leased.into_iter().partition(|it| &*it.facts.account == "mp/a");
+    finish(&*journal, &a, retry(Duration::from_secs(3600))).await;
+    finish(&*journal, &b, Finish::Done).await;
+    assert_eq!(by_account(&lease_some(&*journal, "audit").await), [0, 1, 0]);
+}
+
 async fn in_order_a_failing_event_holds_back_its_subject_only(place: Place) {
     let journal = place.open(&options(vec![Observer { in_order: true, ..observer("audit") }])).await;
     let mut by_user = [Vec::new(), Vec::new()];
@@ -475,17 +619,196 @@ async fn observers_come_and_go(place: Place) {
     assert!(lease(&*journal, "picky").await.is_empty());
     journal.close().await.unwrap();
     let archive = place.archive().await;
-    assert_eq!(archive.observers().await.unwrap(), ["past", "picky", "push"]);
+    assert_eq!(archive.observers().await.unwrap(), ["audit", "past", "picky", "push"]);
     let deliveries = archive.deliveries(early).await.unwrap();
     let states: Vec<_> = deliveries.iter().map(|it| (it.observer.as_str(), it.state.as_str())).collect();
-    assert_eq!(states, [("past", "done")]);
+    assert_eq!(states, [("audit", "waiting"), ("past", "done")]);
     drop(archive);
 
-    // Who comes back begins with what is new.
+    // Who comes back goes on with what it had, and with what is new; not with what came meanwhile.
     drop(journal);
     let journal = place.open(&options(vec![observer("audit")])).await;
     let latest = message("user", 3).answer(&*journal, &["audit"]).await;
-    assert_eq!(ids(&lease_some(&*journal, "audit").await), [latest]);
+    assert_eq!(ids(&lease_some(&*journal, "audit").await), [early, latest]);
+}
+
+async fn reopen(place: &Place, journal: Arc<dyn Journal>, options: &Options) -> Arc<dyn Journal> {
+    journal.close().await.unwrap();
+    drop(journal);
+    place.open(options).await
+}
+
+/// What observers have to do with an event, as the archive says.
+async fn states(place: &Place, event: Uuid) -> Vec<(String, &'static str)> {
+    let deliveries = place.archive().await.deliveries(event).await.unwrap();
+    deliveries.into_iter().map(|it| (it.observer, it.state.as_str())).collect()
+}
+
+async fn what_a_missing_observer_has_still_to_see_is_kept_for_it(place: Place) {
+    let both = options(vec![observer("audit"), Observer { in_order: true, ..observer("push") }]);
+    let journal = place.open(&both).await;
+    let mut waiting = Vec::new();
+    for number in 1..=5 {
+        waiting.push(message("user", number).answer(&*journal, &["audit", "push"]).await);
+    }
+    // One is dead, one has failed before, one is leased when the process ends.
+    let leased = journal.lease("audit", 3, TERM).await.unwrap();
+    finish(&*journal, &leased[..1], dead()).await;
+    finish(&*journal, &leased[1..2], retry(Duration::ZERO)).await;
+    // Twice, as a server that is started anew without it again and again.
+    let mut journal = reopen(&place, journal, &options(vec![observer("push")])).await;
+    for number in 6..=7 {
+        message("user", number).answer(&*journal, &["push"]).await;
+        journal = reopen(&place, journal, &options(vec![observer("push")])).await;
+    }
+    assert!(lease(&*journal, "audit").await.is_empty(), "it is not registered");
+    let letters = place.archive().await.dead(&Filter::default(), None, 10).await.unwrap();
+    assert_eq!(
+        letters.iter().map(|it| (it.event.id, it.observer.as_str())).collect::<Vec<_>>(),
+        [(waiting[0], "audit")]
+    );
+    assert_eq!(states(&place, waiting[1]).await[0], ("audit".to_owned(), "waiting"));
+
+    let journal = reopen(&place, journal, &both).await;
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        seen.extend(lease_some(&*journal, "audit").await);
+    }
+    seen.sort_by_key(|it| it.lease.id);
+    assert_eq!(ids(&seen), waiting[1..]);
+    assert_eq!(seen.iter().map(|it| it.lease.attempt).collect::<Vec<_>>(), [2, 2, 1, 1]);
+    finish(&*journal, &seen, Finish::Done).await;
+    let revived = place.archive().await.revive(vec![(waiting[0], "audit".to_owned())]).await.unwrap();
+    assert_eq!((revived, ids(&lease_some(&*journal, "audit").await)), (1, vec![waiting[0]]));
+}
+
+async fn what_is_kept_for_a_missing_observer_goes_with_the_retention(place: Place) {
+    let journal = place.open(&options(vec![observer("audit"), observer("push")])).await;
+    let first = message("user", 1).answer(&*journal, &["audit", "push"]).await;
+    let second = message("user", 2).answer(&*journal, &["audit"]).await;
+    let leased = journal.lease("audit", 1, TERM).await.unwrap();
+    finish(&*journal, &leased, dead()).await;
+    // It is missing for longer than events are kept.
+    let short = Options { retention: Duration::from_millis(1), ..options(vec![observer("push")]) };
+    let journal = reopen(&place, journal, &short).await;
+    let archive = place.archive().await;
+    for _ in 0..6000 {
+        if archive.observers().await.unwrap() == ["push"] && archive.event(second).await.unwrap().is_none() {
+            break;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(archive.observers().await.unwrap(), ["push"]);
+    assert!(archive.dead(&Filter::default(), None, 10).await.unwrap().is_empty());
+    assert!(archive.event(second).await.unwrap().is_none(), "nobody needs it any more");
+    assert_eq!(ids(&lease_some(&*journal, "push").await), [first], "another observer needs this one");
+}
+
+async fn what_is_kept_for_a_missing_observer_goes_first_when_there_is_no_room(place: Place) {
+    let small = |observers| Options { max_size: 1 << 20, ..options(observers) };
+    let journal = place.open(&small(vec![observer("audit"), observer("push")])).await;
+    let big = |number| Message { content: "x".repeat(20_000), ..message("user", number) };
+    let mut kept = Vec::new();
+    for number in 1..=30 {
+        kept.push(big(number).answer(&*journal, &["audit"]).await);
+    }
+    let journal = reopen(&place, journal, &small(vec![observer("push")])).await;
+    // Those that nobody needs go before them, and there is room for a while.
+    for number in 31..=60 {
+        assert!(has_room(&*journal).await);
+        big(number).answer(&*journal, &[]).await;
+    }
+    let archive = place.archive().await;
+    assert!(archive.event(kept[0]).await.unwrap().is_some(), "there was something that nobody needs");
+    // What a registered observer needs does not go.
+    let mut needed = Vec::new();
+    for number in 61..=100 {
+        if !has_room(&*journal).await {
+            break;
+        }
+        let entry = run(journal.admit(big(number).new_event(&*journal, &["push"])).await.unwrap());
+        journal.record(&entry, document("ok"));
+        assert!(entry.answered().await.is_ok());
+        needed.push(entry.id);
+    }
+    assert!(needed.len() > 25, "{}: what is kept for the other one stands in the way", needed.len());
+    assert!(archive.event(kept[0]).await.unwrap().is_none(), "the oldest is there, and there was no room");
+    for id in needed {
+        assert!(archive.event(id).await.unwrap().is_some());
+    }
+}
+
+/// Whether there is room, or maintenance makes some.
+async fn has_room(journal: &dyn Journal) -> bool {
+    for _ in 0..300 {
+        if journal.health().is_ok() {
+            return true;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+/// The same with several nodes, which leave others some time to come back with theirs.
+async fn what_nodes_keep_for_a_missing_observer_goes_first_when_there_is_no_room(place: Place) {
+    let small = |observers| Options { max_size: 1 << 20, retention: Duration::from_secs(80), ..options(observers) };
+    let journal = place.open(&small(vec![observer("audit"), observer("push")])).await;
+    // PostgreSQL compresses what repeats itself.
+    let text = || std::iter::repeat_with(|| char::from(rand::random_range(b'a'..=b'z'))).take(20_000).collect();
+    let big = |number| Message { content: text(), ..message("user", number) };
+    let (mut kept, mut needed) = (Vec::new(), Vec::new());
+    for number in 1..=40 {
+        kept.push(big(number).answer(&*journal, &["audit"]).await);
+    }
+    let leased = journal.lease("audit", 5, TERM).await.unwrap();
+    finish(&*journal, &leased, dead()).await;
+    let journal = reopen(&place, journal, &small(vec![observer("push")])).await;
+    for number in 41..=70 {
+        let event = big(number).new_event(&*journal, &["push"]);
+        let Ok(admission) = journal.admit(event).await else { break };
+        let entry = run(admission);
+        journal.record(&entry, document("ok"));
+        assert!(entry.answered().await.is_ok());
+        needed.push(entry.id);
+    }
+    assert!(needed.len() > 5, "{}", needed.len());
+    let archive = place.archive().await;
+    for _ in 0..9000 {
+        if archive.event(kept[0]).await.unwrap().is_none() && journal.health().is_ok() {
+            break;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(journal.health(), Ok(()));
+    assert!(archive.event(kept[0]).await.unwrap().is_none(), "the oldest is there, and there is no room");
+    assert_eq!(archive.observers().await.unwrap(), ["audit", "push"], "its time is not over");
+    for id in needed {
+        assert!(archive.event(id).await.unwrap().is_some());
+    }
+}
+
+async fn a_missing_observer_goes_on_with_the_past_where_it_was(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let mut all = Vec::new();
+    for number in 1..=20 {
+        all.push(message("user", number).answer(&*journal, &[]).await);
+    }
+    let past = || Observer { from_beginning: true, ..observer("past") };
+    let mut journal = reopen(&place, journal, &options(vec![past()])).await;
+    // It may be anywhere in the past when it goes missing.
+    for _ in 0..2 {
+        journal = reopen(&place, journal, &options(vec![])).await;
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let journal = reopen(&place, journal, &options(vec![past()])).await;
+    let mut seen = Vec::new();
+    while seen.len() < all.len() {
+        let leased = lease_some(&*journal, "past").await;
+        finish(&*journal, &leased, Finish::Done).await;
+        seen.extend(ids(&leased));
+    }
+    seen.sort();
+    assert_eq!(seen, all);
 }
 
 async fn dead_letters_are_revived_and_dropped(place: Place) {
@@ -651,6 +974,13 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
     };
     assert_eq!(refused, JournalError::Full);
     assert_eq!(journal.health(), Err(JournalError::Full));
+    if matches!(place, Place::Memory) {
+        assert!(journal.usage().bytes <= small.max_size, "{:?}", journal.usage());
+        assert!(journal.usage().bytes > small.max_size / 2, "{:?}", journal.usage());
+        // Nobody observes it, and it is small: there is room.
+        message("other", 1).answer(&*journal, &[]).await;
+        assert_eq!(journal.health(), Err(JournalError::Full));
+    }
     // Once the observer has seen them, the oldest go, and there is room.
     loop {
         let leased = lease(&*journal, "audit").await;
@@ -666,6 +996,156 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
         time::sleep(Duration::from_millis(10)).await;
     }
     message("user", number + 1).answer(&*journal, &["audit"]).await;
+}
+
+async fn texts_count_as_they_are(place: Place) {
+    let names = ["a", "b", "c", "d", "e"];
+    let journal = place.open(&options(names.map(observer).to_vec())).await;
+    let used = || journal.usage().bytes;
+    let big = Message { content: "x".repeat(1 << 20), ..message("user", 1) };
+    big.answer(&*journal, &names).await;
+    // One text, whoever waits for it.
+    assert!(((1 << 20)..(1 << 20) + 8192).contains(&used()), "{}", used());
+    let subject = message(&"u".repeat(100_000), 2);
+    subject.answer(&*journal, &["a"]).await;
+    // In the payload, and beside it.
+    assert!(((1 << 20) + 200_000..(1 << 20) + 216_000).contains(&used()), "{}", used());
+    for name in names {
+        assert!(used() > 1 << 20, "{name} has still to see it");
+        let leased = lease_some(&*journal, name).await;
+        assert!(used() > 1 << 20, "{name} has it on lease");
+        finish(&*journal, &leased[..1], retry(Duration::ZERO)).await;
+        let again = lease_some(&*journal, name).await;
+        finish(&*journal, &again, Finish::Done).await;
+        finish(&*journal, &leased[1..], dead()).await;
+    }
+    assert!((1..8192).contains(&used()), "{}", used());
+    known(big.admit(&*journal, &names).await);
+}
+
+async fn replies_count_and_the_oldest_are_forgotten(place: Place) {
+    let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
+    let journal = place.open(&small).await;
+    let seen = message("user", 1);
+    // It is answered and waits, so it stays.
+    seen.answer(&*journal, &["audit"]).await;
+    let running = run(message("user", 2).admit(&*journal, &[]).await);
+    for number in 3..=500 {
+        let entry = run(message("user", number).admit(&*journal, &[]).await);
+        journal.record(&entry, document(&"x".repeat(10_000)));
+        assert!(entry.answered().await.is_ok());
+        assert!(journal.usage().bytes <= small.max_size, "{:?} after {number}", journal.usage());
+    }
+    assert!(journal.usage().bytes > small.max_size / 2);
+    known(seen.admit(&*journal, &["audit"]).await);
+    assert_eq!(known(message("user", 2).admit(&*journal, &[]).await).id, running.id, "its responder runs");
+    known(message("user", 500).admit(&*journal, &[]).await);
+    run(message("user", 3).admit(&*journal, &[]).await);
+}
+
+async fn slots_count_and_are_bounded(place: Place) {
+    let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
+    let journal = place.open(&small).await;
+    let value = || put(&"x".repeat(20_000));
+    // Each is held, so none can go.
+    let mut held = Vec::new();
+    let refused = loop {
+        let slot = match journal.hold_slot(&format!("stream/{}", held.len()), TERM).await {
+            Ok(slot) => slot.unwrap(),
+            Err(failure) => break failure,
+        };
+        if let Err(failure) = journal.write_slot(&slot, WriteSlot { keep: Some(TERM), ..value() }).await {
+            break failure;
+        }
+        held.push(slot);
+        assert!(held.len() < 1000, "it never is full");
+    };
+    assert_eq!(refused, JournalError::Full);
+    assert!((40..60).contains(&held.len()), "{}", held.len());
+    assert!(journal.usage().bytes <= small.max_size);
+    assert!(journal.usage().bytes > small.max_size / 2);
+    // A slot that is written anew takes no more than before.
+    journal.write_slot(&held[0], WriteSlot { keep: Some(TERM), ..value() }).await.unwrap();
+    // What ends by itself and nobody holds ends earlier when there is no room.
+    for slot in &held {
+        journal.write_slot(slot, WriteSlot { expires: Some(TERM), ..value() }).await.unwrap();
+    }
+    for number in 0..100 {
+        let slot = journal.hold_slot(&format!("later/{number}"), TERM).await.unwrap().unwrap();
+        journal.write_slot(&slot, WriteSlot { expires: Some(TERM), ..value() }).await.unwrap();
+        assert!(journal.usage().bytes <= small.max_size);
+    }
+    assert_eq!(journal.read_slot("stream/0").await, Ok(None));
+    assert!(journal.read_slot("later/99").await.unwrap().is_some());
+    assert_eq!(journal.write_slot(&held[0], put("late")).await, Err(JournalError::Lost));
+    // Observers get on when they fill the rest: what they mark is small.
+    let number = (1..1000).find(|number| {
+        let event = Message { content: "x".repeat(9_000), ..message("user", *number) }.new_event(&*journal, &["audit"]);
+        futures_util::FutureExt::now_or_never(journal.admit(event)).unwrap().is_err()
+    });
+    assert!(number.is_some());
+    let mark = journal.hold_slot("late/1", TERM).await.unwrap().unwrap();
+    journal.write_slot(&mark, WriteSlot { expires: Some(TERM), ..put("begun") }).await.unwrap();
+}
+
+async fn late_and_pulled_events_count(place: Place) {
+    let late = Observer { wants: Arc::new(|_, _| false), ..observer("late") };
+    let small = Options { max_size: 1 << 20, ..options(vec![late, observer("reply")]) };
+    let journal = place.open(&small).await;
+    let used = || journal.usage().bytes;
+    let big = Message { content: "x".repeat(300_000), ..message("user", 1) };
+    let event = big.new_event(&*journal, &[]);
+    let facts = event.facts.clone();
+    let entry = run(journal.admit(event).await.unwrap());
+    assert!(used() < 8192);
+    journal.record(&entry, to_send(&"y".repeat(100_000), &facts, true));
+    assert!((400_000..408_192).contains(&used()), "{}", used());
+    let leased = lease_some(&*journal, "late").await;
+    finish(&*journal, &leased, Finish::Done).await;
+    assert!(used() < 8192, "{}", used());
+
+    let slot = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let page = |numbers: std::ops::Range<u64>| -> Vec<_> {
+        let events = numbers.map(|number| Message { content: "x".repeat(200_000), ..message("user", number) });
+        events.map(|it| Pulled { event: it.new_event(&*journal, &["reply"]), responds: true }).collect()
+    };
+    let write = |numbers, value| WriteSlot { events: page(numbers), keep: Some(TERM), ..put(value) };
+    assert_eq!(journal.write_slot(&slot, write(10..13, "1")).await, Ok(3));
+    assert!((600_000..620_000).contains(&used()), "{}", used());
+    // A page comes as a whole or not at all.
+    assert_eq!(journal.write_slot(&slot, write(10..15, "2")).await, Err(JournalError::Full));
+    assert_eq!(journal.read_slot("cursor").await, Ok(Some("1".to_owned())));
+    assert_eq!(journal.health(), Err(JournalError::Full));
+    // What is known already takes no room.
+    assert_eq!(journal.write_slot(&slot, write(10..13, "1")).await, Ok(0));
+    let leased = lease_some(&*journal, "reply").await;
+    for one in &leased {
+        let entry = Entry::pulled(one.lease.id);
+        journal.record(&entry, document(&"y".repeat(20_000)));
+    }
+    assert!((660_000..690_000).contains(&used()), "{}", used());
+    finish(&*journal, &leased, Finish::Done).await;
+    assert!((60_000..80_000).contains(&used()), "{}", used());
+    assert_eq!(journal.health(), Ok(()));
+    assert_eq!(journal.write_slot(&slot, write(10..15, "2")).await, Ok(2));
+    // One that fails for good without a reply is done as well.
+    let leased = lease_some(&*journal, "reply").await;
+    finish(&*journal, &leased, dead()).await;
+    assert!((60_000..80_000).contains(&used()), "{}", used());
+}
+
+async fn an_event_that_can_never_fit_is_refused_and_others_are_not(place: Place) {
+    let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
+    let journal = place.open(&small).await;
+    let before = message("user", 1).answer(&*journal, &[]).await;
+    let huge = Message { content: "x".repeat(1 << 20), ..message("user", 2) };
+    let refused = journal.admit(huge.new_event(&*journal, &["audit"])).await;
+    assert!(matches!(&refused, Err(JournalError::Storage(why)) if why.contains("memory_limit")), "{refused:?}");
+    assert_eq!(journal.health(), Ok(()), "another one fits");
+    assert_eq!(known(message("user", 1).admit(&*journal, &[]).await).id, before, "nothing was forgotten for it");
+    // Nobody observes it, so its payload is not kept.
+    huge.answer(&*journal, &[]).await;
+    message("user", 3).answer(&*journal, &["audit"]).await;
 }
 
 async fn a_closed_journal_takes_nothing(place: Place) {

@@ -86,13 +86,14 @@ async fn a_held_reply_reaches_the_user_through_a_later_attempt() {
             tokio::task::yield_now().await;
         }
         drop(stream);
-        while server.metric("echostr_in_flight").await > 0.0 {
+        // The responder is in flight still; its client is not.
+        while server.metric("echostr_connections").await > 0.0 {
             tokio::task::yield_now().await;
         }
     }
     let (http, signed) = (server.http, MP.safe(&payload, "c"));
     let third = tokio::spawn(async move { http.post(&format!("/mp/shop?{}", signed.query), signed.body).await });
-    while server.metric("echostr_in_flight").await < 1.0 {
+    while server.metric("echostr_in_flight").await < 2.0 {
         tokio::task::yield_now().await;
     }
     go.notify_one();

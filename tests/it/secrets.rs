@@ -1,59 +1,17 @@
 //! What the log says, and what it never says: no secret, no signature, no word of a user.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use echostr::{
     events::{im, mp},
     hooks::{Context, Hooks, RawEvent},
     replies::mp::Reply,
 };
-use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use crate::support::{
-    TestServer,
+    Log, TestServer,
     http::request,
     platform::{Signed, WeChat},
     server::{ACCOUNTS, COMPAT, IM, KF, MINI, MP, MP_OLD, PLAIN, SECRETS, WECOM, event, text_message},
 };
-
-/// A log in memory. It has what this thread writes, and every task of a test runs on the thread of the test.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'w> MakeWriter<'w> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'w self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
-        (log, tracing::subscriber::set_default(subscriber.with_writer(writer).finish()))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
 
 /// What every user writes here.
 const HUSH: &str = "hush-hush";

@@ -136,10 +136,10 @@ const OFFER: &str = concat!(
         UPDATE event SET observers = CASE WHEN event.observers @> ARRAY[observer.id] THEN event.observers
                                           ELSE event.observers || observer.id END
         FROM observer WHERE event.id = $1 AND observer.name = $2
-        RETURNING event.id, event.subject, observer.id AS observer, observer.in_order
+        RETURNING event.id, event.account, event.subject, observer.id AS observer, observer.in_order
     )
-    INSERT INTO delivery (observer, due, event, attempts, leased, lane)
-    SELECT told.observer, ",
+    INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
+    SELECT told.observer, told.account, ",
     now!(),
     ", told.id, 0, false, CASE WHEN told.in_order THEN ",
     lane!("told"),

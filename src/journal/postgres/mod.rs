@@ -13,7 +13,9 @@
 
 mod archive;
 mod db;
+mod missing;
 mod observers;
+mod queries;
 mod schema;
 mod slots;
 mod upkeep;
@@ -34,10 +36,10 @@ use self::{
     writer::Shared,
 };
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Task,
+    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room, Task,
     Usage, WriteSlot,
 };
-use crate::platform::Body;
+use crate::{envelope::UsedQuery, platform::Body};
 
 pub use archive::PostgresArchive;
 
@@ -74,6 +76,7 @@ impl PostgresJournal {
         }
         tasks.spawn_on(writer::record(Arc::clone(&shared)), &handle);
         tasks.spawn_on(writer::wait(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(queries::write(Arc::clone(&shared)), &handle);
         Ok(Self { shared, ids: Ids::after(0), tasks: Mutex::new(tasks) })
     }
 }
@@ -102,7 +105,7 @@ impl Journal for PostgresJournal {
         self.shared.record(entry, reply);
     }
 
-    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
+    fn lease_within(&self, observer: &str, room: Room, term: Duration) -> Task<'_, Vec<Leased>> {
         let Some(name) = self.shared.wanted.iter().map(|it| &it.name).find(|name| ***name == *observer) else {
             return Box::pin(ready(Ok(Vec::new())));
         };
@@ -110,7 +113,7 @@ impl Journal for PostgresJournal {
             self.ready().await?;
             let observing = self.shared.observers.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
             let Some(observing) = observing else { return Ok(Vec::new()) };
-            let leased = db::limited(observers::lease(&self.shared, name, observing, limit, term)).await;
+            let leased = db::limited(observers::lease(&self.shared, name, observing, &room, term)).await;
             leased.map_err(|failure| self.shared.trouble(&failure))
         })
     }
@@ -133,6 +136,14 @@ impl Journal for PostgresJournal {
             let given_up = db::limited(writer::give_up(&self.shared, entry)).await;
             given_up.map_err(|failure| self.shared.trouble(&failure))
         })
+    }
+
+    fn use_query(&self, used: &UsedQuery) -> Option<Task<'_, u64>> {
+        let used = *used;
+        Some(Box::pin(async move {
+            self.ready().await?;
+            self.shared.queries.add(used).await.unwrap_or(Err(JournalError::Closed))
+        }))
     }
 
     fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {

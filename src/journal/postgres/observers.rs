@@ -1,6 +1,7 @@
 //! Observers in the database: who they are, what waits for them, what nodes have on lease.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    super::{Finish, Finished, Lease, Leased, Observer, millis},
+    super::{Finish, Finished, Lease, Leased, Observer, Room, millis},
     db::{self, Connection, Failure, event_columns, lane, now},
     schema::{BACKFILL, LANES, LOCK, UPKEEP},
     writer::Shared,
@@ -51,7 +52,7 @@ pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transact
     let (in_order, past) = (of(|it| it.in_order), of(|it| it.from_beginning));
     let rows = changes.query(REGISTER, &[&names, &in_order, &past]).await?;
     changes.execute(SET_ORDER, &[&names]).await?;
-    let mut observers = std::collections::HashMap::new();
+    let mut observers = HashMap::new();
     for row in rows {
         let name: String = row.try_get(0)?;
         if let Some(observer) = shared.wanted.iter().find(|observer| *observer.name == *name) {
@@ -63,12 +64,36 @@ pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transact
     Ok(())
 }
 
+/// The accounts of which something waits for an observer, with how many there is room for: of most `$5`, of the accounts
+/// `$6` the numbers `$7`. Begins behind the account `$8`, which had its turn last. Goes from account to account rather
+/// than from row to row.
+macro_rules! room {
+    () => {
+        "WITH RECURSIVE accounts (account) AS (
+            (SELECT account FROM delivery WHERE observer = $1 ORDER BY account LIMIT 1)
+            UNION ALL
+            SELECT (SELECT next.account FROM delivery AS next
+                    WHERE next.observer = $1 AND next.account > accounts.account ORDER BY next.account LIMIT 1)
+            FROM accounts WHERE accounts.account IS NOT NULL
+        ), room AS (
+            SELECT accounts.account, coalesce(less.count, $5::bigint) AS count
+            FROM accounts LEFT JOIN unnest($6::text[], $7::bigint[]) AS less (account, count) USING (account)
+            WHERE accounts.account IS NOT NULL AND coalesce(less.count, $5::bigint) > 0
+            ORDER BY accounts.account <= $8::text, accounts.account
+        )"
+    };
+}
+
 const LEASE: &str = concat!(
-    "WITH ready AS (
-        SELECT event, observer FROM delivery WHERE observer = $1 AND due <= ",
+    room!(),
+    ", ready AS (
+        SELECT due.event, due.observer FROM room CROSS JOIN LATERAL (
+            SELECT event, observer FROM delivery
+            WHERE observer = $1 AND delivery.account = room.account AND due <= ",
     now!(),
     "
-        ORDER BY due, event LIMIT $2 FOR UPDATE SKIP LOCKED
+            ORDER BY due, event LIMIT room.count FOR UPDATE SKIP LOCKED
+        ) AS due LIMIT $2
     )
     UPDATE delivery SET due = ",
     now!(),
@@ -80,25 +105,42 @@ const LEASE: &str = concat!(
     ", delivery.attempts, delivery.due"
 );
 
-/// The first of each lane, unless it pauses, or another of the lane is leased. Goes from lane to lane rather than from row
-/// to row, so that a long lane behind a failing event costs nothing.
+/// The first of each lane, unless it pauses, or another of the lane is leased; of the accounts `$3` from behind the lanes
+/// `$4` on. Goes from lane to lane rather than from row to row, so that a long lane behind a failing event costs nothing.
 const HEADS: &str = concat!(
-    "WITH RECURSIVE lanes (lane) AS (
-        (SELECT lane FROM delivery WHERE observer = $1 AND lane IS NOT NULL AND ($3::bytea IS NULL OR lane > $3)
-         ORDER BY lane LIMIT 1)
-        UNION ALL
-        SELECT (SELECT next.lane FROM delivery AS next
-                WHERE next.observer = $1 AND next.lane IS NOT NULL AND next.lane > lanes.lane ORDER BY next.lane LIMIT 1)
-        FROM lanes WHERE lanes.lane IS NOT NULL
-    )
-    SELECT head.event, lanes.lane
-    FROM lanes CROSS JOIN LATERAL (
-        SELECT event, due FROM delivery WHERE observer = $1 AND delivery.lane = lanes.lane ORDER BY event LIMIT 1
-    ) AS head
-    WHERE lanes.lane IS NOT NULL AND head.due <= ", now!(), " AND NOT EXISTS (
-        SELECT 1 FROM delivery AS other WHERE other.observer = $1 AND other.lane = lanes.lane
-        AND other.leased AND other.due > ", now!(), ")
-    LIMIT $2"
+    room!(),
+    "
+    SELECT heads.event, room.account, heads.lane, room.count
+    FROM room LEFT JOIN unnest($3::text[], $4::bytea[]) AS turn (account, lane) ON turn.account = room.account
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE lanes (lane) AS (
+            (SELECT first.lane FROM delivery AS first
+             WHERE first.observer = $1 AND first.account = room.account AND first.lane IS NOT NULL
+               AND (turn.lane IS NULL OR first.lane > turn.lane)
+             ORDER BY first.lane LIMIT 1)
+            UNION ALL
+            SELECT (SELECT next.lane FROM delivery AS next
+                    WHERE next.observer = $1 AND next.account = room.account AND next.lane IS NOT NULL
+                      AND next.lane > lanes.lane
+                    ORDER BY next.lane LIMIT 1)
+            FROM lanes WHERE lanes.lane IS NOT NULL
+        )
+        SELECT head.event, lanes.lane
+        FROM lanes CROSS JOIN LATERAL (
+            SELECT event, due FROM delivery
+            WHERE observer = $1 AND delivery.account = room.account AND delivery.lane = lanes.lane
+            ORDER BY event LIMIT 1
+        ) AS head
+        WHERE lanes.lane IS NOT NULL AND head.due <= ",
+    now!(),
+    " AND NOT EXISTS (
+            SELECT 1 FROM delivery AS other
+            WHERE other.observer = $1 AND other.account = room.account AND other.lane = lanes.lane
+              AND other.leased AND other.due > ",
+    now!(),
+    ")
+        LIMIT room.count
+    ) AS heads LIMIT $2"
 );
 
 const TAKE: &str = concat!(
@@ -114,24 +156,44 @@ const TAKE: &str = concat!(
     ", delivery.attempts, delivery.due"
 );
 
-/// Takes what waits for an observer.
+/// What a query asks for, as columns.
+struct Asked<'r> {
+    limit: i64,
+    each: i64,
+    accounts: Vec<&'r str>,
+    counts: Vec<i64>,
+    /// The account that had its turn last.
+    last: Option<String>,
+}
+
+/// Takes what waits for an observer, of each account as much as there is room for.
 pub(super) async fn lease(
     shared: &Shared,
     name: &Arc<str>,
     observing: Observing,
-    limit: usize,
+    room: &Room,
     term: Duration,
 ) -> Result<Vec<Leased>, Failure> {
     let mut db = shared.pool.get().await?;
-    let (limit, term) = (i64::try_from(limit).unwrap_or(i64::MAX), millis(term));
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let (accounts, counts) = room.less.iter().map(|(account, less)| (&**account, count(*less))).unzip();
+    let turns = || shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = turns().remove(&observing.id);
+    let asked = Asked { limit: count(room.limit), each: count(room.each), accounts, counts, last };
+    let term = millis(term);
     let rows = if observing.in_order {
-        heads(&mut db, shared, observing.id, limit, term).await?
+        heads(&mut db, shared, observing.id, &asked, term).await?
     } else {
-        db.query(LEASE, &[&observing.id, &limit, &term, &shared.node]).await?
+        let Asked { limit, each, accounts, counts, last } = &asked;
+        db.query(LEASE, &[&observing.id, limit, &term, &shared.node, each, accounts, counts, last]).await?
     };
     db.done();
     let mut leased = rows.iter().map(|row| leased(row, name)).collect::<Result<Vec<_>, _>>()?;
     leased.sort_by_key(|one| one.lease.id);
+    // The next round begins behind one of these accounts, and so with another one each time.
+    if let Some(one) = leased.last().filter(|_| leased.len() >= room.limit) {
+        turns().insert(observing.id, one.lease.account.as_ref().to_owned());
+    }
     Ok(leased)
 }
 
@@ -139,7 +201,8 @@ fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
     let stored = db::stored(row)?;
     let attempt = db::count(row.try_get(db::EVENT_COLUMNS)?);
     let until = row.try_get(db::EVENT_COLUMNS + 1)?;
-    let lease = Lease { id: stored.id, observer: Arc::clone(name), attempt, until };
+    let (observer, account) = (Arc::clone(name), Arc::clone(&stored.facts.account));
+    let lease = Lease { id: stored.id, observer, account, attempt, until };
     Ok(Leased { lease, reply: stored.body(), facts: stored.facts })
 }
 
@@ -148,26 +211,38 @@ async fn heads(
     db: &mut Connection,
     shared: &Shared,
     observer: i32,
-    limit: i64,
+    asked: &Asked<'_>,
     term: i64,
 ) -> Result<Vec<Row>, Failure> {
     let (heads, take) = (db.prepare(HEADS).await?, db.prepare(TAKE).await?);
     let lanes = || shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-    let after = lanes().remove(&observer);
+    let (turns, after): (Vec<String>, Vec<Vec<u8>>) = lanes().remove(&observer).unwrap_or_default().into_iter().unzip();
     let changes = db.client.transaction().await?;
     changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &LANES.saturating_add(observer)]).await?;
-    let rows = changes.query(&heads, &[&observer, &limit, &after]).await?;
+    let Asked { limit, each, accounts, counts, last } = asked;
+    let rows = changes.query(&heads, &[&observer, limit, &turns, &after, each, accounts, counts, last]).await?;
     let mut events: Vec<Uuid> = Vec::with_capacity(rows.len());
+    let mut taken: HashMap<String, (i64, i64, Vec<u8>)> = HashMap::new();
     for row in &rows {
         events.push(row.try_get(0)?);
+        let of_account = taken.entry(row.try_get(1)?).or_insert((0, row.try_get(3)?, Vec::new()));
+        of_account.0 += 1;
+        of_account.2 = row.try_get(2)?;
     }
-    let taken = changes.query(&take, &[&observer, &events, &term, &shared.node]).await?;
+    let taken_rows = changes.query(&take, &[&observer, &events, &term, &shared.node]).await?;
     changes.commit().await?;
-    // Where there was room for more, the next round begins with the first lane.
-    if let Some(last) = rows.last().filter(|_| i64::try_from(rows.len()) == Ok(limit)) {
-        lanes().insert(observer, last.try_get(1)?);
+    // Where there was room for more, the next round begins with the first lane; where an account had no turn, with the
+    // lane that it had before.
+    let full = i64::try_from(rows.len()) == Ok(*limit);
+    let mut next: HashMap<String, Vec<u8>> = HashMap::new();
+    if full {
+        next.extend(turns.into_iter().zip(after).filter(|(account, _)| !taken.contains_key(account)));
     }
-    Ok(taken)
+    next.extend(
+        taken.into_iter().filter(|(_, (count, room, _))| full || count >= room).map(|(account, it)| (account, it.2)),
+    );
+    lanes().insert(observer, next);
+    Ok(taken_rows)
 }
 
 /// Ends leases, unless they have been lost.
@@ -236,9 +311,9 @@ pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(),
                 then.push(db::to_sql(lease.attempt));
                 errors.push(Some(db::text(error)));
             }
-            Finish::Released => {
+            Finish::Released | Finish::Postponed { .. } => {
                 again.push(lease, observer);
-                pauses.push(0);
+                pauses.push(if let Finish::Postponed { after } = outcome { millis(*after) } else { 0 });
                 then.push(db::to_sql(lease.attempt.saturating_sub(1)));
                 errors.push(None);
             }
@@ -268,8 +343,8 @@ pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(),
 /// Offers events of the past.
 const OFFER: &str = concat!(
     "WITH offered AS (
-        INSERT INTO delivery (observer, due, event, attempts, leased, lane)
-        SELECT $1, ",
+        INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
+        SELECT $1, event.account, ",
     now!(),
     ", event.id, 0, false, CASE WHEN $3 THEN ",
     lane!("event"),

@@ -19,7 +19,7 @@ pub(super) const LANES: i32 = 1000;
 /// Each step is one version; a step that was released never changes.
 ///
 /// What platforms and users write is `bytea`: a text of PostgreSQL holds no NUL, and an event with one must not be lost.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     -- Identities are UUIDs of version 7, so new rows go to the end of the index.
     CREATE TABLE event (
@@ -93,6 +93,23 @@ const STEPS: [&str; 2] = [
         node    uuid NOT NULL,         -- who has it, or had it
         expires bigint                 -- milliseconds; NULL: never
     );
+",
+    "
+    -- Signed queries that were used.
+    CREATE TABLE used_query (
+        signature bytea PRIMARY KEY,
+        body      bigint NOT NULL,     -- hash of the body it came with first
+        until     bigint NOT NULL      -- milliseconds: when it may be forgotten
+    );
+    CREATE INDEX used_query_until ON used_query (until);
+    -- By account, so that what waits of one is passed over at no cost while there is no room for more of it. Lanes are of
+    -- one account, too: two may know different users by one name.
+    ALTER TABLE delivery ADD COLUMN account text NOT NULL DEFAULT '';
+    UPDATE delivery SET account = event.account FROM event WHERE event.id = delivery.event;
+    DROP INDEX delivery_due;
+    DROP INDEX delivery_lane;
+    CREATE INDEX delivery_due ON delivery (observer, account, due, event);
+    CREATE INDEX delivery_lane ON delivery (observer, account, lane, event) WHERE lane IS NOT NULL;
 ",
 ];
 

@@ -1,6 +1,7 @@
 //! What goes on beside the deliveries: heartbeat and recovery, leases of the dead, retention, counting.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -10,9 +11,11 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    super::{Options, millis},
+    super::{Options, millis, missing as say},
     db::{self, Connection, Failure, limited, now},
+    missing,
     observers::{self, Observing},
+    queries,
     schema::{self, LOCK, UPKEEP},
     slots,
     writer::{PROBE, Shared, Start},
@@ -37,8 +40,12 @@ const CHUNKS: usize = 20;
 /// Keys are kept so long at least, in milliseconds: longer than a platform repeats a delivery.
 const KEYS_KEPT: i64 = 3_600_000;
 
-/// What nobody has had for so long is gone, in milliseconds: an observer, a node.
+/// What nobody has had for so long is gone, in milliseconds: a node, and at the latest an observer when there is no room for
+/// what is left of it.
 const GONE: i64 = 3_600_000;
+
+/// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
+const MISSING: i64 = 10_000;
 
 /// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
 const LONGEST_PAUSE: i64 = 2 * 86_400_000;
@@ -167,6 +174,7 @@ const BYTES: &str = "
 pub(super) async fn upkeep(shared: Arc<Shared>, options: Options) {
     shared.started().await;
     let begun = Instant::now();
+    let mut missing = HashSet::new();
     let mut round: Option<Instant> = None;
     loop {
         if !matches!(shared.health(), Ok(()) | Err(super::JournalError::Full)) {
@@ -176,7 +184,7 @@ pub(super) async fn upkeep(shared: Arc<Shared>, options: Options) {
         let mut done = reap(&shared).await;
         if done.is_ok() && round.is_none_or(|at| at.elapsed() > ROUND) {
             round = Some(Instant::now());
-            done = keep(&shared, &options, millis(begun.elapsed())).await;
+            done = keep(&shared, &options, millis(begun.elapsed()), &mut missing).await;
         }
         while done.is_ok() && !shared.is_closed() {
             match observers::backfill(&shared, ROWS).await {
@@ -207,7 +215,12 @@ async fn reap(shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn keep(shared: &Shared, options: &Options, up: i64) -> Result<(), Failure> {
+/// How long a node that has just started, and one that makes room, leaves to others to come back with their observers.
+fn patience(options: &Options) -> i64 {
+    (millis(options.retention) / 4).clamp(MISSING, GONE)
+}
+
+async fn keep(shared: &Shared, options: &Options, up: i64, missing: &mut HashSet<i32>) -> Result<(), Failure> {
     let mut db = shared.pool.get().await?;
     let counts = limited(db.query(COUNTS, &[])).await?;
     if let Some(row) = counts.first() {
@@ -219,16 +232,24 @@ async fn keep(shared: &Shared, options: &Options, up: i64) -> Result<(), Failure
         Some(row) => row.try_get(0)?,
         None => return Ok(()),
     };
-    let before = now - millis(options.retention);
-    if up > GONE {
-        forget(&mut db).await?;
+    let retention = millis(options.retention);
+    let before = now - retention;
+    missing::report(&mut db, shared, now - MISSING, retention, missing).await?;
+    // Other nodes may only be about to start.
+    if up > patience(options) {
+        limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(now - GONE)])).await?;
+        missing::remove(&mut db, before.min(now - MISSING), ROWS).await?;
     }
-    remove(&mut db, REMOVE_DEAD, before).await?;
+    say::expired(remove(&mut db, REMOVE_DEAD, before).await?);
     limited(db.execute(slots::CLEAR, &[])).await?;
+    remove(&mut db, queries::REMOVE, now).await?;
     remove_events(shared, &mut db, options, db::id_at(before), now, false).await?;
     remove(&mut db, REMOVE_KEYS, before.min(now - KEYS_KEPT)).await?;
     if shared.bytes.load(Ordering::Relaxed) as f64 > options.max_size as f64 * SHRINK_FROM {
         remove_events(shared, &mut db, options, Uuid::max(), now, true).await?;
+        if up > patience(options) {
+            remove_orphans(shared, &mut db, options, now).await?;
+        }
         remove(&mut db, REMOVE_KEYS_OF_NOTHING, now - KEYS_KEPT).await?;
     }
     db.done();
@@ -244,19 +265,21 @@ async fn measure(shared: &Shared, db: &mut Connection, options: &Options) -> Res
     Ok(())
 }
 
-/// Removes nodes and observers that are gone. What is left of the latter goes with them.
-async fn forget(db: &mut Connection) -> Result<(), Failure> {
-    const NODES: &str = concat!("DELETE FROM node WHERE alive_until < ", now!(), " - $1");
-    const OBSERVERS: &str = concat!("DELETE FROM observer WHERE seen < ", now!(), " - $1");
-    const DELIVERIES: &str =
-        "DELETE FROM delivery WHERE NOT EXISTS (SELECT 1 FROM observer WHERE observer.id = observer)";
-    const DEAD: &str = "DELETE FROM dead WHERE NOT EXISTS (SELECT 1 FROM observer WHERE observer.id = observer)";
-    limited(db.execute(NODES, &[&GONE])).await?;
-    if limited(db.execute(OBSERVERS, &[&GONE])).await? > 0 {
-        limited(db.execute(DELIVERIES, &[])).await?;
-        limited(db.execute(DEAD, &[])).await?;
+/// Makes room where nobody needs anything any more but observers that are missing: the oldest of what is kept for them goes.
+async fn remove_orphans(shared: &Shared, db: &mut Connection, options: &Options, now: i64) -> Result<(), Failure> {
+    let small = (options.max_size as f64 * SHRINK_TO) as u64;
+    let seen = now - patience(options);
+    let mut dropped = HashMap::new();
+    let mut done = Ok(());
+    while done.is_ok() && shared.bytes.load(Ordering::Relaxed) > small && !shared.is_closed() {
+        match missing::drop_orphans(db, seen, ROWS, &mut dropped).await {
+            Ok(0) => break,
+            Ok(_) => done = remove_events(shared, db, options, Uuid::max(), now, true).await,
+            Err(failure) => done = Err(failure),
+        }
     }
-    Ok(())
+    dropped.iter().for_each(|(name, left)| say::dropped(name, *left));
+    done
 }
 
 const REMOVE_DEAD: &str = "
@@ -270,10 +293,16 @@ const REMOVE_KEYS_OF_NOTHING: &str = "
         SELECT key FROM dedupe WHERE admitted < $1 AND NOT EXISTS (SELECT 1 FROM event WHERE event.id = dedupe.id)
         ORDER BY admitted LIMIT $2)";
 
-/// Removes rows, some at a time, until none are left.
-async fn remove(db: &mut Connection, text: &'static str, before: i64) -> Result<(), Failure> {
-    while limited(db.execute(text, &[&before, &ROWS])).await? >= ROWS.cast_unsigned() {}
-    Ok(())
+/// Removes rows, some at a time, until none are left; says how many.
+async fn remove(db: &mut Connection, text: &'static str, before: i64) -> Result<u64, Failure> {
+    let mut removed = 0;
+    loop {
+        let some = limited(db.execute(text, &[&before, &ROWS])).await?;
+        removed += some;
+        if some < ROWS.cast_unsigned() {
+            return Ok(removed);
+        }
+    }
 }
 
 /// Removes some events, but for those that are needed: by an observer, by one that is still given the past, or by the
@@ -281,7 +310,8 @@ async fn remove(db: &mut Connection, text: &'static str, before: i64) -> Result<
 const REMOVE_EVENTS: &str = "
     WITH few AS (
         SELECT id FROM event WHERE id > $1 AND id < $2
-          AND id <= coalesce((SELECT backfill FROM observer WHERE backfill IS NOT NULL ORDER BY backfill LIMIT 1), $2)
+          AND id <= coalesce((SELECT backfill FROM observer WHERE backfill IS NOT NULL AND seen > $5
+                              ORDER BY backfill LIMIT 1), $2)
         ORDER BY id LIMIT $3
     ), gone AS (
         DELETE FROM event WHERE id IN (SELECT id FROM few)
@@ -302,6 +332,7 @@ async fn remove_events(
 ) -> Result<(), Failure> {
     let small = (options.max_size as f64 * SHRINK_TO) as u64;
     let responding = db::id_at(now - GONE);
+    let seen = now - GONE;
     let statement = db.prepare(REMOVE_EVENTS).await?;
     let mut after = Uuid::nil();
     let mut idle = 0;
@@ -315,7 +346,8 @@ async fn remove_events(
         if !locked.try_get(0)? {
             break;
         }
-        let row = limited(async { Ok(changes.query_one(&statement, &[&after, &before, &ROWS, &responding]).await?) });
+        let row =
+            limited(async { Ok(changes.query_one(&statement, &[&after, &before, &ROWS, &responding, &seen]).await?) });
         let row = row.await?;
         changes.commit().await?;
         let (looked, gone): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

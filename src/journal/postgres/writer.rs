@@ -22,6 +22,7 @@ use super::{
     super::{Admission, Entry, JournalError, NewEvent, Observer, Reply, State},
     db::{self, Connection, Failure, Pool, lane, limited, now},
     observers::Observing,
+    queries,
 };
 use crate::platform::{self, Body, Key};
 
@@ -56,8 +57,9 @@ pub(super) const ADMIT: &str = concat!(
                coalesce((SELECT array_agg(observer) FROM wanted WHERE wanted.event = new.id), '{}'), $13
         FROM new WHERE key IS NULL OR id IN (SELECT id FROM won)
     ), offered AS (
-        INSERT INTO delivery (observer, due, event, attempts, leased, lane)
-        SELECT wanted.observer, ", now!(), ", new.id, 0, false, CASE WHEN wanted.in_order THEN ", lane!("new"), " END
+        INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
+        SELECT wanted.observer, new.account, ", now!(), ", new.id, 0, false,
+               CASE WHEN wanted.in_order THEN ", lane!("new"), " END
         FROM new JOIN wanted ON wanted.event = new.id WHERE key IS NULL OR new.id IN (SELECT id FROM won)
     )
     SELECT id FROM won"
@@ -95,10 +97,10 @@ const RECORD: &str = concat!(
                              THEN event.observers || given.sender ELSE event.observers END
         FROM given JOIN locked ON locked.id = given.id
         WHERE event.id = given.id AND (event.owner = $5 OR event.owner IS NULL) AND event.state = 0
-        RETURNING event.id, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender
+        RETURNING event.id, event.account, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender
     ), offered AS (
-        INSERT INTO delivery (observer, due, event, attempts, leased)
-        SELECT sender, ",
+        INSERT INTO delivery (observer, account, due, event, attempts, leased)
+        SELECT sender, account, ",
     now!(),
     ", id, 0, false FROM done WHERE late
         ON CONFLICT (event, observer) DO NOTHING
@@ -182,8 +184,10 @@ pub(super) struct Shared {
     pub(super) node: Uuid,
     pub(super) wanted: Vec<Observer>,
     pub(super) observers: Mutex<HashMap<Arc<str>, Observing>>,
-    /// The lane that each observer in order was given last, so that all have their turn.
-    pub(super) lanes: Mutex<HashMap<i32, Vec<u8>>>,
+    /// The lane of each account that each observer in order was given last, so that all have their turn.
+    pub(super) lanes: Mutex<HashMap<i32, HashMap<String, Vec<u8>>>>,
+    /// The account that each observer was given events of last, so that all have their turn.
+    pub(super) turns: Mutex<HashMap<i32, String>>,
     /// Notified when observers have something new.
     pub(super) arrivals: Notify,
     pub(super) start: watch::Sender<Start>,
@@ -191,6 +195,7 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
     pub(super) waiting: AtomicU64,
     pub(super) dead: AtomicU64,
+    pub(super) queries: queries::Pending,
     /// The heartbeat is to look at once.
     pub(super) look: Notify,
     admit: Notify,
@@ -208,12 +213,14 @@ impl Shared {
             wanted,
             observers: Mutex::default(),
             lanes: Mutex::default(),
+            turns: Mutex::default(),
             arrivals: Notify::new(),
             start: watch::Sender::new(Start::Connecting),
             full: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             dead: AtomicU64::new(0),
+            queries: queries::Pending::default(),
             look: Notify::new(),
             admit: Notify::new(),
             record: Notify::new(),

@@ -225,7 +225,7 @@ impl Archive for SqliteArchive {
                 let Some(id) = observer_id(db, &observer)? else { return Ok(count) };
                 let dropped = drop_letter(db, id, event)?;
                 if dropped {
-                    forget(db, id, event)?;
+                    forget(db, id, db::to_sql(number(event)))?;
                 }
                 Ok(count + u64::from(dropped))
             })
@@ -243,8 +243,7 @@ fn drop_letter(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<
 }
 
 /// Takes an observer from those that an event is for: it has not seen it, and never will.
-fn forget(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<()> {
-    let seq = db::to_sql(number(event));
+pub(super) fn forget(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
     let wanted: Option<Option<String>> =
         db.query_row("SELECT observers FROM event WHERE seq = ?1", [seq], |row| row.get(0)).optional()?;
     let wanted = wanted.flatten().unwrap_or_default();
@@ -257,10 +256,11 @@ fn forget(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<()> {
 /// Adds a delivery that waits, unless there is one; says whether it did.
 fn replay(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<bool> {
     let seq = db::to_sql(number(event));
-    let mut query = db.prepare_cached("SELECT subject, observers FROM event WHERE seq = ?1 AND id = ?2")?;
-    let found: Option<(Option<String>, Option<String>)> =
-        query.query_row(params![seq, event.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((subject, observers)) = found else { return Ok(false) };
+    let mut query = db.prepare_cached("SELECT subject, observers, account FROM event WHERE seq = ?1 AND id = ?2")?;
+    let found: Option<(Option<String>, Option<String>, String)> = query
+        .query_row(params![seq, event.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((subject, observers, account)) = found else { return Ok(false) };
     if db.prepare_cached("SELECT 1 FROM delivery WHERE observer = ?1 AND seq = ?2")?.exists(params![observer, seq])? {
         return Ok(false);
     }
@@ -268,7 +268,7 @@ fn replay(db: &Connection, observer: i64, event: Uuid) -> rusqlite::Result<bool>
     let mut order = db.prepare_cached("SELECT in_order FROM observer WHERE id = ?1")?;
     let in_order: bool = order.query_row([observer], |row| row.get(0))?;
     let lane = in_order.then(|| lane(subject.as_deref(), seq));
-    offer(db, observer, now_millis(), seq, lane.as_deref())?;
+    offer(db, observer, &account, now_millis(), seq, lane.as_deref())?;
     let observers = observers.unwrap_or_default();
     if !observers.split(',').any(|id| id.parse() == Ok(observer)) {
         let observers = if observers.is_empty() { observer.to_string() } else { format!("{observers},{observer}") };

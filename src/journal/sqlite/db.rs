@@ -68,9 +68,13 @@ pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     JournalError::storage(format!("journal {path}{hint} ({failure})"))
 }
 
-/// The files are no longer those that were opened.
-pub(super) fn moved() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), None)
+/// The files are no longer those that were opened; which, or what has become of it.
+pub(super) fn moved(what: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(what.to_owned()))
+}
+
+pub(super) fn is_busy(failure: &rusqlite::Error) -> bool {
+    matches!(failure.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Whether an error is the trouble of the file or the disk, and not of what was asked.

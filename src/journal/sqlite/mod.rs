@@ -7,12 +7,17 @@
 //! archive, repeats ──▶ Reader ◀────────────────────── the file ◀── Upkeep: checkpoints, retention, backfill
 //! ```
 //!
-//! A process that serves holds a lock beside the file, so that what its index says of a key holds.
+//! A process that serves holds locks on the file and beside it, so that what its index says of a key holds (`lock.rs`), and
+//! looks after the files while it runs (`guard.rs`).
 
 mod archive;
 mod db;
+mod guard;
 mod index;
+mod lock;
+mod missing;
 mod observers;
+mod queries;
 mod schema;
 mod slots;
 mod upkeep;
@@ -20,9 +25,9 @@ mod writer;
 
 use std::{
     collections::HashMap,
-    fmt,
-    fs::{self, File, TryLockError},
+    fmt, fs,
     future::ready,
+    mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -37,15 +42,20 @@ use tokio::{
 use uuid::Uuid;
 
 use self::{
+    guard::FileGuard,
     index::{Index, Known},
+    lock::ServerLock,
     upkeep::Upkeep,
     writer::{Gathering, Observing, Op, Shared, Work, Writer},
 };
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, State,
-    Task, Usage, WriteSlot, id,
+    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
+    State, Task, Usage, WriteSlot, id, millis,
 };
-use crate::platform::{self, Body, DedupeKey, Order};
+use crate::{
+    envelope::UsedQuery,
+    platform::{self, Body, DedupeKey, Order},
+};
 
 pub use archive::SqliteArchive;
 
@@ -59,10 +69,12 @@ pub struct SqliteJournal {
     reader: Arc<Mutex<Connection>>,
     observers: HashMap<Arc<str>, Observing>,
     usage: Arc<upkeep::Counts>,
+    /// Of the process before.
+    used_queries: Mutex<Vec<UsedQuery>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     upkeep: Mutex<Option<Upkeep>>,
-    /// Locked as long as this journal is open.
-    _lock: File,
+    /// Dropped after the connections.
+    _lock: Arc<ServerLock>,
 }
 
 impl fmt::Debug for SqliteJournal {
@@ -82,18 +94,29 @@ impl SqliteJournal {
                 JournalError::storage(format!("cannot make the folder {}: {failure}", folder.display()))
             })?;
         }
-        let lock = lock(path)?;
+        let path = &lock::resolve(path);
+        let lock = Arc::new(ServerLock::take(path)?);
         let explain = |failure| db::explain(path, &failure);
-        let mut connection = db::open(path, true).map_err(explain)?;
+        let mut connection = match db::open(path, true) {
+            // A disk where the two kinds of locks meet.
+            Err(failure) if db::is_busy(&failure) && lock.release_database() => db::open(path, true),
+            opened => opened,
+        }
+        .map_err(explain)?;
+        lock.complete()?;
         schema::migrate(&mut connection).map_err(|failure| schema::explain(path, failure))?;
         slots::free(&connection).map_err(explain)?;
         let (index, latest) = load(&connection).map_err(explain)?;
-        let shared = Arc::new(Shared::new(path.to_owned(), index));
+        let guard = FileGuard::of(path, &connection).map_err(explain)?;
+        let shared = Arc::new(Shared::new(path.to_owned(), index, guard));
+        let used_queries = queries::load(&connection, shared.now()).map_err(explain)?;
         let observers =
             observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
+        missing::report(&connection, millis(options.retention)).map_err(explain)?;
         let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
         let usage = Arc::new(upkeep::Counts::default());
-        let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), options.max_size);
+        let writer =
+            Writer::new(Arc::clone(&shared), connection, observers.clone(), options.max_size, Arc::clone(&lock));
         let upkeep = Upkeep::start(&shared, &usage, options, &observers).map_err(explain)?;
         let spawned = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let writer = spawned.map_err(|failure| JournalError::storage(format!("cannot start a thread: {failure}")))?;
@@ -103,6 +126,7 @@ impl SqliteJournal {
             reader,
             observers,
             usage,
+            used_queries: Mutex::new(used_queries),
             writer: Mutex::new(Some(writer)),
             upkeep: Mutex::new(Some(upkeep)),
             _lock: lock,
@@ -135,7 +159,7 @@ impl SqliteJournal {
             match known {
                 Known::Running(entry) => {
                     entry.delivered_again();
-                    Shared::repeated(&mut gathering, entry.id);
+                    self.shared.repeated(gathering, entry.id);
                     return Ok(Admission::Known(entry));
                 }
                 Known::AskFile => return Err(Box::new(event)),
@@ -153,8 +177,7 @@ impl SqliteJournal {
     /// A repeat of an event that is in the file.
     fn again(&self, mut gathering: MutexGuard<'_, Gathering>, key: &DedupeKey, found: Found) -> Admission {
         let Found { id, deliveries, reply } = found;
-        Shared::repeated(&mut gathering, id);
-        match reply {
+        let admission = match reply {
             Some(reply) => {
                 gathering.index.remember(key.bytes, key.until(id::millis_of(id)));
                 Admission::Known(Entry::answered_with(id, deliveries + 1, reply))
@@ -165,7 +188,9 @@ impl SqliteJournal {
                 gathering.index.run(key, &entry);
                 Admission::Run(entry)
             }
-        }
+        };
+        self.shared.repeated(gathering, id);
+        admission
     }
 }
 
@@ -233,12 +258,12 @@ impl Journal for SqliteJournal {
         self.shared.record(entry, reply);
     }
 
-    fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
+    fn lease_within(&self, observer: &str, room: Room, term: Duration) -> Task<'_, Vec<Leased>> {
         let Some((name, observing)) = self.observers.get_key_value(observer) else {
             return Box::pin(ready(Ok(Vec::new())));
         };
         let (name, observing, shared) = (Arc::clone(name), *observing, Arc::clone(&self.shared));
-        self.work(move |db| observers::lease(db, &shared, &name, observing, limit, term))
+        self.work(move |db| observers::lease(db, &shared, &name, observing, &room, term))
     }
 
     fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()> {
@@ -253,6 +278,15 @@ impl Journal for SqliteJournal {
 
     fn arrivals(&self) -> &Notify {
         &self.shared.arrivals
+    }
+
+    fn use_query(&self, used: &UsedQuery) -> Option<Task<'_, u64>> {
+        let trouble = self.shared.use_query(used).err()?;
+        Some(Box::pin(ready(Err(trouble))))
+    }
+
+    fn used_queries(&self) -> Vec<UsedQuery> {
+        mem::take(&mut self.used_queries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
@@ -297,17 +331,9 @@ impl Journal for SqliteJournal {
     }
 
     fn close(&self) -> Task<'_, ()> {
-        let take =
-            |writer: &Mutex<Option<JoinHandle<()>>>| writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.shared.close();
-        let writer = take(&self.writer);
+        let end = self.end();
         Box::pin(async move {
-            let ended = task::spawn_blocking(move || {
-                drop(upkeep);
-                writer.map_or(Ok(()), JoinHandle::join)
-            });
-            match ended.await {
+            match task::spawn_blocking(end).await {
                 Ok(Ok(())) => Ok(()),
                 _ => Err(JournalError::storage("the writer of the journal ended badly")),
             }
@@ -315,9 +341,24 @@ impl Journal for SqliteJournal {
     }
 }
 
-impl Drop for SqliteJournal {
-    fn drop(&mut self) {
+impl SqliteJournal {
+    /// Ends the threads, which have the file open; what is returned waits for that.
+    fn end(&self) -> impl FnOnce() -> thread::Result<()> + Send + use<> {
+        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.close();
+        move || {
+            drop(upkeep);
+            writer.map_or(Ok(()), JoinHandle::join)
+        }
+    }
+}
+
+impl Drop for SqliteJournal {
+    /// The file is free for the next server when this returns.
+    fn drop(&mut self) {
+        let _ = self.end()();
+        self.shared.leave_alone(&self.reader.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -351,27 +392,6 @@ async fn read<T: Send + 'static>(
 ) -> Result<T, JournalError> {
     let run = move || query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|e| db::explain(&path, &e));
     task::spawn_blocking(run).await.unwrap_or(Err(JournalError::Closed))
-}
-
-/// Keeps other servers away from the file.
-fn lock(path: &Path) -> Result<File, JournalError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let cannot = |failure| {
-        JournalError::storage(format!(
-            "cannot lock {}: {failure}; check that its folder exists and may be written to",
-            Path::new(&name).display()
-        ))
-    };
-    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::storage(format!(
-            "another echostr serves from {}; several nodes share a PostgreSQL journal",
-            path.display()
-        ))),
-        Err(TryLockError::Error(failure)) => Err(cannot(failure)),
-    }
 }
 
 /// The latest keys, and the number of the latest event.

@@ -9,16 +9,17 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
-    super::{Finish, Finished, Lease, Leased, Millis, Observer, id::number, millis, now_millis},
+    super::{Finish, Finished, Lease, Leased, Millis, Observer, Room, id::number, millis, missing, now_millis},
     db,
+    missing::left,
     writer::{Observing, Shared, lane, offer},
 };
 
 /// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
 const LONGEST_PAUSE: Millis = 2 * 86_400_000;
 
-/// Enters the observers. New names begin after `latest`, or at the beginning; those that are gone take what waited for
-/// them along. Leases of the process before are over: its lock is gone.
+/// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
+/// left of them stays. Leases of the process before are over: its lock is gone.
 pub(super) fn register(
     db: &mut Connection,
     observers: &[Observer],
@@ -26,26 +27,32 @@ pub(super) fn register(
     now: Millis,
 ) -> rusqlite::Result<HashMap<Arc<str>, Observing>> {
     let changes = db.transaction()?;
-    let mut known: HashMap<String, i64> = HashMap::new();
+    let mut known: HashMap<String, (i64, bool)> = HashMap::new();
     {
-        let mut query = changes.prepare("SELECT name, id FROM observer")?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut query = changes.prepare("SELECT name, id, missing_since IS NOT NULL FROM observer")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
         for row in rows {
-            let (name, id) = row?;
-            known.insert(name, id);
+            let (name, found) = row?;
+            known.insert(name, found);
         }
     }
     let wanted: HashSet<&str> = observers.iter().map(|observer| &*observer.name).collect();
-    for (_, id) in known.iter().filter(|(name, _)| !wanted.contains(name.as_str())) {
-        for table in ["delivery", "dead"] {
-            changes.execute(&format!("DELETE FROM {table} WHERE observer = ?1"), [id])?;
-        }
-        changes.execute("DELETE FROM observer WHERE id = ?1", [id])?;
+    for (_, (id, _)) in known.iter().filter(|(name, _)| !wanted.contains(name.as_str())) {
+        changes.execute(
+            "UPDATE observer SET missing_since = coalesce(missing_since, ?2) WHERE id = ?1",
+            params![id, now_millis()],
+        )?;
     }
     let mut registered = HashMap::new();
     for Observer { name, in_order, from_beginning, .. } in observers {
         let id = match known.get(&**name) {
-            Some(id) => *id,
+            Some((id, is_back)) => {
+                if *is_back {
+                    missing::back(name, left(&changes, *id)?);
+                    changes.execute("UPDATE observer SET missing_since = NULL WHERE id = ?1", [id])?;
+                }
+                *id
+            }
             None => {
                 let backfill = from_beginning.then_some((0, db::to_sql(latest)));
                 changes.execute(
@@ -88,76 +95,121 @@ struct Due {
     attempts: u32,
 }
 
-/// Takes what waits for an observer.
+/// Takes what waits for an observer, of each account as much as there is room for.
 pub(super) fn lease(
     db: &Connection,
     shared: &Shared,
     name: &Arc<str>,
     observing: Observing,
-    limit: usize,
+    room: &Room,
     term: Duration,
 ) -> rusqlite::Result<Vec<Leased>> {
     let now = shared.now();
     let until = now.saturating_add(millis(term));
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let ready = match observing.in_order {
-        true => heads(db, shared, observing.id, now, limit)?,
-        false => due(db, observing.id, now, limit)?,
-    };
     let mut take = db.prepare_cached(
-        "UPDATE delivery SET due = ?4, attempts = attempts + 1, leased = 1 WHERE observer = ?1 AND due = ?2 AND seq = ?3",
+        "UPDATE delivery SET due = ?5, attempts = attempts + 1, leased = 1
+         WHERE observer = ?1 AND account = ?2 AND due = ?3 AND seq = ?4",
     )?;
     let mut event = db.prepare_cached(&format!("SELECT {} FROM event WHERE seq = ?1", db::EVENT))?;
-    let mut leased = Vec::with_capacity(ready.len());
-    for Due { seq, due, attempts } in ready {
-        match event.query_row([seq], db::stored).optional()? {
-            Some(stored) => {
-                take.execute(params![observing.id, due, seq, until])?;
-                let lease = Lease { id: stored.id, observer: Arc::clone(name), attempt: attempts + 1, until };
-                leased.push(Leased { lease, reply: stored.body(), facts: stored.facts });
+    let mut leased = Vec::new();
+    for account in accounts(db, shared, observing.id)? {
+        let limit = room.of_account(&account).min(room.limit.saturating_sub(leased.len()));
+        if limit == 0 {
+            continue;
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let ready = match observing.in_order {
+            true => heads(db, shared, observing.id, &account, now, limit)?,
+            false => due(db, observing.id, &account, now, limit)?,
+        };
+        let account: Arc<str> = account.into();
+        for Due { seq, due, attempts } in ready {
+            match event.query_row([seq], db::stored).optional()? {
+                Some(stored) => {
+                    take.execute(params![observing.id, &*account, due, seq, until])?;
+                    let (observer, account) = (Arc::clone(name), Arc::clone(&account));
+                    let lease = Lease { id: stored.id, observer, account, attempt: attempts + 1, until };
+                    leased.push(Leased { lease, reply: stored.body(), facts: stored.facts });
+                }
+                // Retention leaves what somebody needs; only another program can have removed it.
+                None => drop(remove(db, observing.id, &account, due, seq)?),
             }
-            // Retention leaves what somebody needs; only another program can have removed it.
-            None => drop(remove(db, observing.id, due, seq)?),
+        }
+        if leased.len() >= room.limit {
+            // The next round begins behind it.
+            let mut turns = shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.insert(observing.id, account.as_ref().to_owned());
+            break;
         }
     }
     Ok(leased)
 }
 
-fn due(db: &Connection, observer: i64, now: Millis, limit: i64) -> rusqlite::Result<Vec<Due>> {
+/// The accounts of which something waits for an observer, beginning behind the one that had its turn last. Goes from
+/// account to account rather than from row to row.
+fn accounts(db: &Connection, shared: &Shared, observer: i64) -> rusqlite::Result<Vec<String>> {
+    let mut next = db.prepare_cached("SELECT min(account) FROM delivery WHERE observer = ?1 AND account > ?2")?;
+    let mut first = db.prepare_cached("SELECT min(account) FROM delivery WHERE observer = ?1")?;
+    let mut accounts: Vec<String> = Vec::new();
+    let mut found: Option<String> = first.query_row([observer], |row| row.get(0))?;
+    while let Some(account) = found {
+        found = next.query_row(params![observer, account], |row| row.get(0))?;
+        accounts.push(account);
+    }
+    let last = shared.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&observer);
+    if let Some(last) = last {
+        let behind = accounts.partition_point(|account| *account <= last);
+        accounts.rotate_left(behind);
+    }
+    Ok(accounts)
+}
+
+fn due(db: &Connection, observer: i64, account: &str, now: Millis, limit: i64) -> rusqlite::Result<Vec<Due>> {
     let mut query = db.prepare_cached(
-        "SELECT seq, due, attempts FROM delivery WHERE observer = ?1 AND due <= ?2 ORDER BY due, seq LIMIT ?3",
+        "SELECT seq, due, attempts FROM delivery WHERE observer = ?1 AND account = ?2 AND due <= ?3
+         ORDER BY due, seq LIMIT ?4",
     )?;
-    let rows = query.query_map(params![observer, now, limit], |row| {
+    let rows = query.query_map(params![observer, account, now, limit], |row| {
         Ok(Due { seq: row.get(0)?, due: row.get(1)?, attempts: row.get(2)? })
     })?;
     rows.collect()
 }
 
-/// The first of each lane, unless it is leased or pauses. Goes from lane to lane rather than from row to row, so that a
-/// long lane behind a failing event costs nothing.
-fn heads(db: &Connection, shared: &Shared, observer: i64, now: Millis, limit: i64) -> rusqlite::Result<Vec<Due>> {
+/// The first of each lane of an account, unless it is leased or pauses. Goes from lane to lane rather than from row to
+/// row, so that a long lane behind a failing event costs nothing.
+fn heads(
+    db: &Connection,
+    shared: &Shared,
+    observer: i64,
+    account: &str,
+    now: Millis,
+    limit: i64,
+) -> rusqlite::Result<Vec<Due>> {
     let mut query = db.prepare_cached(
         "WITH RECURSIVE lanes (lane) AS (
-             SELECT min(lane) FROM delivery WHERE observer = ?1 AND lane IS NOT NULL AND lane > ?4
+             SELECT min(lane) FROM delivery WHERE observer = ?1 AND account = ?5 AND lane IS NOT NULL AND lane > ?4
              UNION ALL
-             SELECT (SELECT min(lane) FROM delivery WHERE observer = ?1 AND lane IS NOT NULL AND lane > lanes.lane)
+             SELECT (SELECT min(lane) FROM delivery
+                     WHERE observer = ?1 AND account = ?5 AND lane IS NOT NULL AND lane > lanes.lane)
              FROM lanes WHERE lanes.lane IS NOT NULL
          )
          SELECT head.seq, head.due, head.attempts, lanes.lane FROM lanes CROSS JOIN delivery AS head
-         WHERE lanes.lane IS NOT NULL AND head.observer = ?1 AND head.lane = lanes.lane AND head.due <= ?2
-           AND head.seq = (SELECT min(seq) FROM delivery WHERE observer = ?1 AND lane = lanes.lane)
+         WHERE lanes.lane IS NOT NULL AND head.observer = ?1 AND head.account = ?5 AND head.lane = lanes.lane
+           AND head.due <= ?2
+           AND head.seq = (SELECT min(seq) FROM delivery WHERE observer = ?1 AND account = ?5 AND lane = lanes.lane)
            -- A replay may come before what is leased already.
            AND NOT EXISTS (
-               SELECT 1 FROM delivery WHERE observer = ?1 AND lane = lanes.lane AND leased = 1 AND lane IS NOT NULL
-                 AND due > ?2
+               SELECT 1 FROM delivery WHERE observer = ?1 AND account = ?5 AND lane = lanes.lane AND leased = 1
+                 AND lane IS NOT NULL AND due > ?2
            )
          LIMIT ?3",
     )?;
     let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-    let after = lanes.remove(&observer).unwrap_or_default();
+    let turn = (observer, account.to_owned());
+    let after = lanes.remove(&turn).unwrap_or_default();
     let mut heads = Vec::new();
     let mut last = None;
-    let rows = query.query_map(params![observer, now, limit, after], |row| {
+    let rows = query.query_map(params![observer, now, limit, after, account], |row| {
         Ok((Due { seq: row.get(0)?, due: row.get(1)?, attempts: row.get(2)? }, row.get(3)?))
     })?;
     for row in rows {
@@ -167,7 +219,7 @@ fn heads(db: &Connection, shared: &Shared, observer: i64, now: Millis, limit: i6
     }
     // Where there was room for more, the next round begins with the first lane.
     if let Some(lane) = last.filter(|_| heads.len() as i64 == limit) {
-        lanes.insert(observer, lane);
+        lanes.insert(turn, lane);
     }
     Ok(heads)
 }
@@ -177,27 +229,27 @@ pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: 
     let Finished { lease, outcome } = finished;
     let seq = db::to_sql(number(lease.id));
     let mut held = db.prepare_cached(
-        "SELECT 1 FROM delivery WHERE observer = ?1 AND due = ?2 AND seq = ?3 AND attempts = ?4 AND leased = 1",
+        "SELECT 1 FROM delivery
+         WHERE observer = ?1 AND account = ?2 AND due = ?3 AND seq = ?4 AND attempts = ?5 AND leased = 1",
     )?;
-    if !held.exists(params![observer, lease.until, seq, lease.attempt])? {
+    if !held.exists(params![observer, &*lease.account, lease.until, seq, lease.attempt])? {
         return Ok(());
     }
     let mut wait = db.prepare_cached(
-        "UPDATE delivery SET due = ?4, attempts = ?5, leased = 0, error = coalesce(?6, error)
-         WHERE observer = ?1 AND due = ?2 AND seq = ?3",
+        "UPDATE delivery SET due = ?5, attempts = ?6, leased = 0, error = coalesce(?7, error)
+         WHERE observer = ?1 AND account = ?2 AND due = ?3 AND seq = ?4",
     )?;
-    let now = shared.now();
+    let mut wait = |after: Duration, attempts: u32, error: Option<&str>| {
+        let due = shared.now().saturating_add(millis(after));
+        wait.execute(params![observer, &*lease.account, lease.until, seq, due, attempts, error]).map(drop)
+    };
     match outcome {
-        Finish::Done => drop(remove(db, observer, lease.until, seq)?),
-        Finish::Retry { after, error } => {
-            let due = now.saturating_add(millis(*after));
-            wait.execute(params![observer, lease.until, seq, due, lease.attempt, error])?;
-        }
-        Finish::Released => {
-            wait.execute(params![observer, lease.until, seq, now, lease.attempt - 1, None::<&str>])?;
-        }
+        Finish::Done => drop(remove(db, observer, &lease.account, lease.until, seq)?),
+        Finish::Retry { after, error } => wait(*after, lease.attempt, Some(error))?,
+        Finish::Released => wait(Duration::ZERO, lease.attempt - 1, None)?,
+        Finish::Postponed { after } => wait(*after, lease.attempt - 1, None)?,
         Finish::Dead { error } => {
-            remove(db, observer, lease.until, seq)?;
+            remove(db, observer, &lease.account, lease.until, seq)?;
             let mut bury = db.prepare_cached("INSERT OR REPLACE INTO dead VALUES (?1, ?2, ?3, ?4, ?5)")?;
             bury.execute(params![seq, observer, now_millis(), lease.attempt, error])?;
         }
@@ -205,14 +257,15 @@ pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: 
     Ok(())
 }
 
-fn remove(db: &Connection, observer: i64, due: Millis, seq: i64) -> rusqlite::Result<usize> {
-    let mut delete = db.prepare_cached("DELETE FROM delivery WHERE observer = ?1 AND due = ?2 AND seq = ?3")?;
-    delete.execute(params![observer, due, seq])
+fn remove(db: &Connection, observer: i64, account: &str, due: Millis, seq: i64) -> rusqlite::Result<usize> {
+    let mut delete =
+        db.prepare_cached("DELETE FROM delivery WHERE observer = ?1 AND account = ?2 AND due = ?3 AND seq = ?4")?;
+    delete.execute(params![observer, account, due, seq])
 }
 
 /// Offers an event to one more observer, out of order.
-pub(super) fn add(db: &Connection, observer: i64, seq: i64, now: Millis) -> rusqlite::Result<()> {
-    offer(db, observer, now, seq, None)?;
+pub(super) fn add(db: &Connection, observer: i64, account: &str, seq: i64, now: Millis) -> rusqlite::Result<()> {
+    offer(db, observer, account, now, seq, None)?;
     wanted_by(db, observer, seq)
 }
 
@@ -230,7 +283,9 @@ pub(super) fn backfill(
     now: Millis,
     limit: usize,
 ) -> rusqlite::Result<bool> {
-    let mut places = db.prepare_cached("SELECT id, backfill, backfill_to FROM observer WHERE backfill IS NOT NULL")?;
+    let mut places = db.prepare_cached(
+        "SELECT id, backfill, backfill_to FROM observer WHERE backfill IS NOT NULL AND missing_since IS NULL",
+    )?;
     let place =
         places.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))).optional()?;
     let Some((id, from, to)) = place else { return Ok(false) };
@@ -247,7 +302,7 @@ pub(super) fn backfill(
         let Some(observer) = observer.filter(|observer| (observer.wants)(&account, &event_type)) else { continue };
         let subject: Option<String> = row.get(3)?;
         let lane = observer.in_order.then(|| lane(subject.as_deref(), seq));
-        offer(db, id, now, seq, lane.as_deref())?;
+        offer(db, id, &account, now, seq, lane.as_deref())?;
         wanted_by(db, id, seq)?;
     }
     db.prepare_cached("UPDATE observer SET backfill = ?2 WHERE id = ?1")?.execute(params![id, last])?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Result, Transaction};
 use super::{super::JournalError, db};
 
 /// Each step is one version; a step that was released never changes.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     -- In the order of arrival: `seq` is time and counter of the identity (see `id.rs`), so new rows go to the end.
     CREATE TABLE event (
@@ -74,6 +74,37 @@ const STEPS: [&str; 2] = [
         expires INTEGER               -- milliseconds; NULL: never
     ) WITHOUT ROWID;
 ",
+    "
+    -- Signed queries that were used, those of a commit in a row.
+    CREATE TABLE used_query (
+        count   INTEGER PRIMARY KEY,  -- of the queries up to this row: new rows go to the end
+        until   INTEGER NOT NULL,     -- milliseconds: when they may be forgotten
+        queries BLOB NOT NULL         -- 28 bytes each: the signature, and the hash of the body
+    );
+    -- By account, so that what waits of one is passed over at no cost while there is no room for more of it. Lanes are of
+    -- one account, too: two may know different users by one name.
+    CREATE TABLE delivery_by_account (
+        observer INTEGER NOT NULL,
+        account  TEXT NOT NULL,
+        due      INTEGER NOT NULL,    -- milliseconds
+        seq      INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        leased   INTEGER NOT NULL,
+        lane     TEXT,                -- for observers in order: the subject
+        error    TEXT,
+        PRIMARY KEY (observer, account, due, seq)
+    ) WITHOUT ROWID;
+    INSERT INTO delivery_by_account
+        SELECT observer, coalesce((SELECT account FROM event WHERE event.seq = delivery.seq), ''), due, seq, attempts,
+               leased, lane, error
+        FROM delivery;
+    DROP TABLE delivery;
+    ALTER TABLE delivery_by_account RENAME TO delivery;
+    CREATE INDEX delivery_lane ON delivery (observer, account, lane, seq) WHERE lane IS NOT NULL;
+    CREATE INDEX delivery_leased ON delivery (observer, account, lane) WHERE leased = 1 AND lane IS NOT NULL;
+    -- Milliseconds: when a server first started without it. What is left of it is kept for the retention.
+    ALTER TABLE observer ADD COLUMN missing_since INTEGER;
+",
 ];
 
 /// Brings the tables up to date.
@@ -137,5 +168,41 @@ pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
     match failure {
         Migration::Sqlite(failure) => db::explain(path, &failure),
         other => JournalError::storage(format!("{}: {other}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rusqlite::Connection;
+
+    use super::{STEPS, apply, migrate, version};
+
+    #[test]
+    fn what_waits_is_kept_and_has_its_account() {
+        let mut db = Connection::open_in_memory().unwrap();
+        let steps = db.transaction().unwrap();
+        apply(&steps, 1, STEPS[0]).unwrap();
+        apply(&steps, 2, STEPS[1]).unwrap();
+        steps.commit().unwrap();
+        db.execute_batch(
+            "INSERT INTO event VALUES (7, x'00', 'mp/shop', 't', 'anna', 0, '', NULL, 0, 1, 0, NULL, NULL, '1');
+             INSERT INTO delivery VALUES (1, 100, 7, 3, 1, 'anna', 'no luck');
+             INSERT INTO delivery VALUES (2, 200, 7, 0, 0, NULL, NULL);
+             INSERT INTO delivery VALUES (1, 300, 8, 0, 0, ' 8', NULL);",
+        )
+        .unwrap();
+        migrate(&mut db).unwrap();
+        assert_eq!(version(&db).unwrap(), STEPS.len());
+        let mut query = db
+            .prepare(
+                "SELECT observer || ' ' || account || ' ' || due || ' ' || seq || ' ' || attempts || ' ' || leased
+                             || ' ' || coalesce(lane, '-') || ' ' || coalesce(error, '-')
+                      FROM delivery ORDER BY due",
+            )
+            .unwrap();
+        let rows: Vec<String> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows, ["1 mp/shop 100 7 3 1 anna no luck", "2 mp/shop 200 7 0 0 - -", "1  300 8 0 0  8 -"]);
     }
 }

@@ -15,8 +15,14 @@ use rusqlite::{Connection, params};
 use tracing::warn;
 
 use super::{
-    super::{JournalError, Millis, Observer, Options, Usage, id::number_at, millis, now_millis},
-    db, observers, slots,
+    super::{
+        JournalError, Millis, Observer, Options, Usage,
+        id::number_at,
+        millis,
+        missing::{self as say, Left},
+        now_millis,
+    },
+    db, missing, observers, queries, slots,
     writer::{Observing, Op, Shared, Work},
 };
 use crate::platform::{KEY, Key};
@@ -124,12 +130,16 @@ impl Caretaker {
         let mut round = Instant::now();
         let mut backfilling = true;
         while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if self.shared.lock().trouble.is_some() {
+                continue;
+            }
             let due = round.elapsed() > ROUND;
             if due {
                 round = Instant::now();
             }
             let done = self.checkpoint().and_then(|()| {
                 if due {
+                    self.check_files()?;
                     self.count()?;
                     self.expire()?;
                 }
@@ -146,10 +156,16 @@ impl Caretaker {
                 Err(Stop::Sqlite(failure)) => warn!("upkeep: {}", db::explain(&self.shared.path, &failure)),
             }
         }
+        self.shared.leave_alone(&self.db);
     }
 
     fn is_closed(&self) -> bool {
         self.shared.lock().closed
+    }
+
+    /// Ends a round when the files are not those that were opened; the writer says what is wrong.
+    fn check_files(&self) -> Result<(), Stop> {
+        self.shared.guard().check(&self.db).map_err(|_| Stop::Journal)
     }
 
     /// Moves what is durable from the log to its place in the file, without holding up commits.
@@ -159,6 +175,8 @@ impl Caretaker {
         if written == before || (written - before < CHECKPOINT_OPERATIONS && at.elapsed() < ROUND) {
             return Ok(());
         }
+        // A log that was cut would take what is safe along.
+        self.check_files()?;
         let pages: i64 = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
         self.checkpointed = (written, Instant::now());
         if pages > LONG_LOG_PAGES {
@@ -185,21 +203,70 @@ impl Caretaker {
     /// Removes what is older than the retention.
     fn expire(&mut self) -> Result<(), Stop> {
         let before = now_millis() - self.retention;
-        self.write(move |db| db.execute("DELETE FROM dead WHERE died < ?1", [before]))?;
+        say::expired(self.write(move |db| db.execute("DELETE FROM dead WHERE died < ?1", [before]))? as u64);
+        self.remove_missing(before)?;
         let shared = Arc::clone(&self.shared);
         self.write(move |db| slots::clear(db, shared.now()))?;
+        loop {
+            let shared = Arc::clone(&self.shared);
+            if self.is_closed() || !self.write(move |db| queries::clear(db, shared.now()))? {
+                break;
+            }
+        }
         self.remove_events(db::to_sql(number_at(before)), || false)?;
         self.remove_keys(db::to_sql(number_at(before)))
     }
 
-    /// Removes the oldest events until the file is small enough again.
+    /// Removes what is left of observers that have been missing since before a time.
+    fn remove_missing(&self, before: Millis) -> Result<(), Stop> {
+        while let Some((id, name)) = missing::overdue(&self.db, before)? {
+            let (mut removed, mut all) = (Left::default(), false);
+            while !all {
+                let some = self.write(move |db| missing::remove(db, id, ROWS));
+                let (some, end) = some.inspect_err(|_| say::removed(&name, removed))?;
+                removed = Left { waiting: removed.waiting + some.waiting, dead: removed.dead + some.dead };
+                all = end;
+            }
+            say::removed(&name, removed);
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest events until the file is small enough again: those that nobody needs, and when there are none
+    /// left, those that only observers need that are missing.
     fn shrink(&mut self) -> Result<(), Stop> {
         let small = (self.max_size as f64 * SHRINK_TO) as u64;
-        let removed = self.remove_events(i64::MAX, || self.shared.bytes.load(Ordering::Relaxed) <= small)?;
-        match removed {
+        let shared = Arc::clone(&self.shared);
+        let enough = || shared.bytes.load(Ordering::Relaxed) <= small;
+        let mut last = self.remove_events(i64::MAX, enough)?;
+        let mut dropped: HashMap<String, Left> = HashMap::new();
+        let mut orphans = self.remove_orphans(&mut dropped, enough);
+        while matches!(orphans, Ok(true)) {
+            last = self.remove_events(i64::MAX, enough)?.max(last);
+            orphans = self.remove_orphans(&mut dropped, enough);
+        }
+        dropped.iter().for_each(|(name, left)| say::dropped(name, *left));
+        orphans?;
+        match last {
             Some(last) => self.remove_keys(last),
             None => Ok(()),
         }
+    }
+
+    /// Removes the oldest of what is kept for observers that are missing; says whether there was anything.
+    fn remove_orphans(&self, dropped: &mut HashMap<String, Left>, enough: impl Fn() -> bool) -> Result<bool, Stop> {
+        if enough() || self.is_closed() {
+            return Ok(false);
+        }
+        let orphans = missing::oldest(&self.db, ROWS)?;
+        if orphans.is_empty() {
+            return Ok(false);
+        }
+        for (name, left) in self.write(move |db| missing::drop_orphans(db, &orphans))? {
+            let all = dropped.entry(name).or_default();
+            *all = Left { waiting: all.waiting + left.waiting, dead: all.dead + left.dead };
+        }
+        Ok(true)
     }
 
     /// Removes events before a number, but for those that observers need, the oldest first. Says which was the last.
@@ -236,7 +303,8 @@ impl Caretaker {
         let needed: HashSet<i64> = rows.collect::<Result<_, _>>()?;
         let least = "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM delivery UNION ALL SELECT min(seq) FROM dead)";
         let first: Option<i64> = moment.query_row(least, [], |row| row.get(0))?;
-        let backfill: Option<i64> = moment.query_row("SELECT min(backfill) FROM observer", [], |row| row.get(0))?;
+        let backfill: Option<i64> =
+            moment.query_row("SELECT min(backfill) FROM observer WHERE missing_since IS NULL", [], |row| row.get(0))?;
         let before = backfill.map_or(before, |at| before.min(at + 1));
         let before = first.filter(|_| needed.len() > PASSED_OVER).map_or(before, |first| before.min(first));
         let mut next =

@@ -3,9 +3,8 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    fs, mem,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    mem,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, config::DbConfig, params};
 use tokio::sync::Notify;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -25,9 +24,13 @@ use super::{
         millis,
     },
     db,
+    guard::FileGuard,
     index::Index,
+    lock::ServerLock,
     observers,
+    queries::{self, Used},
 };
+use crate::envelope::UsedQuery;
 
 /// How long the writer waits for the next one of those that come together.
 const GATHERING: Duration = Duration::from_micros(150);
@@ -82,6 +85,7 @@ pub(super) enum Op {
     Admit { event: NewEvent, entry: Arc<Entry>, reply: Option<Reply> },
     Record { entry: Arc<Entry>, reply: Reply },
     Repeated { number: u64 },
+    Used(Used),
     Work(Work),
 }
 
@@ -89,6 +93,7 @@ pub(super) enum Op {
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     state: Mutex<Gathering>,
+    guard: Mutex<FileGuard>,
     wake: Condvar,
     /// Notified when observers have something new.
     pub(super) arrivals: Notify,
@@ -100,8 +105,10 @@ pub(super) struct Shared {
     pub(super) written: AtomicU64,
     /// The writer is to make a checkpoint.
     pub(super) help_checkpoint: AtomicBool,
-    /// The lane that each observer in order was given last, so that all have their turn.
-    pub(super) lanes: Mutex<HashMap<i64, String>>,
+    /// The lane of each account that each observer in order was given last, so that all have their turn.
+    pub(super) lanes: Mutex<HashMap<(i64, String), String>>,
+    /// The account that each observer was given events of last, so that all have their turn.
+    pub(super) turns: Mutex<HashMap<i64, String>>,
     /// Now, by a clock that never jumps.
     clock: Steady,
 }
@@ -110,6 +117,8 @@ pub(super) struct Shared {
 pub(super) struct Gathering {
     pub(super) index: Index,
     ops: Vec<Op>,
+    /// Where in `ops` the queries gather.
+    used: Option<usize>,
     /// Ticket of the first of `ops`.
     base: u64,
     /// The writer sleeps, and is to be woken when there are so many.
@@ -127,10 +136,11 @@ struct Steady {
 }
 
 impl Shared {
-    pub(super) fn new(path: PathBuf, index: Index) -> Self {
+    pub(super) fn new(path: PathBuf, index: Index, guard: FileGuard) -> Self {
         let gathering = Gathering {
             index,
             ops: Vec::new(),
+            used: None,
             base: 1,
             wake_at: usize::MAX,
             wanted: false,
@@ -140,6 +150,7 @@ impl Shared {
         Self {
             path,
             state: Mutex::new(gathering),
+            guard: Mutex::new(guard),
             wake: Condvar::new(),
             arrivals: Notify::new(),
             full: AtomicBool::new(false),
@@ -147,6 +158,7 @@ impl Shared {
             written: AtomicU64::new(0),
             help_checkpoint: AtomicBool::new(false),
             lanes: Mutex::default(),
+            turns: Mutex::default(),
             clock: Steady { base: super::super::now_millis(), started: Instant::now() },
         }
     }
@@ -157,6 +169,17 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Gathering> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn guard(&self) -> MutexGuard<'_, FileGuard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a connection is closed: SQLite would move a log that is damaged into the database.
+    pub(super) fn leave_alone(&self, db: &Connection) {
+        if self.guard().is_damaged() {
+            let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
     }
 
     /// Adds an operation and sees to it that it is written soon.
@@ -176,9 +199,35 @@ impl Shared {
         gathering.ops.push(Op::Admit { event, entry: Arc::clone(entry), reply: None });
     }
 
-    /// Counts a repeat, whenever the writer comes to it.
-    pub(super) fn repeated(gathering: &mut Gathering, id: Uuid) {
+    /// Counts a repeat, whenever the writer comes to it; its query is not to wait so long.
+    pub(super) fn repeated(&self, mut gathering: MutexGuard<'_, Gathering>, id: Uuid) {
         gathering.ops.push(Op::Repeated { number: number(id) });
+        if gathering.used.is_some() {
+            self.want(gathering);
+        }
+    }
+
+    /// Adds a query to what has gathered: the event that it brings comes after it, and is written with it or later.
+    pub(super) fn use_query(&self, used: &UsedQuery) -> Result<(), JournalError> {
+        let mut gathering = self.lock();
+        if gathering.closed {
+            return Err(JournalError::Closed);
+        }
+        gathering.trouble.clone().map_or(Ok(()), Err)?;
+        let Gathering { ops, used: place, .. } = &mut *gathering;
+        match place.and_then(|at| ops.get_mut(at)) {
+            Some(Op::Used(all)) => all.add(used, self.now()),
+            _ => {
+                let mut all = Used::default();
+                all.add(used, self.now());
+                *place = Some(ops.len());
+                ops.push(Op::Used(all));
+            }
+        }
+        if used.body == UsedQuery::URL_CHECK {
+            self.want(gathering); // Nothing comes after it.
+        }
+        Ok(())
     }
 
     /// Adds a reply: to the admission, where that is still to be written.
@@ -233,20 +282,25 @@ fn abandon(op: Op) {
     match op {
         Op::Admit { entry, .. } => entry.settle(Err(JournalError::Closed)),
         Op::Work(work) => (work.done)(Err(JournalError::Closed)),
-        Op::Record { .. } | Op::Repeated { .. } => {}
+        Op::Record { .. } | Op::Repeated { .. } | Op::Used(_) => {}
     }
 }
 
 /// The writing end.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
     db: Connection,
+    shared: Arc<Shared>,
     observers: HashMap<Arc<str>, Observing>,
     /// How much came together last time, and how long its commit took.
     last: (usize, Duration),
     max_size: u64,
     measured: Instant,
-    place: Place,
+    /// When `.lock` was looked at.
+    locked: Instant,
+    /// The latest commit went well, and is perhaps not in the files.
+    uncertain: bool,
+    /// Dropped after the connection.
+    lock: Arc<ServerLock>,
 }
 
 /// An observer in the file.
@@ -262,9 +316,11 @@ impl Writer {
         db: Connection,
         observers: HashMap<Arc<str>, Observing>,
         max_size: u64,
+        lock: Arc<ServerLock>,
     ) -> Self {
-        let place = Place::of(&shared.path);
-        Self { shared, db, observers, last: (0, Duration::ZERO), max_size, measured: Instant::now(), place }
+        let now = Instant::now();
+        let last = (0, Duration::ZERO);
+        Self { db, shared, observers, last, max_size, measured: now, locked: now, uncertain: false, lock }
     }
 
     /// Writes until the journal is closed.
@@ -275,11 +331,19 @@ impl Writer {
                 self.measure();
             }
             if self.shared.help_checkpoint.swap(false, Ordering::Relaxed) {
-                let _ = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+                self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
             }
         }
         // The next process starts with a short log.
-        let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.shared.leave_alone(&self.db);
+    }
+
+    fn checkpoint(&self, how: &str) {
+        let sound = self.shared.guard().check(&self.db).is_ok();
+        if sound {
+            let _ = self.db.query_row(how, [], |_| Ok(()));
+        }
     }
 
     /// Waits for something to write, and then for company. `None` once the journal is closed and nothing is left.
@@ -313,18 +377,22 @@ impl Writer {
             }
         }
         gathering.wanted = false;
+        gathering.used = None;
         gathering.base += gathering.ops.len() as u64;
         Some(mem::take(&mut gathering.ops))
     }
 
     fn write(&mut self, mut ops: Vec<Op>) {
         if ops.is_empty() && self.shared.lock().trouble.is_none() {
-            return;
+            // Nothing to write, and still readiness is to tell when the files are gone.
+            let looked = self.check_lock().and_then(|()| self.shared.guard().check(&self.db));
+            return looked.unwrap_or_else(|failure| self.fail(ops, &failure));
         }
         let started = Instant::now();
         match self.commit(&mut ops) {
             Ok(()) => {
-                self.last = (ops.len(), started.elapsed());
+                let count = ops.iter().filter(|op| !matches!(op, Op::Used(_))).count();
+                self.last = (count, started.elapsed());
                 self.shared.written.fetch_add(ops.len() as u64, Ordering::Relaxed);
                 self.settle(ops);
             }
@@ -337,7 +405,9 @@ impl Writer {
     }
 
     fn commit(&mut self, ops: &mut [Op]) -> rusqlite::Result<()> {
-        self.place.check()?;
+        self.uncertain = false;
+        self.check_lock()?;
+        self.shared.guard().check(&self.db)?;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if ops.is_empty() {
             transaction.execute("UPDATE probe SET count = count + 1", [])?;
@@ -357,7 +427,7 @@ impl Writer {
                     if let Some(sender) = reply.sender.as_ref().filter(|_| reply.is_late() && changed > 0)
                         && let Some(observer) = self.observers.get(&sender.observer)
                     {
-                        observers::add(&transaction, observer.id, seq, self.shared.now())?;
+                        observers::add(&transaction, observer.id, &sender.facts.account, seq, self.shared.now())?;
                     }
                 }
                 Op::Repeated { number } => {
@@ -365,10 +435,25 @@ impl Writer {
                         transaction.prepare_cached("UPDATE event SET deliveries = deliveries + 1 WHERE seq = ?1")?;
                     update.execute([db::to_sql(*number)])?;
                 }
+                Op::Used(used) => queries::append(&transaction, used)?,
                 Op::Work(work) => (work.run)(&transaction)?,
             }
         }
-        transaction.commit()
+        transaction.commit()?;
+        self.uncertain = true;
+        self.shared.guard().check_committed(&self.db)
+    }
+
+    /// Fails when another server has locked `.lock`, which somebody must have removed.
+    fn check_lock(&mut self) -> rusqlite::Result<()> {
+        if self.locked.elapsed() < IDLE && self.shared.lock().trouble.is_none() {
+            return Ok(());
+        }
+        if !self.lock.keep() {
+            return Err(db::moved("another server has locked its .lock"));
+        }
+        self.locked = Instant::now();
+        Ok(())
     }
 
     /// Tells everybody that what they waited for is durable.
@@ -399,7 +484,7 @@ impl Writer {
                     observed |= reply.is_late();
                     entry.settle(Ok(reply.told()));
                 }
-                Op::Repeated { .. } => {}
+                Op::Repeated { .. } | Op::Used(_) => {}
                 Op::Work(work) => (work.done)(Ok(())),
             }
         }
@@ -408,7 +493,7 @@ impl Writer {
         }
     }
 
-    /// Nothing of it was written. Admissions are refused, so nothing is claimed; replies of events that are in the file
+    /// Nothing of it was written, or it is not certain. Admissions are refused, so nothing is claimed; replies of events that are in the file
     /// are kept for the next attempt.
     fn fail(&mut self, mut ops: Vec<Op>, failure: &rusqlite::Error) {
         let trouble = db::explain(&self.shared.path, failure);
@@ -420,25 +505,31 @@ impl Writer {
                 error!("{trouble}; events are not taken until it can store again");
             }
             gathering.base += gathering.ops.len() as u64;
+            gathering.used = None;
             ops.append(&mut gathering.ops);
         } else {
             error!("{trouble}; one operation was given up");
         }
         for op in ops {
             match op {
-                Op::Record { .. } if passing => {
+                Op::Record { .. } | Op::Used(_) if passing => {
                     gathering.base -= 1;
                     gathering.ops.push(op);
                 }
                 // While the lock is held, so that no reply is recorded for an event that is not there.
                 Op::Admit { entry, .. } | Op::Record { entry, .. } => {
-                    if let Some(key) = &entry.key {
-                        gathering.index.release(key);
+                    match &entry.key {
+                        // If the file is put back it may be in there: the file is asked.
+                        Some(key) if self.uncertain => {
+                            gathering.index.answered(key, key.until(id::millis_of(entry.id)));
+                        }
+                        Some(key) => gathering.index.release(key),
+                        None => {}
                     }
                     entry.settle(Err(trouble.clone()));
                 }
                 Op::Work(work) => (work.done)(Err(trouble.clone())),
-                Op::Repeated { .. } => {}
+                Op::Repeated { .. } | Op::Used(_) => {}
             }
         }
     }
@@ -451,48 +542,6 @@ impl Writer {
             self.shared.bytes.store(bytes, Ordering::Relaxed);
         }
     }
-}
-
-/// The file and its log, as they were opened. SQLite goes on writing to a file that was moved away or removed, and what
-/// is in there is lost to the next process.
-struct Place {
-    files: [(PathBuf, Option<Identity>); 2],
-    /// How long the file has been; it is never made shorter.
-    length: u64,
-}
-
-/// Device and inode.
-type Identity = (u64, u64);
-
-impl Place {
-    fn of(path: &Path) -> Self {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let files = [path.to_owned(), log.into()].map(|path| {
-            let identity = fs::metadata(&path).ok().as_ref().map(identity);
-            (path, identity)
-        });
-        Self { files, length: 0 }
-    }
-
-    /// Fails when the files are no longer those that were opened.
-    fn check(&mut self) -> rusqlite::Result<()> {
-        for (number, (path, opened)) in self.files.iter().enumerate() {
-            let found = fs::metadata(path).ok();
-            let longest = if number == 0 { self.length } else { 0 };
-            match found.filter(|found| opened.is_none_or(|opened| opened == identity(found))) {
-                Some(found) if found.len() >= longest => {
-                    self.length = if number == 0 { found.len() } else { self.length }
-                }
-                _ => return Err(db::moved()),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn identity(file: &fs::Metadata) -> Identity {
-    (file.dev(), file.ino())
 }
 
 /// Enters an event, with its key and what waits for its observers.
@@ -533,7 +582,7 @@ pub(super) fn admit(
     }
     for observer in wanted {
         let lane = observer.in_order.then(|| lane(facts.subject.as_deref(), seq));
-        offer(db, observer.id, now, seq, lane.as_deref())?;
+        offer(db, observer.id, &facts.account, now, seq, lane.as_deref())?;
     }
     Ok(())
 }
@@ -544,8 +593,15 @@ pub(super) fn lane(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
 }
 
 /// Adds a delivery that waits, unless there is the same.
-pub(super) fn offer(db: &Connection, observer: i64, due: Millis, seq: i64, lane: Option<&str>) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, 0, 0, ?4, NULL)")?;
-    insert.execute(params![observer, due, seq, lane])?;
+pub(super) fn offer(
+    db: &Connection,
+    observer: i64,
+    account: &str,
+    due: Millis,
+    seq: i64,
+    lane: Option<&str>,
+) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, NULL)")?;
+    insert.execute(params![observer, account, due, seq, lane])?;
     Ok(())
 }

@@ -6,7 +6,10 @@ use super::{check_code, status};
 use crate::{
     event::{Answer, Event, EventSpec, Reply, ReplyError},
     events::im::{BeforeFriendAdd, BeforeFriendResponse},
-    payload::{Object, Value},
+    payload::{
+        Object, Value,
+        index::{FEW, Index},
+    },
     replies::rules::{int, required, text},
 };
 
@@ -45,6 +48,38 @@ impl FriendVerdict {
     }
 }
 
+/// Verdicts by account, in the order in which the accounts were named first.
+#[derive(Clone, Debug, Default)]
+struct Verdicts {
+    list: Vec<(String, FriendVerdict)>,
+    /// Where the accounts are, once there are more than a [`FEW`]: whoever sends the request chooses how many it names.
+    index: Option<Box<Index>>,
+}
+
+impl PartialEq for Verdicts {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Verdicts {
+    fn set(&mut self, account: String, verdict: FriendVerdict) {
+        let Self { list, index } = self;
+        if index.is_none() && list.len() == FEW {
+            let index = index.insert(Box::default());
+            (0..list.len()).for_each(|at| index.enter(at, |at| &list[at].0));
+        }
+        let known = match index {
+            None => list.iter().position(|(known, _)| *known == account),
+            Some(index) => index.find_or_enter(&account, list.len(), |at| &list[at].0),
+        };
+        match known {
+            Some(at) => list[at].1 = verdict,
+            None => list.push((account, verdict)),
+        }
+    }
+}
+
 fn body(items: Vec<Value<'static>>) -> Object<'static> {
     let mut body = status(0, "");
     body.push("ResultItem", Value::List(items));
@@ -57,7 +92,7 @@ macro_rules! friend_verdicts {
         #[derive(Clone, Debug, Default, PartialEq)]
         #[must_use]
         pub struct $name {
-            verdicts: Vec<(String, FriendVerdict)>,
+            verdicts: Verdicts,
         }
 
         impl $name {
@@ -79,11 +114,7 @@ macro_rules! friend_verdicts {
             /// Sets the verdict on one account; the last one counts. Every account of the request needs one: what
             /// happens to the others is not documented.
             pub fn with(mut self, to_account: impl Into<String>, verdict: FriendVerdict) -> Self {
-                let account = to_account.into();
-                match self.verdicts.iter_mut().find(|(known, _)| *known == account) {
-                    Some((_, earlier)) => *earlier = verdict,
-                    None => self.verdicts.push((account, verdict)),
-                }
+                self.verdicts.set(to_account.into(), verdict);
                 self
             }
 
@@ -105,11 +136,12 @@ macro_rules! friend_verdicts {
         /// the accounts of the payload by name.
         impl Reply for $name {
             fn into_answer(self) -> Result<Answer, ReplyError> {
-                if self.verdicts.is_empty() {
+                let verdicts = self.verdicts.list;
+                if verdicts.is_empty() {
                     return Ok(Answer::Default);
                 }
-                self.verdicts.iter().try_for_each(|(account, _)| required("To_Account", account))?;
-                let items = self.verdicts.into_iter().map(|(account, verdict)| verdict.write(account));
+                verdicts.iter().try_for_each(|(account, _)| required("To_Account", account))?;
+                let items = verdicts.into_iter().map(|(account, verdict)| verdict.write(account));
                 Ok(Answer::Body(body(items.collect())))
             }
         }
@@ -131,31 +163,39 @@ friend_verdicts! {
     BeforeFriendResponseResp for BeforeFriendResponse.response_friend_item;
 }
 
+/// The member that lists the accounts; `None` when the event is no friend request.
+pub(super) fn list_of(spec: &EventSpec) -> Option<&'static str> {
+    if spec == BeforeFriendAdd::SPEC {
+        Some("FriendItem")
+    } else if spec == BeforeFriendResponse::SPEC {
+        Some("ResponseFriendItem")
+    } else {
+        None
+    }
+}
+
 /// A verdict on every account that the payload names; `None` when the event is no friend request.
 ///
 /// Reads the tree, not the type: the answer must not depend on whether the rest of the payload is readable.
 pub(super) fn default_verdicts(spec: &EventSpec, payload: &Object<'_>, allow: bool) -> Option<Object<'static>> {
-    let list = if spec == BeforeFriendAdd::SPEC {
-        "FriendItem"
-    } else if spec == BeforeFriendResponse::SPEC {
-        "ResponseFriendItem"
-    } else {
-        return None;
-    };
+    let list = list_of(spec)?;
     let code = if allow { 0 } else { *FriendVerdict::CUSTOM_CODES.start() };
     let verdict = FriendVerdict { code, info: String::new() };
-    let accounts = payload.get(list).map(accounts).unwrap_or_default();
-    Some(body(accounts.into_iter().map(|account| verdict.clone().write(account)).collect()))
+    let mut items = Vec::new();
+    if let Some(friends) = payload.get(list) {
+        each_account(friends, &mut |account| items.push(verdict.clone().write(account)));
+    }
+    Some(body(items))
 }
 
-fn accounts(friends: &Value<'_>) -> Vec<String> {
+fn each_account(friends: &Value<'_>, judge: &mut dyn FnMut(String)) {
     match friends {
-        Value::List(items) => items.iter().flat_map(accounts).collect(),
+        Value::List(items) => items.iter().for_each(|item| each_account(item, judge)),
         Value::Object(friend) => match friend.get("To_Account") {
-            Some(Value::Text(account)) => vec![account.clone().into_owned()],
-            Some(Value::Number(account)) => vec![account.to_string()],
-            _ => Vec::new(),
+            Some(Value::Text(account)) => judge(account.clone().into_owned()),
+            Some(Value::Number(account)) => judge(account.to_string()),
+            _ => {}
         },
-        _ => Vec::new(),
+        _ => {}
     }
 }

@@ -81,9 +81,15 @@ pub fn verdict(allow: bool) -> Object<'static> {
 /// The two friend commands ignore `ErrorCode`, so every account that `payload` names gets a verdict of its own. A bot
 /// signal wants `RspData`. Commands that are only acknowledged cannot be refused.
 pub fn default_verdict(spec: &EventSpec, payload: &Object<'_>, allow: bool) -> Object<'static> {
-    if let Some(verdicts) = friend::default_verdicts(spec, payload, allow) {
-        return verdicts;
-    }
+    friend::default_verdicts(spec, payload, allow).unwrap_or_else(|| same_verdict(spec, allow))
+}
+
+/// [`default_verdict`] without the payload, which only some commands need for it; `None` for these.
+pub(crate) fn verdict_without_payload(spec: &EventSpec, allow: bool) -> Option<Object<'static>> {
+    friend::list_of(spec).is_none().then(|| same_verdict(spec, allow))
+}
+
+fn same_verdict(spec: &EventSpec, allow: bool) -> Object<'static> {
     let mut body = verdict(allow || spec.reply != ReplyKind::Verdict);
     if spec == ChatbotSignalMessage::SPEC {
         body.push("RspData", text(""));

@@ -2,14 +2,27 @@
 
 pub mod api;
 pub mod http;
+pub mod log;
 pub mod platform;
 pub mod postgres;
 pub mod server;
 
 pub use self::{
     http::{Answer, Http},
+    log::Log,
     server::TestServer,
 };
 
 /// The time of every test.
 pub const NOW: i64 = 1_735_689_600;
+
+/// Waits for a condition, by asking again and again; fails when it never holds.
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_000_000 {
+        if holds().await {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it never happened");
+}

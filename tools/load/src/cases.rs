@@ -107,13 +107,17 @@ impl Case {
 
     /// Appends a request of its own: no other serial gives the same event, nonce or signature.
     fn write(&self, serial: u64, now: i64, requests: &mut Vec<u8>) {
+        self.write_payload(serial, now, &self.payload(serial, now), requests);
+    }
+
+    fn write_payload(&self, serial: u64, now: i64, payload: &str, requests: &mut Vec<u8>) {
         let (form, command) = match self.kind {
             Kind::FriendAdd => (Form::Json, Some(FRIEND_ADD)),
             Kind::Text | Kind::Subscribe => (Form::Xml, None),
         };
         let random = u128::from(serial).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_le_bytes();
         let nonce = (1_000_000_000 + serial).to_string();
-        let request = Sender::new(&self.keys).deliver(&self.payload(serial, now), form, command, now, &nonce, random);
+        let request = Sender::new(&self.keys).deliver(payload, form, command, now, &nonce, random);
         let content = if form == Form::Json { "application/json" } else { "text/xml" };
         let head = format!(
             "POST {}?{} HTTP/1.1\r\nHost: callback.example.com\r\nUser-Agent: Mozilla/4.0\r\nAccept: */*\r\n\
@@ -188,6 +192,35 @@ fn keys(platform: Platform, mode: Mode) -> Keys {
     }
 }
 
+/// A text message of this many bytes: one long text, or short elements that the catalogue does not know.
+pub(crate) fn large_text(serial: u64, length: usize, elements: usize) -> String {
+    let start = format!(
+        "<xml><ToUserName>gh_3c884a361561</ToUserName><FromUserName>oHx9k6Q2bTnV4yZcR8wLmJ1sPe5A</FromUserName>\
+         <CreateTime>{}</CreateTime><MsgType>text</MsgType><MsgId>{}</MsgId><Content>{}",
+        unix_seconds(),
+        message_id(serial),
+        content(serial)
+    );
+    let end = format!("</Content>{}</xml>", "<a>1</a>".repeat(elements));
+    let missing = length.saturating_sub(start.len() + end.len());
+    format!("{start}{}{end}", ".".repeat(missing))
+}
+
+/// A request that anybody can make: the signature covers the body, which is never whole.
+pub(crate) fn unsigned_head(length: usize) -> String {
+    format!(
+        "POST /wecom/sales?msg_signature={}&timestamp={}&nonce=1 HTTP/1.1\r\nHost: callback.example.com\r\n\
+         Content-Length: {length}\r\n\r\n",
+        "0".repeat(40),
+        unix_seconds()
+    )
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or_default()
+}
+
 fn message_id(serial: u64) -> u64 {
     24_762_917_300_000_000 + serial
 }
@@ -219,14 +252,24 @@ pub(crate) struct Batch {
 impl Batch {
     /// Makes `count` requests, timed now, numbered from `first_serial`.
     pub(crate) fn new(case: &Case, first_serial: u64, count: usize) -> Rc<Self> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since.as_secs()).unwrap_or_default();
+        let now = unix_seconds();
         let (mut bytes, mut ends) = (Vec::with_capacity(count * 1024), Vec::with_capacity(count));
         for serial in (first_serial..).take(count) {
             case.write(serial, now, &mut bytes);
             ends.push(bytes.len());
         }
         Rc::new(Self { bytes, ends, first_serial })
+    }
+
+    /// Makes requests of this account with such payloads, numbered from 0.
+    pub(crate) fn of(case: &Case, payloads: impl Iterator<Item = String>) -> Rc<Self> {
+        let now = unix_seconds();
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for (serial, payload) in (0..).zip(payloads) {
+            case.write_payload(serial, now, &payload, &mut bytes);
+            ends.push(bytes.len());
+        }
+        Rc::new(Self { bytes, ends, first_serial: 0 })
     }
 
     /// A request; after the last one comes the first one again.

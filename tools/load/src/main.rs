@@ -10,6 +10,7 @@ mod client;
 mod memory;
 mod process;
 mod stored;
+mod waiting;
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -53,6 +54,9 @@ struct Arguments {
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
+    /// Measure memory under a flood of large notices that nobody takes.
+    #[arg(long)]
+    waiting: bool,
     /// Measure admissions into a SQLite journal that holds so many events already, as in 10000,1000000.
     #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
     stored: Vec<u64>,
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
     let done = match (&arguments.bare, &arguments.path, arguments.size) {
         (Some(address), Some(path), Some(size)) => bare::serve(*address, path, size).map(|()| true),
         _ if !arguments.stored.is_empty() => stored::run(&arguments.stored).map(|()| true),
+        _ if arguments.waiting => waiting::run(arguments.server.as_deref()).map(|()| true),
         _ if arguments.memory => memory::run(arguments.server.as_deref()).map(|()| true),
         _ => run(&arguments),
     };

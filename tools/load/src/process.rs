@@ -107,6 +107,21 @@ impl Process {
             .map_err(|failure| format!("{failure}\n{}", fs::read_to_string(&log).unwrap_or_default()).into())
     }
 
+    /// The server as it is released, with a configuration of its own.
+    pub(crate) fn configured(
+        program: Option<&Path>,
+        workspace: &Workspace,
+        address: SocketAddr,
+        config: &str,
+    ) -> Result<Self, Failure> {
+        let program = program.map_or_else(|| beside("echostr"), |path| Ok(path.to_owned()))?;
+        let file = workspace.0.join("echostr.toml");
+        fs::write(&file, config)?;
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--config").arg(&file).stderr(Stdio::null());
+        Self::start(command, address)
+    }
+
     /// The bare server, with a constant answer of `size` bytes.
     pub(crate) fn bare(path: &str, size: usize, core: Core) -> Result<Self, Failure> {
         let address = free_address()?;
@@ -153,8 +168,17 @@ impl Process {
 
     /// The memory it holds, in MiB.
     pub(crate) fn resident_mib(&self) -> Result<f64, Failure> {
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most memory that it has ever held, in MiB.
+    pub(crate) fn peak_mib(&self) -> Result<f64, Failure> {
+        self.status_mib("VmHWM:")
+    }
+
+    fn status_mib(&self, name: &str) -> Result<f64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
         let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib / 1024.0)
     }
@@ -183,6 +207,6 @@ fn beside(name: &str) -> Result<PathBuf, Failure> {
 }
 
 /// A port that was free a moment ago, on the loopback interface.
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,0 +1,24 @@
+//! How our own sealed answers are recognised.
+//!
+//! Requests and answers are sealed and signed in one way, with one key and one token, so that an answer that somebody sends
+//! back opens as a request does. Our answers therefore carry a mark, at the end of the random bytes that begin each sealed
+//! text. The signature covers it and the cipher hides it: nobody can take it out without the token, whatever is done to
+//! time and nonce, which are joined before they are signed, so that digits can be moved from one to the other. (A mark in
+//! the nonce would be seen by everybody and gone with the first signature that is made anew.) It needs no state: it holds
+//! on every node, after a restart, with a previous token or key, and on any account that has the same ones. The platforms
+//! skip the random bytes.
+
+/// Any bytes that are no text, as the random bytes of the platforms are letters and digits. Were those any bytes, one
+/// request in 2^48 would be taken for an answer.
+const MARK: [u8; 6] = [0xE5, 0x9B, 0x9E, 0xF8, 0xA3, 0x91];
+
+/// Random bytes for an answer; ten of the sixteen remain.
+pub(super) fn mark(mut random: [u8; 16]) -> [u8; 16] {
+    random[10..].copy_from_slice(&MARK);
+    random
+}
+
+/// Whether a text that begins with these bytes is an answer of ours.
+pub(super) fn is_marked(random: [u8; 16]) -> bool {
+    random.ends_with(&MARK)
+}

@@ -1,0 +1,118 @@
+//! What a journal in memory holds, in bytes, and how much it may be.
+//!
+//! Texts count as long as they are allocated; what is around them as measured: the block of each structure, its places in
+//! the tables, which are never full, and what the allocator adds.
+
+use std::{mem::size_of, sync::Arc};
+
+use super::{
+    super::{Entry, Facts},
+    state::{Delivery, Observed, Remembered, Slot},
+};
+use crate::platform::Body;
+
+/// An event that is remembered, without its reply: its entry, and its places in a table and a queue.
+pub(super) const ENTRY: usize = size_of::<Entry>() + ARC + 4 * size_of::<Remembered>();
+
+/// The counters of an `Arc`.
+const ARC: usize = 16;
+
+/// An event that is observed, without its texts; one more observer of it.
+const OBSERVED: usize = size_of::<Observed>() + 3 * ARC;
+const DELIVERY: usize = 2 * size_of::<(uuid::Uuid, Delivery)>();
+
+/// A slot without its texts.
+const SLOT: usize = 2 * size_of::<(Arc<str>, Slot)>() + ARC;
+
+/// What is held, by what for.
+#[derive(Debug)]
+pub(super) struct Space {
+    limit: usize,
+    /// Keys and replies. Most of it can be forgotten.
+    remembered: usize,
+    /// What observers have still to see.
+    observed: usize,
+    slots: usize,
+}
+
+impl Space {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { limit, remembered: 0, observed: 0, slots: 0 }
+    }
+
+    pub(super) const fn used(&self) -> usize {
+        self.remembered + self.observed + self.slots
+    }
+
+    /// Whether there is room for so much more.
+    pub(super) const fn fits(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.limit
+    }
+
+    /// What observers may fill: events that nobody observes are taken all the same when they are behind.
+    pub(super) const fn observable(&self) -> usize {
+        self.limit - self.limit / 8
+    }
+
+    /// Whether observers may be given so much more.
+    pub(super) const fn fits_observers(&self, bytes: usize) -> bool {
+        bytes <= self.observable().saturating_sub(self.observed + self.slots)
+    }
+
+    /// Whether slots may grow by so much although there is no room: some have to, for observers to get on.
+    pub(super) const fn is_owed_to_slots(&self, bytes: usize) -> bool {
+        bytes <= (self.limit / 16).saturating_sub(self.slots)
+    }
+
+    pub(super) const fn remember(&mut self, bytes: usize) {
+        self.remembered += bytes;
+    }
+
+    pub(super) const fn forget(&mut self, bytes: usize) {
+        self.remembered = self.remembered.saturating_sub(bytes);
+    }
+
+    pub(super) const fn observe(&mut self, bytes: usize) {
+        self.observed += bytes;
+    }
+
+    pub(super) const fn release(&mut self, bytes: usize) {
+        self.observed = self.observed.saturating_sub(bytes);
+    }
+
+    pub(super) const fn resize_slot(&mut self, before: usize, after: usize) {
+        self.slots = (self.slots + after).saturating_sub(before);
+    }
+}
+
+/// What an event takes for its observers; nothing without any.
+pub(super) fn of_observed(facts: &Facts, has_key: bool, observers: usize) -> usize {
+    if observers == 0 {
+        return 0;
+    }
+    let subject = facts.subject.as_ref().map_or(0, |subject| subject.len());
+    let query = facts.query.as_ref().map_or(0, |query| ARC + query.len());
+    // Where there is no key nothing else counts its entry.
+    let entry = if has_key { 0 } else { size_of::<Entry>() + ARC };
+    OBSERVED + facts.payload.text().len() + subject + query + entry + observers * DELIVERY
+}
+
+pub(super) const fn of_slot(name: &str, value: Option<&String>) -> usize {
+    let value = match value {
+        Some(value) => value.capacity(),
+        None => 0,
+    };
+    SLOT + name.len() + value
+}
+
+pub(super) const fn of_body(reply: &Body) -> usize {
+    match reply {
+        Body::Plain(_) => 0,
+        Body::Document(text) => text.capacity(),
+    }
+}
+
+/// What the reply of an entry takes.
+pub(super) fn of_reply(entry: &Entry) -> usize {
+    entry.reply().and_then(|reply| reply.as_ref().ok()).map_or(0, of_body)
+}

@@ -1,0 +1,321 @@
+//! What a journal in memory holds: what is remembered, what waits for observers, slots.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use hashbrown::{HashTable, hash_table};
+use uuid::Uuid;
+
+use super::{
+    super::{Entry, Facts, JournalError, Millis, NewEvent, millis},
+    room::{ENTRY, Space, of_body, of_observed, of_reply, of_slot},
+};
+use crate::platform::{Body, DedupeKey};
+
+/// How long an event is remembered; the longest schedule of repeats of a message is over by then.
+const REMEMBERED: Millis = 600_000;
+
+/// How often slots that are over are looked for.
+const SWEEP: Millis = 1_000;
+
+/// How long a slot that was let go of and never written is there: whoever held it may be late.
+const EMPTY: Millis = 600_000;
+
+/// The mark in the ticket of an entry that observers have still to see. The rest of it is when it was admitted.
+const OBSERVED: u64 = 1;
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// By key. A table that is small stays where it is fast: what is in the entries is not touched to find one.
+    events: HashTable<Remembered>,
+    /// Those that nobody needs any more, in the order in which that came about, so the oldest are forgotten first.
+    done: VecDeque<Remembered>,
+    /// What each observer has still to see, by event.
+    pub(super) deliveries: HashMap<Arc<str>, BTreeMap<Uuid, Delivery>>,
+    pub(super) slots: HashMap<Arc<str>, Slot>,
+    /// Number of the latest hold of a slot, whichever.
+    pub(super) fence: i64,
+    /// When slots were looked through.
+    swept: Millis,
+    pub(super) room: Space,
+    /// What there was no room for.
+    refused: Option<Wanted>,
+    pub(super) waiting: usize,
+    pub(super) dead: u64,
+    pub(super) closed: bool,
+}
+
+/// Bytes that something new takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) observed: usize,
+    pub(super) remembered: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) value: Option<String>,
+    pub(super) fence: i64,
+    pub(super) until: Millis,
+    pub(super) expires: Option<Millis>,
+}
+
+impl Slot {
+    /// Whether it would be gone after a while, so that it may go when there is no room.
+    const fn ends(&self) -> bool {
+        self.expires.is_some() || self.value.is_none()
+    }
+
+    pub(super) fn is_over(&self, now: Millis) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+            || (self.value.is_none() && now.saturating_sub(self.until) >= EMPTY)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    entry: Arc<Entry>,
+    admitted: Millis,
+}
+
+impl Remembered {
+    fn has(&self, key: &DedupeKey) -> bool {
+        self.entry.key.is_some_and(|own| own.bytes == key.bytes)
+    }
+
+    fn hash(&self) -> u64 {
+        self.entry.key.map_or(0, |key| key.hash())
+    }
+
+    /// Whether a delivery with its key is still the same event.
+    fn stands(&self, now: Millis) -> bool {
+        let window = self.entry.key.and_then(|key| key.window).map_or(REMEMBERED, millis).min(REMEMBERED);
+        now - self.admitted < window
+    }
+}
+
+/// An event, once for all that observe it; gone with the last of their deliveries.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) facts: Facts,
+    /// Where the event's reply is told.
+    pub(super) entry: Arc<Entry>,
+    /// Whether one of its observers answers it, so that nobody does when they are done.
+    is_pulled: bool,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) event: Arc<Observed>,
+    pub(super) due: Millis,
+    pub(super) attempts: u32,
+    pub(super) leased: bool,
+}
+
+impl Wanted {
+    pub(super) fn of(event: &NewEvent) -> Self {
+        let has_key = event.key.is_some();
+        let observed = of_observed(&event.facts, has_key, event.observers.len());
+        Self { observed, remembered: if has_key { ENTRY } else { 0 } }
+    }
+}
+
+impl State {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            events: HashTable::new(),
+            done: VecDeque::new(),
+            deliveries: HashMap::new(),
+            slots: HashMap::new(),
+            fence: 0,
+            swept: 0,
+            room: Space::new(limit),
+            refused: None,
+            waiting: 0,
+            dead: 0,
+            closed: false,
+        }
+    }
+
+    /// The event that has a key, as long as another delivery with it is the same event.
+    pub(super) fn known(&self, key: &DedupeKey, now: Millis) -> Option<&Arc<Entry>> {
+        let known = self.events.find(key.hash(), |known| known.has(key));
+        known.filter(|known| known.stands(now)).map(|known| &known.entry)
+    }
+
+    /// Forgets what is too old, and the oldest of what nobody needs, until there is room. Gives what was forgotten last.
+    pub(super) fn make_room(&mut self, now: Millis, wanted: Wanted) -> Result<Option<Arc<Entry>>, JournalError> {
+        if wanted.observed > self.room.observable() {
+            return Err(JournalError::storage(format!(
+                "what is to be observed takes {} bytes at once, more than fits into [journal] memory_limit",
+                wanted.observed
+            )));
+        }
+        if wanted.observed > 0 && !self.room.fits_observers(wanted.observed) {
+            self.refused = Some(wanted);
+            return Err(JournalError::Full);
+        }
+        let bytes = wanted.observed + wanted.remembered;
+        let mut forgotten = None;
+        while let Some(oldest) = self.done.front() {
+            if now - oldest.admitted <= REMEMBERED && self.room.fits(bytes) {
+                break;
+            }
+            forgotten = self.forget_oldest();
+        }
+        if bytes > 0 && !self.room.fits(bytes) {
+            self.refused = Some(wanted);
+            return Err(JournalError::Full);
+        }
+        Ok(forgotten)
+    }
+
+    fn forget_oldest(&mut self) -> Option<Arc<Entry>> {
+        let oldest = self.done.pop_front()?;
+        // The key may have been admitted anew after its window.
+        let is_oldest = |known: &Remembered| Arc::ptr_eq(&known.entry, &oldest.entry);
+        if let Ok(known) = self.events.find_entry(oldest.hash(), is_oldest) {
+            known.remove();
+        }
+        self.room.forget(ENTRY + of_reply(&oldest.entry));
+        Some(oldest.entry)
+    }
+
+    /// Enters an event whose key is not known.
+    pub(super) fn enter(&mut self, event: &NewEvent, forgotten: Option<Arc<Entry>>, now: Millis) -> Arc<Entry> {
+        let Some(key) = event.key else { return Entry::new(event.id, None, 1) };
+        let entry = Entry::renewed(forgotten, event.id, key);
+        entry.ticket.store(now.cast_unsigned() << 1, Ordering::Relaxed);
+        let remembered = Remembered { entry: Arc::clone(&entry), admitted: now };
+        match self.events.entry(key.hash(), |known| known.has(&key), Remembered::hash) {
+            hash_table::Entry::Occupied(mut over) => *over.get_mut() = remembered,
+            hash_table::Entry::Vacant(place) => drop(place.insert(remembered)),
+        }
+        self.room.remember(ENTRY);
+        entry
+    }
+
+    pub(super) fn offer(
+        &mut self,
+        facts: Facts,
+        entry: &Arc<Entry>,
+        observers: Vec<Arc<str>>,
+        due: Millis,
+        is_pulled: bool,
+    ) {
+        if observers.is_empty() {
+            return;
+        }
+        let bytes = of_observed(&facts, entry.key.is_some(), observers.len());
+        self.room.observe(bytes);
+        if entry.key.is_none() {
+            self.room.remember(of_reply(entry));
+        }
+        entry.ticket.fetch_or(OBSERVED, Ordering::Relaxed);
+        let event = Arc::new(Observed { facts, entry: Arc::clone(entry), is_pulled, bytes });
+        for observer in observers {
+            let delivery = Delivery { event: Arc::clone(&event), due, attempts: 0, leased: false };
+            match self.deliveries.entry(observer).or_default().insert(entry.id, delivery) {
+                Some(same) => self.release(same.event),
+                None => self.waiting += 1,
+            }
+        }
+    }
+
+    /// One observer less has to see an event.
+    pub(super) fn release(&mut self, event: Arc<Observed>) {
+        let Some(Observed { entry, is_pulled, bytes, .. }) = Arc::into_inner(event) else { return };
+        self.room.release(bytes);
+        entry.ticket.fetch_and(!OBSERVED, Ordering::Relaxed);
+        match entry.key {
+            None => self.room.forget(of_reply(&entry)),
+            Some(_) if is_pulled || entry.reply().is_some() => self.done(&entry),
+            Some(_) => {}
+        }
+    }
+
+    /// An event has its reply.
+    pub(super) fn settle(&mut self, entry: &Arc<Entry>, reply: Body) {
+        if entry.reply().is_some() {
+            return;
+        }
+        let bytes = of_body(&reply);
+        entry.settle(Ok(reply));
+        let is_observed = entry.ticket.load(Ordering::Relaxed) & OBSERVED != 0;
+        if entry.key.is_none() && !is_observed {
+            return;
+        }
+        self.room.remember(bytes);
+        if !is_observed {
+            self.done(entry);
+        }
+        while !self.room.fits(0) && self.forget_oldest().is_some() {}
+    }
+
+    /// Nobody needs an event any more.
+    fn done(&mut self, entry: &Arc<Entry>) {
+        let admitted = (entry.ticket.load(Ordering::Relaxed) >> 1).cast_signed();
+        self.done.push_back(Remembered { entry: Arc::clone(entry), admitted });
+    }
+
+    /// Counts the new value of a slot, if there is room for it. Slots that end by themselves end earlier for others.
+    pub(super) fn grow_slot(
+        &mut self,
+        name: &str,
+        before: Option<usize>,
+        value: Option<&String>,
+    ) -> Result<(), JournalError> {
+        let is_new = !self.slots.contains_key(name);
+        let before = if is_new { 0 } else { of_slot(name, None) + before.unwrap_or_default() };
+        let after = of_slot(name, value);
+        let more = after.saturating_sub(before);
+        while more > 0 && !self.room.is_owed_to_slots(more) && !self.room.fits(more) {
+            if self.forget_oldest().is_none() && !self.drop_slot(name) {
+                return Err(JournalError::Full);
+            }
+        }
+        self.room.resize_slot(before, after);
+        Ok(())
+    }
+
+    /// Removes the slot that would end first, but for those that are held.
+    fn drop_slot(&mut self, but: &str) -> bool {
+        let now = self.swept;
+        let free = self.slots.iter().filter(|(name, slot)| slot.until <= now && slot.ends() && ***name != *but);
+        let Some(name) = free.min_by_key(|(_, slot)| slot.expires).map(|(name, _)| Arc::clone(name)) else {
+            return false;
+        };
+        let slot = self.slots.remove(&name);
+        self.room.resize_slot(of_slot(&name, slot.and_then(|slot| slot.value).as_ref()), 0);
+        true
+    }
+
+    /// Removes slots that are over, now and then.
+    pub(super) fn sweep(&mut self, now: Millis) {
+        if now - self.swept < SWEEP {
+            return;
+        }
+        self.swept = now;
+        let room = &mut self.room;
+        self.slots.retain(|name, slot| {
+            let stays = !slot.is_over(now);
+            if !stays {
+                room.resize_slot(of_slot(name, slot.value.as_ref()), 0);
+            }
+            stays
+        });
+    }
+
+    /// Whether there is still no room for what was refused.
+    pub(super) fn is_full(&mut self) -> bool {
+        let Some(Wanted { observed, remembered }) = self.refused else { return false };
+        let fits = self.room.fits(observed + remembered) || !self.done.is_empty();
+        if fits && self.room.fits_observers(observed) {
+            self.refused = None;
+        }
+        self.refused.is_some()
+    }
+}

@@ -1,0 +1,90 @@
+//! What is said of observers that are no longer registered: what waits for them, and what they failed on, is kept for the
+//! retention, and nothing of it goes without a word.
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::Millis;
+
+/// What there is of an observer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Events that wait for it.
+    pub(super) waiting: u64,
+    /// Its dead letters.
+    pub(super) dead: u64,
+}
+
+impl Left {
+    pub(super) const fn is_empty(self) -> bool {
+        self.waiting == 0 && self.dead == 0
+    }
+}
+
+/// An observer is missing.
+pub(super) fn kept(name: &str, left: Left, until: Millis) {
+    if left.is_empty() {
+        return;
+    }
+    let Left { waiting, dead } = left;
+    let until = Timestamp::from_millisecond(until).map_or_else(|_| until.to_string(), |time| format!("{time:.0}"));
+    let then = match name.strip_prefix(super::OWN) {
+        Some(_) => "it works for accounts with a `secret`: give it back and restart, and it goes on",
+        None => "register a handler with this name again and restart, and it goes on",
+    };
+    warn!(
+        observer = name,
+        waiting,
+        dead,
+        "observer {name} is not registered any more; {waiting} events that wait for it and {dead} dead letters are kept \
+         until {until}: {then}"
+    );
+}
+
+/// An observer is registered again.
+pub(super) fn back(name: &str, left: Left) {
+    if !left.is_empty() {
+        let Left { waiting, dead } = left;
+        info!(
+            observer = name,
+            waiting,
+            dead,
+            "observer {name} is registered again, with {waiting} events that wait for it and {dead} dead letters"
+        );
+    }
+}
+
+/// The time of an observer that is missing is over.
+pub(super) fn removed(name: &str, left: Left) {
+    if !left.is_empty() {
+        let Left { waiting, dead } = left;
+        warn!(
+            observer = name,
+            waiting,
+            dead,
+            "observer {name} was not registered for as long as [journal] retention; {waiting} events that waited for it and \
+             {dead} dead letters were removed"
+        );
+    }
+}
+
+/// There was no room for everything that is kept for an observer that is missing.
+pub(super) fn dropped(name: &str, left: Left) {
+    if !left.is_empty() {
+        let Left { waiting, dead } = left;
+        warn!(
+            observer = name,
+            waiting,
+            dead,
+            "the journal is as large as [journal] max_size; {waiting} of the events that wait for observer {name}, which is \
+             not registered any more, and {dead} of its dead letters were removed, the oldest"
+        );
+    }
+}
+
+/// Dead letters are as old as they may be.
+pub(super) fn expired(count: u64) {
+    if count > 0 {
+        warn!(count, "{count} dead letters are older than [journal] retention, and were removed");
+    }
+}

@@ -1,0 +1,64 @@
+//! Signed queries that were used. They are read when the server starts and never looked up, so that a commit appends one
+//! row, whatever has gathered.
+
+use rusqlite::{Connection, params};
+
+use super::super::{Millis, millis};
+use crate::envelope::UsedQuery;
+
+/// Bytes of a query: its signature, and the hash of the body it came with.
+const SIZE: usize = 28;
+
+/// Rows that are removed at one time.
+const ROWS: usize = 500;
+
+/// Queries that wait for a commit.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    queries: Vec<u8>,
+    until: Millis,
+}
+
+impl Used {
+    pub(super) fn add(&mut self, used: &UsedQuery, now: Millis) {
+        self.queries.extend(used.signature);
+        self.queries.extend(used.body.to_be_bytes());
+        self.until = self.until.max(now.saturating_add(millis(used.term)));
+    }
+}
+
+/// Appends what has gathered.
+pub(super) fn append(db: &Connection, used: &Used) -> rusqlite::Result<()> {
+    let mut insert =
+        db.prepare_cached("INSERT INTO used_query SELECT coalesce(max(count), 0) + ?1, ?2, ?3 FROM used_query")?;
+    insert.execute(params![(used.queries.len() / SIZE) as i64, used.until, used.queries]).map(drop)
+}
+
+/// Those that are to be remembered still, the oldest first, as many as are worth it.
+pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQuery>> {
+    let mut found = Vec::new();
+    let mut query = db.prepare("SELECT until, queries FROM used_query ORDER BY count DESC")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()?
+        && found.len() < UsedQuery::MAX
+    {
+        let (until, queries): (Millis, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        if until > now {
+            let one = |bytes: &[u8]| {
+                let (signature, body) = bytes.split_first_chunk()?;
+                Some((*signature, u64::from_be_bytes(*body.first_chunk()?)))
+            };
+            found.extend(queries.chunks_exact(SIZE).rev().filter_map(one));
+        }
+    }
+    Ok(found.into_iter().rev().map(|(signature, body)| UsedQuery { signature, body, ..UsedQuery::default() }).collect())
+}
+
+/// Removes the oldest ones that are over, and those that are more than can be remembered; says whether there may be more.
+pub(super) fn clear(db: &Connection, now: Millis) -> rusqlite::Result<bool> {
+    let mut delete = db.prepare_cached(
+        "DELETE FROM used_query WHERE count IN (SELECT count FROM used_query ORDER BY count LIMIT ?1)
+         AND (until <= ?2 OR count <= (SELECT max(count) FROM used_query) - ?3)",
+    )?;
+    Ok(delete.execute(params![ROWS as i64, now, UsedQuery::MAX as i64])? == ROWS)
+}

@@ -1,0 +1,264 @@
+//! What an observer has still to see, or has failed on, outlives a server that does not have that observer.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use echostr::{
+    events::mp,
+    hooks::{Context, Hooks},
+    journal::{Archive, Filter, postgres::PostgresArchive, sqlite::SqliteArchive},
+    simulate::api::{FakeApi, Faults},
+};
+use tempfile::TempDir;
+
+use crate::support::{
+    TestServer,
+    api::{accounts, announce},
+    postgres::{database, execute},
+    server::{ACCOUNTS, PLAIN, text_message},
+};
+
+/// Bounds every wait for a condition.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One attempt only: what fails is a dead letter.
+const ONCE: &str = "[delivery]\nmax_attempts = 1";
+
+/// What fails waits for an hour.
+const PATIENT: &str = "[delivery]\nbackoff = \"1h..1h\"";
+
+async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < until, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An observer that fails, or counts what it sees.
+fn observing(name: &str, works: bool, seen: &Arc<AtomicU32>) -> Hooks {
+    let seen = Arc::clone(seen);
+    Hooks::default().observe(name, move |_: mp::TextMessage, _: Context| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        async move { if works { Ok(()) } else { Err("no luck".into()) } }
+    })
+}
+
+async fn send(server: &TestServer, ids: std::ops::Range<u64>) {
+    for id in ids {
+        let answer = server.post("/mp/plain", &PLAIN.plain(&text_message(id, "hello"), &format!("nonce{id}"))).await;
+        assert_eq!(answer.status, 200);
+    }
+}
+
+/// A journal that several servers have one after the other.
+enum Place {
+    Sqlite(TempDir),
+    Postgres(String),
+}
+
+impl Place {
+    fn url(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("journal.db").display()),
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+
+    async fn start(&self, more: &str, hooks: Hooks) -> TestServer {
+        TestServer::start_on(&self.url(), more, ACCOUNTS, hooks).await
+    }
+
+    fn archive(&self) -> Box<dyn Archive> {
+        match self {
+            Self::Sqlite(folder) => Box::new(SqliteArchive::open(&folder.path().join("journal.db")).unwrap()),
+            Self::Postgres(url) => Box::new(PostgresArchive::open(url).unwrap()),
+        }
+    }
+
+    async fn dead(&self) -> usize {
+        self.archive().dead(&Filter::default(), None, 1000).await.unwrap().len()
+    }
+}
+
+async fn places() -> Vec<Place> {
+    let mut places = vec![Place::Sqlite(TempDir::new().unwrap())];
+    places.extend(database().await.map(Place::Postgres));
+    places
+}
+
+#[tokio::test]
+async fn dead_letters_survive_a_server_without_their_observer() {
+    for place in places().await {
+        let seen = Arc::new(AtomicU32::new(0));
+        let server = place.start(ONCE, observing("audit", false, &seen)).await;
+        send(&server, 1..41).await;
+        wait_for("40 dead letters", async || place.dead().await == 40).await;
+        assert!(server.stop().await.unwrap());
+        let other = place.start(ONCE, Hooks::default()).await;
+        send(&other, 41..43).await;
+        wait_for("they are counted", async || other.metric("echostr_dead_letters").await == 40.0).await;
+        assert!(other.stop().await.unwrap());
+        assert_eq!(place.dead().await, 40);
+        let server = place.start(ONCE, observing("audit", true, &seen)).await;
+        seen.store(0, Ordering::SeqCst);
+        let letters = place.archive().dead(&Filter::default(), None, 1000).await.unwrap();
+        let letters = letters.into_iter().map(|letter| (letter.event.id, letter.observer)).collect();
+        assert_eq!(place.archive().revive(letters).await.unwrap(), 40);
+        wait_for("they are seen", async || seen.load(Ordering::SeqCst) == 40).await;
+        assert!(server.stop().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_waits_survives_a_server_without_its_observer() {
+    for place in places().await {
+        let seen = Arc::new(AtomicU32::new(0));
+        let server = place.start(PATIENT, observing("audit", false, &seen)).await;
+        send(&server, 1..31).await;
+        wait_for("each has failed once", async || seen.load(Ordering::SeqCst) == 30).await;
+        assert!(server.stop().await.unwrap());
+        // Servers with other observers, and with none.
+        for hooks in [observing("other", true, &Arc::default()), Hooks::default()] {
+            let other = place.start(PATIENT, hooks).await;
+            wait_for("they are counted", async || other.metric("echostr_observations_waiting").await == 30.0).await;
+            assert!(other.stop().await.unwrap());
+        }
+        // They have waited long enough.
+        let done = match &place {
+            Place::Sqlite(folder) => {
+                let db = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+                db.execute("UPDATE delivery SET due = 0", []).is_ok()
+            }
+            Place::Postgres(url) => execute(url, "UPDATE delivery SET due = 0").await,
+        };
+        assert!(done);
+        seen.store(0, Ordering::SeqCst);
+        let server = place.start(PATIENT, observing("audit", true, &seen)).await;
+        wait_for("they are seen", async || seen.load(Ordering::SeqCst) == 30).await;
+        assert!(server.stop().await.unwrap());
+    }
+}
+
+/// `echostr serve`, and what it logs; ended when dropped.
+struct Program {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    fn serve(config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
+        command.arg("serve").env("ECHOSTR_CONFIG", config).env_remove("RUST_LOG").stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
+        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
+        Self { child, log }
+    }
+
+    /// The line that has all of this, once it is there.
+    async fn says(&self, parts: &[&str]) -> String {
+        let mut found = None;
+        let what = format!("no line with {parts:?}");
+        wait_for(&what, async || {
+            let log = self.log.lock().unwrap();
+            found = log.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned();
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_so() {
+    for place in places().await {
+        let api = FakeApi::start(1).await.unwrap();
+        api.set_faults(Faults { bad_gateway: 1.0, ..Faults::default() });
+        let accounts = accounts(&api, "");
+        let with_secret = accounts.replace("backoff = \"20ms..200ms\"", "backoff = \"1s..2s\"\nmax_attempts = 1000");
+        // Only customer service, so that nobody else has the observer.
+        let kf = with_secret.split_once("[mp.shop]").unwrap().0.to_owned()
+            + &format!("[wecom_kf.support]{}", with_secret.split_once("[wecom_kf.support]").unwrap().1);
+        let server = TestServer::start_on(&place.url(), "", &kf, Hooks::default()).await;
+        for number in 0..30 {
+            // The latest notice of a desk stands for those before it.
+            let desk = format!("wkDesk{number}");
+            api.customer_writes(&desk, &format!("wm{number}"), "hello");
+            let answer = announce(&server, &api, &desk, &format!("n{number}")).await;
+            assert_eq!(answer.status, 200);
+        }
+        wait_for("they are counted", async || server.metric("echostr_observations_waiting").await == 30.0).await;
+        assert!(server.stop().await.unwrap());
+
+        let folder = TempDir::new().unwrap();
+        let config = folder.path().join("echostr.toml");
+        let without = kf.replace("secret = \"kfSecret\"\n", "");
+        assert_ne!(kf, without);
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[journal]\nurl = \"{}\"\n{without}",
+            place.url()
+        );
+        std::fs::write(&config, text).unwrap();
+        let program = Program::serve(&config);
+        let line = program.says(&["echostr.kf-pull", "30 events", "kept until", "secret"]).await;
+        assert!(line.contains("WARN"), "{line}");
+        drop(program);
+
+        api.set_faults(Faults::default());
+        let server = TestServer::start_on(&place.url(), "", &kf, Hooks::default()).await;
+        let notices = place.archive().newest(&Filter::default(), 1000).await.unwrap();
+        let notices: Vec<_> = notices.into_iter().filter(|it| it.facts.event_type.starts_with("wecom.")).collect();
+        assert_eq!(notices.len(), 30);
+        wait_for("they are pulled", async || {
+            let mut done = 0;
+            for notice in &notices {
+                let deliveries = place.archive().deliveries(notice.id).await.unwrap();
+                done += u32::from(
+                    deliveries.iter().any(|it| it.observer == "echostr.kf-pull" && it.state.as_str() == "done"),
+                );
+            }
+            done == 30
+        })
+        .await;
+        assert!(api.counts().calls["/cgi-bin/kf/sync_msg"] > 0);
+        assert_eq!(place.dead().await, 0);
+        assert!(server.stop().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_a_cluster_may_have_different_observers() {
+    let Some(url) = database().await else { return };
+    let place = Place::Postgres(url);
+    let seen = Arc::new(AtomicU32::new(0));
+    let old = place.start(PATIENT, observing("audit", false, &seen)).await;
+    send(&old, 1..11).await;
+    wait_for("each has failed once", async || seen.load(Ordering::SeqCst) == 10).await;
+    // A node of the next version, which does not have it, and one that has something else.
+    let new = place.start(PATIENT, observing("other", true, &Arc::default())).await;
+    send(&new, 11..13).await;
+    wait_for("they are counted", async || new.metric("echostr_observations_waiting").await == 10.0).await;
+    assert!(old.stop().await.unwrap());
+    assert_eq!(new.metric("echostr_observations_waiting").await, 10.0);
+    let again = place.start(PATIENT, observing("audit", true, &seen)).await;
+    assert_eq!(new.metric("echostr_observations_waiting").await, 10.0);
+    assert!(again.stop().await.unwrap() && new.stop().await.unwrap());
+}
