@@ -7,7 +7,7 @@ COPY . .
 # changed since, as after changing branches.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    touch src/lib.rs src/main.rs \
+    touch src/lib.rs src/main.rs crates/*/src/lib.rs \
     && cargo build --release --locked --bin echostr \
     && cp target/release/echostr /echostr
 

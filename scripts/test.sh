@@ -67,11 +67,7 @@ cargo fmt --all --check
 rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
 
 step "catalogue"
-if python3 -c 'import tomllib' 2>/dev/null; then
-  python3 catalog/validate.py catalog/*.toml
-else
-  echo "skipped: needs python3, 3.11 or newer"
-fi
+cargo run --locked --quiet -p xtask -- check
 
 step "lints"
 cargo clippy --locked --workspace --all-targets --all-features -- -D warnings

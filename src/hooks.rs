@@ -38,7 +38,7 @@ use crate::{
     observers::OWN,
     panics::{self, Caught},
     payload::{self, Form, PayloadError, Value},
-    platform,
+    platform::{self, AUTHORIZER},
     replies::RawReply,
     wire::{Reading, Unreadable},
 };
@@ -135,9 +135,6 @@ impl Context {
     }
 }
 
-/// The parameter that has the account whose message a third-party platform was given.
-pub(crate) const AUTHORIZER: &str = "authorizer_appid";
-
 /// An event as it came: what handlers of whole families and of unknown events get.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -175,7 +172,7 @@ impl RawEvent {
 
     /// The AppID of the account that has authorised a third-party platform, in messages and events of that account.
     pub fn authorizer(&self) -> Option<String> {
-        self.query(AUTHORIZER).filter(|_| self.platform == Platform::OpenPlatform)
+        self.query(AUTHORIZER).filter(|_| self.platform.protocol().routes_authorizers())
     }
 
     /// A query parameter that is data of the event, which only IM has: `CallbackCommand`, `ClientIP`, `OptPlatform`,

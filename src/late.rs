@@ -10,14 +10,13 @@ use std::{
 };
 
 use crate::{
-    api::{Api, ApiError, Apis, message},
+    api::{Api, ApiError, Apis},
     config::{Config, LateReply},
     event::Platform,
-    hooks::AUTHORIZER,
     journal::{self, Held, Journal, Leased, WriteSlot},
     observers::{Duty, Failed, Run, Scope},
     payload::{self, Form},
-    platform::Body,
+    platform::{AUTHORIZER, Body},
 };
 
 /// Name of the observer.
@@ -35,8 +34,7 @@ const SENT: &str = "sent";
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let sends =
-        |platform| matches!(platform, Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform | Platform::WeCom);
+    let sends = |platform: Platform| platform.protocol().account().has("late_reply");
     let mut accounts = config.accounts.iter();
     let needed = accounts
         .any(|account| sends(account.platform) && account.secret.is_some() && account.late_reply != LateReply::Drop);
@@ -74,7 +72,7 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
         let form = if reply.starts_with('<') { Form::Xml } else { Form::Json };
         let tree = payload::parse(form, reply).map_err(|failure| Failed::ForGood(failure.to_string()))?;
         let object = tree.as_object().ok_or_else(|| Failed::ForGood("the reply is no document".to_owned()))?;
-        let message = message::of_reply(leased.facts.platform, api.agent_id(), object);
+        let message = leased.facts.platform.protocol().message(api.agent_id(), object);
         message.map_err(|failure| Failed::ForGood(failure.to_string()))?
     };
     let slot = format!("late/{}", leased.lease.id);

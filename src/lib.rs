@@ -1,7 +1,23 @@
 //! Receives the callbacks of WeChat Official Accounts, Mini Programs, third-party platforms, WeCom and Tencent IM:
 //! verifies, decrypts, types, answers, fans out.
 //!
-//! The `echostr` command is what most people need; see the README. As a library, a server of one's own takes a few lines:
+//! The `echostr` command is what most people need; see the README. A program of one's own has all of it - `serve`, `check`,
+//! `demo`, `simulate`, `events`, logging, signals - with handlers of its own:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use echostr::{events::mp, hooks::{Context, Hooks}, replies::mp::Reply};
+//!
+//! fn main() -> ExitCode {
+//!     echostr::run(|_config| {
+//!         Ok(Hooks::default()
+//!             .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("You wrote: {}", message.content)))))
+//!     })
+//! }
+//! ```
+//!
+//! A server inside of another program takes a few lines, too:
 //!
 //! ```
 //! use echostr::{
@@ -41,7 +57,6 @@
 //!
 //! | modules | what they do |
 //! |---|---|
-//! | [`handlers`] | what a fork edits: `hooks()` registers every handler |
 //! | [`hooks`], [`event`], [`events`], [`replies`] | what handlers see: the registry, typed events, answers |
 //! | [`config`], [`secret`], [`clock`] | the configuration file, strings that must not be seen, the time of day |
 //! | [`crypto`], [`envelope`] | signatures, ciphers; opening a request and sealing a reply |
@@ -51,23 +66,26 @@
 //! | [`observers`] | who has to see events, durably: handlers, and the server's own |
 //! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
 //! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; what can be counted; lines that cannot be forged |
-//! | [`cli`], [`simulate`], [`catalog`] | the command line; playing the platform; the catalogue and its samples |
+//! | [`run`], [`demo`] | the `echostr` command with handlers of one's own; the handlers of `[handlers.demo]` |
+//! | [`simulate`], [`catalog`] | playing the platform; the catalogue and its samples |
 //!
 //! Dependencies point downwards; ARCHITECTURE.md has the invariants.
 
 // The README's handlers say `echostr`, and can be pasted into this crate as they are.
 extern crate self as echostr;
 
+/// The protocol, which [`echostr_protocol`] documents: an application can use that crate alone.
+pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, replies, secret, wire};
+use echostr_protocol::{panics, prehashed};
+
+pub use self::cli::run;
+
 pub mod api;
 pub mod catalog;
-pub mod cli;
+mod cli;
 pub mod clock;
 pub mod config;
-pub mod crypto;
-pub mod envelope;
-pub mod event;
-pub mod events;
-pub mod handlers;
+pub mod demo;
 pub mod hooks;
 mod in_flight;
 pub mod journal;
@@ -76,18 +94,11 @@ pub mod late;
 pub mod log;
 pub mod metrics;
 pub mod observers;
-mod panics;
-pub mod payload;
-pub mod platform;
-mod prehashed;
 pub mod receiver;
-pub mod replies;
-pub mod secret;
 pub mod server;
 pub mod simulate;
 mod streams;
 pub mod thirdparty;
-pub mod wire;
 
 /// The Rust of the documents compiles.
 #[cfg(doctest)]

@@ -1,4 +1,6 @@
-//! The `echostr` command.
+//! The `echostr` command, with the handlers of this fork.
+
+mod handlers;
 
 use std::process::ExitCode;
 
@@ -6,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    echostr::cli::main()
+    echostr::run(handlers::hooks)
 }

@@ -21,19 +21,19 @@ use crate::{
     config::{self, LateReply, Verdict},
     crypto::EncodingKey,
     envelope::{Guarded, Keys, Query, ReceiveIds, Refusal, ReplayGuard, Seal, UsedQuery},
-    event::{Answer, EventSpec, Platform, ReplyKind, StreamError},
-    hooks::{self, AUTHORIZER, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
+    event::{Answer, EventSpec, ReplyKind, StreamError},
+    hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
     in_flight::{Load, Permit},
     journal::{self, Admission, Entry, Facts, Journal, JournalError, Millis, NewEvent},
     late,
     metrics::{AccountMetrics, Metrics, Outcome},
     panics::{Caught, Panicked},
     payload::{self, Form, Value},
-    platform::{self, Address, Body, Identity},
+    platform::{self, AUTHORIZER, Address, Body, Control, Identity},
     replies,
     secret::Secret,
     streams::{NoAnswer, Streams},
-    thirdparty::{self, ReleaseTest},
+    thirdparty::ReleaseTest,
     wire::Unreadable,
 };
 
@@ -334,7 +334,7 @@ impl Receiver {
 
     /// Answers a GET, which checks the URL.
     pub async fn verify_url(&self, endpoint: &Endpoint, query: &str) -> Response {
-        if endpoint.account.platform == Platform::Im {
+        if !endpoint.keys.has_url_check() {
             return Response::Refused(Refusal::BadQuery);
         }
         let verified = Query::parse(query).and_then(|query| {
@@ -428,16 +428,15 @@ impl Receiver {
         }
         let platform = endpoint.account.platform;
         // What is rare is boxed: the other deliveries are moved about without room for it.
-        if platform == Platform::WeComBot && platform::is_poll(&tree) {
-            return Box::pin(self.tell_stream(endpoint, &tree, seal.as_ref(), permit)).await;
-        }
-        if let Some(ticket) = thirdparty::ticket(platform, &tree) {
-            return Box::pin(self.keep_ticket(endpoint, &tree, ticket)).await;
+        match tree.as_object().and_then(|object| platform.protocol().control(object)) {
+            Some(Control::Poll) => return Box::pin(self.tell_stream(endpoint, &tree, seal.as_ref(), permit)).await,
+            Some(Control::Ticket(ticket)) => return Box::pin(self.keep_ticket(endpoint, &tree, ticket)).await,
+            None => {}
         }
         let identity = platform::identify(platform, &tree, parsed.get("CallbackCommand"));
         let data = match authorizer {
             Some(authorizer) => Some(format!("{AUTHORIZER}={authorizer}").into()),
-            None => (platform == Platform::Im).then(|| Query::data(query).into()),
+            None => platform.protocol().has_data_in_query().then(|| Query::data(query).into()),
         };
         let delivery =
             Delivery { authorizer, endpoint, query: &parsed, data, identity: &identity, form, arrived, now, permit };
@@ -665,7 +664,7 @@ impl Receiver {
                     spec,
                     address: Address::of(tree),
                     context: context.clone(),
-                    streams: self.streams.clone().filter(|_| endpoint.account.platform == Platform::WeComBot),
+                    streams: self.streams.clone(),
                     sender: wait.sender,
                     subject: wait
                         .sender
@@ -772,7 +771,10 @@ impl Receiver {
             (Body::Plain(text), _) => (Cow::Borrowed(text), false),
             (Body::Document(text), None) => (Cow::Owned(text), false),
             (Body::Document(text), Some(seal)) => {
-                (Cow::Owned(endpoint.keys.answer(seal, &text, self.clock.now())), true)
+                // Neither is a secret: they keep two seals of one reply apart.
+                let (random, nonce): ([u8; 16], u32) = rand::random();
+                let sealed = endpoint.keys.answer(seal, &text, self.clock.now(), &nonce.to_string(), random);
+                (Cow::Owned(sealed), true)
             }
         };
         let content = match body.as_bytes().first() {

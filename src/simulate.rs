@@ -9,9 +9,9 @@ use std::{
 };
 
 use crate::{
-    catalog::Entry,
+    catalog::{self, Entry},
     envelope::{Keys, Mode, Refusal, Sender},
-    event::{Platform, ReplyKind, by_id},
+    event::{ReplyKind, by_id},
     payload::{self, Form, Number, Object, PayloadError, Value},
     platform,
 };
@@ -104,7 +104,7 @@ impl Push {
             Some(form) => vec![form],
             None => vec![Form::Xml, Form::Json],
         };
-        let sample = forms.into_iter().find_map(|form| entry.sample(form).map(|text| (form, text)));
+        let sample = forms.into_iter().find_map(|form| catalog::sample(entry, form).map(|text| (form, text)));
         let (form, text) = sample.ok_or_else(|| SimulateError::NoSample(entry.id.clone()))?;
         let tree =
             payload::parse(form, text).map_err(|source| SimulateError::Sample { event: entry.id.clone(), source })?;
@@ -244,8 +244,9 @@ impl<'k> Player<'k> {
     /// Why the platform would not take an opened answer.
     fn fault(&self, push: &Push, answer: &Answer) -> Option<String> {
         let platform = self.keys.platform;
-        if platform == Platform::Im {
-            return im_fault(&answer.body);
+        let members = platform.protocol().answer_members();
+        if !members.is_empty() {
+            return members_fault(members, &answer.body);
         }
         let plain = answer.body.is_empty() || answer.body == "success";
         if plain {
@@ -270,11 +271,9 @@ fn open(sender: &Sender<'_>, keys: &Keys, body: &str) -> Result<Option<String>, 
     sender.open_reply(body).map(Some)
 }
 
-fn im_fault(body: &str) -> Option<String> {
+fn members_fault(members: &[&str], body: &str) -> Option<String> {
     let Ok(tree) = payload::parse(Form::Json, body) else { return Some("the answer is no JSON object".to_owned()) };
-    let missing = ["ActionStatus", "ErrorCode", "ErrorInfo"]
-        .into_iter()
-        .find(|name| tree.as_object().is_none_or(|answer| answer.get(name).is_none()));
+    let missing = members.iter().find(|name| tree.as_object().is_none_or(|answer| answer.get(name).is_none()));
     missing.map(|name| format!("the answer has no `{name}`"))
 }
 

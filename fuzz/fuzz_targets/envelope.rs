@@ -136,6 +136,6 @@ fn open(keys: &Keys, query: &Query<'_>, body: &[u8]) {
 fn seal(keys: &Keys, opened: Option<echostr::envelope::Verified>) {
     let Some(verified) = opened else { return };
     let Some(seal) = verified.seal() else { return };
-    let reply = keys.seal(seal, verified.payload(), NOW, "nonce", [9; 16]);
+    let reply = keys.answer(seal, verified.payload(), NOW, "nonce", [9; 16]);
     assert_eq!(Sender::new(keys).open_reply(&reply).as_deref(), Ok(verified.payload()));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Api, ApiError, token::What};
-use crate::{event::Platform, journal::JournalError};
+use crate::{journal::JournalError, platform::Credential};
 
 impl Api {
     /// Keeps the latest ticket (`component_verify_ticket`, `suite_ticket`), sealed, for all nodes.
@@ -19,20 +19,21 @@ impl Api {
     /// # Errors
     /// [`ApiError`]; a code can be redeemed once.
     pub async fn redeem(&self, code: &str) -> Result<String, ApiError> {
-        let (path, answer) = match self.0.platform {
-            Platform::OpenPlatform => {
+        let credential = self.0.platform.protocol().api().map(|api| api.credential);
+        let (path, answer) = match credential {
+            Some(Credential::Component) => {
                 let path = "cgi-bin/component/api_query_auth";
                 let body = json!({ "component_appid": self.0.tokens.id(), "authorization_code": code });
                 (path, self.call_once(path, &body).await?["authorization_info"].take())
             }
-            Platform::WeComSuite => {
+            Some(Credential::Suite) => {
                 let path = "cgi-bin/service/get_permanent_code";
                 (path, self.call_once(path, &json!({ "auth_code": code })).await?)
             }
             _ => return Err(ApiError::NotGranted { account: self.account().to_owned(), id: String::new() }),
         };
-        let given = match self.0.platform {
-            Platform::OpenPlatform => (&answer["authorizer_appid"], &answer["authorizer_refresh_token"]),
+        let given = match credential {
+            Some(Credential::Component) => (&answer["authorizer_appid"], &answer["authorizer_refresh_token"]),
             _ => (&answer["auth_corp_info"]["corpid"], &answer["permanent_code"]),
         };
         let (Some(id), Some(grant)) = (given.0.as_str(), given.1.as_str()) else {

@@ -13,12 +13,10 @@
 //! | `grant` | what third-party platforms and applications are given: tickets, authority of accounts and companies |
 //! | `error` | what the platforms' codes mean, and what to do about them |
 //! | `kf` | the calls of WeCom customer service |
-//! | `message` | a passive reply as a customer-service or application message |
 
 mod error;
 mod grant;
 mod kf;
-pub mod message;
 mod token;
 mod vault;
 
@@ -99,7 +97,7 @@ impl Apis {
             return None;
         }
         let api = self.0.get(account)?;
-        let of_granter = platform::granter(api.0.platform, payload, authorizer).and_then(|id| api.of_granter(id));
+        let of_granter = platform::acts_for(api.0.platform, payload, authorizer).and_then(|id| api.of_granter(id));
         Some(of_granter.unwrap_or_else(|| api.clone()))
     }
 }
@@ -183,15 +181,10 @@ impl Api {
         journal: &Arc<dyn Journal>,
         metrics: ApiMetrics,
     ) -> Option<Self> {
-        let default_base = match account.platform {
-            Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform => "https://api.weixin.qq.com",
-            Platform::WeCom | Platform::WeComSuite | Platform::WeComKf | Platform::WeComBot => {
-                "https://qyapi.weixin.qq.com"
-            }
-            Platform::Im => return None,
-        };
-        let base = account.api_base.clone().unwrap_or_else(|| default_base.to_owned());
-        let tokens = Tokens::new(account, base.clone(), http.clone(), Arc::clone(journal), metrics.clone())?;
+        let rules = account.platform.protocol().api()?;
+        let base = account.api_base.clone().unwrap_or_else(|| rules.base.to_owned());
+        let (http, journal) = (http.clone(), Arc::clone(journal));
+        let tokens = Tokens::new(account, rules.credential, base.clone(), http.clone(), journal, metrics.clone())?;
         Some(Self(
             Arc::new(Inner {
                 account: account.id().into(),

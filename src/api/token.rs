@@ -21,9 +21,9 @@ use zeroize::Zeroizing;
 use super::{ApiError, error, receive, vault::Vault, with_query};
 use crate::{
     config::Account,
-    event::Platform,
     journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
     metrics::ApiMetrics,
+    platform::Credential,
     secret::Secret,
 };
 
@@ -126,17 +126,17 @@ struct Inner {
 impl Tokens {
     pub(super) fn new(
         account: &Account,
+        credential: Credential,
         base: String,
         http: reqwest::Client,
         journal: Arc<dyn Journal>,
         metrics: ApiMetrics,
     ) -> Option<Self> {
-        let source = match account.platform {
-            Platform::Mp | Platform::MiniProgram => Source::Account,
-            Platform::WeCom | Platform::WeComKf => Source::Application,
-            Platform::OpenPlatform => Source::Component,
-            Platform::WeComSuite => Source::Suite,
-            Platform::WeComBot | Platform::Im => return None,
+        let source = match credential {
+            Credential::Account => Source::Account,
+            Credential::Application => Source::Application,
+            Credential::Component => Source::Component,
+            Credential::Suite => Source::Suite,
         };
         let secret = account.secret.clone()?;
         Some(Self(Arc::new(Inner {

@@ -83,8 +83,8 @@ fn list(out: &mut impl Write, arguments: &Arguments) -> Result<(), Box<dyn Error
                 summary: &entry.summary,
                 select: &entry.select,
                 reply: &entry.reply,
-                sample_xml: entry.sample(Form::Xml),
-                sample_json: entry.sample(Form::Json),
+                sample_xml: entry.sample_xml.as_deref(),
+                sample_json: entry.sample_json.as_deref(),
             };
             serde_json::to_writer(&mut *out, &line)?;
             writeln!(out)?;

@@ -2,17 +2,14 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use serde_json::json;
-
-use super::{ConfigArgument, Done, runtime};
+use super::{BuildHooks, ConfigArgument, Done, runtime};
 use crate::{
     api::{Api, ApiError, Apis},
     config::{Account, Config, find_config},
-    event::Platform,
-    handlers,
     journal::{self, Journal, Options, memory::MemoryJournal},
     log::escape,
     metrics::Metrics,
+    platform::Probe,
     receiver::Endpoint,
 };
 
@@ -25,7 +22,7 @@ pub(super) struct Arguments {
     online: bool,
 }
 
-pub(super) fn run(Arguments { config, online }: &Arguments) -> Done {
+pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_>) -> Done {
     let path = find_config(config.config.as_deref())?;
     let config = match Config::load(&path) {
         Ok(config) => config,
@@ -35,7 +32,7 @@ pub(super) fn run(Arguments { config, online }: &Arguments) -> Done {
         }
     };
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(handlers::hooks(&config).err().map(|problem| problem.to_string()));
+    problems.extend(super::hooks(&config, hooks).err().map(|problem| problem.to_string()));
     for account in &config.accounts {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
         problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));
@@ -49,9 +46,7 @@ pub(super) fn run(Arguments { config, online }: &Arguments) -> Done {
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
-    for name in config.handler_names().filter(|name| !handlers::NAMES.contains(name)) {
-        eprintln!("warning: {}: [handlers.{name}]: no handler reads this table", path.display());
-    }
+    super::unread_handlers(&config).for_each(|warning| eprintln!("warning: {}: {warning}", path.display()));
     for problem in &problems {
         eprintln!("{problem}");
     }
@@ -85,7 +80,7 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
                     problems.push(format!("[{}.{}] secret: {}", account.platform, account.name, escape(&failure)));
                 }
             },
-            None if account.platform == Platform::Im => {}
+            None if account.platform.protocol().api().is_none() => {}
             None => println!("{id}: no `secret`, nothing to ask"),
         }
     }
@@ -95,10 +90,14 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
 /// A token first, then a call that only reads: WeCom looks at the caller's address and permissions there.
 async fn ask(account: &Account, api: &Api) -> Result<(), ApiError> {
     api.check().await?;
-    match (account.platform, account.agent_id) {
-        (Platform::WeComKf, _) => api.call("cgi-bin/kf/account/list", &json!({ "offset": 0, "limit": 1 })).await,
-        (Platform::WeCom, Some(agent)) => api.get("cgi-bin/agent/get", &[("agentid", &agent.to_string())]).await,
-        _ => api.get("cgi-bin/getcallbackip", &[]).await,
+    let Some(rules) = account.platform.protocol().api() else { return Ok(()) };
+    match (rules.probe, account.agent_id) {
+        (Probe::Post(path, body), _) => {
+            let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            api.call(path, &body).await
+        }
+        (Probe::GetAgent(path, _), Some(agent)) => api.get(path, &[("agentid", &agent.to_string())]).await,
+        (Probe::GetAgent(_, path) | Probe::Get(path), _) => api.get(path, &[]).await,
     }
     .map(drop)
 }

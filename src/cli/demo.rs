@@ -14,8 +14,8 @@ use crate::{
     catalog,
     clock::Clock,
     config::Config,
+    demo,
     event::Platform,
-    handlers,
     receiver::Endpoint,
     server::{Server, StartError},
     simulate::{Answer, Player, Push, SimulateError, api::FakeApi},
@@ -43,12 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> Done {
         config.admin.listen = ANY_PORT;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(demo(config, arguments))
+    runtime.block_on(serve_and_play(config, arguments))
 }
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-async fn demo(mut config: Config, arguments: &Arguments) -> Done {
+async fn serve_and_play(mut config: Config, arguments: &Arguments) -> Done {
     let api = play_api(&mut config).await?;
     let server = bind(&mut config, arguments.listen.is_some()).await?;
     let base = format!("http://{}", server.address()?);
@@ -85,12 +85,12 @@ async fn play_api(config: &mut Config) -> std::io::Result<FakeApi> {
 
 /// Takes free ports when the usual ones are taken and nobody asked for them.
 async fn bind(config: &mut Config, asked: bool) -> Result<Server, Box<dyn std::error::Error>> {
-    let first = Server::bind(config, handlers::hooks(config)?, Clock::system()).await;
+    let first = Server::bind(config, demo::hooks(config)?.unwrap_or_default(), Clock::system()).await;
     match first {
         Err(StartError::Listen { .. }) if !asked => {
             config.server.listen = ANY_PORT;
             config.admin.listen = ANY_PORT;
-            Ok(Server::bind(config, handlers::hooks(config)?, Clock::system()).await?)
+            Ok(Server::bind(config, demo::hooks(config)?.unwrap_or_default(), Clock::system()).await?)
         }
         other => Ok(other?),
     }

@@ -24,7 +24,11 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::log::escape_lines;
+use crate::{
+    config::Config,
+    hooks::{HandlerError, Hooks},
+    log::escape_lines,
+};
 
 /// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, types, answers, fans out.
 #[derive(Debug, Parser)]
@@ -71,11 +75,34 @@ struct ConfigArgument {
 /// What a command ends with: its exit code, or what went wrong.
 type Done = Result<ExitCode, Box<dyn Error>>;
 
-/// Runs the command that the arguments name.
-pub fn main() -> ExitCode {
+/// Builds the handlers for a configuration.
+type BuildHooks<'h> = &'h dyn Fn(&Config) -> Result<Hooks, HandlerError>;
+
+/// The handlers of the program, and those of `[handlers.demo]` if the configuration has that table.
+fn hooks(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
+    let hooks = build(config)?;
+    Ok(match crate::demo::hooks(config)? {
+        Some(demo) => hooks.merge(demo),
+        None => hooks,
+    })
+}
+
+/// Tables of handlers that [`hooks`] did not read: a warning for each.
+fn unread_handlers(config: &Config) -> impl Iterator<Item = String> {
+    config.unread_handlers().into_iter().map(|name| format!("[handlers.{name}]: no handler reads this table"))
+}
+
+/// The `echostr` command: parses the arguments of the process, and runs what they name. `hooks` builds the handlers for the
+/// configuration, whose `[handlers.NAME]` tables have their settings.
+///
+/// The program should have a fast allocator, such as mimalloc.
+pub fn run<H>(hooks: H) -> ExitCode
+where
+    H: Fn(&Config) -> Result<Hooks, HandlerError>,
+{
     let done = match Arguments::parse().command {
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments, &hooks),
+        Command::Check(arguments) => check::run(&arguments, &hooks),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

@@ -10,31 +10,28 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::{ConfigArgument, Done};
+use super::{BuildHooks, ConfigArgument, Done};
 use crate::{
     clock::Clock,
     config::{Config, Log, LogFormat, find_config},
-    handlers,
     log::{fields, take_panics},
     server::Server,
 };
 
-pub(super) fn run(arguments: &ConfigArgument) -> Done {
+pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
     let config = Config::load(&find_config(arguments.config.as_deref())?)?;
     start_log(&config.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&config))
+    runtime.block_on(serve(&config, hooks))
 }
 
-async fn serve(config: &Config) -> Done {
+async fn serve(config: &Config, hooks: BuildHooks<'_>) -> Done {
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    for name in config.handler_names().filter(|name| !handlers::NAMES.contains(name)) {
-        warn!("[handlers.{name}]: no handler reads this table");
-    }
-    let hooks = handlers::hooks(config)?;
+    let hooks = super::hooks(config, hooks).map_err(|failure| -> Box<dyn Error> { failure })?;
+    super::unread_handlers(config).for_each(|warning| warn!("{warning}"));
     let server = Server::bind(config, hooks, Clock::system()).await?;
     for account in &config.accounts {
         info!(account = account.id(), "{} is received at {}", account.id(), account.path);

@@ -47,10 +47,11 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let (config, endpoint) = accounts::load(&arguments.config, &arguments.account)?;
     let mut entry = find_event(endpoint.account.platform, &arguments.event)?;
     let mut set = arguments.set.clone();
-    if entry.id.starts_with("wecom_kf.") {
+    let of = Platform::of_account(&entry.id.replace('.', "/")).unwrap_or(endpoint.account.platform);
+    if let Some(notice) = of.protocol().announced_by() {
         println!("{} is pulled, not pushed; sending the callback that announces it", entry.id);
         let kf_account = sample_kf_account(&entry);
-        entry = find_event(Platform::WeCom, "wecom.event.kf_msg_or_event")?;
+        entry = find_event(endpoint.account.platform, notice)?;
         set.extend(kf_account.map(|id| ("OpenKfId".to_owned(), id)));
     }
     let now = Clock::system().now();
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let push = Push::sample(&entry, form, &set, now)?;
     let base = arguments.url.clone().unwrap_or_else(|| base_url(&config));
     let mut url = format!("{}{}", base.trim_end_matches('/'), endpoint.account.path);
-    if endpoint.account.platform == Platform::OpenPlatform && !entry.id.starts_with("openplatform.") {
+    if endpoint.account.platform.protocol().routes_authorizers() && of != endpoint.account.platform {
         // A message of an account that has authorised the platform.
         url.push('/');
         url.push_str(&arguments.authorizer);
@@ -105,10 +106,10 @@ fn sample_kf_account(entry: &Entry) -> Option<String> {
 /// The entry that `name` means on an account of `platform`.
 fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dyn Error>> {
     let named = name.split('.').next().and_then(|start| start.parse().ok());
-    let platforms = match (named, platform) {
-        (Some(named), _) => vec![named],
-        (None, Platform::WeComKf) => vec![Platform::WeComKf, Platform::WeCom],
-        (None, platform) => vec![platform],
+    let announced = || platform.protocol().announced_by().into_iter().flat_map(|_| platform.protocol().receives_of());
+    let platforms = match named {
+        Some(named) => vec![named],
+        None => std::iter::once(platform).chain(announced().copied()).collect(),
     };
     let mut found = Vec::new();
     for platform in platforms {

@@ -10,10 +10,7 @@ use super::{
     values,
 };
 pub use crate::envelope::Mode;
-use crate::{event::Platform, secret::Secret};
-
-/// Freshness that the manual of IM asks for.
-const IM_MAX_AGE: Duration = Duration::from_secs(60);
+use crate::{event::Platform, platform::AccountRules, secret::Secret};
 
 /// In `receive_ids`: whoever it is for.
 const ANY: &str = "any";
@@ -115,29 +112,6 @@ pub enum Verdict {
     Deny,
 }
 
-/// Keys of the platform's account tables, in the order of `config/echostr.toml`.
-pub(super) fn keys(platform: Platform) -> Vec<&'static str> {
-    const SIGNED: [&str; 3] = ["path", "token", "token_previous"];
-    const SEALED: [&str; 2] = ["aes_key", "aes_key_previous"];
-    const API: [&str; 2] = ["secret", "api_base"];
-    const ANSWER: [&str; 5] = ["deadline", "max_age", "max_in_flight", "on_error", "on_timeout"];
-    let own: &[&str] = match platform {
-        Platform::Mp | Platform::MiniProgram => &["app_id", "mode", "late_reply"],
-        Platform::OpenPlatform => &["component_app_id", "late_reply", "release_test"],
-        Platform::WeCom => &["corp_id", "agent_id", "late_reply"],
-        Platform::WeComSuite => &["suite_id", "provider_corp_id", "receive_ids"],
-        Platform::WeComKf => &["corp_id", "backlog"],
-        Platform::WeComBot => &[],
-        Platform::Im => &["sdk_app_id"],
-    };
-    let shared: &[&[&str]] = match platform {
-        Platform::Im => &[&SIGNED, &ANSWER],
-        Platform::WeComBot => &[&SIGNED, &SEALED, &ANSWER],
-        _ => &[&SIGNED, &SEALED, &API, &ANSWER],
-    };
-    [own].iter().chain(shared).flat_map(|keys| keys.iter().copied()).collect()
-}
-
 /// All accounts, in the order of [`Platform::ALL`], then by name.
 pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> Vec<Account> {
     let mut accounts = Vec::new();
@@ -180,25 +154,23 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
 }
 
 fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Server, paths: &mut Paths) -> Account {
-    let elsewhere: Vec<&str> = Platform::ALL.into_iter().flat_map(keys).collect();
-    let known = keys(platform);
-    section.only(&known, &elsewhere);
-    let knows = |key: &str| known.contains(&key);
+    let elsewhere: Vec<&str> = Platform::ALL.into_iter().flat_map(|other| rules(other).all_keys()).collect();
+    let rules = rules(platform);
+    section.only(&rules.all_keys().collect::<Vec<_>>(), &elsewhere);
+    let knows = |key: &str| rules.has(key);
 
-    let tokens = rotated(section, "token", "token_previous", |section, key| token(platform, section, key));
+    let tokens = rotated(section, "token", "token_previous", |section, key| token(rules, section, key));
     let aes_keys = if knows("aes_key") { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
-    let mode = mode(platform, section);
-    match platform {
-        Platform::Im if !section.has("token") => {
-            section.warning("token", "no `token`: anybody who knows the address can post callbacks");
-        }
-        Platform::Im => {}
-        _ => section.require("token", "without it nothing can be verified"),
+    let mode = mode(rules, section);
+    if !rules.token_is_optional {
+        section.require("token", "without it nothing can be verified");
+    } else if !section.has("token") {
+        section.warning("token", "no `token`: anybody who knows the address can post callbacks");
     }
 
     let api_secret = if knows("secret") { section.secret("secret") } else { None };
-    if platform == Platform::WeComKf && !section.has("secret") {
-        section.warning("secret", "no `secret`: messages cannot be pulled, only their notices are received");
+    if let Some(lost) = rules.without_secret.filter(|_| !section.has("secret")) {
+        section.warning("secret", format!("no `secret`: {lost}"));
     }
     let choices = [("hold", LateReply::Hold), ("send", LateReply::Send), ("drop", LateReply::Drop)];
     let late_reply = if knows("late_reply") { section.choice("late_reply", &choices) } else { None };
@@ -212,27 +184,27 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         section.warning("api_base", "`api_base` is plain http: the API secret travels in the clear");
     }
 
-    let mut receive_ids = receive_ids(platform, section);
-    let receives_for_any = platform == Platform::WeComSuite && receive_ids.iter().any(|id| id == ANY);
+    let mut receive_ids = receive_ids(rules, section);
+    let receives_for_any = knows("receive_ids") && receive_ids.iter().any(|id| id == ANY);
     receive_ids.retain(|id| !receives_for_any || id != ANY);
 
     Account {
         platform,
         name: name.to_owned(),
         path: path(platform, name, section, paths),
-        deadline: deadline(platform, section),
+        deadline: deadline(rules, section),
         tokens,
         aes_keys,
         mode,
-        max_age: max_age(platform, section, server),
+        max_age: max_age(rules, section, server),
         receive_ids,
         receives_for_any,
-        sdk_app_id: if platform == Platform::Im { sdk_app_id(section) } else { None },
+        sdk_app_id: if knows("sdk_app_id") { sdk_app_id(section) } else { None },
         agent_id: if knows("agent_id") { section.integer("agent_id", 0..=u32::MAX.into()) } else { None },
         secret: api_secret,
-        late_reply: late_reply.unwrap_or(if platform == Platform::Mp { LateReply::Hold } else { LateReply::Drop }),
-        on_error: verdict(platform, section, "on_error"),
-        on_timeout: verdict(platform, section, "on_timeout"),
+        late_reply: late_reply.unwrap_or(if rules.holds_late_replies { LateReply::Hold } else { LateReply::Drop }),
+        on_error: verdict(rules, section, "on_error"),
+        on_timeout: verdict(rules, section, "on_timeout"),
         api_base,
         release_test: knows("release_test") && section.flag("release_test").unwrap_or(true),
         backlog: if knows("backlog") { backlog(section) } else { Backlog::None },
@@ -243,6 +215,10 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
             of: server.max_in_flight,
         },
     }
+}
+
+fn rules(platform: Platform) -> &'static AccountRules {
+    platform.protocol().account()
 }
 
 fn backlog(section: &Section<'_>) -> Backlog {
@@ -267,7 +243,7 @@ fn rotated(
     [current, previous].into_iter().filter_map(|key| read(section, key)).collect()
 }
 
-fn token(platform: Platform, section: &Section<'_>, key: &str) -> Option<Secret> {
+fn token(rules: &AccountRules, section: &Section<'_>, key: &str) -> Option<Secret> {
     let token = section.secret(key)?;
     let text = token.expose();
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -275,7 +251,7 @@ fn token(platform: Platform, section: &Section<'_>, key: &str) -> Option<Secret>
         return None;
     }
     let usual = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if platform != Platform::Im && !usual {
+    if rules.token_is_alphanumeric && !usual {
         section.warning(key, format!("`{key}` is not of the platform's form: up to 32 letters and digits"));
     }
     Some(token)
@@ -298,14 +274,13 @@ fn aes_key(section: &Section<'_>, key: &str) -> Option<Secret> {
     Some(secret)
 }
 
-fn mode(platform: Platform, section: &Section<'_>) -> Mode {
-    match platform {
-        Platform::Im => return Mode::Plain,
-        Platform::Mp | Platform::MiniProgram => {}
-        _ => {
-            section.require("aes_key", "this platform always encrypts");
-            return Mode::Safe;
-        }
+fn mode(rules: &AccountRules, section: &Section<'_>) -> Mode {
+    if !rules.has("aes_key") {
+        return Mode::Plain;
+    }
+    if !rules.has("mode") {
+        section.require("aes_key", "this platform always encrypts");
+        return Mode::Safe;
     }
     let sealed = section.has("aes_key");
     let choices = [("plain", Mode::Plain), ("compat", Mode::Compat), ("safe", Mode::Safe)];
@@ -325,16 +300,11 @@ fn mode(platform: Platform, section: &Section<'_>) -> Mode {
 }
 
 /// Time for a responder: the platform's limit and the way back must fit behind it.
-fn deadline(platform: Platform, section: &Section<'_>) -> Duration {
-    let (default, limit) = match platform {
-        Platform::Im => (1500, 2000),
-        Platform::WeComSuite => (900, 5000),
-        _ => (4500, 5000),
-    };
-    let limit = Duration::from_millis(limit);
+fn deadline(rules: &AccountRules, section: &Section<'_>) -> Duration {
+    let limit = rules.timeout;
     let longest = limit - Duration::from_millis(1);
     let written = section.duration("deadline", Duration::from_millis(1)..=longest);
-    let deadline = written.unwrap_or(Duration::from_millis(default));
+    let deadline = written.unwrap_or(rules.deadline);
     if deadline > limit - Duration::from_millis(100) {
         let limit = values::duration_text(limit);
         section.warning("deadline", format!("`deadline` leaves no time for the way back: the platform waits {limit}"));
@@ -342,45 +312,35 @@ fn deadline(platform: Platform, section: &Section<'_>) -> Duration {
     deadline
 }
 
-fn max_age(platform: Platform, section: &Section<'_>, server: &Server) -> Option<Duration> {
+fn max_age(rules: &AccountRules, section: &Section<'_>, server: &Server) -> Option<Duration> {
     let written = section.duration_or_off("max_age", MAX_AGE_RANGE);
     if written == Some(None) {
         section.warning("max_age", "`max_age` is off: a recorded request is accepted again at any time");
     }
-    // The IM manual asks for one minute; the platforms that say nothing get the window of the server.
-    // "off" is meant for all; a window is meant for those that have none of their own.
-    let default = if platform == Platform::Im { server.max_age.and(Some(IM_MAX_AGE)) } else { server.max_age };
-    written.unwrap_or(default)
+    // "off" is meant for all; a window is meant for those whose platform names none.
+    written.unwrap_or(server.max_age.map(|of_server| rules.max_age.unwrap_or(of_server)))
 }
 
-fn verdict(platform: Platform, section: &Section<'_>, key: &str) -> Verdict {
-    if platform == Platform::Im {
+fn verdict(rules: &AccountRules, section: &Section<'_>, key: &str) -> Verdict {
+    if rules.decides {
         let choices = [("allow", Verdict::Allow), ("deny", Verdict::Deny)];
         return section.choice(key, &choices).unwrap_or(Verdict::Allow);
     }
     section.choice(key, &[("default", Verdict::Default)]).unwrap_or(Verdict::Default)
 }
 
-fn receive_ids(platform: Platform, section: &Section<'_>) -> Vec<String> {
-    let required = |key: &str| {
-        section.require(key, "");
-        platform_id(section, key)
-    };
-    match platform {
-        Platform::Mp | Platform::MiniProgram => required("app_id").into_iter().collect(),
-        Platform::OpenPlatform => required("component_app_id").into_iter().collect(),
-        Platform::WeCom | Platform::WeComKf => required("corp_id").into_iter().collect(),
-        Platform::WeComSuite => {
-            let customers =
-                section.list("receive_ids", "CorpIDs or \"any\"", |text| is_platform_id(text).then(|| text.to_owned()));
-            let customers = customers.unwrap_or_default().into_iter().map(|(_, id)| id);
-            let own = [required("suite_id"), platform_id(section, "provider_corp_id")];
-            own.into_iter().flatten().chain(customers).collect()
-        }
-        // The bot of the own company has an empty one.
-        Platform::WeComBot => vec![String::new()],
-        Platform::Im => Vec::new(),
+fn receive_ids(rules: &AccountRules, section: &Section<'_>) -> Vec<String> {
+    if let Some(own) = rules.id_keys.first() {
+        section.require(own, "");
     }
+    let mut ids: Vec<String> = rules.id_keys.iter().filter_map(|key| platform_id(section, key)).collect();
+    ids.extend(rules.has_empty_id.then(String::new));
+    if rules.has("receive_ids") {
+        let customers =
+            section.list("receive_ids", "CorpIDs or \"any\"", |text| is_platform_id(text).then(|| text.to_owned()));
+        ids.extend(customers.unwrap_or_default().into_iter().map(|(_, id)| id));
+    }
+    ids
 }
 
 fn platform_id(section: &Section<'_>, key: &str) -> Option<String> {

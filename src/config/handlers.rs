@@ -1,5 +1,10 @@
 //! `[handlers.NAME]`: settings of handlers, which only they understand.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use serde::de::DeserializeOwned;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -9,8 +14,11 @@ use super::{
     reader::{Lines, Reader, kind, name},
 };
 
-/// Names of the tables.
-pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>) -> Vec<String> {
+/// A table, and whether a handler has read it. Clones of a configuration share that.
+pub(super) type Table = (String, Arc<AtomicBool>);
+
+/// The tables.
+pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>) -> Vec<Table> {
     let Some((at, value)) = root.get_key_value("handlers") else { return Vec::new() };
     let DeValue::Table(handlers) = value.get_ref() else {
         reader.problem(Some(reader.line(at)), format!("`handlers` must be a table, not {}", kind(value.get_ref())));
@@ -22,7 +30,7 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>) -> Vec<String> {
             reader.problem(Some(reader.line(at)), text);
         }
     }
-    handlers.keys().map(|at| at.get_ref().clone().into_owned()).collect()
+    handlers.keys().map(|at| (at.get_ref().clone().into_owned(), Arc::default())).collect()
 }
 
 impl Config {
@@ -35,6 +43,9 @@ impl Config {
     ///
     /// The table is not a `T`. The message has line and key; values are left out of it, unless `T` has its own.
     pub fn handler<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ConfigError> {
+        if let Some((_, is_read)) = self.handlers.iter().find(|(known, _)| known == name) {
+            is_read.store(true, Ordering::Relaxed);
+        }
         let source = self.source.expose();
         let wrong = |error: &toml::de::Error, at: usize| {
             let line = Lines::new(source).of(error.span().map_or(at, |span| span.start));
@@ -49,9 +60,11 @@ impl Config {
         T::deserialize(deserializer).map(Some).map_err(|error| wrong(&error, span.start))
     }
 
-    /// Names of the `[handlers.NAME]` tables: a name that no handler claims is worth a warning.
-    pub fn handler_names(&self) -> impl Iterator<Item = &str> {
-        self.handlers.iter().map(String::as_str)
+    /// Names of the `[handlers.NAME]` tables that nobody has [read](Config::handler) so far: worth a warning once every handler
+    /// is registered.
+    pub fn unread_handlers(&self) -> Vec<&str> {
+        let unread = self.handlers.iter().filter(|(_, is_read)| !is_read.load(Ordering::Relaxed));
+        unread.map(|(name, _)| name.as_str()).collect()
     }
 }
 

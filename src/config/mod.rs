@@ -66,7 +66,7 @@ pub struct Config {
     pub api: Api,
     /// `[PLATFORM.NAME]`, in the order of [`Platform::ALL`], then by name.
     pub accounts: Vec<Account>,
-    handlers: Vec<String>,
+    handlers: Vec<handlers::Table>,
     warnings: Vec<Problem>,
     origin: Arc<str>,
     /// The text itself, for [`Config::handler`].

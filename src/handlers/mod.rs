@@ -1,26 +1,20 @@
-//! What a fork edits: [`hooks`] registers every handler. A file per concern stands beside this one.
+//! Your handlers. This folder is a fork's own: upstream does not change it, so merges stay clean.
+//!
+//! It belongs to the program and not to the library, so that a changed handler is rebuilt in seconds. A file per concern stands
+//! beside this one; `docs/handlers.md` shows how a handler is written.
 
-mod demo;
-
-use crate::{
-    config::{Config, ConfigError},
-    hooks::Hooks,
+use echostr::{
+    config::Config,
+    hooks::{HandlerError, Hooks},
 };
 
 /// Every handler of this server.
 ///
-/// Add yours here: `Ok(hooks.on(…).observe("name", …))`. The book-keeping around them (signatures, repeats,
-/// deadlines, panics) is done by the server.
+/// Add yours here: `Ok(Hooks::default().on(…).observe("name", …).merge(shop::hooks()))`. The server takes care of signatures, repeats,
+/// deadlines and panics.
 ///
 /// # Errors
-/// When the settings of a handler (`[handlers.NAME]`) are wrong.
-pub fn hooks(config: &Config) -> Result<Hooks, ConfigError> {
-    let mut hooks = Hooks::default();
-    if let Some(settings) = config.handler("demo")? {
-        hooks = hooks.merge(demo::hooks(settings));
-    }
-    Ok(hooks)
+/// When the settings of a handler, `config.handler("NAME")?` for `[handlers.NAME]`, are wrong.
+pub(crate) fn hooks(_config: &Config) -> Result<Hooks, HandlerError> {
+    Ok(Hooks::default())
 }
-
-/// The `[handlers.NAME]` tables that [`hooks`] reads; any other is a mistake worth a warning.
-pub const NAMES: [&str; 1] = ["demo"];

@@ -19,7 +19,7 @@ use crate::{
     api::Apis,
     clock::Clock,
     config::{Backlog, Config},
-    event::{self, Event as _, Platform},
+    event::{self, Event as _},
     events::{wecom::CustomerServiceNotify, wecom_kf},
     hooks::Hooks,
     journal::{self, Journal, Wants},
@@ -44,7 +44,8 @@ const AT_ONCE: [&str; 2] = [wecom_kf::EnterSession::SPEC.id, wecom_kf::SessionSt
 
 /// The accounts that can be pulled, and what of them at first.
 fn pulled(config: &Config) -> HashMap<Arc<str>, Backlog> {
-    let can = config.accounts.iter().filter(|it| it.platform == Platform::WeComKf && it.secret.is_some());
+    let can =
+        config.accounts.iter().filter(|it| it.platform.protocol().announced_by().is_some() && it.secret.is_some());
     can.map(|account| (account.id().into(), account.backlog)).collect()
 }
 

@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use crate::{
     api::{Api, ApiError, Apis, meaning},
     clock::Clock,
-    event::{Answer, Platform},
+    event::Answer,
     hooks::Hooks,
     journal::{self, Entry, Journal, Lease, Leased},
     late,
@@ -98,7 +98,8 @@ impl Replier {
         let Leased { lease, facts, .. } = leased;
         let text = facts.payload.clone();
         let form = facts.form;
-        let plain = Body::Plain(platform::plain_success(facts.platform));
+        let platform = facts.platform;
+        let plain = Body::Plain(platform::plain_success(platform));
         let (event_type, responding) = {
             let tree = payload::parse(form, text.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
             let (event_type, spec) = platform::classify(facts.platform, &tree, form, None);
@@ -114,7 +115,7 @@ impl Replier {
         };
         Ok(match answer {
             Answer::Default => plain,
-            answer => platform::write_answer(Platform::WeComKf, form, answer, Address::default(), self.clock.now()),
+            answer => platform::write_answer(platform, form, answer, Address::default(), self.clock.now()),
         })
     }
 

@@ -35,7 +35,6 @@ use super::{
 use crate::{
     config::{self, IpRange},
     envelope::{Refusal, RefusalKind},
-    event::Platform,
     metrics::{Metrics, Outcome},
     receiver::{self, Content, Endpoint, Receiver},
 };
@@ -99,7 +98,6 @@ impl Callbacks {
             return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
         let query = head.uri.query().unwrap_or_default();
-        let platform = endpoint.account.platform;
         let response = match head.method {
             Method::POST => match self.read_body(&endpoint, query, peer, body, asks).await {
                 Ok(body) => self.receiver.receive(&endpoint, query, authorizer, body, arrived).await,
@@ -110,14 +108,14 @@ impl Callbacks {
                 }
                 Err(Unread::Failed(failure)) => return self.fail(&endpoint, peer, failure),
             },
-            Method::GET if platform != Platform::Im => {
+            Method::GET if endpoint.keys.has_url_check() => {
                 let response = self.receiver.verify_url(&endpoint, query).await;
                 let response = self.write(&endpoint, peer, &head.headers, response);
                 return dismiss(peer, body, asks, response).await;
             }
             _ => {
                 let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
-                let allowed = if platform == Platform::Im { "POST" } else { "GET, POST" };
+                let allowed = if endpoint.keys.has_url_check() { "GET, POST" } else { "POST" };
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
                 return dismiss(peer, body, asks, response).await;
             }
@@ -133,7 +131,8 @@ impl Callbacks {
         }
         let (path, authorizer) = path.rsplit_once('/')?;
         let is_id = (1..=64).contains(&authorizer.len()) && authorizer.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let endpoint = self.endpoints.get(path).filter(|it| is_id && it.account.platform == Platform::OpenPlatform)?;
+        let endpoint = self.endpoints.get(path).filter(|_| is_id)?;
+        endpoint.account.platform.protocol().routes_authorizers().then_some(())?;
         Some((Arc::clone(endpoint), Some(authorizer)))
     }
 

@@ -15,12 +15,10 @@ pub(crate) use self::release_test::ReleaseTest;
 use crate::{
     api::{Api, Apis},
     config::{self, Config},
-    event::Platform,
     journal::{self, Leased},
     late,
     observers::{Duty, Failed, Run, Scope},
-    payload::{self, Value},
-    platform,
+    payload,
 };
 
 /// Name of the observer.
@@ -42,7 +40,7 @@ const WITHDRAWN: [&str; 2] = ["openplatform.info.unauthorized", "wecom_suite.inf
 
 /// The observer, if an account acts for others.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let acts = |account: &&config::Account| account.platform.serves_others() && account.secret.is_some();
+    let acts = |account: &&config::Account| account.platform.protocol().serves_others() && account.secret.is_some();
     let accounts = config.accounts.iter().filter(acts);
     let accounts: HashSet<String> = accounts.map(config::Account::id).collect();
     (!accounts.is_empty()).then(|| journal::Observer {
@@ -88,16 +86,4 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
     let id = api.redeem(&code).await.map_err(|failure| late::failed(api, &failure))?;
     tracing::info!(account = api.account(), "{}: {id} has authorised it", api.account());
     Ok(())
-}
-
-/// The ticket that a push brings, if it is one.
-pub(crate) fn ticket<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str> {
-    let object = payload.as_object()?;
-    let (info, name) = match platform {
-        Platform::OpenPlatform => ("component_verify_ticket", "ComponentVerifyTicket"),
-        Platform::WeComSuite => ("suite_ticket", "SuiteTicket"),
-        _ => return None,
-    };
-    let is_one = platform::scalar(object, "InfoType").is_some_and(|kind| kind.eq_ignore_ascii_case(info));
-    object.text(name).filter(|_| is_one)
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use echostr::{
+    catalog::{Catalog, Entry, Field},
     event::{self, EventSpec, Platform},
     payload::{self, Form, Number, Object, Value},
     platform,
 };
-use xtask::catalog::{Catalog, Entry, Field};
 
 use crate::catalogue::{Sample, catalogues, leaves, owned, samples};
 
@@ -89,7 +89,7 @@ impl<'c> Fields<'c> {
         let envelope = &catalog.envelope;
         let variant = match &entry.envelope_variant {
             Some(name) => Some(&envelope.variants[name]),
-            None => envelope.event.as_ref().filter(|_| entry.kind == "event"),
+            None => envelope.event.as_ref().filter(|_| entry.kind == echostr_catalog::Kind::Event),
         };
         let envelope = variant.map_or(&envelope.fields, |variant| &variant.fields);
         let path = |field: &Field| match form {

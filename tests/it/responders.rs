@@ -155,7 +155,7 @@ struct Greeter {
 
 impl Handler<mp::TextMessage, Reply> for Greeter {
     async fn handle(&self, message: mp::TextMessage, context: Context) -> Result<Reply, HandlerError> {
-        Ok(Reply::text(format!("{} {} of {}", self.greeting, message.envelope.from_user_name, context.account())))
+        Ok(Reply::text(format!("{} {} of {}", self.greeting, message.from_user(), context.account())))
     }
 }
 

@@ -1,5 +1,5 @@
-//! `cargo run -p xtask` writes `src/events` and `docs/events` anew from the catalogue; `cargo run -p xtask -- seeds DIR`
-//! writes what the fuzz targets start from.
+//! `cargo run -p xtask` writes `crates/protocol/src/events` and `docs/events` anew from the catalogue; `cargo run -p xtask -- check`
+//! checks the catalogue; `cargo run -p xtask -- seeds DIR` writes what the fuzz targets start from.
 
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode};
 
@@ -8,13 +8,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        [] => xtask::generate(root)
-            .and_then(|files| write(root, &files))
-            .map(|changed| format!("{changed} files changed")),
-        ["seeds", folder] => xtask::seeds(root)
+        [] => xtask::generate().and_then(|files| write(root, &files)).map(|changed| format!("{changed} files changed")),
+        ["seeds", folder] => xtask::seeds()
             .and_then(|seeds| write_seeds(Path::new(folder), &seeds))
             .map(|written| format!("{written} seeds")),
-        _ => Err("usage: xtask [seeds DIR]".to_owned()),
+        ["check"] => xtask::check().map(|entries| format!("{entries} entries are sound")),
+        _ => Err("usage: xtask [check | seeds DIR]".to_owned()),
     };
     match done {
         Ok(done) => {

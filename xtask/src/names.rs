@@ -1,7 +1,7 @@
 //! Wire spellings to Rust names, mechanically: nobody should have to guess.
 
 /// `To_Account` → `to_account`, `MediaId16K` → `media_id_16k`, `OpenID` → `open_id`.
-pub fn snake(wire: &str) -> String {
+pub(crate) fn snake(wire: &str) -> String {
     let name = words(wire).join("_").to_lowercase();
     match name.as_str() {
         "type" | "ref" | "match" | "move" | "use" | "mod" | "in" | "loop" | "box" | "final" | "async" => {
@@ -12,7 +12,7 @@ pub fn snake(wire: &str) -> String {
 }
 
 /// `order_info` → `OrderInfo`, `ResultList` → `ResultList`, `To_Account` → `ToAccount`.
-pub fn camel(wire: &str) -> String {
+pub(crate) fn camel(wire: &str) -> String {
     words(wire)
         .iter()
         .map(|word| {
@@ -26,7 +26,7 @@ pub fn camel(wire: &str) -> String {
 
 /// Words begin at an upper-case letter after a lower-case one, at the last upper-case letter of a run that goes on in
 /// lower case (`URLName` → `URL`, `Name`), at a digit after a lower-case letter, and after `_`, `-`, `.`.
-pub fn words(wire: &str) -> Vec<String> {
+pub(crate) fn words(wire: &str) -> Vec<String> {
     let letters: Vec<char> = wire.chars().collect();
     let mut words = vec![String::new()];
     for (at, &letter) in letters.iter().enumerate() {
@@ -60,6 +60,46 @@ fn ends_in_upper_case(letters: &[char]) -> bool {
         && !after.next().is_some_and(|letter| letter.is_lowercase())
 }
 
+/// Words at the end of an owner that the name of a nested type can do without.
+const WEAK: &[&str] = &["Data", "Envelope", "Event", "Info", "Item", "List", "Message", "Notify"];
+
+/// The words that all owners have in a row, the longest such row; the first owner's if there is none.
+pub(crate) fn common(owners: &[String]) -> Vec<String> {
+    let all: Vec<Vec<String>> = owners.iter().map(|owner| words(owner)).collect();
+    let Some((first, others)) = all.split_first() else { return Vec::new() };
+    let in_all = |row: &[String]| others.iter().all(|other| other.windows(row.len()).any(|part| part == row));
+    let rows = (1..=first.len()).rev().flat_map(|length| first.windows(length));
+    rows.into_iter().find(|row| in_all(row)).unwrap_or(first).to_vec()
+}
+
+/// The name without the words at its end that say little.
+pub(crate) fn strong(owner: &[String]) -> Vec<String> {
+    let weak = owner.iter().skip(1).rev().take_while(|word| WEAK.contains(&word.as_str())).count();
+    owner[..owner.len() - weak].to_vec()
+}
+
+/// Both names, without repeating at the beginning of the second what the first has said.
+pub(crate) fn join(owner: &[String], local: &[String]) -> Vec<String> {
+    let said = local[..local.len() - 1].iter().take_while(|word| owner.contains(word)).count();
+    let new = &local[said..];
+    if owner.last() == new.first() { [owner, &new[1..]].concat() } else { [owner, new].concat() }
+}
+
+/// One of what a plural names.
+pub(crate) fn singular(word: &str) -> String {
+    const SAME: &[&str] = &["Goods", "News", "Series"];
+    let ending = |end: &str| word.len() > end.len() + 1 && word.ends_with(end);
+    if SAME.contains(&word) || ["ss", "us", "is"].into_iter().any(ending) || !ending("s") {
+        word.to_owned()
+    } else if ending("ies") {
+        format!("{}y", &word[..word.len() - 3])
+    } else if ending("sses") || ending("xes") {
+        word[..word.len() - 2].to_owned()
+    } else {
+        word[..word.len() - 1].to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +122,47 @@ mod tests {
         ] {
             assert_eq!(snake(wire), expected_snake, "{wire}");
             assert_eq!(camel(wire), expected_camel, "{wire}");
+        }
+    }
+
+    #[test]
+    fn a_plural_names_one() {
+        for (many, one) in [
+            ("Comments", "Comment"),
+            ("Categories", "Category"),
+            ("Addresses", "Address"),
+            ("Goods", "Goods"),
+            ("Status", "Status"),
+            ("s", "s"),
+        ] {
+            assert_eq!(singular(many), one);
+        }
+    }
+
+    #[test]
+    fn a_nested_name_does_not_repeat_its_owner() {
+        for (owner, local, expected) in [
+            ("CopyrightCheckResult", "ResultList", "CopyrightCheckResultList"),
+            ("CopyrightCheckResultList", "Item", "CopyrightCheckResultItem"),
+            ("StoreCouponCreate", "CouponInfo", "StoreCouponCreateInfo"),
+            ("TextMessage", "Text", "Text"),
+            ("StateChangeInfo", "Action", "StateChangeAction"),
+            ("Info", "Type", "InfoType"),
+        ] {
+            assert_eq!(join(&strong(&words(owner)), &words(local)).concat(), expected);
+        }
+    }
+
+    #[test]
+    fn a_shared_name_is_what_its_owners_have_in_common() {
+        for (owners, expected) in [
+            (&["TransportAddOrder", "TransportReaddOrder", "TransportPreCreateOrder"][..], "Transport"),
+            (&["QuerySingleWaybillFee", "AddSingleWaybill"], "SingleWaybill"),
+            (&["One"], "One"),
+            (&["One", "Two"], "One"),
+        ] {
+            let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
+            assert_eq!(common(&owners).concat(), expected);
         }
     }
 }

@@ -1,17 +1,17 @@
 //! What the fuzz targets start from: the samples of the catalogue, in the form that each target reads.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use crate::docs::{PLATFORMS, read};
+use echostr_catalog::platforms;
 
 /// The seeds of every target, by their path: `xml/mp.message.text`.
 ///
 /// # Errors
 /// When a file of the catalogue cannot be read.
-pub fn seeds(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
+pub fn seeds() -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut seeds = BTreeMap::new();
-    for (at, (platform, ..)) in (0_u8..).zip(PLATFORMS) {
-        for entry in read(root, platform)?.event {
+    for (at, platform) in (0_u8..).zip(platforms()) {
+        for entry in echostr_catalog::platform(platform).map_err(|error| error.to_string())?.event {
             let samples = [&entry.sample_xml, &entry.sample_json].into_iter().flatten().chain(&entry.samples_more);
             for (number, sample) in samples.enumerate() {
                 let name = format!("{}.{number}", entry.id);
@@ -39,7 +39,7 @@ pub fn seeds(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let anything =
         b"msg_signature=00&timestamp=1735689600&nonce=n&echostr=e&encrypt_type=aes\n<xml><Encrypt>AAAA</Encrypt></xml>";
     for (what, rest) in [(0, &anything[..]), (1, b"{}"), (2, &[0; 32]), (3, &opened)] {
-        for (at, (platform, ..)) in (0_u8..).zip(PLATFORMS) {
+        for (at, platform) in (0_u8..).zip(platforms()) {
             seeds.insert(format!("envelope/{platform}.{what}"), [&[at, what, what], rest].concat());
         }
     }
@@ -58,17 +58,19 @@ pub fn seeds(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn every_target_and_platform_has_seeds() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the repository");
-        let seeds = seeds(root).unwrap();
+        let seeds = seeds().unwrap();
         for target in ["envelope", "json", "query", "read", "xml"] {
             assert!(seeds.keys().any(|path| path.starts_with(&format!("{target}/"))), "{target}");
             assert!(root.join(format!("fuzz/fuzz_targets/{target}.rs")).is_file(), "{target}");
         }
-        for (platform, ..) in PLATFORMS {
+        for platform in platforms() {
             let of = format!("read/{platform}.");
             assert!(seeds.keys().any(|path| path.starts_with(&of)), "{platform}");
         }

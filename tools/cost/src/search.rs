@@ -84,7 +84,7 @@ pub(crate) fn bases(target: &Target) -> Result<Vec<Base>, Failure> {
     for platform in target.events {
         for entry in catalog::entries(*platform)? {
             for form in [Form::Xml, Form::Json] {
-                let Some(text) = entry.sample(form) else { continue };
+                let Some(text) = catalog::sample(&entry, form) else { continue };
                 let tree = shape::owned(&payload::parse(form, text)?);
                 bases.push(Base::new(&entry.id, form, entry.select.get("CallbackCommand").cloned(), tree));
             }

@@ -1,0 +1,295 @@
+//! Opening: signature, freshness, decryption, receive id, in this order; nothing is read as an event before.
+
+use std::{borrow::Cow, sync::Arc};
+
+use memchr::memmem;
+
+use super::{
+    Keys, Mode, Query, Refusal, answer,
+    keys::{signature, signed_parts},
+    replay::PlainSignature,
+};
+use crate::{
+    crypto::{Opened, hex, parse_hex},
+    event::Platform,
+    payload::{self, Form, PayloadError, Value},
+};
+
+/// An opened request. Only [`Keys::open`] makes one.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    payload: Arc<str>,
+    form: Form,
+    seal: Option<Seal>,
+    signed: Option<PlainSignature>,
+}
+
+/// How a reply to an encrypted request is sealed: with what opened it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    token: usize,
+    key: usize,
+    receive_id: String,
+    form: Form,
+}
+
+impl Verified {
+    /// The payload, UTF-8 without a byte-order mark.
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    /// Syntax of the payload.
+    pub const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// How to seal the reply; `None` when the request was plain.
+    pub const fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
+    /// The signature that covers no body, of a plain request of WeChat.
+    pub(super) const fn signed(&self) -> Option<PlainSignature> {
+        self.signed
+    }
+
+    /// The payload and how to seal the reply.
+    pub fn into_parts(self) -> (Arc<str>, Form, Option<Seal>) {
+        (self.payload, self.form, self.seal)
+    }
+}
+
+impl Keys {
+    /// Opens a POST.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the first check that fails.
+    pub fn open(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        match self.platform {
+            Platform::Im => self.open_im(query, body, now),
+            Platform::Mp | Platform::MiniProgram => self.open_either(query, body, now),
+            _ => self.open_encrypted(query, body, now),
+        }
+    }
+
+    /// Whether the platform checks the URL with a GET.
+    pub fn has_url_check(&self) -> bool {
+        self.platform != Platform::Im
+    }
+
+    /// Answers a GET, which checks the URL: the text to send back.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the first check that fails.
+    pub fn verify_url(&self, query: &Query<'_>, now: i64) -> Result<String, Refusal> {
+        const MAX_ECHO: usize = 1024;
+        if matches!(self.platform, Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform) {
+            self.check_plain_signature(query, now)?;
+            let echo = query.require("echostr")?;
+            // The signature does not cover it: nothing that a browser could take for more than text.
+            let harmless = |byte: u8| byte.is_ascii_graphic() && !b"<>&\"'".contains(&byte);
+            let harmless = echo.len() <= MAX_ECHO && echo.bytes().all(harmless);
+            return if harmless { Ok(echo.to_owned()) } else { Err(Refusal::BadQuery) };
+        }
+        let (opened, ..) = self.open_sealed(query, query.require("echostr")?, now)?;
+        // What a captured request carries opens here, too: nothing but what a console sends is given back.
+        if is_short_number(opened.message()) { Ok(opened.into_message()) } else { Err(Refusal::BadEcho) }
+    }
+
+    /// Seals the reply to a request with what opened it, so that it is [known](Refusal::ReflectedAnswer) when it is sent
+    /// back as a request.
+    pub fn answer(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> String {
+        self.seal(seal, reply, now, nonce, answer::mark(random))
+    }
+
+    /// Seals a reply with what opened the request, with these random bytes as they are; [`Keys::answer`] marks them.
+    pub fn seal(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> String {
+        let (Some(key), Some(token)) = (self.aes_keys.get(seal.key), self.tokens.get(seal.token)) else {
+            return String::new(); // A seal is made by `open` of the same keys.
+        };
+        let encrypted = key.seal(random, reply, &seal.receive_id);
+        let time = now.to_string();
+        let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
+        let parts: [&str; 9] = match (self.platform, seal.form) {
+            (Platform::WeComBot, _) => [
+                "{\"encrypt\":\"",
+                &encrypted,
+                "\",\"msgsignature\":\"",
+                &signature,
+                "\",\"timestamp\":",
+                &time,
+                ",\"nonce\":\"",
+                nonce,
+                "\"}",
+            ],
+            (_, Form::Json) => [
+                "{\"Encrypt\":\"",
+                &encrypted,
+                "\",\"MsgSignature\":\"",
+                &signature,
+                "\",\"TimeStamp\":",
+                &time,
+                ",\"Nonce\":\"",
+                nonce,
+                "\"}",
+            ],
+            (_, Form::Xml) => [
+                "<xml><Encrypt><![CDATA[",
+                &encrypted,
+                "]]></Encrypt><MsgSignature><![CDATA[",
+                &signature,
+                "]]></MsgSignature><TimeStamp>",
+                &time,
+                "</TimeStamp><Nonce><![CDATA[",
+                nonce,
+                "]]></Nonce></xml>",
+            ],
+        };
+        parts.concat()
+    }
+
+    /// The three-part signature; covers no body.
+    pub(super) fn check_plain_signature(&self, query: &Query<'_>, now: i64) -> Result<PlainSignature, Refusal> {
+        let given = query.require("signature")?;
+        let (time, nonce) = signed_parts(query)?;
+        let token = self.signed_by(given, time, nonce, None).ok_or(Refusal::WrongSignature("signature"))?;
+        self.check_age("timestamp", time, now)?;
+        let digest = parse_hex(given).ok_or(Refusal::WrongSignature("signature"))?;
+        Ok(PlainSignature { token, digest })
+    }
+
+    /// The three-part signature of a request that was checked by another one, if it is right.
+    pub(super) fn plain_signature(&self, query: &Query<'_>) -> Option<PlainSignature> {
+        let given = query.get("signature")?;
+        let (time, nonce) = signed_parts(query).ok()?;
+        let token = self.signed_by(given, time, nonce, None)?;
+        Some(PlainSignature { token, digest: parse_hex(given)? })
+    }
+
+    /// Official Accounts and Mini Programs: the mode decides whether a plain body is taken.
+    fn open_either(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        let says_encrypted = query.get("encrypt_type") == Some("aes");
+        match self.mode {
+            Mode::Plain if says_encrypted => Err(Refusal::NoKey),
+            Mode::Plain => self.open_plain(query, body, now),
+            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() => {
+                // Before the body is read for it: anybody can send one.
+                self.check_plain_signature(query, now)?;
+                // An encrypted body stays one when somebody has taken the signs of it out of the query.
+                if has_encrypt(body) {
+                    self.open_encrypted(query, body, now)
+                } else {
+                    self.open_plain(query, body, now)
+                }
+            }
+            Mode::Compat | Mode::Safe => self.open_encrypted(query, body, now),
+        }
+    }
+
+    fn open_plain(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        let signed = self.check_plain_signature(query, now)?;
+        let (text, form) = text(body)?;
+        Ok(Verified { payload: text.into(), form, seal: None, signed: Some(signed) })
+    }
+
+    fn open_encrypted(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        let (outer, outer_form) = text(body)?;
+        let outer = self.envelope(outer_form, outer)?;
+        let sealed = self.sealed_text(&outer)?;
+        let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
+        let receive_id = opened.receive_id().to_owned();
+        let (payload, form) = with_form(opened.message())?;
+        let seal = Some(Seal { token, key, receive_id, form: outer_form });
+        Ok(Verified { payload: payload.into(), form, seal, signed: None })
+    }
+
+    /// The document that a cipher text comes in. It is read before its signature can be checked, so no more of it is read
+    /// than an envelope has.
+    pub(super) fn envelope<'b>(&self, form: Form, text: &'b str) -> Result<Value<'b>, Refusal> {
+        payload::parse_envelope(form, text).map_err(|error| match error {
+            PayloadError::TooMany(_) => self.no_cipher_text(),
+            error => error.into(),
+        })
+    }
+
+    /// What a document is refused with that holds no cipher text: to some a platform may have sent it in clear text.
+    const fn no_cipher_text(&self) -> Refusal {
+        match self.platform {
+            Platform::Mp | Platform::MiniProgram => Refusal::Plaintext,
+            _ => Refusal::BadEnvelope,
+        }
+    }
+
+    /// The cipher text of an encrypted body.
+    fn sealed_text<'o>(&self, outer: &'o Value<'_>) -> Result<Cow<'o, str>, Refusal> {
+        let name = if self.platform == Platform::WeComBot { "encrypt" } else { "Encrypt" };
+        let Some(object) = outer.as_object() else { return Err(Refusal::BadEnvelope) };
+        let mut all = object.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
+        match (all.next(), all.next()) {
+            (Some(Value::Text(text)), None) => Ok(Cow::Borrowed(text.as_ref())),
+            (None, _) => Err(self.no_cipher_text()),
+            _ => Err(Refusal::BadEnvelope),
+        }
+    }
+
+    /// Checks the four-part signature, then opens with whichever key fits.
+    fn open_sealed(&self, query: &Query<'_>, sealed: &str, now: i64) -> Result<(Opened, usize, usize), Refusal> {
+        let given = query.require("msg_signature")?;
+        let (time, nonce) = signed_parts(query)?;
+        let token = self.signed_by(given, time, nonce, Some(sealed)).ok_or(Refusal::WrongSignature("msg_signature"))?;
+        self.check_age("timestamp", time, now)?;
+        let mut refusal = Refusal::NoKey;
+        for (at, key) in self.aes_keys.iter().enumerate() {
+            // A wrong key mostly shows in the padding, but one in eight times only in what it uncovers.
+            match key.open(sealed).map_err(Refusal::Undecryptable) {
+                Ok(opened) if answer::is_marked(opened.random()) => return Err(Refusal::ReflectedAnswer),
+                Ok(opened) => match self.check_receive_id(opened.receive_id()) {
+                    Ok(()) => return Ok((opened, token, at)),
+                    Err(wrong) => refusal = wrong,
+                },
+                Err(error) if at == 0 => refusal = error,
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    fn open_im(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        self.check_im_query(query, now)?;
+        match text(body)? {
+            (text, Form::Json) => Ok(Verified { payload: text.into(), form: Form::Json, seal: None, signed: None }),
+            (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
+        }
+    }
+}
+
+/// What consoles send as `echostr`: ASCII digits and nothing else, and not many.
+pub(super) fn is_short_number(text: &str) -> bool {
+    const MAX_DIGITS: usize = 32;
+    (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a body has the element of an encrypted one. Mostly it has not even the word, and need not be read for it; in
+/// JSON the word may be escaped.
+fn has_encrypt(body: &[u8]) -> bool {
+    if memmem::find(body, b"Encrypt").is_none() && memmem::find(body, b"\\u").is_none() {
+        return false;
+    }
+    let tree = text(body).ok().and_then(|(text, form)| payload::parse(form, text).ok());
+    tree.as_ref().and_then(Value::as_object).is_some_and(|object| object.get("Encrypt").is_some())
+}
+
+/// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.
+pub(super) fn text(body: &[u8]) -> Result<(&str, Form), Refusal> {
+    with_form(std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?)
+}
+
+fn with_form(text: &str) -> Result<(&str, Form), Refusal> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    match text.bytes().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'<') => Ok((text, Form::Xml)),
+        Some(b'{') => Ok((text, Form::Json)),
+        _ => Err(Refusal::NotXmlOrJson),
+    }
+}

@@ -1,0 +1,50 @@
+//! How an answer is written, before it is sealed.
+
+use super::{Platform, scalar, wechat};
+use crate::{
+    event::Answer,
+    payload::{self, Form, Value},
+};
+
+/// The body of an answer before it is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The platform's plain success, which is never sealed.
+    Plain(&'static str),
+    /// A document: sealed when the delivery was.
+    Document(String),
+}
+
+/// Who sent a delivery and who received it: a passive reply goes the other way.
+#[derive(Clone, Debug, Default)]
+pub struct Address {
+    pub(super) sender: String,
+    pub(super) receiver: String,
+}
+
+impl Address {
+    /// Reads it from a payload; empty where the platform has none.
+    pub fn of(payload: &Value<'_>) -> Self {
+        let value = |name| payload.as_object().and_then(|object| scalar(object, name)).unwrap_or_default().into_owned();
+        Self { sender: value("FromUserName"), receiver: value("ToUserName") }
+    }
+}
+
+/// Writes an answer in the form the delivery came in; `now` is the time of a passive reply, Unix seconds.
+pub fn write_answer(platform: Platform, form: Form, answer: Answer, address: Address, now: i64) -> Body {
+    let document = match answer {
+        // Chunks are taken elsewhere; where they are not expected there is nothing to say.
+        Answer::Default | Answer::Stream(_) => return Body::Plain(plain_success(platform)),
+        Answer::Passive(body) => wechat::address(body, address, now),
+        Answer::Body(body) => body,
+    };
+    Body::Document(match form {
+        Form::Xml => payload::write_xml(&document),
+        Form::Json => payload::write_json(&document),
+    })
+}
+
+/// The plain success of a platform: what it is told when there is nothing to say.
+pub fn plain_success(platform: Platform) -> &'static str {
+    platform.protocol().success()
+}

@@ -1,0 +1,142 @@
+//! Tencent Cloud Chat: a command word in the query, mostly repeated in the body.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{AccountRules, Keyed, Kind, Protocol, Repeat, account::RULES, repeat::part, scalar};
+use crate::{
+    event::{EventSpec, ReplyKind, Table},
+    events::im::TABLE,
+    payload::{Object, Value},
+};
+
+#[derive(Debug)]
+pub(super) struct Im;
+
+const ACCOUNT: AccountRules = AccountRules {
+    keys: &["sdk_app_id"],
+    token_is_optional: true,
+    token_is_alphanumeric: false,
+    decides: true,
+    deadline: Duration::from_millis(1500),
+    timeout: Duration::from_secs(2),
+    // As the manual asks.
+    max_age: Some(Duration::from_secs(60)),
+    ..RULES
+};
+
+const COMMAND: &str = "CallbackCommand";
+
+/// How long two callbacks that are alike to the letter and carry no time are one: the platform repeats at once or not
+/// at all, and a friend who is added, removed and added again is two events.
+const WINDOW: Duration = Duration::from_secs(60);
+
+impl Protocol for Im {
+    fn account(&self) -> &'static AccountRules {
+        &ACCOUNT
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    /// The command of the query; of the body, or of the first event in it; else what the body's keys tell.
+    fn key<'p>(&self, payload: &'p Object<'_>, command: Option<&'p str>) -> Vec<Cow<'p, str>> {
+        let first_event = || match payload.get("Events")? {
+            Value::List(items) => items.first()?.as_object().and_then(|event| scalar(event, COMMAND)),
+            _ => None,
+        };
+        let by_keys = || {
+            let has = |spec: &&&EventSpec| {
+                !spec.body_keys.is_empty() && spec.body_keys.iter().all(|key| payload.get(key).is_some())
+            };
+            let spec = TABLE.events.iter().find(has)?;
+            spec.select.first()?.first().map(|command| Cow::Borrowed(*command))
+        };
+        let command = command.map(Cow::Borrowed);
+        command.or_else(|| scalar(payload, COMMAND)).or_else(first_event).or_else(by_keys).into_iter().collect()
+    }
+
+    fn unknown(&self, _: Kind) -> &'static str {
+        "im.command.unknown"
+    }
+
+    /// The account that acted.
+    fn subject<'p>(&self, payload: &'p Object<'_>) -> Option<&'p str> {
+        const ACTORS: [&str; 9] = [
+            "From_Account",
+            "Requester_Account",
+            "Requestor_Account",
+            "Operator_Account",
+            "Report_Account",
+            "Fans_Account",
+            "Owner_Account",
+            "To_Account",
+            "UserId",
+        ];
+        let info = || super::object(payload, "Info")?.text("To_Account");
+        ACTORS.into_iter().find_map(|name| payload.text(name)).or_else(info)
+    }
+
+    fn has_data_in_query(&self) -> bool {
+        true
+    }
+
+    fn is_exact(&self, _: &EventSpec) -> bool {
+        true
+    }
+
+    /// Commands that decide have no key: each is asked once and answered afresh.
+    fn repeat(&self, key: &mut Vec<u8>, event: &Keyed<'_>) -> Option<Repeat> {
+        let Keyed { spec, payload, text, query } = *event;
+        if spec.is_some_and(|spec| spec.reply == ReplyKind::Verdict) {
+            return None;
+        }
+        // A push of several events has one id for all of them.
+        let carries_several = spec.is_some_and(|spec| spec.fan_out.is_some());
+        let id = if carries_several { None } else { query("RequestID") };
+        if let Some(id) = id.filter(|id| !id.is_empty()) {
+            return Some(Repeat::by_id(key, &id));
+        }
+        let object = payload.as_object();
+        let command = query(COMMAND).or_else(|| object.and_then(|object| scalar(object, COMMAND)).map(Cow::into_owned));
+        let command = command.unwrap_or_default();
+        part(key, &command);
+        if let Some(values) = object.and_then(|object| identifying(&command, object)) {
+            values.iter().for_each(|value| part(key, value));
+            return Some(Repeat::by_parts(Some(payload), None));
+        }
+        part(key, text);
+        let is_timed = object.is_some_and(|it| ["EventTime", "Timestamp"].iter().any(|name| it.get(name).is_some()));
+        Some(Repeat::by_parts(is_timed.then_some(payload), (!is_timed).then_some(WINDOW)))
+    }
+
+    fn success(&self) -> &'static str {
+        r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#
+    }
+
+    fn answer_members(&self) -> &'static [&'static str] {
+        &["ActionStatus", "ErrorCode", "ErrorInfo"]
+    }
+}
+
+/// The fields that identify a callback, where its family has some and all of them are there.
+fn identifying<'o>(command: &str, object: &'o Object<'_>) -> Option<Vec<Cow<'o, str>>> {
+    let required: &[&str] = match command.split_once('.')? {
+        ("C2C", name) if name.contains("MsgReport") || name.contains("Read") => {
+            &["Report_Account", "Peer_Account", "LastReadTime"]
+        }
+        ("C2C", _) => &["MsgKey"],
+        ("Group", name) if name.contains("SendMsg") || name.contains("Recall") || name.contains("ModifyMsg") => {
+            &["GroupId", "MsgSeq"]
+        }
+        ("ContentCallback", _) => &["CtxcbRequestId"],
+        ("Call", _) => &["CallId", "EventTime"],
+        ("Push", _) => &["To_Account", "PushStage", "PushPlatform"],
+        _ => return None,
+    };
+    // Edits and extensions of one message differ in these, and so do pushes and topics.
+    const OPTIONAL: [&str; 6] = ["TopicId", "EventTime", "Seq", "PushID", "TaskId", "MsgTime"];
+    let mut values: Vec<_> = required.iter().map(|name| scalar(object, name)).collect::<Option<_>>()?;
+    values.extend(OPTIONAL.iter().map(|name| scalar(object, name).unwrap_or_default()));
+    Some(values)
+}

@@ -1,0 +1,62 @@
+//! WeChat and WeCom: `MsgType`, then `Event`, then one key more.
+
+use std::borrow::Cow;
+
+use super::{Address, Control, scalar};
+use crate::payload::{Number, Object, Value};
+
+/// Names a notice to who serves other accounts.
+pub(super) const NOTICE: &str = "InfoType";
+
+/// The plain success of WeChat.
+pub(super) const SUCCESS: &str = "success";
+
+/// The values of the keys that are there, up to the first that is not. `keys` are lists; the first counts whose first key
+/// is there, else the last.
+pub(super) fn key<'p>(object: &'p Object<'_>, keys: &[&[&str]]) -> Vec<Cow<'p, str>> {
+    let is_there = |keys: &&&[&str]| keys.first().is_some_and(|key| object.get(key).is_some());
+    let keys = keys.iter().find(is_there).or(keys.last()).copied().unwrap_or_default();
+    let mut values: Vec<_> = keys.iter().map_while(|key| scalar(object, key)).collect();
+    // Refund questions of iOS may come as events without their type.
+    if values.is_empty() && object.get("Event").is_some() {
+        values.push(Cow::Borrowed("event"));
+        values.extend(keys.iter().skip(1).map_while(|key| scalar(object, key)));
+    }
+    values
+}
+
+/// Sender and id of a message.
+pub(super) fn message_id<'p>(object: &'p Object<'_>) -> Option<(Cow<'p, str>, Cow<'p, str>)> {
+    Some((scalar(object, "FromUserName")?, scalar(object, "MsgId")?))
+}
+
+/// System events name the user, if any, in a field of their own.
+pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
+    const SYSTEM: &str = "sys";
+    let named = |name: &str| object.text(name).map(str::trim).filter(|value| !value.is_empty());
+    match named("FromUserName") {
+        Some(sender) if sender != SYSTEM => named("ExternalUserID").or(Some(sender)),
+        _ => ["ExternalUserID", "UserID", "OpenID", "openid"].into_iter().find_map(named),
+    }
+}
+
+/// The first of these members that says something.
+pub(super) fn first_of<'p>(object: &'p Object<'_>, names: &[&str]) -> Option<&'p str> {
+    names.iter().find_map(|name| object.text(name)).map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// The ticket of a notice called `info`, in its member `name`.
+pub(super) fn ticket<'p>(object: &'p Object<'_>, info: &str, name: &str) -> Option<Control<'p>> {
+    let is_ticket = scalar(object, NOTICE).is_some_and(|kind| kind.eq_ignore_ascii_case(info));
+    object.text(name).filter(|_| is_ticket).map(Control::Ticket)
+}
+
+/// Puts sender, receiver and time before the body of a passive reply: who wrote is answered.
+pub(super) fn address(body: Object<'static>, address: Address, now: i64) -> Object<'static> {
+    let mut document = Object::with_capacity(8);
+    document.push("ToUserName", Value::Text(address.sender.into()));
+    document.push("FromUserName", Value::Text(address.receiver.into()));
+    document.push("CreateTime", Value::Number(Number::Int(now)));
+    document.append(body);
+    document
+}

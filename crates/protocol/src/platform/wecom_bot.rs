@@ -1,0 +1,61 @@
+//! WeCom AI bots (智能机器人): JSON, with names of its own.
+
+use std::borrow::Cow;
+
+use super::{AccountRules, Control, Keyed, Kind, Protocol, Repeat, account::RULES, object, scalar};
+use crate::{event::Table, events::wecom_bot::TABLE, payload::Object};
+
+#[derive(Debug)]
+pub(super) struct WeComBot;
+
+/// The bot of the own company has an empty receive id.
+const ACCOUNT: AccountRules = AccountRules { keys: &["aes_key", "aes_key_previous"], has_empty_id: true, ..RULES };
+
+impl Protocol for WeComBot {
+    fn account(&self) -> &'static AccountRules {
+        &ACCOUNT
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    /// `msgtype`, then the event's own type.
+    fn key<'p>(&self, payload: &'p Object<'_>, _: Option<&'p str>) -> Vec<Cow<'p, str>> {
+        let event_type = object(payload, "event").and_then(|event| scalar(event, "eventtype"));
+        scalar(payload, "msgtype").into_iter().chain(event_type).collect()
+    }
+
+    fn unknown(&self, kind: Kind) -> &'static str {
+        match kind {
+            Kind::Message => "wecom_bot.message.unknown",
+            Kind::Event | Kind::Notice => "wecom_bot.event.unknown",
+        }
+    }
+
+    /// The platform asks for the rest of an answer again and again, and each time wants what there is by now.
+    fn control<'p>(&self, payload: &'p Object<'_>) -> Option<Control<'p>> {
+        let is_poll = scalar(payload, "msgtype").is_some_and(|kind| kind.eq_ignore_ascii_case("stream"));
+        is_poll.then_some(Control::Poll)
+    }
+
+    /// Who wrote or clicked.
+    fn subject<'p>(&self, payload: &'p Object<'_>) -> Option<&'p str> {
+        object(payload, "from")?.text("userid")
+    }
+
+    fn repeat(&self, key: &mut Vec<u8>, event: &Keyed<'_>) -> Option<Repeat> {
+        let object = event.payload.as_object();
+        if object.is_some_and(|object| self.control(object).is_some()) {
+            return None;
+        }
+        Some(match object.and_then(|object| object.text("msgid")) {
+            Some(id) => Repeat::by_id(key, id),
+            None => Repeat::by_message(key, event),
+        })
+    }
+
+    fn success(&self) -> &'static str {
+        ""
+    }
+}

@@ -1,0 +1,73 @@
+//! WeCom third-party applications (企业微信第三方应用), which act for companies that have installed them.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{
+    AccountRules, ApiRules, Control, Credential, Kind, Platform, Protocol,
+    account::{CALLBACK_IP, QYAPI, RULES},
+    wechat,
+};
+use crate::{event::Table, events::wecom_suite::TABLE, payload::Object};
+
+#[derive(Debug)]
+pub(super) struct WeComSuite;
+
+const ACCOUNT: AccountRules = AccountRules {
+    keys: &["suite_id", "provider_corp_id", "receive_ids", "aes_key", "aes_key_previous", "secret", "api_base"],
+    id_keys: &["suite_id", "provider_corp_id"],
+    deadline: Duration::from_millis(900),
+    ..RULES
+};
+
+const API: ApiRules = ApiRules { base: QYAPI, credential: Credential::Suite, probe: CALLBACK_IP };
+
+impl Protocol for WeComSuite {
+    fn account(&self) -> &'static AccountRules {
+        &ACCOUNT
+    }
+
+    fn api(&self) -> Option<&'static ApiRules> {
+        Some(&API)
+    }
+
+    fn table(&self) -> &'static Table {
+        &TABLE
+    }
+
+    /// Messages and events of the companies that have installed it.
+    fn receives_of(&self) -> &'static [Platform] {
+        &[Platform::WeCom]
+    }
+
+    fn key<'p>(&self, payload: &'p Object<'_>, _: Option<&'p str>) -> Vec<Cow<'p, str>> {
+        wechat::key(payload, TABLE.keys)
+    }
+
+    fn is_notice(&self, payload: &Object<'_>) -> bool {
+        payload.get(wechat::NOTICE).is_some()
+    }
+
+    fn unknown(&self, kind: Kind) -> &'static str {
+        match kind {
+            Kind::Notice => "wecom_suite.info.unknown",
+            Kind::Message | Kind::Event => "wecom_suite.event.unknown",
+        }
+    }
+
+    fn control<'p>(&self, payload: &'p Object<'_>) -> Option<Control<'p>> {
+        wechat::ticket(payload, "suite_ticket", "SuiteTicket")
+    }
+
+    fn subject<'p>(&self, payload: &'p Object<'_>) -> Option<&'p str> {
+        wechat::subject(payload).or_else(|| wechat::first_of(payload, &["AuthCorpId", "PaidCorpId"]))
+    }
+
+    /// What is not a notice to the application itself is for a company.
+    fn acts_for<'p>(&self, payload: &'p Object<'_>, _: Option<&'p str>) -> Option<&'p str> {
+        payload.text(if self.is_notice(payload) { "AuthCorpId" } else { "ToUserName" })
+    }
+
+    fn success(&self) -> &'static str {
+        wechat::SUCCESS
+    }
+}

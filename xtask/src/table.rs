@@ -1,0 +1,71 @@
+//! The table of a platform: which wire values select which type, and what answers it.
+
+use std::{collections::BTreeMap, collections::BTreeSet, fmt::Write as _};
+
+use echostr_catalog::{Catalog, Entry};
+
+use crate::{HEADER, envelope, replies, rust};
+
+/// The text of `mod.rs`.
+///
+/// # Errors
+/// When an entry has a reply that the platform does not know.
+pub(crate) fn text<'f>(catalog: &Catalog, files: impl Iterator<Item = &'f String>) -> Result<String, String> {
+    let platform = &catalog.platform;
+    let files: Vec<_> = files.collect();
+    let mut out = format!("//! {}\n{HEADER}\n", platform.doc);
+    for file in &files {
+        let _ = writeln!(out, "mod {file};");
+    }
+    out.push('\n');
+    for file in &files {
+        let _ = writeln!(out, "pub use {file}::*;");
+    }
+    let mut by_module: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut rows = String::new();
+    let mut family = "";
+    for entry in &catalog.event {
+        let answer = replies::answer(platform, entry)?;
+        if entry.family != family {
+            family = &entry.family;
+            let _ = writeln!(rows, "    // {family}");
+        }
+        row(&mut rows, catalog, entry, &answer);
+        if let Some(module) = answer.module {
+            by_module.entry(module).or_default().insert(answer.type_name);
+        }
+    }
+    let getters = envelope::getters(catalog)?;
+    out.push('\n');
+    let macros: &[&str] = if getters.is_empty() { &["events"] } else { &["envelope_getters", "events"] };
+    out.push_str(&rust::import("crate::event", macros));
+    for (module, names) in &by_module {
+        out.push_str(&rust::import(module, &names.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+    let keys: Vec<_> = platform.keys.iter().map(|keys| format!("{keys:?}")).collect();
+    let _ = write!(out, "\nevents! {{\n    {}, {};\n\n{rows}}}\n{getters}", platform.variant, keys.join(" | "));
+    Ok(out)
+}
+
+fn row(out: &mut String, catalog: &Catalog, entry: &Entry, answer: &replies::Answer) {
+    let selects: Vec<_> = entry
+        .selectors()
+        .map(|select| {
+            let keys = catalog.platform.keys_of(select).iter();
+            let values: Vec<_> = keys.map_while(|key| select.get(key)).collect();
+            format!("{values:?}")
+        })
+        .collect();
+    let mut extra = String::new();
+    if let Some(path) = &entry.fan_out {
+        let _ = write!(extra, " fan_out {:?}", path.trim_end_matches("[]"));
+    }
+    if let Some(keys) = &entry.body_keys {
+        let keys: Vec<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+        let _ = write!(extra, " body_keys [{}]", keys.join(", "));
+    }
+    let identity = format!("    {} = {:?} {:?}", entry.type_name, entry.id, entry.family);
+    let rest = format!("{}{extra} => {}({}),", selects.join(" | "), answer.kind, answer.type_name);
+    let gap = if identity.len() + 1 + rest.len() > 120 { "\n        " } else { " " };
+    let _ = writeln!(out, "{identity}{gap}{rest}");
+}

@@ -1,0 +1,194 @@
+//! The files of a platform's types.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use echostr_catalog::{Catalog, Element, Entry, Field, Platform};
+
+use crate::{
+    HEADER, alias,
+    envelope::Common,
+    model::{Member, Module, Struct},
+    nested::{Top, Types},
+    replies, rust, sources, table, tree,
+};
+
+/// Names of the prelude, and of types that are written by hand.
+const TAKEN: [&str; 7] = ["Default", "From", "MsgElement", "Option", "Reply", "String", "Vec"];
+
+/// The generated files of a platform, by their name.
+///
+/// # Errors
+/// When two types would have one name, or a type cannot be made of its fields.
+pub(crate) fn files(catalog: &Catalog) -> Result<BTreeMap<String, String>, String> {
+    let tops = tops(catalog)?;
+    let mut taken: BTreeSet<String> = tops.iter().map(|(top, _)| top.name.clone()).collect();
+    taken.extend(TAKEN.map(str::to_owned));
+    let (tops, structs): (Vec<Top>, Vec<Struct>) = tops.into_iter().unzip();
+    let mut types = Types::new(&taken, &tops, &catalog.type_names, &catalog.type_docs)?;
+    let mut modules: BTreeMap<String, Module> = BTreeMap::new();
+    for (top, written) in tops.iter().zip(structs) {
+        types.write(written, &top.fields, &top.home, &mut modules)?;
+    }
+    let mut files = BTreeMap::new();
+    for (file, module) in &modules {
+        files.insert(file.clone(), file_text(catalog, file, module));
+    }
+    let table = table::text(catalog, files.keys())?;
+    files.insert("mod".to_owned(), table);
+    Ok(files)
+}
+
+/// The types that the catalogue names: envelopes, entries, elements, answers.
+fn tops(catalog: &Catalog) -> Result<Vec<(Top, Struct)>, String> {
+    let mut tops: Vec<(Top, Struct)> = Vec::new();
+    let mut push = |name: &str, home: &str, fields, written| {
+        tops.push((Top { name: name.to_owned(), home: home.to_owned(), fields }, written));
+    };
+    let mut envelopes = BTreeSet::new();
+    for entry in &catalog.event {
+        let common = Common::of(catalog, entry)?;
+        if envelopes.insert(common.name.clone()) {
+            push(&common.name, "envelope", tree::tree(&common.top(), "")?, plain(&common.name, &common.doc));
+        }
+    }
+    for entry in &catalog.event {
+        let common = Common::of(catalog, entry)?;
+        let prefix = entry.fan_out.as_ref().map_or(String::new(), |path| format!("{path}."));
+        let top = common.top();
+        let in_envelope = |field: &Field| {
+            let path = field.path().strip_prefix(&prefix).unwrap_or(field.path());
+            top.iter().any(|other| other.path() == path)
+        };
+        let mut fields = tree::entry_fields(entry, common.fields);
+        fields.retain(|field| !in_envelope(field));
+        let fields = tree::tree(&fields, &prefix).map_err(|error| format!("{}: {error}", entry.id))?;
+        push(&entry.type_name, &entry.family, fields, event(&catalog.platform, entry, &common));
+    }
+    for element in &catalog.element {
+        let written = Struct { aliases: alias::of_element(element), ..plain(&element.type_name, &element.summary) };
+        push(&element.type_name, "element", tree::tree(&element.fields, "")?, written);
+    }
+    for (name, fields, answered) in replies::bodies(catalog) {
+        let answered: Vec<_> = answered.iter().map(|name| format!("`{name}`")).collect();
+        let doc = format!("Answer to {}.", answered.join(", "));
+        push(&name, "reply", tree::tree(fields, "")?, plain(&name, &doc));
+    }
+    Ok(tops)
+}
+
+fn plain(name: &str, doc: &str) -> Struct {
+    Struct { name: name.to_owned(), docs: vec![doc.to_owned()], ..Struct::default() }
+}
+
+fn event(platform: &Platform, entry: &Entry, common: &Common<'_>) -> Struct {
+    let pages = sources::pages(&entry.sources);
+    let envelope = Member {
+        doc: common.member_doc.to_owned(),
+        aliases: Vec::new(),
+        name: "envelope".to_owned(),
+        type_name: common.name.clone(),
+        mode: "flatten",
+        wire: Vec::new(),
+    };
+    Struct {
+        name: entry.type_name.clone(),
+        docs: docs(platform, entry),
+        aliases: alias::of_entry(entry, platform),
+        pages: (!pages.is_empty()).then(|| format!("Documentation: {}.", pages.join("; "))),
+        members: vec![envelope],
+    }
+}
+
+fn docs(platform: &Platform, entry: &Entry) -> Vec<String> {
+    let mut docs = vec![entry.summary.clone()];
+    let selectors = entry.selectors().map(|select| {
+        let keys = platform.keys_of(select).iter();
+        let pairs = keys.filter_map(|key| select.get(key).map(|value| format!("`{key}` = `{value}`")));
+        pairs.collect::<Vec<_>>().join(", ")
+    });
+    docs.push(format!("Selected by {}.", selectors.collect::<Vec<_>>().join("; or ")));
+    if let Some(trigger) = &entry.trigger {
+        docs.push(format!("Sent on: {trigger}."));
+    }
+    docs.extend(entry.quirks.clone());
+    if entry.deprecated.is_some() {
+        docs.push("The platform no longer offers this; old accounts may still get it.".to_owned());
+    }
+    if let Some(doc) = entry.response.as_ref().and_then(|response| response.doc.as_ref()) {
+        docs.push(format!("Answer: {doc}"));
+    }
+    docs
+}
+
+fn file_text(catalog: &Catalog, file: &str, module: &Module) -> String {
+    let body = rust::module(module);
+    let tail = match file {
+        "element" => element_union(&catalog.element),
+        "reply" => answers(module),
+        _ => String::new(),
+    };
+    let mut uses = Vec::new();
+    for (macro_name, used) in
+        [("open_enum", !module.enums.is_empty()), ("tagged", file == "element"), ("wire", !module.structs.is_empty())]
+    {
+        uses.extend(used.then_some(macro_name));
+    }
+    // Types of other files of the platform, by the names its `mod.rs` re-exports them under.
+    let declared: BTreeSet<&str> = module
+        .structs
+        .iter()
+        .map(|item| item.name.as_str())
+        .chain(module.enums.iter().map(|item| item.name.as_str()))
+        .collect();
+    let mut used = BTreeSet::new();
+    for member in module.structs.iter().flat_map(|item| &item.members) {
+        let name = member
+            .type_name
+            .trim_start_matches("Vec<")
+            .trim_start_matches("Option<")
+            .trim_start_matches("Vec<")
+            .trim_end_matches('>');
+        let builtin = matches!(name, "String" | "i64" | "u64" | "f64" | "bool" | "serde_json::Value");
+        let own = declared.contains(name) || (name == "MsgElement" && file == "element");
+        if !builtin && !own {
+            used.insert(name);
+        }
+    }
+    let used: Vec<_> = used.into_iter().collect();
+    let supers = if used.is_empty() { String::new() } else { rust::import("super", &used) };
+    let events = if file == "reply" { "use crate::event::body_replies;\n" } else { "" };
+    let uses = rust::import("crate::wire", &uses);
+    let title = title(&catalog.platform.name, file);
+    format!("//! {title}\n{HEADER}\n{supers}{events}{uses}\n{body}{tail}")
+}
+
+fn title(platform: &str, file: &str) -> String {
+    match file {
+        "envelope" => "Fields that every push of the platform carries.".to_owned(),
+        "shared" => "Types that occur in several families.".to_owned(),
+        "element" => "Elements of a message body (MsgBody).".to_owned(),
+        "reply" => "Structured answers.".to_owned(),
+        family => format!("`{platform}`, family `{family}`."),
+    }
+}
+
+/// The types of this file that are whole answers.
+fn answers(module: &Module) -> String {
+    let names: Vec<_> =
+        module.structs.iter().map(|item| item.name.as_str()).filter(|name| name.ends_with("Reply")).collect();
+    format!("\nbody_replies! {{\n    {}\n}}\n", names.join(",\n    "))
+}
+
+fn element_union(elements: &[Element]) -> String {
+    let mut out = String::from(
+        "\ntagged! {\n    /// One element of a message body, told apart by `MsgType`.\n    pub enum MsgElement: \"MsgType\" / \"MsgContent\" {\n",
+    );
+    for element in elements {
+        let variant = element.type_name.trim_end_matches("Elem");
+        let _ = writeln!(out, "        /// {}", element.summary);
+        let _ = writeln!(out, "        {variant}({}) = {:?},", element.type_name, element.tag());
+    }
+    out.push_str("    }\n}\n");
+    out
+}
