@@ -243,7 +243,8 @@ async fn wake(workers: runtime::Handle) {
     let mut tick = time::interval(WAKE_INTERVAL);
     loop {
         tick.tick().await;
-        workers.spawn(std::future::ready(()));
+        // One at a time, so that none pile up while every worker is blocked.
+        let _ = workers.spawn(std::future::ready(())).await;
     }
 }
 
