@@ -5,6 +5,7 @@
 
 mod account;
 mod answer;
+mod envelope;
 mod im;
 pub mod message;
 mod miniprogram;
@@ -25,6 +26,7 @@ use self::message::{Message, NoMessage};
 pub use self::{
     account::{AccountRules, ApiRules, Credential, Probe},
     answer::{Address, Body, plain_success, write_answer},
+    envelope::{EnvelopeRules, Members, Scheme, UrlCheck},
     openplatform::AUTHORIZER,
     repeat::{DedupeKey, KEY, Key, Keyed, Order, Repeat, dedupe_key, time},
 };
@@ -92,10 +94,10 @@ impl Platform {
     /// What is particular to it.
     pub fn protocol(self) -> &'static dyn Protocol {
         match self {
-            Self::Mp => &mp::Mp,
-            Self::MiniProgram => &miniprogram::MiniProgram,
+            Self::Mp => &mp::MP,
+            Self::MiniProgram => &miniprogram::MINI_PROGRAM,
             Self::OpenPlatform => &openplatform::OpenPlatform,
-            Self::WeCom => &wecom::WeCom,
+            Self::WeCom => &wecom::WECOM,
             Self::WeComSuite => &wecom_suite::WeComSuite,
             Self::WeComKf => &wecom_kf::WeComKf,
             Self::WeComBot => &wecom_bot::WeComBot,
@@ -134,10 +136,15 @@ impl FromStr for Platform {
 /// What is particular to a platform.
 pub trait Protocol: fmt::Debug + Send + Sync {
     /// What its accounts need in the configuration.
-    fn account(&self) -> &'static AccountRules;
+    fn account(&self) -> &AccountRules;
+
+    /// How its requests are signed and encrypted.
+    fn envelope(&self) -> &EnvelopeRules {
+        &envelope::ENCRYPTED
+    }
 
     /// Its API; `None` for one that is not called.
-    fn api(&self) -> Option<&'static ApiRules> {
+    fn api(&self) -> Option<&ApiRules> {
         None
     }
 
