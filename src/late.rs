@@ -14,7 +14,7 @@ use crate::{
     config::{Config, LateReply},
     event::Platform,
     journal::{self, Held, Journal, Leased, WriteSlot},
-    observers::{Duty, Failed, Run, Scope},
+    observers::{Failed, Job, Run, Scope},
     payload::{self, Form},
     platform::{AUTHORIZER, Body},
 };
@@ -47,7 +47,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 }
 
 /// What it does.
-pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
+pub fn job(apis: &Apis, journal: &Arc<dyn Journal>) -> Job {
     let (apis, journal) = (apis.clone(), Arc::clone(journal));
     let run: Run = Arc::new(move |leased, _: Instant, permit| {
         let (apis, journal) = (apis.clone(), Arc::clone(&journal));
@@ -63,7 +63,7 @@ pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
             send(&api.without_rests(), &*journal, &leased).await
         })
     });
-    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), Failed> {

@@ -5,10 +5,11 @@
 //!
 //! There is room by account, so that one whose events take long, or whose API rests or hangs, does not hold up the others.
 //!
-//! Observers are the handlers of a fork, and the server's own [duties](Duty): what must be done for an event, once it is
+//! Observers are the handlers of a fork, and the server's own [jobs](Job): what must be done for an event, once it is
 //! in the journal, whatever happens to the process.
 
 mod permits;
+mod subscribers;
 
 use std::{
     fmt,
@@ -24,18 +25,16 @@ use tracing::{debug, error, warn};
 
 pub use self::permits::Permit;
 use self::permits::Permits;
+pub(crate) use self::subscribers::{Candidate, Subscribers};
 
 use crate::{
-    api::Apis,
-    clock::Clock,
     config::Delivery as Settings,
+    dispatch::{Attempt, Dispatcher, Source},
     event,
-    hooks::{Context, ContextInner, Hooks, Observer, RawEvent},
-    journal::{self, Facts, Finish, Finished, Journal, JournalError, Lease, Leased},
+    hooks::{Hooks, Observer},
+    journal::{self, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
     panics::Caught,
-    payload::{self, Value},
-    platform,
 };
 
 /// A lease outlasts the longest attempt by this, so that its end is told in time.
@@ -52,7 +51,7 @@ pub use crate::journal::OWN;
 
 /// What an observer does.
 #[derive(Clone)]
-pub struct Duty {
+pub struct Job {
     /// The observer.
     pub name: Arc<str>,
     /// How long an attempt may take; `[delivery] timeout` without.
@@ -63,9 +62,9 @@ pub struct Duty {
     pub run: Run,
 }
 
-impl fmt::Debug for Duty {
+impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Duty").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Job").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -123,20 +122,20 @@ pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
 }
 
 /// What the handlers of a fork do.
-pub fn duties_of_hooks(hooks: &Hooks, clock: &Clock, apis: &Apis, accounts: usize) -> Vec<Duty> {
-    let duties = hooks.each_observer().map(|(account, observer)| {
-        let (handler, clock, apis) = (observer.clone(), clock.clone(), apis.clone());
+pub(crate) fn jobs_of_hooks(dispatcher: &Dispatcher, accounts: usize) -> Vec<Job> {
+    let jobs = dispatcher.hooks.each_observer().map(|(account, observer)| {
+        let (handler, dispatcher) = (observer.clone(), dispatcher.clone());
         let run: Run = Arc::new(move |leased, deadline, permit| {
-            let (handler, clock, apis) = (handler.clone(), clock.clone(), apis.clone());
+            let (handler, dispatcher) = (handler.clone(), dispatcher.clone());
             Box::pin(async move {
                 let _permit = permit;
-                observe(&handler, clock, &apis, leased, deadline).await.map_err(Failed::Again)
+                observe(&dispatcher, &handler, &leased, deadline).await.map_err(Failed::Again)
             })
         });
         let scope = Scope::All { accounts: if account.is_some() { 1 } else { accounts } };
-        Duty { name: Arc::clone(&observer.how.name), timeout: None, scope, run }
+        Job { name: Arc::clone(&observer.how.name), timeout: None, scope, run }
     });
-    duties.collect()
+    jobs.collect()
 }
 
 /// Observers at work.
@@ -151,7 +150,7 @@ pub struct Observers {
 
 /// What the tasks of an observer share.
 struct Work {
-    duty: Duty,
+    job: Job,
     /// How long an attempt may take.
     timeout: Duration,
     journal: Arc<dyn Journal>,
@@ -163,13 +162,13 @@ struct Work {
 
 impl Observers {
     /// Begins to give events to the observers.
-    pub fn start(duties: Vec<Duty>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
+    pub fn start(jobs: Vec<Job>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
         let (stop, cut, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ends, ended) = mpsc::channel(BATCH);
-        for duty in duties {
+        for job in jobs {
             let work = Arc::new(Work {
-                timeout: duty.timeout.unwrap_or(settings.timeout),
-                duty,
+                timeout: job.timeout.unwrap_or(settings.timeout),
+                job,
                 journal: Arc::clone(journal),
                 settings: settings.clone(),
                 metrics: metrics.clone(),
@@ -206,8 +205,8 @@ impl Observers {
 
 /// Leases events and starts their handlers, for ever.
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
-    let name = Arc::clone(&work.duty.name);
-    let permits = Arc::new(Permits::new(work.settings.concurrency, work.duty.scope));
+    let name = Arc::clone(&work.job.name);
+    let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
     let term = work.timeout + MARGIN;
     loop {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
@@ -243,11 +242,11 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
 /// Gives an event to an observer, and tells how it went.
 async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit: Permit) {
     let lease = leased.lease.clone();
-    let name = &*work.duty.name;
+    let name = &*work.job.name;
     let limit = work.timeout;
     let too_often = (lease.attempt > work.settings.max_attempts).then_some("the process ended during the last attempt");
     let running = match too_often {
-        None => (work.duty.run)(leased, Instant::now() + limit, permit),
+        None => (work.job.run)(leased, Instant::now() + limit, permit),
         Some(why) => Box::pin(async move { Err(Failed::ForGood(why.to_owned())) }),
     };
     // Its room is free for others while the journal is told.
@@ -295,42 +294,18 @@ impl Work {
 
 /// One attempt of a handler. The event is read anew: what is stored is what the platform wrote.
 async fn observe(
-    handler: &Observer,
-    clock: Clock,
-    apis: &Apis,
-    leased: Leased,
+    dispatcher: &Dispatcher,
+    observer: &Observer,
+    leased: &Leased,
     deadline: Instant,
 ) -> Result<(), String> {
-    let Leased { lease, facts, .. } = leased;
-    let running = {
-        let text = facts.payload.clone();
-        let tree = payload::parse(facts.form, text.text()).map_err(|failure| failure.to_string())?;
-        let command = facts.query("CallbackCommand");
-        let (event_type, _) = platform::classify(facts.platform, &tree, facts.form, command.as_deref());
-        let form = facts.form;
-        let context = context(&lease, facts, event_type, &tree, deadline, clock, apis);
-        handler.start(&tree, form, context).map_err(|error| format!("unexpected shape: {error}"))?
-    };
+    let attempt = Attempt { id: leased.lease.id, number: leased.lease.attempt, deadline };
+    let call = dispatcher.observe_stored(observer, Source::from(&leased.facts), attempt);
+    let running = call.map_err(|failure| failure.to_string())?.running().map_err(|failure| failure.to_string())?;
     match running.await {
         Ok(seen) => seen,
         Err(panicked) => Err(format!("the handler {panicked}")),
     }
-}
-
-/// What a handler is told of an event of the journal.
-pub(crate) fn context(
-    lease: &Lease,
-    facts: Facts,
-    event_type: &'static str,
-    tree: &Value<'_>,
-    deadline: Instant,
-    clock: Clock,
-    apis: &Apis,
-) -> Context {
-    let Facts { platform, account, form, payload, query, .. } = facts;
-    let event = RawEvent { platform, account, event_type, form, payload, query };
-    let api = apis.of_event(&event.account, tree, event.authorizer().as_deref());
-    Context::new(ContextInner { event, id: lease.id, deadline, clock, attempt: lease.attempt, api })
 }
 
 /// How long to wait after an attempt: twice as long as before it, within bounds, and not at the same moment as others.

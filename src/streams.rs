@@ -19,14 +19,13 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    api::Apis,
-    clock::Clock,
+    dispatch::{Attempt, Dispatcher, Source},
     event::{Answer, AnswerStream, Platform, StreamError},
-    hooks::{Context, ContextInner, Hooks, Payload, RawEvent},
+    hooks::Context,
     in_flight::Permit,
     journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
-    payload::{self, Form, Object, Value},
-    platform::{self, Body},
+    payload::{self, Form, Object, Payload, Value},
+    platform::Body,
     replies::wecom_bot::MAX_CONTENT_BYTES,
 };
 
@@ -73,10 +72,8 @@ struct Seen {
 
 /// Streams that run on this node, and how to go on with others.
 pub(crate) struct Streams {
-    hooks: Arc<Hooks>,
-    apis: Apis,
+    dispatcher: Dispatcher,
     journal: Arc<dyn Journal>,
-    clock: Clock,
     tasks: TaskTracker,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Seen>>>>,
 }
@@ -154,14 +151,8 @@ fn log_aborted(account: &str, event_type: &str, event: Uuid, failure: &StreamErr
 }
 
 impl Streams {
-    pub(crate) fn new(
-        hooks: Arc<Hooks>,
-        apis: Apis,
-        journal: Arc<dyn Journal>,
-        clock: Clock,
-        tasks: TaskTracker,
-    ) -> Arc<Self> {
-        Arc::new(Self { hooks, apis, journal, clock, tasks, live: Mutex::default() })
+    pub(crate) fn new(dispatcher: Dispatcher, journal: Arc<dyn Journal>, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { dispatcher, journal, tasks, live: Mutex::default() })
     }
 
     /// Where the answers that go on are counted, so that a shutdown waits for them.
@@ -291,25 +282,14 @@ impl Streams {
         id: Uuid,
         kept: &Kept,
     ) -> Result<(&'static str, AnswerStream), Box<dyn std::error::Error + Send + Sync>> {
-        let (event_type, responding) = {
-            let tree = payload::parse(Form::Json, &kept.payload)?;
-            let (event_type, spec) = platform::classify(Platform::WeComBot, &tree, Form::Json, None);
-            let event = RawEvent {
-                platform: Platform::WeComBot,
-                account: Arc::clone(account),
-                event_type,
-                form: Form::Json,
-                payload: Payload::new(kept.payload.as_str()),
-                query: None,
-            };
-            let (clock, api) = (self.clock.clone(), self.apis.of_event(account, &tree, None));
-            let deadline = Instant::now() + ASKED;
-            let context = Context::new(ContextInner { event, id, deadline, clock, attempt: kept.runs, api });
-            let responder = self.hooks.responder(account, event_type, spec);
-            let responder = responder.ok_or_else(|| format!("nobody responds to {event_type}"))?;
-            (event_type, responder.start(&tree, Form::Json, context)?)
-        };
-        let answer = time::timeout(ASKED, responding).await;
+        let platform = Platform::of_account(account).ok_or("its account is of no known platform")?;
+        let payload = Payload::new(kept.payload.as_str());
+        let source = Source { platform, account, form: Form::Json, payload: &payload, query: None };
+        let attempt = Attempt { id, number: kept.runs, deadline: Instant::now() + ASKED };
+        let call = self.dispatcher.respond_stored(source, attempt)?;
+        call.log_unreadable();
+        let event_type = call.context.raw().event_type;
+        let answer = time::timeout(ASKED, call.running()?).await;
         match answer.map_err(|_| format!("the responder of {event_type} gave no answer in time"))? {
             Ok(Ok(Answer::Stream(chunks))) => Ok((event_type, chunks)),
             Ok(Ok(_)) => Err(format!("the responder of {event_type} gave no stream this time").into()),

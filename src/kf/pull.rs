@@ -16,16 +16,15 @@ use serde_json::value::RawValue;
 use tokio::{sync::oneshot, time};
 use tracing::{debug, warn};
 
-use super::{LONGEST_PULL, REPLY, REPLY_AT_ONCE};
+use super::{LONGEST_PULL, PulledAccount, REPLY, REPLY_AT_ONCE};
 use crate::{
     api::{Api, Apis, Page},
     config::Backlog,
-    event::Platform,
-    hooks::{Hooks, Payload},
-    journal::{self, Facts, Held, Journal, JournalError, Leased, Millis, NewEvent, Pulled, WriteSlot, now_millis},
+    hooks::RawEvent,
+    journal::{Facts, Held, Journal, JournalError, Leased, Millis, Pulled, WriteSlot, now_millis},
     late,
-    observers::{Failed, Permit, Run},
-    payload::{self, Form, Value},
+    observers::{Candidate, Failed, Permit, Run, Subscribers},
+    payload::{self, Form, Payload, Value},
     platform,
 };
 
@@ -48,6 +47,9 @@ const NOW_ON: Millis = 60_000;
 /// Pages in a row without an entry and without a new cursor, after which the platform is asked again later.
 const EMPTY: u32 = 20;
 
+/// The observers that answer.
+const REPLIERS: [&str; 2] = [REPLY, REPLY_AT_ONCE];
+
 /// `bad or expired token`.
 const BAD_CALLBACK_TOKEN: i64 = 95007;
 
@@ -56,10 +58,8 @@ type Desk = (Arc<str>, String);
 
 /// Pulls, once at a time for each desk.
 pub(super) struct Puller {
-    accounts: HashMap<Arc<str>, Backlog>,
-    hooks: Arc<Hooks>,
-    /// The server's own observers.
-    own: Vec<journal::Observer>,
+    accounts: HashMap<Arc<str>, PulledAccount>,
+    subscribers: Subscribers,
     apis: Apis,
     journal: Arc<dyn Journal>,
     /// Desks that are pulled, with the callback that waits for the next pull.
@@ -122,13 +122,12 @@ struct Place {
 
 impl Puller {
     pub(super) fn new(
-        accounts: HashMap<Arc<str>, Backlog>,
-        hooks: Arc<Hooks>,
-        own: Vec<journal::Observer>,
+        accounts: HashMap<Arc<str>, PulledAccount>,
+        subscribers: Subscribers,
         apis: Apis,
         journal: Arc<dyn Journal>,
     ) -> Self {
-        Self { accounts, hooks, own, apis, journal, desks: Mutex::default() }
+        Self { accounts, subscribers, apis, journal, desks: Mutex::default() }
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
@@ -196,7 +195,7 @@ impl Puller {
     /// One pull: page after page.
     async fn pull(&self, desk: &Desk, notice: Notice, deadline: Instant) -> Result<(), Failed> {
         let (account, open_kfid) = desk;
-        let Some(api) = self.apis.get(account) else {
+        let (Some(api), Some(pulled)) = (self.apis.get(account), self.accounts.get(account)) else {
             return Err(Failed::Again(format!("{account} has no `secret`, so nothing can be pulled")));
         };
         let now = now_millis();
@@ -212,18 +211,18 @@ impl Puller {
         };
         let place = held.value.as_deref().and_then(|value| serde_json::from_str(value).ok());
         let place = place.unwrap_or_else(|| {
-            let from = match self.accounts.get(account) {
-                Some(Backlog::ThreeDays) => None,
-                _ => Some((notice.received - NOW_ON).div_euclid(1000)),
+            let from = match pulled.backlog {
+                Backlog::ThreeDays => None,
+                Backlog::None => Some((notice.received - NOW_ON).div_euclid(1000)),
             };
             Place { cursor: None, from }
         });
-        let pulled = self.pages(&api.without_rests(), desk, &held, place, token, deadline).await;
-        if pulled.is_err() {
+        let done = self.pages(&api.without_rests(), desk, &held, place, token, deadline).await;
+        if done.is_err() {
             // Another node may go on at once. If this fails the hold ends by itself.
             let _ = self.journal.write_slot(&held, WriteSlot::default()).await;
         }
-        pulled
+        done
     }
 
     async fn pages(
@@ -292,7 +291,7 @@ impl Puller {
     /// An entry as an event; nothing if it is from before the beginning. What cannot be read is kept as it came.
     fn event(&self, account: &Arc<str>, entry: &RawValue, from: Option<i64>) -> Option<Pulled> {
         const FORM: Form = Form::Json;
-        let (platform, text) = (Platform::WeComKf, entry.get());
+        let (platform, text) = (self.accounts.get(account)?.platform, entry.get());
         let tree = payload::parse(FORM, text).unwrap_or_else(|failure| {
             warn!(account = &**account, "{account}: an entry cannot be read: {failure}");
             Value::Null
@@ -302,26 +301,14 @@ impl Puller {
         }
         let (event_type, spec) = platform::classify(platform, &tree, FORM, None);
         let received = now_millis();
-        let is_own = is_of_servicer(&tree);
-        let own = self.own.iter().filter(|own| (own.wants)(account, event_type));
-        let own = own.filter(|own| !is_own || ![REPLY, REPLY_AT_ONCE].contains(&&*own.name)).map(|own| &own.name);
-        let observers: Vec<_> = self.hooks.observers(account, event_type, spec).chain(own).map(Arc::clone).collect();
-        let responds = observers.iter().any(|name| [REPLY, REPLY_AT_ONCE].contains(&&**name));
-        let event = NewEvent {
-            id: self.journal.next_id(received),
-            key: platform::dedupe_key(platform, account, spec, &tree, text, &|_| None),
-            facts: Facts {
-                platform,
-                account: Arc::clone(account),
-                event_type: event_type.into(),
-                subject: platform::subject(platform, &tree).map(Into::into),
-                form: FORM,
-                payload: Payload::new(text),
-                query: None,
-                received,
-            },
-            observers,
-        };
+        let id = self.journal.next_id(received);
+        let key = platform::dedupe_key(platform, account, spec, &tree, text, &|_| None);
+        let (account, payload) = (Arc::clone(account), Payload::new(text));
+        let raw = &RawEvent { platform, account, event_type, form: FORM, payload, query: None };
+        let candidate = Candidate { id, key, raw, spec, tree: &tree, received };
+        let left_out: &[&str] = if is_of_servicer(&tree) { &REPLIERS } else { &[] };
+        let event = self.subscribers.new_event(candidate, left_out);
+        let responds = event.observers.iter().any(|name| REPLIERS.contains(&&**name));
         Some(Pulled { event, responds })
     }
 }

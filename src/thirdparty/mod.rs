@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config},
     journal::{self, Leased},
     late,
-    observers::{Duty, Failed, Run, Scope},
+    observers::{Failed, Job, Run, Scope},
     payload,
 };
 
@@ -56,7 +56,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 }
 
 /// What it does.
-pub fn duty(apis: &Apis) -> Duty {
+pub fn job(apis: &Apis) -> Job {
     let apis = apis.clone();
     let run: Run = Arc::new(move |leased, _, permit| {
         let apis = apis.clone();
@@ -67,7 +67,7 @@ pub fn duty(apis: &Apis) -> Duty {
             keep(&api.without_rests(), &leased).await
         })
     });
-    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {

@@ -27,8 +27,7 @@ const ACCOUNT: AccountRules = AccountRules {
     ..RULES
 };
 
-const ENVELOPE: EnvelopeRules =
-    EnvelopeRules { scheme: Scheme::SignedTime, url_check: UrlCheck::Absent, ..ENCRYPTED };
+const ENVELOPE: EnvelopeRules = EnvelopeRules { scheme: Scheme::SignedTime, url_check: UrlCheck::Absent, ..ENCRYPTED };
 
 const COMMAND: &str = "CallbackCommand";
 

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    AccountRules, Control, EnvelopeRules, Keyed, Kind, Members, Protocol, Repeat, account::RULES, envelope::ENCRYPTED, object,
-    scalar,
+    AccountRules, Control, EnvelopeRules, Keyed, Kind, Members, Protocol, Repeat, account::RULES, envelope::ENCRYPTED,
+    object, scalar,
 };
 use crate::{
     event::Table,
