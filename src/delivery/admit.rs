@@ -14,11 +14,11 @@ use crate::{
     dispatch::{Attempt, Call, Incoming, Source},
     event::{Answer, EventSpec, ReplyKind},
     hooks::{Context, Responded, Running},
-    journal::{self, Admission, Entry, JournalError},
+    journal::{self, Admission, Entry, JournalError, Millis, NewEvent, Undecoded},
     late,
     observers::Candidate,
     panics::Caught,
-    platform,
+    platform::{self, DedupeKey},
     thirdparty::ReleaseTest,
 };
 
@@ -59,27 +59,55 @@ impl Receiver {
         let (platform, text) = (endpoint.account.platform, event.payload.text());
         let key = platform::dedupe_key(platform, &endpoint.id, identity.spec, event.tree, text, &query);
         let received = journal::now_millis();
-        let id = self.journal.next_id(received);
-        let mut call = self.call(delivery, event, id);
-        let candidate = Candidate { id, key, raw: call.context.raw(), spec: call.spec, tree: event.tree, received };
-        let new = self.subscribers.new_event(candidate, &[]);
-        if key.is_none() && new.observers.is_empty() {
-            // A question of now that nobody observes: there is nothing to remember.
-            let entry = Entry::new(id, None, 1);
-            entry.mark_stored();
-            return Ok(self.respond(delivery, event, call, entry, received, None));
-        }
-        let entry = match self.journal.admit(new).await? {
+        let (call, admission) = match key {
+            Some(key) => {
+                let mut call = None;
+                let mut decode = || {
+                    let (decoded, new) = self.decode(delivery, event, Some(key), received);
+                    call = Some(decoded);
+                    new
+                };
+                let undecoded = Undecoded { key, account: &endpoint.id, decode: &mut decode };
+                let admission = self.journal.admit_undecoded(undecoded).await?;
+                (call, admission)
+            }
+            None => {
+                let (call, new) = self.decode(delivery, event, None, received);
+                if new.observers.is_empty() {
+                    // A question of now that nobody observes: there is nothing to remember.
+                    let entry = Entry::new(new.id, None, 1);
+                    entry.mark_stored();
+                    return Ok(self.respond(delivery, event, call, entry, received, None));
+                }
+                (Some(call), self.journal.admit(new).await?)
+            }
+        };
+        let entry = match admission {
             Admission::Known(entry) => {
                 let wait = wait(delivery, identity.spec, entry.deliveries());
                 return Ok(Admitted { entry, wait, event: None });
             }
             Admission::Run(entry) => entry,
         };
-        if entry.id != id {
-            call = self.call(delivery, event, entry.id);
-        }
+        // One whose node is gone has an identity already, with which its responder is called.
+        let call = call.filter(|call| call.context.event_id() == entry.id);
+        let call = call.unwrap_or_else(|| self.call(delivery, event, entry.id));
         Ok(self.respond(delivery, event, call, entry, received, Some(Arc::clone(&self.journal))))
+    }
+
+    /// Decodes an event that may be new: the call of its responder, and what is stored.
+    fn decode(
+        &self,
+        delivery: &Delivery<'_>,
+        event: &PushedEvent<'_>,
+        key: Option<DedupeKey>,
+        received: Millis,
+    ) -> (Call<Responded>, NewEvent) {
+        let id = self.journal.next_id(received);
+        let call = self.call(delivery, event, id);
+        let candidate = Candidate { id, key, raw: call.context.raw(), spec: call.spec, tree: event.tree, received };
+        let new = self.subscribers.new_event(candidate, &[]);
+        (call, new)
     }
 
     /// Decodes an event, and calls its responder.
