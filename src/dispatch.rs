@@ -71,10 +71,10 @@ pub(crate) struct Call<T> {
     /// What the event is; `None` when nobody knows it, or it has not the shape of that.
     pub(crate) spec: Option<&'static EventSpec>,
     pub(crate) context: Context,
-    /// `None` when nobody handles it, or only who cannot read it.
-    pub(crate) running: Option<Running<T>>,
+    /// The handler, if there is one.
+    pub(crate) running: Result<Running<T>, NotStarted>,
     /// Why it is not the event that its names say.
-    pub(crate) misshapen: Option<Unreadable>,
+    misshapen: Option<Unreadable>,
     /// The event type by its names.
     named: &'static str,
     /// Optional fields that could not be read.
@@ -136,6 +136,7 @@ impl Dispatcher {
             let mut reading = Reading::new(form);
             match start(find(spec.id, Some(spec)), spec, tree, &mut reading, &context) {
                 Ok(running) => {
+                    let running = running.ok_or(NotStarted::NoHandler(spec.id));
                     let unreadable = reading.into_unreadable();
                     return Call { spec: Some(spec), context, running, misshapen, named: spec.id, unreadable };
                 }
@@ -145,14 +146,9 @@ impl Dispatcher {
         let unknown = platform::unknown_type(platform, &identity.key);
         let context = self.context(event, unknown, attempt);
         let mut reading = Reading::new(form);
-        let started = find(unknown, None).map(|handler| handler.start(tree, &mut reading, context.clone()));
-        let running = match started {
-            Some(Ok(running)) => Some(running),
-            Some(Err(error)) => {
-                misshapen.get_or_insert(error);
-                None
-            }
-            None => None,
+        let running = match find(unknown, None) {
+            Some(handler) => handler.start(tree, &mut reading, context.clone()).map_err(NotStarted::Misshapen),
+            None => Err(NotStarted::NoHandler(unknown)),
         };
         let named = identity.spec.map_or(unknown, |spec| spec.id);
         Call { spec: None, context, running, misshapen, named, unreadable: reading.into_unreadable() }
@@ -169,18 +165,6 @@ impl Dispatcher {
 }
 
 impl<T> Call<T> {
-    /// The handler.
-    ///
-    /// # Errors
-    /// [`NotStarted`] when none runs.
-    pub(crate) fn running(self) -> Result<Running<T>, NotStarted> {
-        let Self { running, misshapen, context, .. } = self;
-        running.ok_or_else(|| match misshapen {
-            Some(error) => NotStarted::Misshapen(error),
-            None => NotStarted::NoHandler(context.raw().event_type),
-        })
-    }
-
     /// Logs what of the event could not be read.
     pub(crate) fn log_unreadable(&self) {
         let (account, kind) = (self.context.account(), self.named);

@@ -128,7 +128,7 @@ impl Receiver {
             && request.authorizer.is_some()
             && let Some(step) = ReleaseTest::of(event.tree)
         {
-            call.running = Some(self.answer_release_test(&endpoint.id, step));
+            call.running = Ok(self.answer_release_test(&endpoint.id, step));
         }
         call
     }

@@ -83,9 +83,7 @@ impl Receiver {
             return Ok(reply);
         }
         endpoint.metrics.count(Outcome::Late);
-        let then = if wait.sender.is_some() { "; the reply is sent when it is ready" } else { "" };
-        warn!(account = &*endpoint.id, event = %entry.id, attempt = entry.deliveries(),
-            "{}: the responder is late, the default answer was given{then}", endpoint.id);
+        log_late(endpoint, admitted);
         Ok(match event {
             Some((spec, context)) => default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw()),
             None => Body::Plain(platform::plain_success(endpoint.account.platform)),
@@ -153,6 +151,20 @@ impl Receiver {
         );
         Response::Unavailable("not_stored")
     }
+}
+
+fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
+    let (account, event, attempt) = (&*endpoint.id, entry.id, entry.deliveries());
+    let can_send = endpoint.account.platform.protocol().account().has("late_reply");
+    let then = match wait.sender {
+        Some(_) => "the reply is sent through the API when it is ready",
+        None if can_send && endpoint.account.secret.is_none() => {
+            "the reply will not reach the user (set `secret` to send it through the API)"
+        }
+        None => "the reply will not reach the user",
+    };
+    let waited = endpoint.account.deadline.as_secs_f64();
+    warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");
 }
 
 /// The answer of an event that nobody has answered. What decides (IM "before") is allowed or refused, which takes the

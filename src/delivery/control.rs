@@ -24,7 +24,7 @@ impl Receiver {
         }
     }
 
-    /// Tells a bot's platform what there is by now of an answer.
+    /// Answers a bot's platform with what there is by now of a streamed answer.
     async fn poll_stream(&self, request: Request<'_>, tree: &Value<'_>, seal: Option<&Seal>) -> Response {
         let endpoint = request.endpoint;
         let polled = match &self.streams {

@@ -45,7 +45,7 @@ use crate::{
     streams::Streams,
 };
 
-/// What the platform is told.
+/// The response to a request of a platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// Received, and this is the answer.

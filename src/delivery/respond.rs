@@ -64,7 +64,7 @@ impl Receiver {
         let Call { spec, context, running, .. } = call;
         let wait = wait(delivery, spec, entry.deliveries());
         match running {
-            Some(running) => {
+            Ok(running) => {
                 let subject = wait.sender.and_then(|_| platform::subject(endpoint.account.platform, event.tree));
                 let reply = Reply {
                     endpoint: Arc::clone(endpoint),
@@ -82,7 +82,7 @@ impl Receiver {
                 };
                 self.run(running, reply);
             }
-            None => {
+            Err(_) => {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
                 let body = default_answer(true, spec, context.raw());
                 entry.mark_replied();

@@ -117,7 +117,7 @@ impl Hooks {
     /// (`[delivery]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
     ///
     /// # Panics
-    /// When the name is taken, or begins with `echostr.`, as those of the server's own do.
+    /// When the name is taken, or begins with `echostr.`, as those of internal observers do.
     #[must_use]
     #[track_caller]
     pub fn observe<E: Event>(self, how: impl Into<Observe>, handler: impl Handler<E, ()>) -> Self {

@@ -71,12 +71,12 @@ impl Replier {
         let lease = leased.lease.clone();
         let account = Arc::clone(&leased.facts.account);
         let Some(api) = self.dispatcher.apis.get(&account) else {
-            return Err(Failed::Again(ApiError::NoSecret(account.to_string()).to_string()));
+            return Err(Failed::Retry(ApiError::NoSecret(account.to_string()).to_string()));
         };
         let text = leased.facts.payload.clone();
         let destination = match payload::parse(leased.facts.form, text.text()) {
             Ok(tree) => Destination::of(&tree),
-            Err(failure) => return Err(Failed::ForGood(failure.to_string())),
+            Err(failure) => return Err(Failed::Permanent(failure.to_string())),
         };
         let body = match leased.reply.clone() {
             Some(body) => body,
@@ -86,7 +86,7 @@ impl Replier {
             }
         };
         let Body::Document(message) = body else { return Ok(()) };
-        let message = serde_json::from_str(&message).map_err(|failure| Failed::ForGood(failure.to_string()))?;
+        let message = serde_json::from_str(&message).map_err(|failure| Failed::Permanent(failure.to_string()))?;
         self.send(&api.without_rests(), &lease, &destination, &message).await
     }
 
@@ -97,17 +97,17 @@ impl Replier {
         let plain = Body::Plain(platform::plain_success(platform));
         let attempt = Attempt { id: lease.id, number: lease.attempt, deadline };
         let call = self.dispatcher.respond_stored(Source::from(facts), attempt);
-        let call = call.map_err(|failure| Failed::ForGood(failure.to_string()))?;
+        let call = call.map_err(|failure| Failed::Permanent(failure.to_string()))?;
         call.log_unreadable();
         let event_type = call.context.raw().event_type;
-        let running = match call.running() {
+        let running = match call.running {
             Ok(running) => running,
             Err(NotStarted::NoHandler(_)) => return Ok(plain),
-            Err(failure @ NotStarted::Misshapen(_)) => return Err(Failed::ForGood(failure.to_string())),
+            Err(failure @ NotStarted::Misshapen(_)) => return Err(Failed::Permanent(failure.to_string())),
         };
         let answer = match running.await {
-            Ok(answer) => answer.map_err(|failure| Failed::Again(failure.to_string()))?,
-            Err(panicked) => return Err(Failed::Again(format!("the responder of {event_type} {panicked}"))),
+            Ok(answer) => answer.map_err(|failure| Failed::Retry(failure.to_string()))?,
+            Err(panicked) => return Err(Failed::Retry(format!("the responder of {event_type} {panicked}"))),
         };
         Ok(match answer {
             Answer::Default => plain,
@@ -120,7 +120,7 @@ impl Replier {
         let entry = Entry::pulled(lease.id);
         entry.mark_replied();
         self.journal.record(&entry, journal::Reply { body, failure: None, sender: None });
-        entry.answered().await.clone().map_err(|failure| Failed::Again(failure.to_string()))
+        entry.answered().await.clone().map_err(|failure| Failed::Retry(failure.to_string()))
     }
 
     async fn send(
@@ -139,7 +139,7 @@ impl Replier {
                 return Ok(());
             }
             (None, Some(customer)) => api.kf_send(open_kfid, customer, &id, message).await,
-            (None, None) => return Err(Failed::ForGood("the message names no customer".to_owned())),
+            (None, None) => return Err(Failed::Permanent("the message names no customer".to_owned())),
         };
         match sent {
             Ok(_) => Ok(()),
@@ -148,7 +148,7 @@ impl Replier {
                 Ok(())
             }
             // The platform knows the id, so that it may be sent again.
-            Err(failure) if failure.is_uncertain() => Err(Failed::Again(failure.to_string())),
+            Err(failure) if failure.is_uncertain() => Err(Failed::Retry(failure.to_string())),
             Err(failure) => Err(late::failed(api, &failure)),
         }
     }

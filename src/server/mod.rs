@@ -199,7 +199,7 @@ impl Server {
             warn!("the grace period is over; what was in work was cut off: the platform asks again, observers too");
         }
         let closed = time::timeout(CLOSING, async {
-            observers.cut_off().await;
+            observers.cancel().await;
             self.journal.close().await
         });
         if let Ok(Err(failure)) = closed.await {

@@ -63,7 +63,7 @@ pub fn job(apis: &Apis) -> Job {
         Box::pin(async move {
             let _permit = permit;
             let account = Arc::clone(&leased.facts.account);
-            let api = apis.get(&account).ok_or_else(|| Failed::Again(format!("{account} has no `secret`")))?;
+            let api = apis.get(&account).ok_or_else(|| Failed::Retry(format!("{account} has no `secret`")))?;
             keep(&api.without_rests(), &leased).await
         })
     });
@@ -76,7 +76,7 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
         let tree = payload::parse(leased.facts.form, leased.facts.payload.text()).ok()?;
         tree.as_object()?.text(name).map(str::to_owned)
     };
-    let missing = || Failed::ForGood(format!("{event_type} does not say who has authorised what"));
+    let missing = || Failed::Permanent(format!("{event_type} does not say who has authorised what"));
     if WITHDRAWN.contains(&event_type) {
         let id = member("AuthorizerAppid").or_else(|| member("AuthCorpId")).ok_or_else(missing)?;
         return api.forget(&id).await.map_err(|failure| late::failed(api, &failure));
