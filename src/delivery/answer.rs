@@ -14,7 +14,7 @@ use crate::{
     hooks::RawEvent,
     journal::JournalError,
     metrics::Outcome,
-    payload::{self, Value},
+    payload::Value,
     platform::{self, Body},
     replies,
 };
@@ -135,7 +135,7 @@ impl Receiver {
         match (delivery.identity.spec.filter(|spec| spec.reply == ReplyKind::Verdict), tree) {
             (Some(spec), Value::Object(payload)) => {
                 let allow = endpoint.account.on_error != Verdict::Deny;
-                let body = Body::Document(payload::write_json(&replies::im::default_verdict(spec, payload, allow)));
+                let body = Body::Document(replies::im::default_verdict(spec, payload, allow));
                 self.write(endpoint, body, None)
             }
             _ => unavailable,
@@ -173,12 +173,10 @@ pub(super) fn default_answer(allow: bool, spec: Option<&EventSpec>, event: &RawE
     let plain = Body::Plain(platform::plain_success(event.platform));
     let Some(spec) = spec.filter(|spec| spec.reply == ReplyKind::Verdict) else { return plain };
     if let Some(verdict) = replies::im::verdict_without_payload(spec, allow) {
-        return Body::Document(payload::write_json(&verdict));
+        return Body::Document(verdict);
     }
     match event.tree() {
-        Ok(Value::Object(payload)) => {
-            Body::Document(payload::write_json(&replies::im::default_verdict(spec, &payload, allow)))
-        }
+        Ok(Value::Object(payload)) => Body::Document(replies::im::default_verdict(spec, &payload, allow)),
         _ => plain,
     }
 }

@@ -66,6 +66,8 @@ pub enum Answer {
     Passive(Object<'static>),
     /// A structured answer, as it is.
     Body(Object<'static>),
+    /// A structured answer that is written as JSON already.
+    Written(String),
     /// An answer that comes in chunks; only AI bots have such.
     Stream(AnswerStream),
 }

@@ -26,6 +26,11 @@ struct Place {
 }
 
 impl Index {
+    /// With room for so many names: a table that grows is made anew, again and again.
+    pub(crate) fn with_capacity(names: usize) -> Self {
+        Self { hasher: RandomState::new(), first: HashTable::with_capacity(names) }
+    }
+
     /// Where the name is first; `name_of` gives the name at a place of the list.
     pub(crate) fn find<'n>(&self, name: &str, name_of: impl Fn(usize) -> &'n str) -> Option<usize> {
         let hash = self.hasher.hash_one(name);

@@ -37,6 +37,7 @@ pub fn write_answer(platform: Platform, form: Form, answer: Answer, address: Add
         Answer::Default | Answer::Stream(_) => return Body::Plain(plain_success(platform)),
         Answer::Passive(body) => wechat::address(body, address, now),
         Answer::Body(body) => body,
+        Answer::Written(document) => return Body::Document(document),
     };
     Body::Document(match form {
         Form::Xml => payload::write_xml(&document),

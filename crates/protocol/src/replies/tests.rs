@@ -158,6 +158,7 @@ fn saying_nothing_is_the_plain_success() {
 pub(super) fn json(reply: impl event::Reply) -> serde_json::Value {
     match reply.into_answer() {
         Ok(Answer::Body(body)) => serde_json::to_value(body).expect("JSON"),
+        Ok(Answer::Written(document)) => serde_json::from_str(&document).expect("JSON"),
         other => panic!("{other:?} is no body"),
     }
 }

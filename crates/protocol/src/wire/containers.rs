@@ -77,7 +77,14 @@ impl<T: Wire> Wire for Vec<T> {
 
     fn read(value: &Value<'_>, reading: &mut Reading) -> Result<Self, Unreadable> {
         match value {
-            Value::List(items) => items.iter().map(|item| T::read(item, reading)).collect(),
+            Value::List(items) => {
+                // Collecting results would grow the list step by step.
+                let mut read = Self::with_capacity(items.len());
+                for item in items {
+                    read.push(T::read(item, reading)?);
+                }
+                Ok(read)
+            }
             empty if is_empty(empty) => Ok(Self::new()),
             one => Ok(vec![T::read(one, reading)?]),
         }
@@ -96,7 +103,12 @@ impl<T: Wire> Wire for Vec<T> {
         let mut all = Self::new();
         for name in names {
             for value in object.read_all(name) {
-                all.append(&mut Self::read(value, reading).map_err(|error| error.at(names))?);
+                let mut read = Self::read(value, reading).map_err(|error| error.at(names))?;
+                if all.is_empty() {
+                    all = read; // As a rule there is one list.
+                } else {
+                    all.append(&mut read);
+                }
             }
         }
         Ok(all)

@@ -1,8 +1,10 @@
 //! Verdicts on friend requests, which are given account by account.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
-use super::{check_code, status};
+use serde::Serialize;
+
+use super::check_code;
 use crate::{
     event::{Answer, Event, EventSpec, Reply, ReplyError},
     events::im::{BeforeFriendAdd, BeforeFriendResponse},
@@ -10,7 +12,7 @@ use crate::{
         Object, Value,
         index::{FEW, Index},
     },
-    replies::rules::{int, required, text},
+    replies::rules::required,
 };
 
 /// Verdict on one account of a friend request.
@@ -38,14 +40,6 @@ impl FriendVerdict {
         check_code(&Self::CUSTOM_CODES, code)?;
         Ok(Self { code, info: info.into() })
     }
-
-    fn write(self, account: String) -> Value<'static> {
-        let mut item = Object::with_capacity(3);
-        item.push("To_Account", text(account));
-        item.push("ResultCode", int(self.code));
-        item.push("ResultInfo", text(self.info));
-        Value::Object(item)
-    }
 }
 
 /// Verdicts by account, in the order in which the accounts were named first.
@@ -63,10 +57,18 @@ impl PartialEq for Verdicts {
 }
 
 impl Verdicts {
+    /// Allows these accounts.
+    fn allow_all<A: Into<String>>(accounts: impl IntoIterator<Item = A>) -> Self {
+        let accounts = accounts.into_iter();
+        let mut all = Self { list: Vec::with_capacity(accounts.size_hint().0), index: None };
+        accounts.for_each(|account| all.set(account.into(), FriendVerdict::allow()));
+        all
+    }
+
     fn set(&mut self, account: String, verdict: FriendVerdict) {
         let Self { list, index } = self;
         if index.is_none() && list.len() == FEW {
-            let index = index.insert(Box::default());
+            let index = index.insert(Box::new(Index::with_capacity(list.capacity())));
             (0..list.len()).for_each(|at| index.enter(at, |at| &list[at].0));
         }
         let known = match index {
@@ -80,10 +82,33 @@ impl Verdicts {
     }
 }
 
-fn body(items: Vec<Value<'static>>) -> Object<'static> {
-    let mut body = status(0, "");
-    body.push("ResultItem", Value::List(items));
-    body
+/// The answer as it is written. A request may name tens of thousands of accounts: as a tree of values it would take
+/// many times the memory.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Response<'a> {
+    action_status: &'static str,
+    error_code: i64,
+    error_info: &'static str,
+    result_item: Vec<ResultItem<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ResultItem<'a> {
+    #[serde(rename = "To_Account")]
+    to_account: Cow<'a, str>,
+    result_code: i64,
+    result_info: &'a str,
+}
+
+fn write(result_item: Vec<ResultItem<'_>>) -> String {
+    const ITEM: usize = r#"{"To_Account":"","ResultCode":38000,"ResultInfo":""},"#.len();
+    let length: usize = result_item.iter().map(|item| ITEM + item.to_account.len() + item.result_info.len()).sum();
+    let mut written = Vec::with_capacity(length + 80);
+    let response = Response { action_status: "OK", error_code: 0, error_info: "", result_item };
+    let done = serde_json::to_writer(&mut written, &response).is_ok();
+    String::from_utf8(written).ok().filter(|_| done).unwrap_or_default()
 }
 
 macro_rules! friend_verdicts {
@@ -108,7 +133,7 @@ macro_rules! friend_verdicts {
 
             /// Allows these accounts.
             pub fn allow_all<A: Into<String>>(accounts: impl IntoIterator<Item = A>) -> Self {
-                accounts.into_iter().fold(Self::default(), |all, account| all.with(account, FriendVerdict::allow()))
+                Self { verdicts: Verdicts::allow_all(accounts) }
             }
 
             /// Sets the verdict on one account; the last one counts. Every account of the request needs one: what
@@ -141,8 +166,12 @@ macro_rules! friend_verdicts {
                     return Ok(Answer::Default);
                 }
                 verdicts.iter().try_for_each(|(account, _)| required("To_Account", account))?;
-                let items = verdicts.into_iter().map(|(account, verdict)| verdict.write(account));
-                Ok(Answer::Body(body(items.collect())))
+                let items = verdicts.iter().map(|(account, FriendVerdict { code, info })| ResultItem {
+                    to_account: account.into(),
+                    result_code: *code,
+                    result_info: info,
+                });
+                Ok(Answer::Written(write(items.collect())))
             }
         }
     )+ };
@@ -174,26 +203,25 @@ pub(super) fn list_of(spec: &EventSpec) -> Option<&'static str> {
     }
 }
 
-/// A verdict on every account that the payload names; `None` when the event is no friend request.
+/// A verdict on every account that the payload names, written; `None` when the event is no friend request.
 ///
 /// Reads the tree, not the type: the answer must not depend on whether the rest of the payload is readable.
-pub(super) fn default_verdicts(spec: &EventSpec, payload: &Object<'_>, allow: bool) -> Option<Object<'static>> {
+pub(super) fn default_verdicts(spec: &EventSpec, payload: &Object<'_>, allow: bool) -> Option<String> {
     let list = list_of(spec)?;
-    let code = if allow { 0 } else { *FriendVerdict::CUSTOM_CODES.start() };
-    let verdict = FriendVerdict { code, info: String::new() };
+    let result_code = if allow { 0 } else { *FriendVerdict::CUSTOM_CODES.start() };
     let mut items = Vec::new();
     if let Some(friends) = payload.get(list) {
-        each_account(friends, &mut |account| items.push(verdict.clone().write(account)));
+        each_account(friends, &mut |to_account| items.push(ResultItem { to_account, result_code, result_info: "" }));
     }
-    Some(body(items))
+    Some(write(items))
 }
 
-fn each_account(friends: &Value<'_>, judge: &mut dyn FnMut(String)) {
+fn each_account<'v>(friends: &'v Value<'_>, judge: &mut dyn FnMut(Cow<'v, str>)) {
     match friends {
         Value::List(items) => items.iter().for_each(|item| each_account(item, judge)),
         Value::Object(friend) => match friend.get("To_Account") {
-            Some(Value::Text(account)) => judge(account.clone().into_owned()),
-            Some(Value::Number(account)) => judge(account.to_string()),
+            Some(Value::Text(account)) => judge(Cow::Borrowed(account)),
+            Some(Value::Number(account)) => judge(account.to_string().into()),
             _ => {}
         },
         _ => {}

@@ -19,7 +19,7 @@ use super::rules::{broken, int, required, text};
 use crate::{
     event::{Answer, Event, EventSpec, Reply, ReplyError, ReplyKind},
     events::im::ChatbotSignalMessage,
-    payload::{Object, Value},
+    payload::{Object, Value, write_json},
 };
 
 /// What the app decides.
@@ -76,17 +76,17 @@ pub fn verdict(allow: bool) -> Object<'static> {
     if allow { Decision::Allow.into_status() } else { Decision::Refuse.into_status() }
 }
 
-/// The answer to an event when no responder gave one: [`verdict`], or what the command needs in its place.
+/// The answer to an event when no responder gave one, as JSON: [`verdict`], or what the command needs in its place.
 ///
 /// The two friend commands ignore `ErrorCode`, so every account that `payload` names gets a verdict of its own. A bot
 /// signal wants `RspData`. Commands that are only acknowledged cannot be refused.
-pub fn default_verdict(spec: &EventSpec, payload: &Object<'_>, allow: bool) -> Object<'static> {
-    friend::default_verdicts(spec, payload, allow).unwrap_or_else(|| same_verdict(spec, allow))
+pub fn default_verdict(spec: &EventSpec, payload: &Object<'_>, allow: bool) -> String {
+    friend::default_verdicts(spec, payload, allow).unwrap_or_else(|| write_json(&same_verdict(spec, allow)))
 }
 
 /// [`default_verdict`] without the payload, which only some commands need for it; `None` for these.
-pub fn verdict_without_payload(spec: &EventSpec, allow: bool) -> Option<Object<'static>> {
-    friend::list_of(spec).is_none().then(|| same_verdict(spec, allow))
+pub fn verdict_without_payload(spec: &EventSpec, allow: bool) -> Option<String> {
+    friend::list_of(spec).is_none().then(|| write_json(&same_verdict(spec, allow)))
 }
 
 fn same_verdict(spec: &EventSpec, allow: bool) -> Object<'static> {
