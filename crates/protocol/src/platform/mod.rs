@@ -1,7 +1,7 @@
 //! What differs between the platforms, a file for each behind one trait: [`Protocol`].
 //!
-//! Everything else asks `platform.protocol()` and names no platform. To support a new one: a file here, a line in [`Platform`] and
-//! in its tables, and a file of the catalogue.
+//! Everything else asks `platform.protocol()` and names no platform, which a test holds. To support a new one: a file here, its
+//! lines in [`Platform`], and a file of the catalogue.
 
 mod account;
 mod answer;
@@ -120,9 +120,7 @@ impl fmt::Display for Platform {
 
 /// The text names no platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown platform `{0}`; expected one of mp, miniprogram, openplatform, wecom, wecom_suite, wecom_kf, wecom_bot, im"
-)]
+#[error("unknown platform `{0}`; expected one of {known}", known = Platform::ALL.map(Platform::as_str).join(", "))]
 pub struct UnknownPlatform(pub String);
 
 impl FromStr for Platform {
