@@ -1,6 +1,6 @@
 //! Opening: signature, freshness, decryption, receive id, in this order; nothing is read as an event before.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use memchr::memmem;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     crypto::{Opened, hex, parse_hex},
     payload::{self, Form, PayloadError, Value},
-    platform::UrlCheck,
+    platform::{Members, UrlCheck},
 };
 
 /// An opened request. Only [`Keys::open`] makes one.
@@ -122,59 +122,23 @@ impl Keys {
         let encrypted = key.seal(random, reply, &seal.receive_id);
         let time = now.to_string();
         let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
-        let names = self.rules().members;
-        let (cipher_text, signed_as, time_name, nonce_name) =
-            (names.encrypted, names.signature, names.time, names.nonce);
-        match seal.form {
-            Form::Json => [
-                "{\"",
-                cipher_text,
-                "\":\"",
-                &encrypted,
-                "\",\"",
-                signed_as,
-                "\":\"",
-                &signature,
-                "\",\"",
-                time_name,
-                "\":",
-                &time,
-                ",\"",
-                nonce_name,
-                "\":\"",
-                nonce,
-                "\"}",
-            ]
-            .concat(),
-            Form::Xml => [
-                "<xml><",
-                cipher_text,
-                "><![CDATA[",
-                &encrypted,
-                "]]></",
-                cipher_text,
-                "><",
-                signed_as,
-                "><![CDATA[",
-                &signature,
-                "]]></",
-                signed_as,
-                "><",
-                time_name,
-                ">",
-                &time,
-                "</",
-                time_name,
-                "><",
-                nonce_name,
-                "><![CDATA[",
-                nonce,
-                "]]></",
-                nonce_name,
-                "></xml>",
-            ]
-            .concat(),
-        }
+        let Members { encrypted: of_text, signature: of_signature, time: of_time, nonce: of_nonce, .. } =
+            self.rules().members;
+        let mut sealed = String::with_capacity(encrypted.len() + nonce.len() + 256);
+        // Writing to a string cannot fail.
+        let _ = match seal.form {
+            Form::Json => write!(
+                sealed,
+                r#"{{"{of_text}":"{encrypted}","{of_signature}":"{signature}","{of_time}":{time},"{of_nonce}":"{nonce}"}}"#
+            ),
+            Form::Xml => write!(
+                sealed,
+                "<xml><{of_text}><![CDATA[{encrypted}]]></{of_text}>\
+                 <{of_signature}><![CDATA[{signature}]]></{of_signature}>\
+                 <{of_time}>{time}</{of_time}><{of_nonce}><![CDATA[{nonce}]]></{of_nonce}></xml>"
+            ),
+        };
+        sealed
     }
 
     /// The three-part signature; covers no body.
