@@ -22,9 +22,9 @@ use self::{
 };
 use super::{
     Admission, Entry, Finish, Finished, Held, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
-    Options, Pulled, Reply, Room, Task, Usage, WriteSlot, millis,
+    Options, Pulled, Reply, Room, Task, Undecoded, Usage, WriteSlot, millis,
 };
-use crate::platform::{self, Body};
+use crate::platform::{self, Body, DedupeKey};
 
 /// Remembers the latest events, as many as fit, and what observers have still to see.
 #[derive(Debug)]
@@ -76,6 +76,18 @@ impl MemoryJournal {
             self.arrivals.notify_waiters();
         }
         Ok(Admission::Run(entry))
+    }
+
+    /// Counts another delivery of an event that is known.
+    fn join(&self, key: &DedupeKey) -> Option<Result<Admission, JournalError>> {
+        let now = self.now();
+        let state = self.lock();
+        if state.closed {
+            return Some(Err(JournalError::Closed));
+        }
+        let known = state.known(key, now)?;
+        known.delivered_again();
+        Some(Ok(Admission::Known(Arc::clone(known))))
     }
 
     /// A reply that is to be sent. There is room for it: the responder held it until now.
@@ -216,6 +228,11 @@ impl Journal for MemoryJournal {
 
     fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
         Box::pin(ready(self.admit_now(event)))
+    }
+
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, decode, .. }: Undecoded<'j>) -> Task<'j, Admission> {
+        let joined = self.join(&key);
+        Box::pin(ready(joined.unwrap_or_else(|| self.admit_now(decode()))))
     }
 
     fn store(&self, _entry: &Arc<Entry>) {}

@@ -125,6 +125,10 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// has to follow, and the entry tells.
     fn admit(&self, event: NewEvent) -> Task<'_, Admission>;
 
+    /// The same for an event that is not decoded yet. It is decoded when nothing is known of its key: of a repeat only if
+    /// another node has the event.
+    fn admit_undecoded<'j>(&'j self, event: Undecoded<'j>) -> Task<'j, Admission>;
+
     /// Makes an admitted event durable before it has a reply; the entry tells when it is.
     fn store(&self, entry: &Arc<Entry>);
 
@@ -290,6 +294,22 @@ pub struct NewEvent {
     pub facts: Facts,
     /// Names of the observers that want it.
     pub observers: Vec<Arc<str>>,
+}
+
+/// An event that has a key, and is not decoded yet.
+pub struct Undecoded<'e> {
+    /// What makes another delivery the same event.
+    pub key: DedupeKey,
+    /// The account, `mp/shop`.
+    pub account: &'e Arc<str>,
+    /// Decodes it, with this key; called once at most.
+    pub decode: &'e mut (dyn FnMut() -> NewEvent + Send),
+}
+
+impl fmt::Debug for Undecoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Undecoded").field("account", &self.account).finish_non_exhaustive()
+    }
 }
 
 /// What is kept of a delivery.

@@ -12,7 +12,7 @@ use echostr::{
     event::Platform,
     journal::{
         Admission, Archive, DeliveryState, Entry, Facts, Filter, Finish, Finished, Journal, JournalError, Leased,
-        NewEvent, Observer, Options, Pulled, Reply, Room, Sender, State, WriteSlot,
+        NewEvent, Observer, Options, Pulled, Reply, Room, Sender, State, Undecoded, WriteSlot,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -82,6 +82,8 @@ macro_rules! on_each {
 
 on_each! {
     an_event_is_admitted_once on memory, sqlite, postgres;
+    what_this_process_knows_is_not_decoded_again on memory, sqlite, postgres;
+    what_is_in_the_file_is_not_decoded_again on sqlite;
     different_events_of_one_second_are_both_kept on memory, sqlite, postgres;
     of_many_at_one_time_one_runs on memory, sqlite, postgres;
     a_key_with_a_window_is_free_again_after_it on memory, sqlite, postgres;
@@ -176,8 +178,21 @@ impl Message {
         }
     }
 
+    /// Admits it as the server does: it is decoded only if it is not known.
     async fn admit(&self, journal: &dyn Journal, observers: &[&str]) -> Admission {
-        journal.admit(self.new_event(journal, observers)).await.unwrap()
+        self.admit_counted(journal, observers).await.0
+    }
+
+    /// The same, with how often it was decoded.
+    async fn admit_counted(&self, journal: &dyn Journal, observers: &[&str]) -> (Admission, u32) {
+        let (event, mut decoded) = (self.new_event(journal, observers), 0);
+        let (key, account) = (event.key.unwrap(), Arc::clone(&event.facts.account));
+        let mut decode = || {
+            decoded += 1;
+            event.clone()
+        };
+        let undecoded = Undecoded { key, account: &account, decode: &mut decode };
+        (journal.admit_undecoded(undecoded).await.unwrap(), decoded)
     }
 
     /// Admits it as new and answers it.
@@ -268,6 +283,34 @@ async fn an_event_is_admitted_once(place: Place) {
     let late = known(message.admit(&*journal, &[]).await);
     assert_eq!((late.id, late.deliveries()), (first.id, 3));
     assert_eq!(late.answered().await, &Ok(Body::Document("hello".to_owned())));
+}
+
+async fn what_this_process_knows_is_not_decoded_again(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let message = message("user", 1);
+    let (first, decoded) = message.admit_counted(&*journal, &[]).await;
+    assert_eq!((run(first).deliveries(), decoded), (1, 1));
+    let (joined, decoded) = message.admit_counted(&*journal, &[]).await;
+    assert_eq!((known(joined).deliveries(), decoded), (2, 0));
+    // Nothing else has its key.
+    let (eager, undecoded) = (message.new_event(&*journal, &[]), message.admit_counted(&*journal, &[]).await);
+    assert_eq!((known(journal.admit(eager).await.unwrap()).deliveries(), undecoded.1), (4, 0));
+}
+
+async fn what_is_in_the_file_is_not_decoded_again(place: Place) {
+    let (settings, message) = (options(vec![]), message("user", 1));
+    let journal = place.open(&settings).await;
+    let answered = message.answer(&*journal, &[]).await;
+    let (again, decoded) = message.admit_counted(&*journal, &[]).await;
+    assert_eq!((known(again).id, decoded), (answered, 0));
+    let other = Message { number: 2, ..message };
+    let interrupted = run(other.admit(&*journal, &[]).await);
+    journal.store(&interrupted);
+    interrupted.stored().await.unwrap();
+    // Its responder runs again in the next process, which decodes it with the identity that it has.
+    let journal = reopen(&place, journal, &settings).await;
+    let (again, decoded) = other.admit_counted(&*journal, &[]).await;
+    assert_eq!((run(again).id, decoded), (interrupted.id, 0));
 }
 
 async fn different_events_of_one_second_are_both_kept(place: Place) {
@@ -984,7 +1027,9 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
         assert!(journal.usage().bytes <= small.max_size, "{:?}", journal.usage());
         assert!(journal.usage().bytes > small.max_size / 2, "{:?}", journal.usage());
         // Nobody observes it, and it is small: there is room.
-        message("other", 1).answer(&*journal, &[]).await;
+        let small = run(message("other", 1).admit(&*journal, &[]).await);
+        journal.record(&small, document("ok"));
+        assert!(small.answered().await.is_ok());
         assert_eq!(journal.health(), Err(JournalError::Full));
     }
     // Once the observer has seen them, the oldest go, and there is room.

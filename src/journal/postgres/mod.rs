@@ -37,7 +37,7 @@ use self::{
 };
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room, Task,
-    Usage, WriteSlot,
+    Undecoded, Usage, WriteSlot,
 };
 use crate::{envelope::UsedQuery, platform::Body};
 
@@ -91,6 +91,18 @@ impl Journal for PostgresJournal {
             self.shared.started().await;
             self.shared.health()?;
             match self.shared.admit(event) {
+                Ok(admission) => Ok(admission),
+                Err(told) => told.await.unwrap_or(Err(JournalError::Closed)),
+            }
+        })
+    }
+
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, decode, .. }: Undecoded<'j>) -> Task<'j, Admission> {
+        Box::pin(async move {
+            self.shared.started().await;
+            self.shared.health()?;
+            let joined = self.shared.join(&key);
+            match joined.unwrap_or_else(|| self.shared.admit(decode())) {
                 Ok(admission) => Ok(admission),
                 Err(told) => told.await.unwrap_or(Err(JournalError::Closed)),
             }

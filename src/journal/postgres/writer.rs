@@ -24,7 +24,7 @@ use super::{
     observers::Observing,
     queries,
 };
-use crate::platform::{self, Body, Key};
+use crate::platform::{self, Body, DedupeKey, Key};
 
 /// How many operations are written together, at most.
 const LARGEST_BATCH: usize = 256;
@@ -137,6 +137,9 @@ pub(super) enum Start {
 }
 
 type Told = Result<Admission, JournalError>;
+
+/// An event that is known, or who tells what becomes of its admission.
+type Joined = Result<Admission, oneshot::Receiver<Told>>;
 
 /// An admission that waits to be written.
 struct Asking {
@@ -304,7 +307,29 @@ impl Shared {
     }
 
     /// Adds an admission, or joins what runs under its key.
-    pub(super) fn admit(&self, event: NewEvent) -> Result<Admission, oneshot::Receiver<Told>> {
+    /// Counts another delivery of an event that runs on this node, or is being admitted.
+    pub(super) fn join(&self, key: &DedupeKey) -> Option<Joined> {
+        self.join_running(&mut self.lock(), key)
+    }
+
+    fn join_running(&self, gathering: &mut Gathering, key: &DedupeKey) -> Option<Joined> {
+        match gathering.running.get_mut(&key.bytes)? {
+            Running::Asking(waiting) => {
+                let (tell, told) = oneshot::channel();
+                waiting.push(tell);
+                Some(Err(told))
+            }
+            Running::Entry(entry) => {
+                let entry = Arc::clone(entry);
+                entry.delivered_again();
+                *gathering.repeated.entry(entry.id).or_default() += 1;
+                self.record.notify_one();
+                Some(Ok(Admission::Known(entry)))
+            }
+        }
+    }
+
+    pub(super) fn admit(&self, event: NewEvent) -> Joined {
         let (tell, told) = oneshot::channel();
         let mut gathering = self.lock();
         if gathering.closed {
@@ -316,23 +341,10 @@ impl Shared {
             return Err(told);
         }
         if let Some(key) = &event.key {
-            match gathering.running.get_mut(&key.bytes) {
-                Some(Running::Asking(waiting)) => {
-                    waiting.push(tell);
-                    return Err(told);
-                }
-                Some(Running::Entry(entry)) => {
-                    let entry = Arc::clone(entry);
-                    entry.delivered_again();
-                    *gathering.repeated.entry(entry.id).or_default() += 1;
-                    drop(gathering);
-                    self.record.notify_one();
-                    return Ok(Admission::Known(entry));
-                }
-                None => {
-                    gathering.running.insert(key.bytes, Running::Asking(Vec::new()));
-                }
+            if let Some(joined) = self.join_running(&mut gathering, key) {
+                return joined;
             }
+            gathering.running.insert(key.bytes, Running::Asking(Vec::new()));
         }
         gathering.admissions.push(Asking { event, tell });
         drop(gathering);

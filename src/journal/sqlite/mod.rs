@@ -50,7 +50,7 @@ use self::{
 };
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
-    State, Task, Usage, WriteSlot, id, millis,
+    State, Task, Undecoded, Usage, WriteSlot, id, millis,
 };
 use crate::{
     envelope::UsedQuery,
@@ -143,6 +143,21 @@ impl SqliteJournal {
         Box::pin(async move { told.await.unwrap_or(Err(JournalError::Closed)) })
     }
 
+    /// Joins an event that is known, as far as memory can tell, or the file that was asked.
+    fn join(&self, key: &DedupeKey, asked: Option<Found>) -> Joined {
+        let gathering = self.shared.lock();
+        let known = match gathering.index.look(key, self.shared.now()) {
+            // It may have begun to run while the file was asked.
+            Known::Running(entry) => entry,
+            _ if let Some(found) = asked => return Joined::Known(self.again(gathering, key, found)),
+            Known::New => return Joined::New,
+            Known::AskFile => return Joined::AskFile,
+        };
+        known.delivered_again();
+        self.shared.repeated(gathering, known.id);
+        Joined::Known(Admission::Known(known))
+    }
+
     /// Admits an event as far as memory can tell; gives it back when only the file can.
     fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
         let mut gathering = self.shared.lock();
@@ -174,6 +189,25 @@ impl SqliteJournal {
         Ok(Admission::Run(entry))
     }
 
+    /// Admits an event, after the file was asked if need be.
+    fn enter(&self, event: NewEvent) -> Task<'_, Admission> {
+        let event = match self.admit_indexed(event, None) {
+            Ok(admission) => return Box::pin(ready(Ok(admission))),
+            Err(event) => event,
+        };
+        Box::pin(async move {
+            let Some(key) = event.key else { return Err(JournalError::Closed) };
+            let found = self.ask_file(&key, &event.facts.account).await?;
+            self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
+        })
+    }
+
+    async fn ask_file(&self, key: &DedupeKey, account: &Arc<str>) -> Result<Option<Found>, JournalError> {
+        let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
+        let (key, account) = (*key, Arc::clone(account));
+        read(reader, path, move |db| find(db, &key, &account, now)).await
+    }
+
     /// A repeat of an event that is in the file.
     fn again(&self, mut gathering: MutexGuard<'_, Gathering>, key: &DedupeKey, found: Found) -> Admission {
         let Found { id, deliveries, reply } = found;
@@ -192,6 +226,13 @@ impl SqliteJournal {
         self.shared.repeated(gathering, id);
         admission
     }
+}
+
+/// What joining an event by its key comes to.
+enum Joined {
+    Known(Admission),
+    New,
+    AskFile,
 }
 
 /// An event in the file, for a repeat.
@@ -234,19 +275,27 @@ impl Journal for SqliteJournal {
     }
 
     fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
+        match self.health() {
+            Ok(()) => self.enter(event),
+            Err(trouble) => Box::pin(ready(Err(trouble))),
+        }
+    }
+
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, account, decode }: Undecoded<'j>) -> Task<'j, Admission> {
         if let Err(trouble) = self.health() {
             return Box::pin(ready(Err(trouble)));
         }
-        let event = match self.admit_indexed(event, None) {
-            Ok(admission) => return Box::pin(ready(Ok(admission))),
-            Err(event) => event,
-        };
-        let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
+        match self.join(&key, None) {
+            Joined::Known(admission) => return Box::pin(ready(Ok(admission))),
+            Joined::New => return self.enter(decode()),
+            Joined::AskFile => {}
+        }
         Box::pin(async move {
-            let Some(key) = event.key else { return Err(JournalError::Closed) };
-            let account = Arc::clone(&event.facts.account);
-            let found = read(reader, path, move |db| find(db, &key, &account, now)).await?;
-            self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
+            let found = self.ask_file(&key, account).await?;
+            match self.join(&key, found) {
+                Joined::Known(admission) => Ok(admission),
+                _ => self.admit_indexed(decode(), Some(None)).map_err(|_| JournalError::Closed),
+            }
         })
     }
 

@@ -16,10 +16,10 @@ use std::{
 use echostr::{
     catalog,
     config::Config,
+    delivery::Endpoint,
     event::Platform,
     journal,
     metrics::Metrics,
-    receiver::Endpoint,
     simulate::{
         Player, Push,
         api::{FakeApi, Faults},
