@@ -108,6 +108,7 @@ on_each! {
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
+    a_row_of_an_unknown_platform_is_named on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on memory, sqlite;
     texts_count_as_they_are on memory;
@@ -958,6 +959,21 @@ async fn retention_leaves_what_observers_need(place: Place) {
     assert_eq!(ids(&lease_some(&*journal, "push").await), [waits]);
 }
 
+async fn a_row_of_an_unknown_platform_is_named(place: Place) {
+    let journal = place.open(&options(Vec::new())).await;
+    let id = message("user", 1).answer(&*journal, &[]).await;
+    journal.close().await.unwrap();
+    drop(journal);
+    let statement = "UPDATE event SET account = 'pigeon/shop'";
+    let changed = match &place {
+        Place::Postgres(url) => crate::support::postgres::execute(url, statement).await,
+        _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(statement, []).is_ok(),
+    };
+    assert!(changed);
+    let failure = place.archive().await.events(&Filter::default(), None, 10).await.unwrap_err().to_string();
+    assert!(failure.contains(&id.to_string()) && failure.contains("pigeon/shop"), "{failure}");
+}
+
 async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
     let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
     let journal = place.open(&small).await;
@@ -983,8 +999,8 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
     if matches!(place, Place::Memory) {
         assert!(journal.usage().bytes <= small.max_size, "{:?}", journal.usage());
         assert!(journal.usage().bytes > small.max_size / 2, "{:?}", journal.usage());
-        // Nobody observes it, and it is small: there is room.
-        message("other", 1).answer(&*journal, &[]).await;
+        // Nobody observes it, and it is small: there is room, although the journal says that it is full.
+        run(message("other", 1).admit(&*journal, &[]).await);
         assert_eq!(journal.health(), Err(JournalError::Full));
     }
     // Once the observer has seen them, the oldest go, and there is room.

@@ -2,25 +2,33 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     future::Future,
     ops::{Deref, DerefMut},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time,
 };
-use tokio_postgres::{Client, Config, NoTls, Row, Statement, config::SslMode, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    Client, Config, NoTls, Statement,
+    config::SslMode,
+    error::SqlState,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::super::{Facts, JournalError, State, Stored};
-use crate::{
-    event::Platform,
-    payload::{Form, Payload},
-    platform::Body,
+use super::super::{
+    JournalError,
+    core::{
+        archive::Value,
+        row::{Row, RowError},
+    },
 };
 
 /// How long a connection may take to come about.
@@ -44,7 +52,14 @@ const SESSION: &str = "
 pub(super) enum Failure {
     Database(tokio_postgres::Error),
     Slow,
+    Row(RowError),
     Journal(JournalError),
+}
+
+impl From<RowError> for Failure {
+    fn from(failure: RowError) -> Self {
+        Self::Row(failure)
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -56,7 +71,7 @@ impl From<tokio_postgres::Error> for Failure {
 impl Failure {
     /// Whether it is the trouble of the database, and not of what was asked.
     pub(super) fn is_trouble(&self) -> bool {
-        let Self::Database(failure) = self else { return true };
+        let Self::Database(failure) = self else { return !matches!(self, Self::Row(_)) };
         // Class 21, 22, 23 and 54: what was asked cannot be stored.
         let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
         !matches!(class, Some("21" | "22" | "23" | "54"))
@@ -73,6 +88,7 @@ impl Failure {
         let failure = match self {
             Self::Journal(failure) => return failure.clone(),
             Self::Slow => return JournalError::storage("PostgreSQL: no answer within the time limit"),
+            Self::Row(failure) => return JournalError::storage(format!("PostgreSQL: {failure}")),
             Self::Database(failure) => failure,
         };
         if let Some(said) = failure.as_db_error() {
@@ -84,7 +100,7 @@ impl Failure {
             };
             return JournalError::storage(format!("PostgreSQL: {} ({}){hint}", said.message(), said.code().code()));
         }
-        let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = failure.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         JournalError::storage(format!("PostgreSQL: {failure}{cause}"))
     }
 }
@@ -111,7 +127,7 @@ impl Connection {
         &mut self,
         text: &'static str,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<tokio_postgres::Row>, Failure> {
         let statement = self.prepare(text).await?;
         Ok(self.client.query(&statement, values).await?)
     }
@@ -227,103 +243,60 @@ pub(super) async fn limited<T>(work: impl Future<Output = Result<T, Failure>>) -
     time::timeout(LONGEST, work).await.unwrap_or(Err(Failure::Slow))
 }
 
-/// The columns that [`stored`] reads.
-macro_rules! event_columns {
-    () => {
-        "event.id, event.account, event.type, event.subject, event.form, event.payload, event.query, event.received, \
-         event.deliveries, event.state, event.reply, event.failure"
-    };
-}
-pub(super) use event_columns;
+impl Row for tokio_postgres::Row {
+    fn number(&self, column: usize) -> Result<Option<i64>, RowError> {
+        let number = match *self.columns()[column].type_() {
+            Type::INT2 => self.try_get::<_, Option<i16>>(column).map(|it| it.map(i64::from)),
+            Type::INT4 => self.try_get::<_, Option<i32>>(column).map(|it| it.map(i64::from)),
+            Type::BOOL => self.try_get::<_, Option<bool>>(column).map(|it| it.map(i64::from)),
+            _ => self.try_get(column),
+        };
+        number.map_err(|cause| RowError::column(column, cause))
+    }
 
-/// Number of columns in `event_columns`.
-pub(super) const EVENT_COLUMNS: usize = 12;
+    fn text(&self, column: usize) -> Result<Option<String>, RowError> {
+        let text = match *self.columns()[column].type_() {
+            Type::BYTEA => self.try_get::<_, Option<&[u8]>>(column).map(|it| it.map(|it| string(it.to_vec()))),
+            _ => self.try_get(column),
+        };
+        text.map_err(|cause| RowError::column(column, cause))
+    }
 
-/// An event from the columns of `event_columns`.
-pub(super) fn stored(row: &Row) -> Result<Stored, Failure> {
-    let account: String = row.try_get(1)?;
-    let event_type: String = row.try_get(2)?;
-    let facts = Facts {
-        platform: platform_of(&account),
-        account: account.into(),
-        event_type: event_type.into(),
-        subject: string(row, 3)?.map(Into::into),
-        form: if row.try_get::<_, i16>(4)? == 0 { Form::Xml } else { Form::Json },
-        payload: Payload::new(string(row, 5)?.unwrap_or_default()),
-        query: string(row, 6)?.map(Into::into),
-        received: row.try_get(7)?,
-    };
-    Ok(Stored {
-        id: row.try_get(0)?,
-        facts,
-        deliveries: count(row.try_get(8)?),
-        state: state_of(row.try_get(9)?),
-        reply: string(row, 10)?,
-        failure: row.try_get(11)?,
-    })
+    fn id(&self, column: usize) -> Result<Uuid, RowError> {
+        self.try_get(column).map_err(|cause| RowError::column(column, cause))
+    }
 }
 
 /// A text that is stored as bytes.
-pub(super) fn string(row: &Row, column: usize) -> Result<Option<String>, Failure> {
-    let bytes: Option<Vec<u8>> = row.try_get(column)?;
-    Ok(bytes.map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into())))
-}
-
-pub(super) fn count(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or_default()
+fn string(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
 }
 
 pub(super) fn to_sql(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-pub(super) fn platform_of(account: &str) -> Platform {
-    let name = account.split_once('/').map_or(account, |(platform, _)| platform);
-    name.parse().unwrap_or(Platform::Mp)
-}
-
-pub(super) const fn form(form: Form) -> i16 {
-    match form {
-        Form::Xml => 0,
-        Form::Json => 1,
+impl ToSql for Value {
+    fn to_sql(&self, to: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Number(number) if *to == Type::INT2 => i16::try_from(*number)?.to_sql(to, out),
+            Self::Number(number) => number.to_sql(to, out),
+            Self::Text(value) if *to == Type::BYTEA => value.as_bytes().to_sql(to, out),
+            Self::Text(value) => text(value).to_sql(to, out),
+            Self::Event(id) => id.to_sql(to, out),
+        }
     }
-}
 
-pub(super) const fn state(state: State) -> i16 {
-    match state {
-        State::Responding => 0,
-        State::Answered => 1,
-        State::Defaulted => 2,
-        State::Late => 3,
+    fn accepts(_: &Type) -> bool {
+        true
     }
-}
 
-pub(super) const fn state_of(number: i16) -> State {
-    match number {
-        0 => State::Responding,
-        1 => State::Answered,
-        2 => State::Defaulted,
-        _ => State::Late,
-    }
-}
-
-/// The reply column: nothing for the plain success.
-pub(super) fn reply(body: &Body) -> Option<&[u8]> {
-    match body {
-        Body::Plain(_) => None,
-        Body::Document(text) => Some(text.as_bytes()),
-    }
+    to_sql_checked!();
 }
 
 /// A message for a text column, which holds no NUL.
 pub(super) fn text(message: &str) -> String {
     message.replace('\0', "\u{FFFD}")
-}
-
-/// The identity that every event of this time comes after.
-pub(super) fn id_at(millis: i64) -> Uuid {
-    let high = (millis.max(0).cast_unsigned() & 0xFFFF_FFFF_FFFF) << 16;
-    Uuid::from_u64_pair(high, 0)
 }
 
 /// Which lane an event belongs to: its subject, or a hash of a long one, which an index could not hold. An event about

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::{
-    super::missing::{self, Left},
+    super::core::missing::{self, Left},
     db::{Connection, Failure, limited},
     schema::{LOCK, UPKEEP},
     writer::Shared,

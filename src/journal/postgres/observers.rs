@@ -10,8 +10,12 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    super::{Finish, Finished, Lease, Leased, Observer, Room, millis},
-    db::{self, Connection, Failure, event_columns, lane, now},
+    super::{
+        Finish, Finished, Lease, Leased, Observer, Room,
+        core::row::{self, EVENT_COLUMNS, Row as _, event_columns},
+        millis,
+    },
+    db::{self, Connection, Failure, lane, now},
     schema::{BACKFILL, LANES, LOCK, UPKEEP},
     writer::Shared,
 };
@@ -198,9 +202,8 @@ pub(super) async fn lease(
 }
 
 fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
-    let stored = db::stored(row)?;
-    let attempt = db::count(row.try_get(db::EVENT_COLUMNS)?);
-    let until = row.try_get(db::EVENT_COLUMNS + 1)?;
+    let stored = row::stored(row)?;
+    let (attempt, until) = (row.count(EVENT_COLUMNS)?, row.integer(EVENT_COLUMNS + 1)?);
     let (observer, account) = (Arc::clone(name), Arc::clone(&stored.facts.account));
     let lease = Lease { id: stored.id, observer, account, attempt, until };
     Ok(Leased { lease, reply: stored.body(), facts: stored.facts })

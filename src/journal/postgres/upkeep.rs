@@ -11,8 +11,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    super::{Options, millis, missing as say},
-    db::{self, Connection, Failure, limited, now},
+    super::{Options, core::missing as say, id, millis},
+    db::{Connection, Failure, limited, now},
     missing,
     observers::{self, Observing},
     queries,
@@ -243,7 +243,7 @@ async fn keep(shared: &Shared, options: &Options, up: i64, missing: &mut HashSet
     say::expired(remove(&mut db, REMOVE_DEAD, before).await?);
     limited(db.execute(slots::CLEAR, &[])).await?;
     remove(&mut db, queries::REMOVE, now).await?;
-    remove_events(shared, &mut db, options, db::id_at(before), now, false).await?;
+    remove_events(shared, &mut db, options, id::at(before), now, false).await?;
     remove(&mut db, REMOVE_KEYS, before.min(now - KEYS_KEPT)).await?;
     if shared.bytes.load(Ordering::Relaxed) as f64 > options.max_size as f64 * SHRINK_FROM {
         remove_events(shared, &mut db, options, Uuid::max(), now, true).await?;
@@ -331,7 +331,7 @@ async fn remove_events(
     shrink: bool,
 ) -> Result<(), Failure> {
     let small = (options.max_size as f64 * SHRINK_TO) as u64;
-    let responding = db::id_at(now - GONE);
+    let responding = id::at(now - GONE);
     let seen = now - GONE;
     let statement = db.prepare(REMOVE_EVENTS).await?;
     let mut after = Uuid::nil();

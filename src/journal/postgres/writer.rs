@@ -19,7 +19,10 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{
-    super::{Admission, Entry, JournalError, NewEvent, Observer, Reply, State},
+    super::{
+        Admission, Entry, JournalError, NewEvent, Observer, Reply, State,
+        core::row::{self, Row as _},
+    },
     db::{self, Connection, Failure, Pool, lane, limited, now},
     observers::Observing,
     queries,
@@ -484,9 +487,8 @@ async fn try_admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Told>, 
             let plain = Body::Plain(platform::plain_success(platform));
             return Ok(Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, plain))));
         };
-        let (id, deliveries): (Uuid, i32) = (row.try_get(1)?, row.try_get(2)?);
-        let deliveries = db::count(deliveries);
-        if let Some(body) = told(row.try_get(3)?, db::string(row, 4)?, platform) {
+        let (id, deliveries) = (row.id(1)?, row.count(2)?);
+        if let Some(body) = row::answer(row::state(row.integer(3)?), row.text(4)?, platform) {
             return Ok(Ok(Admission::Known(Entry::answered_with(id, deliveries, body))));
         }
         let entry = Entry::new(id, Some(key), deliveries);
@@ -499,16 +501,6 @@ async fn try_admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Told>, 
         Ok(Ok(Admission::Known(entry)))
     });
     results.collect()
-}
-
-/// What a repeat of an event is told; nothing while its responder runs.
-fn told(state: i16, reply: Option<String>, platform: crate::event::Platform) -> Option<Body> {
-    let plain = Body::Plain(platform::plain_success(platform));
-    match db::state_of(state) {
-        State::Responding => None,
-        State::Late => Some(plain),
-        State::Answered | State::Defaulted => Some(reply.map_or(plain, Body::Document)),
-    }
 }
 
 /// Inserts what is new; says which of those with a key are.
@@ -550,7 +542,7 @@ impl<'e> Columns<'e> {
             accounts: all().map(|event| &*event.facts.account).collect(),
             types: all().map(|event| &*event.facts.event_type).collect(),
             subjects: all().map(|event| event.facts.subject.as_deref().map(str::as_bytes)).collect(),
-            forms: all().map(|event| db::form(event.facts.form)).collect(),
+            forms: all().map(|event| row::form_number(event.facts.form)).collect(),
             payloads: all().map(|event| event.facts.payload.text().as_bytes()).collect(),
             queries: all().map(|event| event.facts.query.as_deref().map(str::as_bytes)).collect(),
             received: all().map(|event| event.facts.received).collect(),
@@ -670,8 +662,9 @@ async fn record_some(shared: &Arc<Shared>, batch: Vec<Recording>) {
 async fn try_record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Result<Body, JournalError>>, Failure> {
     let mut db = shared.pool.get().await?;
     let ids: Vec<Uuid> = batch.iter().map(|one| one.entry.id).collect();
-    let states: Vec<i16> = batch.iter().map(|one| db::state(State::of(Some(&one.reply)))).collect();
-    let replies: Vec<Option<&[u8]>> = batch.iter().map(|one| db::reply(&one.reply.body)).collect();
+    let states: Vec<i16> = batch.iter().map(|one| row::state_number(State::of(Some(&one.reply)))).collect();
+    let replies: Vec<Option<&[u8]>> =
+        batch.iter().map(|one| row::reply_text(&one.reply.body).map(str::as_bytes)).collect();
     let failures: Vec<Option<String>> = batch.iter().map(|one| one.reply.failure.as_deref().map(db::text)).collect();
     let observing = shared.observing();
     let sender = |one: &Recording| Some(observing.get(&one.reply.sender.as_ref()?.observer)?.id);
@@ -720,8 +713,8 @@ async fn replies_of(
     for row in db.query(REPLIES, &[&ids]).await? {
         let id = row.try_get(0)?;
         let (owner, lives): (Option<Uuid>, bool) = (row.try_get(4)?, row.try_get(5)?);
-        let platform = db::platform_of(row.try_get(3)?);
-        if let Some(body) = told(row.try_get(1)?, db::string(&row, 2)?, platform) {
+        let platform = row::platform_of(id, row.try_get(3)?)?;
+        if let Some(body) = row::answer(row::state(row.integer(1)?), row.text(2)?, platform) {
             replies.insert(id, Ok(body));
         } else if !lives && owner != Some(shared.node) {
             replies.insert(id, Err(JournalError::Abandoned));

@@ -2,14 +2,15 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, types::Type};
 use uuid::Uuid;
 
-use super::super::{Facts, JournalError, State, Stored};
-use crate::{
-    event::Platform,
-    payload::{Form, Payload},
-    platform::Body,
+use super::super::{
+    JournalError,
+    core::{
+        archive::Read,
+        row::{Row, RowError},
+    },
 };
 
 /// How long to wait for another process that writes, such as `echostr events replay`.
@@ -100,70 +101,31 @@ pub(super) fn to_sql(number: u64) -> i64 {
     number.cast_signed()
 }
 
-/// The columns that [`stored`] reads.
-pub(super) const EVENT: &str =
-    "event.id, account, type, subject, form, payload, query, received, deliveries, state, reply, failure";
+impl Row for rusqlite::Row<'_> {
+    fn number(&self, column: usize) -> Result<Option<i64>, RowError> {
+        self.get(column).map_err(|cause| RowError::column(column, cause))
+    }
 
-/// Number of columns in [`EVENT`].
-pub(super) const EVENT_COLUMNS: usize = 12;
+    fn text(&self, column: usize) -> Result<Option<String>, RowError> {
+        self.get(column).map_err(|cause| RowError::column(column, cause))
+    }
 
-/// An event from the columns of [`EVENT`].
-pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let account: String = row.get(1)?;
-    let event_type: String = row.get(2)?;
-    let subject: Option<String> = row.get(3)?;
-    let query: Option<String> = row.get(6)?;
-    let state = match row.get(9)? {
-        0 => State::Responding,
-        1 => State::Answered,
-        2 => State::Defaulted,
-        _ => State::Late,
-    };
-    let facts = Facts {
-        platform: platform_of(&account),
-        account: account.into(),
-        event_type: event_type.into(),
-        subject: subject.map(Into::into),
-        form: if row.get::<_, i64>(4)? == 0 { Form::Xml } else { Form::Json },
-        payload: Payload::new(row.get::<_, String>(5)?),
-        query: query.map(Into::into),
-        received: row.get(7)?,
-    };
-    Ok(Stored { id: id(row, 0)?, facts, deliveries: row.get(8)?, state, reply: row.get(10)?, failure: row.get(11)? })
-}
-
-pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
-    let bytes: [u8; 16] = row.get(column)?;
-    Ok(Uuid::from_bytes(bytes))
-}
-
-pub(super) fn platform_of(account: &str) -> Platform {
-    let name = account.split_once('/').map_or(account, |(platform, _)| platform);
-    name.parse().unwrap_or(Platform::Mp)
-}
-
-pub(super) const fn form(form: Form) -> i64 {
-    match form {
-        Form::Xml => 0,
-        Form::Json => 1,
+    fn id(&self, column: usize) -> Result<Uuid, RowError> {
+        let bytes = self.get(column).map_err(|cause| RowError::column(column, cause))?;
+        Ok(Uuid::from_bytes(bytes))
     }
 }
 
-pub(super) const fn state(state: State) -> i64 {
-    match state {
-        State::Responding => 0,
-        State::Answered => 1,
-        State::Defaulted => 2,
-        State::Late => 3,
+impl From<RowError> for rusqlite::Error {
+    fn from(failure: RowError) -> Self {
+        let column = if let RowError::Column { column, .. } = failure { column } else { 0 };
+        Self::FromSqlConversionFailure(column, Type::Text, Box::new(failure))
     }
 }
 
-/// The reply column: nothing for the plain success.
-pub(super) fn reply(body: &Body) -> Option<&str> {
-    match body {
-        Body::Plain(_) => None,
-        Body::Document(text) => Some(text),
-    }
+/// Has a row read by the codec of all stores.
+pub(super) fn read<T>(read: Read<T>) -> impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T> {
+    move |row| Ok(read(row)?)
 }
 
 /// Bytes of the file that are in use.

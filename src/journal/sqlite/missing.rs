@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     super::{
         Millis,
-        missing::{self, Left},
+        core::missing::{self, Left},
     },
     archive,
 };

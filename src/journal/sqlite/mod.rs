@@ -50,11 +50,14 @@ use self::{
 };
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
-    State, Task, Usage, WriteSlot, id, millis,
+    State, Task, Usage, WriteSlot,
+    core::row::{self, Row as _},
+    id, millis,
 };
 use crate::{
     envelope::UsedQuery,
-    platform::{self, Body, DedupeKey, Order},
+    event::Platform,
+    platform::{Body, DedupeKey, Order},
 };
 
 pub use archive::SqliteArchive;
@@ -203,27 +206,20 @@ struct Found {
     reply: Option<Body>,
 }
 
-const LATE: i64 = db::state(State::Late);
-
 /// Looks a key up in the file.
-fn find(db: &Connection, key: &DedupeKey, account: &str, now: i64) -> rusqlite::Result<Option<Found>> {
+fn find(db: &Connection, key: &DedupeKey, platform: Platform, now: i64) -> rusqlite::Result<Option<Found>> {
     let mut query = db.prepare_cached(
-        "SELECT dedupe.seq, event.id, deliveries, state, reply FROM dedupe LEFT JOIN event USING (seq)
+        "SELECT event.id, deliveries, state, reply FROM dedupe LEFT JOIN event USING (seq)
          WHERE key = ?1 AND (until IS NULL OR until > ?2)",
     )?;
-    let platform = db::platform_of(account);
     let found = query.query_row(params![&key.bytes[..], now], |row| {
-        let plain = Body::Plain(platform::plain_success(platform));
-        let Some(deliveries) = row.get::<_, Option<u32>>(2)? else {
+        if row.number(1)?.is_none() {
             // Its event is no longer kept: all that is known is that it was answered.
-            return Ok(Found { id: Uuid::nil(), deliveries: 1, reply: Some(plain) });
-        };
-        let reply = match row.get::<_, i64>(3)? {
-            0 => None,
-            LATE => Some(plain),
-            _ => Some(row.get::<_, Option<String>>(4)?.map_or(plain, Body::Document)),
-        };
-        Ok(Found { id: db::id(row, 1)?, deliveries, reply })
+            let reply = row::answer(State::Answered, None, platform);
+            return Ok(Found { id: Uuid::nil(), deliveries: 1, reply });
+        }
+        let reply = row::answer(row::state(row.integer(2)?), row.text(3)?, platform);
+        Ok(Found { id: row.id(0)?, deliveries: row.count(1)?, reply })
     });
     found.optional()
 }
@@ -244,8 +240,8 @@ impl Journal for SqliteJournal {
         let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
         Box::pin(async move {
             let Some(key) = event.key else { return Err(JournalError::Closed) };
-            let account = Arc::clone(&event.facts.account);
-            let found = read(reader, path, move |db| find(db, &key, &account, now)).await?;
+            let platform = event.facts.platform;
+            let found = read(reader, path, move |db| find(db, &key, platform, now)).await?;
             self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
         })
     }

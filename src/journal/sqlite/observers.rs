@@ -9,7 +9,15 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
-    super::{Finish, Finished, Lease, Leased, Millis, Observer, Room, id::number, millis, missing, now_millis},
+    super::{
+        Finish, Finished, Lease, Leased, Millis, Observer, Room,
+        core::{
+            missing,
+            row::{event_columns, stored},
+        },
+        id::number,
+        millis, now_millis,
+    },
     db,
     missing::left,
     writer::{Observing, Shared, lane, offer},
@@ -110,7 +118,7 @@ pub(super) fn lease(
         "UPDATE delivery SET due = ?5, attempts = attempts + 1, leased = 1
          WHERE observer = ?1 AND account = ?2 AND due = ?3 AND seq = ?4",
     )?;
-    let mut event = db.prepare_cached(&format!("SELECT {} FROM event WHERE seq = ?1", db::EVENT))?;
+    let mut event = db.prepare_cached(concat!("SELECT ", event_columns!(), " FROM event WHERE seq = ?1"))?;
     let mut leased = Vec::new();
     for account in accounts(db, shared, observing.id)? {
         let limit = room.of_account(&account).min(room.limit.saturating_sub(leased.len()));
@@ -124,7 +132,7 @@ pub(super) fn lease(
         };
         let account: Arc<str> = account.into();
         for Due { seq, due, attempts } in ready {
-            match event.query_row([seq], db::stored).optional()? {
+            match event.query_row([seq], db::read(stored)).optional()? {
                 Some(stored) => {
                     take.execute(params![observing.id, &*account, due, seq, until])?;
                     let (observer, account) = (Arc::clone(name), Arc::clone(&account));
@@ -269,7 +277,7 @@ pub(super) fn add(db: &Connection, observer: i64, account: &str, seq: i64, now: 
     wanted_by(db, observer, seq)
 }
 
-fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
+pub(super) fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
         "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END WHERE seq = ?1",
     )?;

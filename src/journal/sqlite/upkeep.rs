@@ -17,10 +17,9 @@ use tracing::warn;
 use super::{
     super::{
         JournalError, Millis, Observer, Options, Usage,
+        core::missing::{self as say, Left},
         id::number_at,
-        millis,
-        missing::{self as say, Left},
-        now_millis,
+        millis, now_millis,
     },
     db, missing, observers, queries, slots,
     writer::{Observing, Op, Shared, Work},

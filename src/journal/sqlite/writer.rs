@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     super::{
         Entry, JournalError, Millis, NewEvent, Reply, State,
+        core::row::{form_number, reply_text, state_number},
         id::{self, number},
         millis,
     },
@@ -421,9 +422,9 @@ impl Writer {
                     let mut update = transaction.prepare_cached(
                         "UPDATE event SET state = ?2, reply = ?3, failure = ?4 WHERE seq = ?1 AND state = 0",
                     )?;
-                    let state = db::state(State::of(Some(reply)));
+                    let state = state_number(State::of(Some(reply)));
                     let seq = db::to_sql(number(entry.id));
-                    let changed = update.execute(params![seq, state, db::reply(&reply.body), reply.failure])?;
+                    let changed = update.execute(params![seq, state, reply_text(&reply.body), reply.failure])?;
                     if let Some(sender) = reply.sender.as_ref().filter(|_| reply.is_late() && changed > 0)
                         && let Some(observer) = self.observers.get(&sender.observer)
                     {
@@ -564,12 +565,12 @@ pub(super) fn admit(
         &*facts.account,
         &*facts.event_type,
         facts.subject.as_deref(),
-        db::form(facts.form),
+        form_number(facts.form),
         facts.payload.text(),
         facts.query.as_deref(),
         facts.received,
-        db::state(State::of(reply)),
-        reply.and_then(|reply| db::reply(&reply.body)),
+        state_number(State::of(reply)),
+        reply.and_then(|reply| reply_text(&reply.body)),
         reply.and_then(|reply| reply.failure.as_deref()),
         (!ids.is_empty()).then(|| ids.join(",")),
     ])?;
