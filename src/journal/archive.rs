@@ -4,11 +4,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::{Facts, Millis, State, Task};
-use crate::{
-    event::Platform,
-    platform::{self, Body},
-};
+use super::{Facts, Millis, State, Task, core::row};
+use crate::{event::Platform, platform::Body};
 
 /// What the command line needs of a journal. Everything it changes, a running server takes up by itself.
 pub trait Archive: fmt::Debug + Send + Sync {
@@ -82,7 +79,7 @@ pub struct Stored {
 impl Stored {
     /// The recorded reply, be it only the plain success.
     pub(super) fn body(&self) -> Option<Body> {
-        let plain = || Body::Plain(platform::plain_success(self.facts.platform));
+        let plain = || row::plain(self.facts.platform);
         (self.state != State::Responding).then(|| self.reply.clone().map_or_else(plain, Body::Document))
     }
 }

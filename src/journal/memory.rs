@@ -22,9 +22,8 @@ use self::{
 };
 use super::{
     Admission, Entry, Finish, Finished, Held, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
-    Options, Pulled, Reply, Room, Task, Usage, WriteSlot, millis,
+    Options, Pulled, Reply, Room, Task, Usage, WriteSlot, core::row, millis,
 };
-use crate::platform::{self, Body};
 
 /// Remembers the latest events, as many as fit, and what observers have still to see.
 #[derive(Debug)]
@@ -142,7 +141,7 @@ impl MemoryJournal {
             let platform = event.facts.platform;
             state.offer(event.facts, &entry, event.observers, now, true);
             if !responds {
-                state.settle(&entry, Body::Plain(platform::plain_success(platform)));
+                state.settle(&entry, row::plain(platform));
             }
             admitted += 1;
         }

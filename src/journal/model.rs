@@ -4,11 +4,11 @@ use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Entry, Millis};
+use super::{Entry, Millis, core::row};
 use crate::{
     event::Platform,
     payload::{Form, Payload},
-    platform::{self, Body, DedupeKey},
+    platform::{Body, DedupeKey},
 };
 
 /// A slot that its holder alone may write. Slots are for what outlives a process and is no event: access tokens, the
@@ -147,7 +147,7 @@ impl Reply {
     /// What a repeat of the event is told.
     pub(super) fn told(self) -> Body {
         match self.sender.filter(|sender| sender.is_due) {
-            Some(sender) => Body::Plain(platform::plain_success(sender.facts.platform)),
+            Some(sender) => row::plain(sender.facts.platform),
             None => self.body,
         }
     }

@@ -151,10 +151,14 @@ pub(crate) fn reply_text(body: &Body) -> Option<&str> {
 
 /// What a repeat of an event is answered; nothing while its responder runs.
 pub(crate) fn answer(state: State, reply: Option<String>, platform: Platform) -> Option<Body> {
-    let plain = Body::Plain(platform::plain_success(platform));
     match state {
         State::Responding => None,
-        State::Late => Some(plain),
-        State::Answered | State::Defaulted => Some(reply.map_or(plain, Body::Document)),
+        State::Late => Some(plain(platform)),
+        State::Answered | State::Defaulted => Some(reply.map_or_else(|| plain(platform), Body::Document)),
     }
+}
+
+/// The plain success.
+pub(crate) fn plain(platform: Platform) -> Body {
+    Body::Plain(platform::plain_success(platform))
 }

@@ -11,7 +11,7 @@ use super::{
         core::archive::{ArchiveStore, Change, Dialect, Read, Step, Value},
     },
     db::{self, Failure, Pool, lane, limited, now},
-    schema::{self, LOCK, UPKEEP},
+    schema::{self, LOCK, MAINTENANCE},
 };
 
 /// The database, for looking at and for replays. It connects when it is asked.
@@ -39,7 +39,7 @@ impl PostgresArchive {
         migrate(&mut db).await?;
         let changes = db.client.transaction().await?;
         // Nothing is removed meanwhile that has just been looked at.
-        changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &UPKEEP]).await?;
+        changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
         let (first, then, both) = change.steps();
         let mut count = 0;
         for (event, name) in letters {

@@ -27,6 +27,7 @@ use super::super::{
     JournalError,
     core::{
         archive::Value,
+        commit,
         row::{Row, RowError},
     },
 };
@@ -68,21 +69,22 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-impl Failure {
-    /// Whether it is the trouble of the database, and not of what was asked.
-    pub(super) fn is_trouble(&self) -> bool {
+impl commit::Failure for Failure {
+    fn is_trouble(&self) -> bool {
         let Self::Database(failure) = self else { return !matches!(self, Self::Row(_)) };
         // Class 21, 22, 23 and 54: what was asked cannot be stored.
         let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
         !matches!(class, Some("21" | "22" | "23" | "54"))
     }
 
-    /// Whether the same may go well at once: another node was in the way.
-    pub(super) fn is_conflict(&self) -> bool {
+    /// Another node was in the way.
+    fn is_conflict(&self) -> bool {
         let Self::Database(failure) = self else { return false };
         matches!(failure.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
     }
+}
 
+impl Failure {
     /// What it means to whoever runs the server. What PostgreSQL says has no password in it.
     pub(super) fn explain(&self) -> JournalError {
         let failure = match self {
@@ -130,6 +132,12 @@ impl Connection {
     ) -> Result<Vec<tokio_postgres::Row>, Failure> {
         let statement = self.prepare(text).await?;
         Ok(self.client.query(&statement, values).await?)
+    }
+
+    /// The one row of a query without values.
+    pub(super) async fn row(&mut self, text: &'static str) -> Result<tokio_postgres::Row, Failure> {
+        let statement = self.prepare(text).await?;
+        Ok(self.client.query_one(&statement, &[]).await?)
     }
 
     pub(super) async fn execute(&mut self, text: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{
     super::core::missing::{self, Left},
     db::{Connection, Failure, limited},
-    schema::{LOCK, UPKEEP},
-    writer::Shared,
+    schema::{LOCK, MAINTENANCE},
+    shared::Shared,
 };
 
 const LEFT: &str =
@@ -60,32 +60,23 @@ const REMOVE_DELIVERIES: &str = "
 const REMOVE_DEAD: &str = "
     DELETE FROM dead WHERE (event, observer) IN (SELECT event, observer FROM dead WHERE observer = $1 LIMIT $2)";
 
-/// Removes observers that no node has had since a time, and what is left of them, some rows in each transaction. Who is
-/// registered meanwhile waits for the one that is on, and keeps the rest.
-pub(super) async fn remove(db: &mut Connection, seen: i64, rows: i64) -> Result<(), Failure> {
-    let mut removed: HashMap<String, Left> = HashMap::new();
-    let done = async {
-        loop {
-            let changes = db.client.transaction().await?;
-            let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &UPKEEP]).await?;
-            if !locked.try_get(0)? {
-                return Ok(());
-            }
-            let Some(row) = changes.query_opt(OVERDUE, &[&seen]).await? else { return Ok(()) };
-            let (id, name): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-            let waiting = changes.execute(REMOVE_DELIVERIES, &[&id, &rows]).await?;
-            let dead = changes.execute(REMOVE_DEAD, &[&id, &rows]).await?;
-            if waiting < rows.cast_unsigned() && dead < rows.cast_unsigned() {
-                changes.execute("DELETE FROM observer WHERE id = $1", &[&id]).await?;
-            }
-            changes.commit().await?;
-            let all = removed.entry(name).or_default();
-            *all = Left { waiting: all.waiting + waiting, dead: all.dead + dead };
-        }
-    };
-    let done: Result<(), Failure> = done.await;
-    removed.iter().for_each(|(name, left)| missing::removed(name, *left));
-    done
+/// Removes some rows of an observer that no node has had since a time, and then the observer; `None` when there is none.
+/// Who is registered meanwhile waits for this, and keeps the rest.
+pub(super) async fn remove(db: &mut Connection, seen: i64, rows: i64) -> Result<Option<(String, Left)>, Failure> {
+    let changes = db.client.transaction().await?;
+    let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
+    if !locked.try_get(0)? {
+        return Ok(None);
+    }
+    let Some(row) = changes.query_opt(OVERDUE, &[&seen]).await? else { return Ok(None) };
+    let (id, name): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    let waiting = changes.execute(REMOVE_DELIVERIES, &[&id, &rows]).await?;
+    let dead = changes.execute(REMOVE_DEAD, &[&id, &rows]).await?;
+    if waiting < rows.cast_unsigned() && dead < rows.cast_unsigned() {
+        changes.execute("DELETE FROM observer WHERE id = $1", &[&id]).await?;
+    }
+    changes.commit().await?;
+    Ok(Some((name, Left { waiting, dead })))
 }
 
 /// The oldest of what is left of observers that no node has had since a time goes, and they have not seen it.
@@ -109,18 +100,18 @@ const FORGET: &str = "
     UPDATE event SET observers = array_remove(event.observers, gone.observer)
     FROM unnest($1::uuid[], $2::integer[]) AS gone (event, observer) WHERE event.id = gone.event";
 
-/// Removes up to so many of them; says how many.
+/// Removes up to so many of them; false when there were none.
 pub(super) async fn drop_orphans(
     db: &mut Connection,
     seen: i64,
     rows: i64,
     dropped: &mut HashMap<String, Left>,
-) -> Result<usize, Failure> {
+) -> Result<bool, Failure> {
     let (drop, forget) = (db.prepare(DROP).await?, db.prepare(FORGET).await?);
     let changes = db.client.transaction().await?;
-    let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &UPKEEP]).await?;
+    let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
     if !locked.try_get(0)? {
-        return Ok(0);
+        return Ok(false);
     }
     let gone = changes.query(&drop, &[&seen, &rows]).await?;
     let (mut events, mut observers): (Vec<Uuid>, Vec<i32>) = (Vec::new(), Vec::new());
@@ -136,5 +127,5 @@ pub(super) async fn drop_orphans(
     }
     changes.execute(&forget, &[&events, &observers]).await?;
     changes.commit().await?;
-    Ok(gone.len())
+    Ok(!gone.is_empty())
 }

@@ -16,8 +16,8 @@ use super::{
         millis,
     },
     db::{self, Connection, Failure, lane, now},
-    schema::{BACKFILL, LANES, LOCK, UPKEEP},
-    writer::Shared,
+    schema::{BACKFILL, LANES, LOCK, MAINTENANCE},
+    shared::Shared,
 };
 
 /// An observer in the database.
@@ -181,7 +181,7 @@ pub(super) async fn lease(
     let mut db = shared.pool.get().await?;
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let (accounts, counts) = room.less.iter().map(|(account, less)| (&**account, count(*less))).unzip();
-    let turns = || shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+    let turns = || shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner);
     let last = turns().remove(&observing.id);
     let asked = Asked { limit: count(room.limit), each: count(room.each), accounts, counts, last };
     let term = millis(term);
@@ -218,7 +218,7 @@ async fn heads(
     term: i64,
 ) -> Result<Vec<Row>, Failure> {
     let (heads, take) = (db.prepare(HEADS).await?, db.prepare(TAKE).await?);
-    let lanes = || shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    let lanes = || shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
     let (turns, after): (Vec<String>, Vec<Vec<u8>>) = lanes().remove(&observer).unwrap_or_default().into_iter().unzip();
     let changes = db.client.transaction().await?;
     changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &LANES.saturating_add(observer)]).await?;
@@ -364,7 +364,7 @@ pub(super) async fn backfill(shared: &Shared, limit: i64) -> Result<bool, Failur
     let offer = db.prepare(OFFER).await?;
     let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
     let changes = db.client.transaction().await?;
-    changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &UPKEEP]).await?;
+    changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
     let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &BACKFILL]).await?;
     let place = match locked.try_get(0)? {
         true => {

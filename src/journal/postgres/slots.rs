@@ -4,8 +4,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     super::{Held, WriteSlot, millis},
+    admissions::{ADMIT, Columns},
     db::{Failure, now},
-    writer::{self, Shared},
+    shared::Shared,
 };
 
 const READ: &str = concat!("SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > ", now!(), ")");
@@ -65,7 +66,7 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     let events: Vec<_> = pulled.iter().map(|one| &one.event).collect();
     let answered: Vec<_> = pulled.iter().filter(|one| !one.responds).map(|one| one.event.id).collect();
     let mut db = shared.pool.get().await?;
-    let (set, admit, mark) = (db.prepare(WRITE).await?, db.prepare(writer::ADMIT).await?, db.prepare(ANSWERED).await?);
+    let (set, admit, mark) = (db.prepare(WRITE).await?, db.prepare(ADMIT).await?, db.prepare(ANSWERED).await?);
     let changes = db.client.transaction().await?;
     let (keep, expires) = (write.keep.map(millis), write.expires.map(millis));
     let name: &str = &held.name;
@@ -76,7 +77,7 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     }
     let mut admitted = 0;
     if !events.is_empty() {
-        let columns = writer::Columns::of(&events, &shared.observing());
+        let columns = Columns::of(&events, &shared.observing());
         // Nobody owns them: who answers them is an observer.
         let won = changes.query(&admit, &columns.values(&None)).await?;
         admitted = won.len() + events.iter().filter(|event| event.key.is_none()).count();
@@ -87,5 +88,6 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     Ok(Some(admitted))
 }
 
-/// Removes slots that are over.
-pub(super) const CLEAR: &str = concat!("DELETE FROM slot WHERE expires <= ", now!());
+/// Removes some of those that are over.
+pub(super) const REMOVE: &str = "
+    DELETE FROM slot WHERE name IN (SELECT name FROM slot WHERE expires <= $1 LIMIT $2)";

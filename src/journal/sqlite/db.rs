@@ -9,6 +9,7 @@ use super::super::{
     JournalError,
     core::{
         archive::Read,
+        commit::Failure,
         row::{Row, RowError},
     },
 };
@@ -78,22 +79,23 @@ pub(super) fn is_busy(failure: &rusqlite::Error) -> bool {
     matches!(failure.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Whether an error is the trouble of the file or the disk, and not of what was asked.
-pub(super) fn is_trouble(failure: &rusqlite::Error) -> bool {
-    matches!(
-        failure.sqlite_error_code(),
-        Some(
-            ErrorCode::DiskFull
-                | ErrorCode::ReadOnly
-                | ErrorCode::CannotOpen
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::OutOfMemory
+impl Failure for rusqlite::Error {
+    fn is_trouble(&self) -> bool {
+        matches!(
+            self.sqlite_error_code(),
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::OutOfMemory
+            )
         )
-    )
+    }
 }
 
 /// Numbers are at most 60 bits.

@@ -39,8 +39,16 @@ pub(super) fn overdue(db: &Connection, before: Millis) -> rusqlite::Result<Optio
     query.query_row([before], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
-/// Removes up to `limit` rows of an observer, and then itself; what was removed, and whether that was all.
-pub(super) fn remove(db: &Connection, observer: i64, limit: usize) -> rusqlite::Result<(Left, bool)> {
+/// Removes up to `limit` dead letters from before a time; gives their number.
+pub(super) fn expire(db: &Connection, before: Millis, limit: usize) -> rusqlite::Result<usize> {
+    let mut delete = db.prepare_cached(
+        "DELETE FROM dead WHERE (seq, observer) IN (SELECT seq, observer FROM dead WHERE died < ?1 LIMIT ?2)",
+    )?;
+    delete.execute(params![before, limit as i64])
+}
+
+/// Removes up to `limit` rows of an observer, and then itself; gives what was removed.
+pub(super) fn remove(db: &Connection, observer: i64, limit: usize) -> rusqlite::Result<Left> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut waiting = db.prepare_cached(
         "DELETE FROM delivery WHERE (observer, account, due, seq) IN
@@ -51,11 +59,10 @@ pub(super) fn remove(db: &Connection, observer: i64, limit: usize) -> rusqlite::
         "DELETE FROM dead WHERE (seq, observer) IN (SELECT seq, observer FROM dead WHERE observer = ?1 LIMIT ?2)",
     )?;
     let dead = dead.execute(params![observer, limit])?;
-    let all = (waiting as i64) < limit && (dead as i64) < limit;
-    if all {
+    if (waiting as i64) < limit && (dead as i64) < limit {
         db.prepare_cached("DELETE FROM observer WHERE id = ?1")?.execute([observer])?;
     }
-    Ok((Left { waiting: waiting as u64, dead: dead as u64 }, all))
+    Ok(Left { waiting: waiting as u64, dead: dead as u64 })
 }
 
 /// What waits for an observer that is missing, or is a dead letter of it.

@@ -1,10 +1,10 @@
 //! The journal of one node: a SQLite file.
 //!
 //! ```text
-//! admit, record ──▶ Gathering (index + operations) ──▶ Writer: one thread, one commit for all that gathered
+//! admit, record ──▶ Pending (index + operations) ──▶ Writer: one thread, one commit for the batch
 //! lease, finish ──▶        │                              │ settles the entries
 //!                          └─ key known? only here        ▼
-//! archive, repeats ──▶ Reader ◀────────────────────── the file ◀── Upkeep: checkpoints, retention, backfill
+//! archive, repeats ──▶ Reader ◀────────────────────── the file ◀── Maintenance: checkpoints, retention, backfill
 //! ```
 //!
 //! A process that serves holds locks on the file and beside it, so that what its index says of a key holds (`lock.rs`), and
@@ -12,15 +12,17 @@
 
 mod archive;
 mod db;
+mod events;
 mod guard;
 mod index;
 mod lock;
+mod maintenance;
 mod missing;
 mod observers;
 mod queries;
 mod schema;
+mod shared;
 mod slots;
-mod upkeep;
 mod writer;
 
 use std::{
@@ -29,7 +31,7 @@ use std::{
     future::ready,
     mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -43,10 +45,12 @@ use uuid::Uuid;
 
 use self::{
     guard::FileGuard,
-    index::{Index, Known},
+    index::Index,
     lock::ServerLock,
-    upkeep::Upkeep,
-    writer::{Gathering, Observing, Op, Shared, Work, Writer},
+    maintenance::Maintenance,
+    observers::Observing,
+    shared::{Op, Pending, Shared, Work},
+    writer::Writer,
 };
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
@@ -71,11 +75,10 @@ pub struct SqliteJournal {
     ids: Ids,
     reader: Arc<Mutex<Connection>>,
     observers: HashMap<Arc<str>, Observing>,
-    usage: Arc<upkeep::Counts>,
     /// Of the process before.
     used_queries: Mutex<Vec<UsedQuery>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    upkeep: Mutex<Option<Upkeep>>,
+    maintenance: Mutex<Option<Maintenance>>,
     /// Dropped after the connections.
     _lock: Arc<ServerLock>,
 }
@@ -111,16 +114,14 @@ impl SqliteJournal {
         slots::free(&connection).map_err(explain)?;
         let (index, latest) = load(&connection).map_err(explain)?;
         let guard = FileGuard::of(path, &connection).map_err(explain)?;
-        let shared = Arc::new(Shared::new(path.to_owned(), index, guard));
+        let shared = Arc::new(Shared::new(path.to_owned(), index, guard, options.max_size));
         let used_queries = queries::load(&connection, shared.now()).map_err(explain)?;
         let observers =
             observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
         missing::report(&connection, millis(options.retention)).map_err(explain)?;
         let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
-        let usage = Arc::new(upkeep::Counts::default());
-        let writer =
-            Writer::new(Arc::clone(&shared), connection, observers.clone(), options.max_size, Arc::clone(&lock));
-        let upkeep = Upkeep::start(&shared, &usage, options, &observers).map_err(explain)?;
+        let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), Arc::clone(&lock));
+        let maintenance = Maintenance::start(&shared, options, &observers).map_err(explain)?;
         let spawned = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let writer = spawned.map_err(|failure| JournalError::storage(format!("cannot start a thread: {failure}")))?;
         Ok(Self {
@@ -128,15 +129,14 @@ impl SqliteJournal {
             ids: Ids::after(latest),
             reader,
             observers,
-            usage,
             used_queries: Mutex::new(used_queries),
             writer: Mutex::new(Some(writer)),
-            upkeep: Mutex::new(Some(upkeep)),
+            maintenance: Mutex::new(Some(maintenance)),
             _lock: lock,
         })
     }
 
-    /// Has the writer do something, in one transaction with whatever else has gathered.
+    /// Has the writer do something, in one transaction with the rest of the batch.
     fn work<T: Send + 'static>(
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -148,51 +148,45 @@ impl SqliteJournal {
 
     /// Admits an event as far as memory can tell; gives it back when only the file can.
     fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
-        let mut gathering = self.shared.lock();
+        let mut pending = self.shared.lock();
         if let Some(key) = &event.key {
-            let known = match asked {
-                None => gathering.index.look(key, self.shared.now()),
-                // It may have begun to run while the file was asked.
-                Some(found) => match (gathering.index.running(key), found) {
-                    (Some(entry), _) => Known::Running(Arc::clone(entry)),
-                    (None, Some(found)) => return Ok(self.again(gathering, key, found)),
-                    (None, None) => Known::New,
-                },
-            };
-            match known {
-                Known::Running(entry) => {
-                    entry.delivered_again();
-                    self.shared.repeated(gathering, entry.id);
-                    return Ok(Admission::Known(entry));
-                }
-                Known::AskFile => return Err(Box::new(event)),
-                Known::New => {}
+            // It may have begun to run while the file was asked.
+            if let Some(entry) = pending.in_flight.entry(key) {
+                let entry = Arc::clone(entry);
+                entry.delivered_again();
+                self.shared.repeated(pending, entry.id);
+                return Ok(Admission::Known(entry));
+            }
+            match asked {
+                None if pending.index.may_have(key, self.shared.now()) => return Err(Box::new(event)),
+                Some(Some(found)) => return Ok(self.again(pending, key, found)),
+                None | Some(None) => {}
             }
         }
         let entry = Entry::new(event.id, event.key, 1);
         if let Some(key) = &event.key {
-            gathering.index.run(key, &entry);
+            pending.in_flight.run(key, &entry);
         }
-        Shared::admit(&mut gathering, event, &entry);
+        pending.admit(event, &entry);
         Ok(Admission::Run(entry))
     }
 
     /// A repeat of an event that is in the file.
-    fn again(&self, mut gathering: MutexGuard<'_, Gathering>, key: &DedupeKey, found: Found) -> Admission {
+    fn again(&self, mut pending: MutexGuard<'_, Pending>, key: &DedupeKey, found: Found) -> Admission {
         let Found { id, deliveries, reply } = found;
         let admission = match reply {
             Some(reply) => {
-                gathering.index.remember(key.bytes, key.until(id::millis_of(id)));
+                pending.index.remember(key.bytes, key.until(id::millis_of(id)));
                 Admission::Known(Entry::answered_with(id, deliveries + 1, reply))
             }
             None => {
                 let entry = Entry::new(id, Some(*key), deliveries + 1);
                 entry.mark_stored();
-                gathering.index.run(key, &entry);
+                pending.in_flight.run(key, &entry);
                 Admission::Run(entry)
             }
         };
-        self.shared.repeated(gathering, id);
+        self.shared.repeated(pending, id);
         admission
     }
 }
@@ -314,16 +308,12 @@ impl Journal for SqliteJournal {
     }
 
     fn health(&self) -> Result<(), JournalError> {
-        let gathering = self.shared.lock();
-        if gathering.closed {
-            return Err(JournalError::Closed);
-        }
-        gathering.trouble.clone().map_or(Ok(()), Err)?;
-        if self.shared.full.load(Ordering::Relaxed) { Err(JournalError::Full) } else { Ok(()) }
+        self.shared.lock().health.check()?;
+        self.shared.counts.check()
     }
 
     fn usage(&self) -> Usage {
-        self.usage.usage(self.shared.bytes.load(Ordering::Relaxed))
+        self.shared.counts.usage()
     }
 
     fn close(&self) -> Task<'_, ()> {
@@ -340,11 +330,11 @@ impl Journal for SqliteJournal {
 impl SqliteJournal {
     /// Ends the threads, which have the file open; what is returned waits for that.
     fn end(&self) -> impl FnOnce() -> thread::Result<()> + Send + use<> {
-        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).take();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.close();
         move || {
-            drop(upkeep);
+            drop(maintenance);
             writer.map_or(Ok(()), JoinHandle::join)
         }
     }

@@ -12,6 +12,7 @@ use super::{
     super::{
         Finish, Finished, Lease, Leased, Millis, Observer, Room,
         core::{
+            maintenance::LONGEST_PAUSE,
             missing,
             row::{event_columns, stored},
         },
@@ -19,12 +20,17 @@ use super::{
         millis, now_millis,
     },
     db,
+    events::{lane, offer},
     missing::left,
-    writer::{Observing, Shared, lane, offer},
+    shared::Shared,
 };
 
-/// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
-const LONGEST_PAUSE: Millis = 2 * 86_400_000;
+/// An observer in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observing {
+    pub(super) id: i64,
+    pub(super) in_order: bool,
+}
 
 /// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
 /// left of them stays. Leases of the process before are over: its lock is gone.
@@ -145,7 +151,7 @@ pub(super) fn lease(
         }
         if leased.len() >= room.limit {
             // The next round begins behind it.
-            let mut turns = shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner);
             turns.insert(observing.id, account.as_ref().to_owned());
             break;
         }
@@ -164,7 +170,7 @@ fn accounts(db: &Connection, shared: &Shared, observer: i64) -> rusqlite::Result
         found = next.query_row(params![observer, account], |row| row.get(0))?;
         accounts.push(account);
     }
-    let last = shared.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&observer);
+    let last = shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(&observer);
     if let Some(last) = last {
         let behind = accounts.partition_point(|account| *account <= last);
         accounts.rotate_left(behind);
@@ -212,7 +218,7 @@ fn heads(
            )
          LIMIT ?3",
     )?;
-    let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lanes = shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
     let turn = (observer, account.to_owned());
     let after = lanes.remove(&turn).unwrap_or_default();
     let mut heads = Vec::new();

@@ -9,9 +9,6 @@ use crate::envelope::UsedQuery;
 /// Bytes of a query: its signature, and the hash of the body it came with.
 const SIZE: usize = 28;
 
-/// Rows that are removed at one time.
-const ROWS: usize = 500;
-
 /// Queries that wait for a commit.
 #[derive(Debug, Default)]
 pub(super) struct Used {
@@ -54,11 +51,11 @@ pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQue
     Ok(found.into_iter().rev().map(|(signature, body)| UsedQuery { signature, body, ..UsedQuery::default() }).collect())
 }
 
-/// Removes the oldest ones that are over, and those that are more than can be remembered; says whether there may be more.
-pub(super) fn clear(db: &Connection, now: Millis) -> rusqlite::Result<bool> {
+/// Removes up to `limit` of the oldest ones that are over, and of those that are more than can be remembered.
+pub(super) fn clear(db: &Connection, now: Millis, limit: usize) -> rusqlite::Result<usize> {
     let mut delete = db.prepare_cached(
         "DELETE FROM used_query WHERE count IN (SELECT count FROM used_query ORDER BY count LIMIT ?1)
          AND (until <= ?2 OR count <= (SELECT max(count) FROM used_query) - ?3)",
     )?;
-    Ok(delete.execute(params![ROWS as i64, now, UsedQuery::MAX as i64])? == ROWS)
+    delete.execute(params![limit as i64, now, UsedQuery::MAX as i64])
 }
