@@ -6,33 +6,10 @@ use uuid::Uuid;
 
 use super::{
     super::{Archive, DeadLetter, Delivery, Filter, Stored, Task},
-    row::{self, Row, RowError, event_columns, state_number},
+    row::{self, event_columns, state_number},
+    session::{Dialect, Read, Value},
+    steps::Change,
 };
-
-/// What a condition is compared with; a store knows what its columns want.
-#[derive(Clone, Debug)]
-pub(crate) enum Value {
-    Number(i64),
-    Text(String),
-    /// An event, as [`Dialect::event`] has it.
-    Event(Uuid),
-}
-
-/// Where the SQL of stores differs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialect {
-    /// The column of `event` that other tables refer to; its order is that of arrival.
-    pub(crate) event: &'static str,
-    /// The column of other tables that refers to an event.
-    pub(crate) of_event: &'static str,
-    /// Whether an event is for an observer.
-    pub(crate) is_wanted: &'static str,
-    /// How names are compared byte by byte.
-    pub(crate) collate: &'static str,
-}
-
-/// What reads a row.
-pub(crate) type Read<T> = fn(&dyn Row) -> Result<T, RowError>;
 
 /// A store that the command line looks into. The tables and columns that are named here are the same in each.
 pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
@@ -41,38 +18,8 @@ pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
     /// Runs a query.
     fn rows<T: Send + 'static>(&self, query: String, values: Vec<Value>, read: Read<T>) -> Task<'_, Vec<T>>;
 
-    /// Changes one observation after the other in one transaction, each with [`Change::apply`]; says how many were changed.
+    /// Changes observations in a transaction, with [`steps::change`](super::steps::change).
     fn change(&self, change: Change, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
-}
-
-/// What is changed of an event and an observer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Change {
-    Replay,
-    Revive,
-    DropDead,
-}
-
-/// A statement with an event and the name of an observer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    /// Offers the event to the observer, unless it waits for it already.
-    Offer,
-    /// Removes the dead letter.
-    DropLetter,
-    /// Takes the observer from those that the event is for: it has not seen it, and never will.
-    Forget,
-}
-
-impl Change {
-    /// What is done first, what is done if that changed something, and whether that has to change something too.
-    pub(crate) const fn steps(self) -> (Step, Step, bool) {
-        match self {
-            Self::Replay => (Step::Offer, Step::DropLetter, false),
-            Self::Revive => (Step::DropLetter, Step::Offer, true),
-            Self::DropDead => (Step::DropLetter, Step::Forget, false),
-        }
-    }
 }
 
 /// The conditions of a filter, and what they are compared with.
@@ -174,7 +121,7 @@ impl<S: ArchiveStore> Archive for S {
     }
 
     fn deliveries(&self, id: Uuid) -> Task<'_, Vec<Delivery>> {
-        let Dialect { event, of_event, is_wanted, collate } = S::DIALECT;
+        let Dialect { event, of_event, is_wanted, collate, .. } = S::DIALECT;
         let query = format!(
             "SELECT name, delivery.due, delivery.leased, dead.died,
                     coalesce(delivery.attempts, dead.attempts, 0), coalesce(delivery.error, dead.error)

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    ops::AddAssign,
     time::{Duration, Instant},
 };
 
@@ -12,6 +11,7 @@ use super::{
     super::{JournalError, Millis, millis},
     health::Counts,
     missing::{self, Left},
+    steps::{Old, Outcome, Step},
 };
 
 /// How often rows are counted, and what is old is looked for.
@@ -30,15 +30,7 @@ pub(crate) const LONGEST_PAUSE: Millis = 2 * 86_400_000;
 const SHRINK_FROM: f64 = 0.95;
 const SHRINK_TO: f64 = 0.9;
 
-/// Rows that are old at a time of their own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Old {
-    DeadLetters,
-    Leases,
-    UsedQueries,
-}
-
-/// A store that is looked after. Each step is a transaction, or some; it ends early when the journal is closed.
+/// A store that is looked after. Everything ends early when the journal is closed.
 pub(crate) trait Maintain: Send {
     type Failure: Send;
 
@@ -56,15 +48,11 @@ pub(crate) trait Maintain: Send {
     /// Counts what there is, and reports observers that are missing; gives the time, by the clock of the store.
     fn count(&mut self) -> impl Future<Output = Result<Millis, Self::Failure>> + Send;
 
-    /// Removes up to [`ROWS`] rows from before a time; gives their number.
-    fn remove(&mut self, old: Old, before: Millis) -> impl Future<Output = Result<usize, Self::Failure>> + Send;
+    /// Runs a step in a transaction, unless it is not to be run now, or another node is at it.
+    fn run(&mut self, step: Step) -> impl Future<Output = Result<Outcome, Self::Failure>> + Send;
 
-    /// Removes up to [`ROWS`] rows of an observer that has been missing since before a time, and then the observer. `None`
-    /// when there is none, or another node is at it.
-    fn remove_missing(
-        &mut self,
-        before: Millis,
-    ) -> impl Future<Output = Result<Option<(String, Left)>, Self::Failure>> + Send;
+    /// The step that offers the past, unless there is none.
+    fn backfill(&self) -> Option<Step>;
 
     /// Removes events that nobody needs, the oldest first: those from before a time, or as many as there are too many.
     fn remove_events(&mut self, which: Which) -> impl Future<Output = Result<(), Self::Failure>> + Send;
@@ -72,15 +60,6 @@ pub(crate) trait Maintain: Send {
     /// Removes keys that no platform repeats any more: of events from before a time, or of those that were removed for
     /// being too many.
     fn remove_keys(&mut self, which: Which) -> impl Future<Output = Result<(), Self::Failure>> + Send;
-
-    /// Removes up to [`ROWS`] of what is kept for observers that are missing, the oldest first; false when nothing is left.
-    fn drop_orphans(
-        &mut self,
-        dropped: &mut HashMap<String, Left>,
-    ) -> impl Future<Output = Result<bool, Self::Failure>> + Send;
-
-    /// Offers the next events of the past to an observer that begins with them; false when there are none left.
-    fn backfill(&mut self) -> impl Future<Output = Result<bool, Self::Failure>> + Send;
 
     /// What is to be said of a failure, unless that has been said.
     fn explain(&self, failure: Self::Failure) -> Option<JournalError>;
@@ -97,13 +76,6 @@ impl Which {
     /// Whether all are removed that had to be.
     pub(crate) fn is_enough(self, counts: &Counts) -> bool {
         self == Self::TooMany && !counts.is_above(SHRINK_TO)
-    }
-}
-
-impl AddAssign for Left {
-    fn add_assign(&mut self, other: Self) {
-        self.waiting += other.waiting;
-        self.dead += other.dead;
     }
 }
 
@@ -132,39 +104,37 @@ async fn look<M: Maintain>(store: &mut M, retention: Millis, next_round: &mut In
     if (due || M::IS_MEASURED_OFTEN) && store.counts().is_above(SHRINK_FROM) {
         shrink(store).await?;
     }
-    while store.backfill().await? {}
+    if let Some(backfill) = store.backfill() {
+        repeat(store, backfill, &mut HashMap::new()).await?;
+    }
     Ok(())
+}
+
+/// Repeats a step until nothing is left for it; gives the number of rows that it removed.
+async fn repeat<M: Maintain>(store: &mut M, step: Step, left: &mut HashMap<String, Left>) -> Result<u64, M::Failure> {
+    let mut removed = 0;
+    loop {
+        let outcome = store.run(step.clone()).await?;
+        removed += outcome.removed;
+        outcome.left.into_iter().for_each(|(name, some)| left.entry(name).or_default().add(some));
+        if !outcome.more {
+            return Ok(removed);
+        }
+    }
 }
 
 /// Removes what is older than the retention.
 async fn expire<M: Maintain>(store: &mut M, now: Millis, before: Millis) -> Result<(), M::Failure> {
-    let mut removed: HashMap<String, Left> = HashMap::new();
-    let done = loop {
-        match store.remove_missing(before).await {
-            Ok(Some((name, left))) => *removed.entry(name).or_default() += left,
-            Ok(None) => break Ok(()),
-            Err(failure) => break Err(failure),
-        }
-    };
-    removed.iter().for_each(|(name, left)| missing::removed(name, *left));
+    let mut left = HashMap::new();
+    let done = repeat(store, Step::RemoveMissing(before), &mut left).await;
+    left.iter().for_each(|(name, left)| missing::removed(name, *left));
     done?;
-    missing::expired(remove(store, Old::DeadLetters, before).await?);
-    remove(store, Old::Leases, now).await?;
-    remove(store, Old::UsedQueries, now).await?;
+    missing::expired(repeat(store, Step::Remove(Old::DeadLetters, before), &mut left).await?);
+    for old in [Old::Leases, Old::UsedQueries] {
+        repeat(store, Step::Remove(old, now), &mut left).await?;
+    }
     store.remove_events(Which::Before(before)).await?;
     store.remove_keys(Which::Before(before.min(now - KEYS_KEPT))).await
-}
-
-/// Removes rows, some at a time, until none are left; gives their number.
-async fn remove<M: Maintain>(store: &mut M, old: Old, before: Millis) -> Result<u64, M::Failure> {
-    let mut removed = 0;
-    loop {
-        let some = store.remove(old, before).await?;
-        removed += some as u64;
-        if some < ROWS {
-            return Ok(removed);
-        }
-    }
 }
 
 /// Removes the oldest events until the store is small enough again: those that nobody needs, and when there are none left,
@@ -173,9 +143,14 @@ async fn shrink<M: Maintain>(store: &mut M) -> Result<(), M::Failure> {
     let mut dropped = HashMap::new();
     let mut done = store.remove_events(Which::TooMany).await;
     while done.is_ok() && !Which::TooMany.is_enough(store.counts()) {
-        done = match store.drop_orphans(&mut dropped).await {
-            Ok(true) => store.remove_events(Which::TooMany).await,
-            Ok(false) => break,
+        done = match store.run(Step::DropOrphans(Millis::MAX)).await {
+            Ok(Outcome { more: false, .. }) => break,
+            Ok(Outcome { left, .. }) => {
+                left.into_iter().for_each(|(name, some): (String, Left)| {
+                    dropped.entry(name).or_insert_with(Left::default).add(some)
+                });
+                store.remove_events(Which::TooMany).await
+            }
             Err(failure) => Err(failure),
         };
     }

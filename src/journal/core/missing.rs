@@ -19,6 +19,11 @@ impl Left {
     pub(crate) const fn is_empty(self) -> bool {
         self.waiting == 0 && self.dead == 0
     }
+
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.waiting += other.waiting;
+        self.dead += other.dead;
+    }
 }
 
 /// An observer is missing.

@@ -4,8 +4,10 @@
 //! health       trouble and recovery, sizes and counts
 //! in_flight    which responders run, and who joins them
 //! commit       group commit: a batch, whose operations fail one by one
-//! maintenance  retention, making room, the past for new observers; missing observers
+//! maintenance  retention, making room: which steps, when
 //! row          numbers of states, and rows ──▶ events
+//! session      statements with values, in the dialect of a store
+//! steps        transactions over observations: retention, missing observers, the past, replays
 //! archive      filter ──▶ conditions ──▶ the statements of the command line
 //! ```
 
@@ -16,3 +18,5 @@ pub(super) mod in_flight;
 pub(super) mod maintenance;
 pub(super) mod missing;
 pub(super) mod row;
+pub(super) mod session;
+pub(super) mod steps;

@@ -4,7 +4,10 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::super::{DeadLetter, Delivery, DeliveryState, Facts, State, Stored};
+use super::{
+    super::{DeadLetter, Delivery, DeliveryState, Facts, State, Stored},
+    session::Value,
+};
 use crate::{
     event::Platform,
     payload::{Form, Payload},
@@ -21,6 +24,9 @@ pub(crate) trait Row {
 
     /// An identity.
     fn id(&self, column: usize) -> Result<Uuid, RowError>;
+
+    /// What refers to an event: its [`Dialect::event`](super::session::Dialect::event).
+    fn place(&self, column: usize) -> Result<Option<Value>, RowError>;
 
     /// A number that is there.
     fn integer(&self, column: usize) -> Result<i64, RowError> {

@@ -13,7 +13,7 @@ use super::{
             row::{self, Row as _},
         },
     },
-    db::{Connection, Failure, lane, limited, now},
+    db::{Connection, Failure, limited},
     observers::Observing,
     replies,
     shared::{Asking, Shared},
@@ -23,8 +23,7 @@ use super::{
 pub(super) const LARGEST_BATCH: usize = 256;
 
 /// Admits events that are new: enters the keys, then the events whose keys were free, then what waits for observers.
-pub(super) const ADMIT: &str = concat!(
-    "WITH new AS (
+pub(super) const ADMIT: &str = "WITH new AS (
         SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
                              $8::bytea[], $9::bytea[], $10::bigint[])
         AS t (id, key, span, account, type, subject, form, payload, query, received)
@@ -33,9 +32,9 @@ pub(super) const ADMIT: &str = concat!(
         FROM unnest($11::uuid[], $12::integer[]) AS t (event, observer) JOIN observer ON observer.id = t.observer
     ), won AS (
         INSERT INTO dedupe (key, id, until, admitted)
-        SELECT key, id, ", now!(), " + span, ", now!(), " FROM new WHERE key IS NOT NULL ORDER BY key
+        SELECT key, id, {now} + span, {now} FROM new WHERE key IS NOT NULL ORDER BY key
         ON CONFLICT (key) DO UPDATE SET id = excluded.id, until = excluded.until, admitted = excluded.admitted
-            WHERE dedupe.until <= ", now!(), "
+            WHERE dedupe.until <= {now}
         RETURNING id
     ), entered AS (
         INSERT INTO event (id, account, type, subject, form, payload, query, received, deliveries, state, observers, owner)
@@ -44,29 +43,24 @@ pub(super) const ADMIT: &str = concat!(
         FROM new WHERE key IS NULL OR id IN (SELECT id FROM won)
     ), offered AS (
         INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
-        SELECT wanted.observer, new.account, ", now!(), ", new.id, 0, false,
-               CASE WHEN wanted.in_order THEN ", lane!("new"), " END
+        SELECT wanted.observer, new.account, {now}, new.id, 0, false,
+               CASE WHEN wanted.in_order THEN {ordering key of new} END
         FROM new JOIN wanted ON wanted.event = new.id WHERE key IS NULL OR new.id IN (SELECT id FROM won)
     )
-    SELECT id FROM won"
-);
+    SELECT id FROM won";
 
 /// Looks known keys up, counts the deliveries, and takes over what a node left behind that is gone. Rows are locked in
 /// their order, so that two nodes do not wait for each other.
-const AGAIN: &str = concat!(
-    "WITH found AS (
+const AGAIN: &str = "WITH found AS (
         SELECT dedupe.key, event.id FROM dedupe JOIN event ON event.id = dedupe.id
         WHERE dedupe.key = ANY($1) ORDER BY event.id FOR UPDATE OF event
     )
     UPDATE event SET deliveries = event.deliveries + 1,
         owner = CASE WHEN event.state = 0 AND NOT EXISTS (
-            SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > ",
-    now!(),
-    "
+            SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > {now}
         ) THEN $2 ELSE event.owner END
     FROM found WHERE event.id = found.id
-    RETURNING found.key, event.id, event.deliveries, event.state, event.reply, event.owner"
-);
+    RETURNING found.key, event.id, event.deliveries, event.state, event.reply, event.owner";
 
 /// Writes admissions, for ever. A few of these run side by side.
 pub(super) async fn run(shared: Arc<Shared>) {

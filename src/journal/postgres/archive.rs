@@ -2,15 +2,19 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use super::{
     super::{
         JournalError, Task,
-        core::archive::{ArchiveStore, Change, Dialect, Read, Step, Value},
+        core::{
+            archive::ArchiveStore,
+            session::{Dialect, Read, Session as _, Value},
+            steps::{self, Change},
+        },
     },
-    db::{self, Failure, Pool, lane, limited, now},
+    db::{self, Failure, Pool, limited},
     schema::{self, LOCK, MAINTENANCE},
 };
 
@@ -37,38 +41,24 @@ impl PostgresArchive {
     async fn apply(&self, change: Change, letters: Vec<(Uuid, String)>) -> Result<u64, Failure> {
         let mut db = self.pool.get().await?;
         migrate(&mut db).await?;
-        let changes = db.client.transaction().await?;
+        let mut changes = db.client.transaction().await?;
         // Nothing is removed meanwhile that has just been looked at.
         changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
-        let (first, then, both) = change.steps();
-        let mut count = 0;
-        for (event, name) in letters {
-            let name = db::text(&name);
-            if changes.execute(statement(first), &[&event, &name]).await? > 0 {
-                let changed = changes.execute(statement(then), &[&event, &name]).await? > 0;
-                count += u64::from(changed || !both);
-            }
-        }
+        let changed = steps::change(&mut changes, change, letters).await?;
         changes.commit().await?;
         db.done();
-        Ok(count)
+        Ok(changed)
     }
 }
 
 impl ArchiveStore for PostgresArchive {
-    const DIALECT: Dialect = Dialect {
-        event: "id",
-        of_event: "event",
-        is_wanted: "observer.id = ANY(event.observers)",
-        collate: "COLLATE \"C\"",
-    };
+    const DIALECT: Dialect = Transaction::DIALECT;
 
     fn rows<T: Send + 'static>(&self, query: String, values: Vec<Value>, read: Read<T>) -> Task<'_, Vec<T>> {
         task(async move {
             let mut db = self.pool.get().await?;
             migrate(&mut db).await?;
-            let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-            let rows = db.client.query(&query, &values).await?;
+            let rows = db.client.query(&query, &db::as_sql(&values)).await?;
             db.done();
             Ok(rows.iter().map(|row| read(row)).collect::<Result<_, _>>()?)
         })
@@ -89,33 +79,6 @@ async fn migrate(db: &mut db::Connection) -> Result<(), Failure> {
     schema::migrate(&changes).await?;
     changes.commit().await?;
     Ok(())
-}
-
-const OFFER: &str = concat!(
-    "WITH told AS (
-        UPDATE event SET observers = CASE WHEN event.observers @> ARRAY[observer.id] THEN event.observers
-                                          ELSE event.observers || observer.id END
-        FROM observer WHERE event.id = $1 AND observer.name = $2
-        RETURNING event.id, event.account, event.subject, observer.id AS observer, observer.in_order
-    )
-    INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
-    SELECT told.observer, told.account, ",
-    now!(),
-    ", told.id, 0, false, CASE WHEN told.in_order THEN ",
-    lane!("told"),
-    " END FROM told
-    ON CONFLICT (event, observer) DO NOTHING"
-);
-
-const fn statement(step: Step) -> &'static str {
-    match step {
-        Step::Offer => OFFER,
-        Step::DropLetter => "DELETE FROM dead USING observer WHERE event = $1 AND observer = observer.id AND name = $2",
-        Step::Forget => {
-            "UPDATE event SET observers = array_remove(event.observers, observer.id)
-             FROM observer WHERE event.id = $1 AND observer.name = $2"
-        }
-    }
 }
 
 /// A task that is over within the time limit, with an error that says what is wrong.

@@ -15,7 +15,7 @@ use tokio::{
     time,
 };
 use tokio_postgres::{
-    Client, Config, NoTls, Statement,
+    Client, Config, NoTls, Statement, Transaction,
     config::SslMode,
     error::SqlState,
     types::{IsNull, ToSql, Type, to_sql_checked},
@@ -23,13 +23,17 @@ use tokio_postgres::{
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::super::{
-    JournalError,
-    core::{
-        archive::Value,
-        commit,
-        row::{Row, RowError},
+use super::{
+    super::{
+        JournalError,
+        core::{
+            commit,
+            row::{Row, RowError, event_columns},
+            session::{Dialect, Read, Session, Value},
+        },
     },
+    observers::ROOMS,
+    queries,
 };
 
 /// How long a connection may take to come about.
@@ -50,7 +54,7 @@ const SESSION: &str = "
 
 /// Why something could not be done.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Database(tokio_postgres::Error),
     Slow,
     Row(RowError),
@@ -120,7 +124,7 @@ impl Connection {
         if let Some(statement) = self.statements.get(text) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(text).await?;
+        let statement = self.client.prepare(&sql(text)).await?;
         self.statements.insert(text, statement.clone());
         Ok(statement)
     }
@@ -270,6 +274,11 @@ impl Row for tokio_postgres::Row {
         text.map_err(|cause| RowError::column(column, cause))
     }
 
+    fn place(&self, column: usize) -> Result<Option<Value>, RowError> {
+        let id = self.try_get::<_, Option<Uuid>>(column).map_err(|cause| RowError::column(column, cause))?;
+        Ok(id.map(Value::Event))
+    }
+
     fn id(&self, column: usize) -> Result<Uuid, RowError> {
         self.try_get(column).map_err(|cause| RowError::column(column, cause))
     }
@@ -307,33 +316,59 @@ pub(super) fn text(message: &str) -> String {
     message.replace('\0', "\u{FFFD}")
 }
 
-/// Which lane an event belongs to: its subject, or a hash of a long one, which an index could not hold. An event about
-/// nobody has a lane of its own.
-macro_rules! lane {
-    ($table:literal) => {
-        concat!(
-            "CASE WHEN ",
-            $table,
-            ".subject IS NULL THEN convert_to(' ' || ",
-            $table,
-            ".id::text, 'UTF8') ",
-            "WHEN octet_length(",
-            $table,
-            ".subject) > 256 THEN '\\xff'::bytea || sha256(",
-            $table,
-            ".subject) ",
-            "ELSE ",
-            $table,
-            ".subject END"
-        )
-    };
-}
-pub(super) use lane;
-
 /// Now by the clock of the database, which is the one of all nodes: milliseconds.
-macro_rules! now {
-    () => {
-        "(extract(epoch FROM now()) * 1000)::bigint"
+const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
+
+/// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event about
+/// nobody has one of its own.
+const ORDERING_KEY: &str = "
+    CASE WHEN T.subject IS NULL THEN convert_to(' ' || T.id::text, 'UTF8')
+         WHEN octet_length(T.subject) > 256 THEN '\\xff'::bytea || sha256(T.subject) ELSE T.subject END";
+
+/// A statement with what many have in common: `{now}`, the columns of an `{event}`, its
+/// `{ordering key of TABLE}`, and `{rooms}`.
+pub(super) fn sql(text: &str) -> String {
+    let key = |text: String, table: &str| {
+        text.replace(&format!("{{ordering key of {table}}}"), &ORDERING_KEY.replace("T.", &format!("{table}.")))
     };
+    let text = text.replace("{now}", NOW).replace("{event}", event_columns!()).replace("{rooms}", ROOMS);
+    ["event", "new"].into_iter().fold(text, key)
 }
-pub(super) use now;
+
+/// Transactions that other stores have too.
+impl Session for Transaction<'_> {
+    type Failure = Failure;
+
+    const DIALECT: Dialect = Dialect {
+        event: "id",
+        of_event: "event",
+        observation: "event, observer",
+        collate: "COLLATE \"C\"",
+        is_wanted: "observer.id = ANY(event.observers)",
+        with_observer: "CASE WHEN observer.id = ANY(event.observers) THEN event.observers
+                             ELSE event.observers || observer.id END",
+        without_observer: "array_remove(event.observers, observer.id)",
+        is_new: "true",
+        ordering_key: "{ordering key of event}",
+        missing_since: "seen",
+        lock_row: "FOR UPDATE SKIP LOCKED",
+        remove_used_queries: queries::REMOVE,
+    };
+
+    fn now(&self) -> String {
+        "{now}".to_owned()
+    }
+
+    async fn execute(&mut self, text: &str, values: &[Value]) -> Result<u64, Failure> {
+        Ok(Transaction::execute(self, &sql(text), &as_sql(values)).await?)
+    }
+
+    async fn query<T: Send>(&mut self, text: &str, values: &[Value], read: Read<T>) -> Result<Vec<T>, Failure> {
+        let rows = Transaction::query(self, &sql(text), &as_sql(values)).await?;
+        Ok(rows.iter().map(|row| read(row)).collect::<Result<_, _>>()?)
+    }
+}
+
+pub(super) fn as_sql(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}

@@ -1,7 +1,7 @@
 //! Maintenance of the database, by each node: leases of the dead, retention, counting.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,16 +16,15 @@ use super::{
         JournalError, Millis,
         core::{
             health::Counts,
-            maintenance::{self, KEYS_KEPT, LONGEST_PAUSE, Maintain, Old, Which},
-            missing::Left,
+            maintenance::{self, KEYS_KEPT, LONGEST_PAUSE, Maintain, Which},
+            missing::{self, Left},
+            steps::{self, Outcome, Step},
         },
         id, millis,
     },
-    db::{Failure, limited, now},
-    missing, observers, queries,
-    schema::{LOCK, MAINTENANCE},
+    db::{Connection, Failure, limited},
+    schema::{BACKFILL, LOCK, MAINTENANCE},
     shared::Shared,
-    slots,
 };
 
 /// How often leases of dead nodes are looked for.
@@ -44,30 +43,19 @@ const GONE: i64 = 3_600_000;
 /// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
 const MISSING: i64 = 10_000;
 
+/// One node at a time, and none that finds another at it waits.
+const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
+
 /// Leases of nodes that are gone wait again.
-const REAPED: &str = concat!(
-    "UPDATE delivery SET leased = false, node = NULL, due = ",
-    now!(),
-    "
-     WHERE leased AND due > ",
-    now!(),
-    " AND observer = ANY($1)
-       AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = delivery.node AND node.alive_until > ",
-    now!(),
-    ")"
-);
+const REAPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
+     WHERE leased AND due > {now} AND observer = ANY($1)
+       AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = delivery.node AND node.alive_until > {now})";
 
 /// What waits longer than anybody should waits no more: the clock has jumped.
-const JUMPED: &str = concat!(
-    "UPDATE delivery SET leased = false, node = NULL, due = ",
-    now!(),
-    "
-     WHERE observer = ANY($1) AND due > ",
-    now!(),
-    " + $2"
-);
+const JUMPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
+     WHERE observer = ANY($1) AND due > {now} + $2";
 
-const COUNTS: &str = concat!("SELECT (SELECT count(*) FROM delivery), (SELECT count(*) FROM dead), ", now!());
+const COUNTS: &str = "SELECT (SELECT count(*) FROM delivery), (SELECT count(*) FROM dead), {now}";
 
 /// Events, if they are not very many.
 const EVENTS: &str = "SELECT count(*) FROM (SELECT 1 FROM event LIMIT 100001) AS few";
@@ -89,9 +77,6 @@ const BYTES: &str = "
         pg_total_relation_size('event') + pg_total_relation_size('dedupe')
             + pg_total_relation_size('delivery') + pg_total_relation_size('dead')
     )::bigint";
-
-const REMOVE_DEAD: &str = "
-    DELETE FROM dead WHERE (event, observer) IN (SELECT event, observer FROM dead WHERE died < $1 LIMIT $2)";
 
 const REMOVE_KEYS: &str = "
     DELETE FROM dedupe WHERE key IN (SELECT key FROM dedupe WHERE admitted < $1 ORDER BY admitted LIMIT $2)";
@@ -180,7 +165,7 @@ impl Maintain for Maintained {
         self.now = row.try_get(2)?;
         let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
         self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
-        missing::report(&mut db, &self.shared, self.now - MISSING, self.retention, &mut self.missing).await?;
+        report(&mut db, &self.shared, self.now - MISSING, self.retention, &mut self.missing).await?;
         if self.is_patient() {
             limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - GONE)])).await?;
         }
@@ -188,23 +173,38 @@ impl Maintain for Maintained {
         Ok(self.now)
     }
 
-    async fn remove(&mut self, old: Old, before: Millis) -> Result<usize, Failure> {
-        let statement = match old {
-            Old::DeadLetters => REMOVE_DEAD,
-            Old::Leases => slots::REMOVE,
-            Old::UsedQueries => queries::REMOVE,
+    async fn run(&mut self, step: Step) -> Result<Outcome, Failure> {
+        let (is_backfill, is_patient) = (matches!(step, Step::Backfill(_)), self.is_patient());
+        let step = match step {
+            Step::RemoveMissing(_) | Step::DropOrphans(_) if !is_patient => return Ok(Outcome::default()),
+            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING)),
+            Step::DropOrphans(_) => Step::DropOrphans(self.now - self.patience()),
+            step => step,
         };
-        self.remove_rows(statement, before).await
-    }
-
-    async fn remove_missing(&mut self, before: Millis) -> Result<Option<(String, Left)>, Failure> {
-        if !self.is_patient() {
-            return Ok(None);
+        if self.shared.is_closed() {
+            return Ok(Outcome::default());
         }
         let mut db = self.shared.pool.get().await?;
-        let removed = missing::remove(&mut db, before.min(self.now - MISSING), ROWS).await?;
+        let mut changes = db.client.transaction().await?;
+        // The past may be given while something is removed by another node, but not of what it is given from.
+        let lock = if is_backfill { BACKFILL } else { MAINTENANCE };
+        if is_backfill {
+            changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
+        }
+        let outcome = match changes.query_one(TRY_LOCK, &[&LOCK, &lock]).await?.try_get(0)? {
+            true => limited(steps::run(&mut changes, step)).await?,
+            false => Outcome::default(),
+        };
+        changes.commit().await?;
         db.done();
-        Ok(removed)
+        if is_backfill && outcome.more {
+            self.shared.arrivals.notify_waiters();
+        }
+        Ok(outcome)
+    }
+
+    fn backfill(&self) -> Option<Step> {
+        Some(Step::Backfill(Arc::clone(&self.shared.wanted)))
     }
 
     async fn remove_events(&mut self, which: Which) -> Result<(), Failure> {
@@ -220,7 +220,7 @@ impl Maintain for Maintained {
         let mut idle = 0;
         while idle < CHUNKS && !which.is_enough(counts) && !self.shared.is_closed() {
             let changes = db.client.transaction().await?;
-            let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
+            let locked = changes.query_one(TRY_LOCK, &[&LOCK, &MAINTENANCE]).await?;
             if !locked.try_get(0)? {
                 // Another node is at it.
                 break;
@@ -250,22 +250,10 @@ impl Maintain for Maintained {
             Which::Before(time) => (REMOVE_KEYS, time),
             Which::TooMany => (REMOVE_KEYS_OF_NOTHING, self.now - KEYS_KEPT),
         };
-        while self.remove_rows(statement, before).await? == maintenance::ROWS {}
-        Ok(())
-    }
-
-    async fn drop_orphans(&mut self, dropped: &mut HashMap<String, Left>) -> Result<bool, Failure> {
-        if !self.is_patient() || self.shared.is_closed() {
-            return Ok(false);
-        }
         let mut db = self.shared.pool.get().await?;
-        let any = missing::drop_orphans(&mut db, self.now - self.patience(), ROWS, dropped).await?;
+        while limited(db.execute(statement, &[&before, &ROWS])).await? == ROWS.cast_unsigned() {}
         db.done();
-        Ok(any)
-    }
-
-    async fn backfill(&mut self) -> Result<bool, Failure> {
-        Ok(!self.shared.is_closed() && observers::backfill(&self.shared, ROWS).await?)
+        Ok(())
     }
 
     fn explain(&self, failure: Failure) -> Option<JournalError> {
@@ -283,11 +271,40 @@ impl Maintained {
     fn is_patient(&self) -> bool {
         millis(self.begun.elapsed()) > self.patience()
     }
+}
 
-    async fn remove_rows(&self, statement: &'static str, before: Millis) -> Result<usize, Failure> {
-        let mut db = self.shared.pool.get().await?;
-        let removed = limited(db.execute(statement, &[&before, &ROWS])).await?;
-        db.done();
-        Ok(usize::try_from(removed).unwrap_or(usize::MAX))
+/// Warns once of each that no node has had since a time, and says when it is back. `known` are those of the last look.
+async fn report(
+    db: &mut Connection,
+    shared: &Shared,
+    seen: i64,
+    retention: i64,
+    known: &mut HashSet<i32>,
+) -> Result<(), Failure> {
+    let rows = limited(db.query("SELECT id, name, seen FROM observer WHERE seen < $1 ORDER BY name", &[&seen])).await?;
+    let own = |name: &str| shared.wanted.iter().any(|observer| *observer.name == *name);
+    let mut found = HashSet::new();
+    for row in rows {
+        let (id, name, seen): (i32, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        // This node's own are entered anew by the next heartbeat.
+        if own(&name) {
+            continue;
+        }
+        found.insert(id);
+        if !known.contains(&id) {
+            missing::kept(&name, left(db, &name).await?, seen.saturating_add(retention));
+        }
     }
+    for id in known.difference(&found) {
+        if let Some(row) = limited(db.query("SELECT name FROM observer WHERE id = $1", &[id])).await?.first() {
+            let name: String = row.try_get(0)?;
+            missing::back(&name, left(db, &name).await?);
+        }
+    }
+    *known = found;
+    Ok(())
+}
+
+async fn left(db: &mut Connection, name: &str) -> Result<Left, Failure> {
+    limited(async { steps::left(&mut db.client.transaction().await?, name).await }).await
 }

@@ -15,7 +15,6 @@ mod admissions;
 mod archive;
 mod db;
 mod maintenance;
-mod missing;
 mod node;
 mod observers;
 mod queries;
@@ -34,10 +33,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
-use self::{
-    db::Pool,
-    shared::Shared,
-};
+use self::{db::Pool, shared::Shared};
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room, Task,
     Usage, WriteSlot, core::commit::Failure as _,

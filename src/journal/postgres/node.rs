@@ -8,7 +8,7 @@ use std::{
 use tokio::time;
 
 use super::{
-    db::{Connection, Failure, limited, now},
+    db::{Connection, Failure, limited, sql},
     observers::{self, Observing},
     schema,
     shared::{PROBE_INTERVAL, Shared, Start},
@@ -18,14 +18,10 @@ use super::{
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 const ALIVE: i64 = 4_000;
 
-const ALIVE_UNTIL: &str = concat!(
-    "INSERT INTO node (id, alive_until) VALUES ($1, ",
-    now!(),
-    " + $2)
-     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until"
-);
+const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} + $2)
+     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
 
-const SEEN: &str = concat!("UPDATE observer SET seen = ", now!(), " WHERE name = ANY($1) RETURNING name, id, in_order");
+const SEEN: &str = "UPDATE observer SET seen = {now} WHERE name = ANY($1) RETURNING name, id, in_order";
 
 /// Says every second that this node lives; connects anew when the connection is lost.
 pub(super) async fn heartbeat(shared: Arc<Shared>) {
@@ -85,7 +81,7 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
 async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     let changes = db.client.transaction().await?;
     schema::migrate(&changes).await?;
-    changes.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE]).await?;
+    changes.execute(&sql(ALIVE_UNTIL), &[&shared.node, &ALIVE]).await?;
     observers::register(shared, &changes).await?;
     changes.commit().await?;
     Ok(())
@@ -93,12 +89,8 @@ async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
 
 /// This node is gone: others need not wait for it.
 pub(super) async fn leave(shared: &Shared) -> Result<(), Failure> {
-    const LEAVE: &str = concat!("UPDATE node SET alive_until = ", now!(), " - 1 WHERE id = $1");
-    const RELEASE: &str = concat!(
-        "UPDATE delivery SET leased = false, node = NULL, due = ",
-        now!(),
-        " WHERE node = $1 AND leased AND observer = ANY($2)"
-    );
+    const LEAVE: &str = "UPDATE node SET alive_until = {now} - 1 WHERE id = $1";
+    const RELEASE: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now} WHERE node = $1 AND leased AND observer = ANY($2)";
     let observers = shared.observing();
     let ids: Vec<i32> = observers.values().map(|observing| observing.id).collect();
     let mut db = shared.pool.get().await?;

@@ -14,31 +14,24 @@ use super::{
         millis,
     },
     admissions::LARGEST_BATCH,
-    db::{Connection, Failure, limited, now},
+    db::{Connection, Failure, limited},
     shared::Shared,
 };
 use crate::envelope::UsedQuery;
 
 /// Enters queries, unless they are there; gives the bodies that stand. Rows are locked in their order, so that two nodes
 /// do not wait for each other.
-const USE: &str = concat!(
-    "INSERT INTO used_query AS known (signature, body, until)
-     SELECT DISTINCT ON (signature) signature, body, ",
-    now!(),
-    " + term
+const USE: &str = "INSERT INTO used_query AS known (signature, body, until)
+     SELECT DISTINCT ON (signature) signature, body, {now} + term
      FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (signature, body, term) ORDER BY signature
      ON CONFLICT (signature) DO UPDATE SET
-         body = CASE WHEN known.until <= ",
-    now!(),
-    " THEN excluded.body ELSE known.body END,
+         body = CASE WHEN known.until <= {now} THEN excluded.body ELSE known.body END,
          until = greatest(known.until, excluded.until)
-     RETURNING signature, body"
-);
+     RETURNING signature, body";
 
-/// Removes some of those that are over.
+/// Removes those that are over.
 pub(super) const REMOVE: &str = "
-    DELETE FROM used_query WHERE signature IN (
-        SELECT signature FROM used_query WHERE until < $1 ORDER BY until LIMIT $2)";
+    DELETE FROM used_query WHERE signature IN (SELECT signature FROM used_query WHERE until < $1 ORDER BY until";
 
 /// The other nodes see a query as soon as it is entered. It need not be on the disk by then: the commit of its event, which
 /// comes after it, brings it there.

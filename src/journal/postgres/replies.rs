@@ -20,7 +20,7 @@ use super::{
         },
     },
     admissions::LARGEST_BATCH,
-    db::{self, Connection, Failure, limited, now},
+    db::{self, Connection, Failure, limited},
     shared::{PROBE_INTERVAL, Recording, Shared},
 };
 use crate::platform::Body;
@@ -31,8 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Records replies; one that the platform was answered without is offered to who sends it. What was asked for has no
 /// owner.
-const RECORD: &str = concat!(
-    "WITH given AS (
+const RECORD: &str = "WITH given AS (
         SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::text[], $6::integer[], $7::boolean[])
         AS t (id, state, reply, failure, sender, due)
     ), locked AS (
@@ -47,13 +46,10 @@ const RECORD: &str = concat!(
         RETURNING event.id, event.account, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender
     ), offered AS (
         INSERT INTO delivery (observer, account, due, event, attempts, leased)
-        SELECT sender, account, ",
-    now!(),
-    ", id, 0, false FROM done WHERE late
+        SELECT sender, account, {now}, id, 0, false FROM done WHERE late
         ON CONFLICT (event, observer) DO NOTHING
     )
-    SELECT id, late FROM done"
-);
+    SELECT id, late FROM done";
 
 /// The platform is answered without the reply.
 const GIVE_UP: &str = "UPDATE event SET given_up = true WHERE id = $1 AND state = 0";
@@ -68,13 +64,9 @@ const REPEATED: &str = "
     FROM given JOIN locked ON locked.id = given.id WHERE event.id = given.id";
 
 /// The replies of events; and whether the node that answers them still lives.
-const REPLIES: &str = concat!(
-    "SELECT id, state, reply, account, owner, EXISTS (
-        SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > ",
-    now!(),
-    "
-    ) FROM event WHERE id = ANY($1)"
-);
+const REPLIES: &str = "SELECT id, state, reply, account, owner, EXISTS (
+        SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > {now}
+    ) FROM event WHERE id = ANY($1)";
 
 /// What a repeat of an event is answered, or why it will not be.
 type Replied = Result<Body, JournalError>;

@@ -66,7 +66,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     /// This node.
     pub(super) node: Uuid,
-    pub(super) wanted: Vec<Observer>,
+    pub(super) wanted: Arc<[Observer]>,
     pub(super) observers: Mutex<HashMap<Arc<str>, Observing>>,
     /// The ordering key of each account that each observer in order was given last, so that all have their turn.
     pub(super) last_keys: Mutex<HashMap<i32, HashMap<String, Vec<u8>>>>,
@@ -99,7 +99,7 @@ impl Shared {
         Self {
             pool,
             node: Uuid::now_v7(),
-            wanted: options.observers.clone(),
+            wanted: options.observers.as_slice().into(),
             observers: Mutex::default(),
             last_keys: Mutex::default(),
             last_accounts: Mutex::default(),

@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use super::{
     super::{Held, WriteSlot, millis},
     admissions::{ADMIT, Columns},
-    db::{Failure, now},
+    db::Failure,
     shared::Shared,
 };
 
-const READ: &str = concat!("SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > ", now!(), ")");
+const READ: &str = "SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > {now})";
 
 pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, Failure> {
     let mut db = shared.pool.get().await?;
@@ -19,22 +19,12 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
 }
 
 /// A node that is gone lets go.
-const HOLD: &str = concat!(
-    "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, ",
-    now!(),
-    " + $2, $3)
+const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
          fence = slot.fence + 1, until = excluded.until, node = excluded.node,
-         value = CASE WHEN slot.expires <= ",
-    now!(),
-    " THEN NULL ELSE slot.value END, expires = NULL
-     WHERE slot.until <= ",
-    now!(),
-    " OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > ",
-    now!(),
-    ")
-     RETURNING value, fence"
-);
+         value = CASE WHEN slot.expires <= {now} THEN NULL ELSE slot.value END, expires = NULL
+     WHERE slot.until <= {now} OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > {now})
+     RETURNING value, fence";
 
 pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<Held>, Failure> {
     let mut db = shared.pool.get().await?;
@@ -45,14 +35,8 @@ pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Re
     held.transpose()
 }
 
-const WRITE: &str = concat!(
-    "UPDATE slot SET value = coalesce($3, value), until = coalesce(",
-    now!(),
-    " + $4, 0), expires = ",
-    now!(),
-    " + $5
-     WHERE name = $1 AND fence = $2 RETURNING name"
-);
+const WRITE: &str = "UPDATE slot SET value = coalesce($3, value), until = coalesce({now} + $4, 0), expires = {now} + $5
+     WHERE name = $1 AND fence = $2 RETURNING name";
 
 const ANSWERED: &str = "UPDATE event SET state = 1 WHERE id = ANY($1)";
 
@@ -87,7 +71,3 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     db.done();
     Ok(Some(admitted))
 }
-
-/// Removes some of those that are over.
-pub(super) const REMOVE: &str = "
-    DELETE FROM slot WHERE name IN (SELECT name FROM slot WHERE expires <= $1 LIMIT $2)";

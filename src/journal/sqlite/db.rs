@@ -1,17 +1,24 @@
 //! A connection to the file, and how rows are read.
 
-use std::{path::Path, time::Duration};
+use std::{future::ready, path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, types::Type};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, ToSql, ffi, params_from_iter,
+    types::{ToSqlOutput, Type},
+};
 use uuid::Uuid;
 
-use super::super::{
-    JournalError,
-    core::{
-        archive::Read,
-        commit::Failure,
-        row::{Row, RowError},
+use super::{
+    super::{
+        JournalError, Millis,
+        core::{
+            commit::Failure,
+            row::{Row, RowError},
+            session::{Dialect, Read, Session, Value},
+        },
+        id::number,
     },
+    queries,
 };
 
 /// How long to wait for another process that writes, such as `echostr events replay`.
@@ -112,6 +119,10 @@ impl Row for rusqlite::Row<'_> {
         self.get(column).map_err(|cause| RowError::column(column, cause))
     }
 
+    fn place(&self, column: usize) -> Result<Option<Value>, RowError> {
+        Ok(self.number(column)?.map(Value::Number))
+    }
+
     fn id(&self, column: usize) -> Result<Uuid, RowError> {
         let bytes = self.get(column).map_err(|cause| RowError::column(column, cause))?;
         Ok(Uuid::from_bytes(bytes))
@@ -122,6 +133,71 @@ impl From<RowError> for rusqlite::Error {
     fn from(failure: RowError) -> Self {
         let column = if let RowError::Column { column, .. } = failure { column } else { 0 };
         Self::FromSqlConversionFailure(column, Type::Text, Box::new(failure))
+    }
+}
+
+/// Transactions that other stores have too.
+pub(super) struct File<'d> {
+    pub(super) db: &'d Connection,
+    pub(super) now: Millis,
+}
+
+impl Session for File<'_> {
+    type Failure = rusqlite::Error;
+
+    const DIALECT: Dialect = Dialect {
+        event: "seq",
+        of_event: "seq",
+        observation: "observer, account, due, seq",
+        collate: "",
+        is_wanted: "instr(',' || event.observers || ',', ',' || observer.id || ',') > 0",
+        with_observer: "CASE WHEN instr(',' || event.observers || ',', ',' || observer.id || ',') > 0
+                             THEN event.observers ELSE coalesce(event.observers || ',', '') || observer.id END",
+        without_observer: "nullif(trim(replace(',' || event.observers || ',', ',' || observer.id || ',', ','), ','), '')",
+        is_new: "event.seq NOT IN
+                     (SELECT seq FROM delivery WHERE observer = (SELECT id FROM observer WHERE name = $1))",
+        ordering_key: "coalesce(event.subject, ' ' || event.seq)",
+        missing_since: "missing_since",
+        lock_row: "",
+        remove_used_queries: queries::REMOVE,
+    };
+
+    fn now(&self) -> String {
+        self.now.to_string()
+    }
+
+    fn execute(&mut self, text: &str, values: &[Value]) -> impl Future<Output = rusqlite::Result<u64>> + Send {
+        let changed = self.db.prepare(&numbered(text)).and_then(|mut it| it.execute(params_from_iter(values)));
+        ready(changed.map(|changed| changed as u64))
+    }
+
+    fn query<T: Send>(
+        &mut self,
+        text: &str,
+        values: &[Value],
+        read: Read<T>,
+    ) -> impl Future<Output = rusqlite::Result<Vec<T>>> + Send {
+        ready(query(self.db, text, values, read))
+    }
+}
+
+/// Runs a query whose rows are read by the codec of all stores.
+pub(super) fn query<T>(db: &Connection, text: &str, values: &[Value], read: Read<T>) -> rusqlite::Result<Vec<T>> {
+    db.prepare(&numbered(text))?.query_map(params_from_iter(values), self::read(read))?.collect()
+}
+
+/// SQLite takes `$1` for a name.
+fn numbered(text: &str) -> String {
+    text.replace('$', "?")
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Number(number) => number.to_sql(),
+            Self::Text(text) => text.to_sql(),
+            Self::Event(id) => Ok(ToSqlOutput::from(to_sql(number(*id)))),
+        }
     }
 }
 

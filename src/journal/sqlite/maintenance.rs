@@ -1,7 +1,7 @@
 //! Maintenance of the file: a thread that checkpoints, and has the writer remove what is old.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::Ordering,
@@ -20,17 +20,14 @@ use super::{
         core::{
             commit::at_once,
             health::Counts,
-            maintenance::{self, KEYS_KEPT, Maintain, Old, ROUND_INTERVAL, ROWS, Which},
-            missing::Left,
+            maintenance::{self, KEYS_KEPT, Maintain, ROUND_INTERVAL, ROWS, Which},
+            steps::{self, Old, Outcome, Step},
         },
         id::number_at,
         now_millis,
     },
-    db, missing,
-    observers::{self, Observing},
-    queries,
+    db::{self, File},
     shared::{Op, Shared, Work},
-    slots,
 };
 use crate::platform::{KEY, Key};
 
@@ -67,18 +64,13 @@ impl Drop for Maintenance {
 }
 
 impl Maintenance {
-    pub(super) fn start(
-        shared: &Arc<Shared>,
-        options: &Options,
-        registered: &HashMap<Arc<str>, Observing>,
-    ) -> rusqlite::Result<Self> {
+    pub(super) fn start(shared: &Arc<Shared>, options: &Options) -> rusqlite::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let known = options.observers.iter().filter_map(|it| Some((registered.get(&it.name)?.id, it.clone())));
         let mut file = Maintained {
             db: db::open(&shared.path, false)?,
             shared: Arc::clone(shared),
             stopped,
-            observers: Arc::new(known.collect()),
+            observers: options.observers.as_slice().into(),
             checkpointed: (0, Instant::now()),
             backfilled: false,
             removed: None,
@@ -102,7 +94,7 @@ struct Maintained {
     db: Connection,
     shared: Arc<Shared>,
     stopped: mpsc::Receiver<()>,
-    observers: Arc<Vec<(i64, Observer)>>,
+    observers: Arc<[Observer]>,
     /// How much had been written at the last checkpoint, and when that was.
     checkpointed: (u64, Instant),
     /// All observers that begin with the past have been given it.
@@ -140,18 +132,28 @@ impl Maintain for Maintained {
         Ok(now_millis())
     }
 
-    async fn remove(&mut self, old: Old, before: Millis) -> Result<usize, Stop> {
-        let now = self.shared.now();
-        self.write(move |db| match old {
-            Old::DeadLetters => missing::expire(db, before, ROWS),
-            Old::Leases => slots::clear(db, now, ROWS),
-            Old::UsedQueries => queries::clear(db, now, ROWS),
-        })
+    async fn run(&mut self, step: Step) -> Result<Outcome, Stop> {
+        let is_backfill = matches!(step, Step::Backfill(_));
+        let shared = Arc::clone(&self.shared);
+        let run = move |db: &Connection| {
+            let now = shared.now();
+            // These end by the clock that goes on evenly.
+            let step = match &step {
+                Step::Remove(old @ (Old::Leases | Old::UsedQueries), _) => Step::Remove(*old, now),
+                step => step.clone(),
+            };
+            at_once(steps::run(&mut File { db, now }, step))
+        };
+        let outcome = self.write(run)?;
+        if is_backfill {
+            self.backfilled = !outcome.more;
+            self.shared.arrivals.notify_waiters();
+        }
+        Ok(outcome)
     }
 
-    async fn remove_missing(&mut self, before: Millis) -> Result<Option<(String, Left)>, Stop> {
-        let Some((id, name)) = missing::overdue(&self.db, before)? else { return Ok(None) };
-        Ok(Some((name, self.write(move |db| missing::remove(db, id, ROWS))?)))
+    fn backfill(&self) -> Option<Step> {
+        (!self.backfilled).then(|| Step::Backfill(Arc::clone(&self.observers)))
     }
 
     async fn remove_events(&mut self, which: Which) -> Result<(), Stop> {
@@ -215,30 +217,6 @@ impl Maintain for Maintained {
             }
         }
         Ok(())
-    }
-
-    async fn drop_orphans(&mut self, dropped: &mut HashMap<String, Left>) -> Result<bool, Stop> {
-        if self.is_closed() {
-            return Ok(false);
-        }
-        let orphans = missing::oldest(&self.db, ROWS)?;
-        if orphans.is_empty() {
-            return Ok(false);
-        }
-        for (name, left) in self.write(move |db| missing::drop_orphans(db, &orphans))? {
-            *dropped.entry(name).or_default() += left;
-        }
-        Ok(true)
-    }
-
-    async fn backfill(&mut self) -> Result<bool, Stop> {
-        if self.backfilled || self.is_closed() {
-            return Ok(false);
-        }
-        let (shared, observers) = (Arc::clone(&self.shared), Arc::clone(&self.observers));
-        self.backfilled = !self.write(move |db| observers::backfill(db, &observers, shared.now(), ROWS))?;
-        self.shared.arrivals.notify_waiters();
-        Ok(!self.backfilled)
     }
 
     fn explain(&self, failure: Stop) -> Option<JournalError> {

@@ -17,7 +17,6 @@ mod guard;
 mod index;
 mod lock;
 mod maintenance;
-mod missing;
 mod observers;
 mod queries;
 mod schema;
@@ -118,10 +117,10 @@ impl SqliteJournal {
         let used_queries = queries::load(&connection, shared.now()).map_err(explain)?;
         let observers =
             observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
-        missing::report(&connection, millis(options.retention)).map_err(explain)?;
+        observers::report(&connection, millis(options.retention)).map_err(explain)?;
         let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
         let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), Arc::clone(&lock));
-        let maintenance = Maintenance::start(&shared, options, &observers).map_err(explain)?;
+        let maintenance = Maintenance::start(&shared, options).map_err(explain)?;
         let spawned = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let writer = spawned.map_err(|failure| JournalError::storage(format!("cannot start a thread: {failure}")))?;
         Ok(Self {

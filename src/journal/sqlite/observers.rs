@@ -12,16 +12,17 @@ use super::{
     super::{
         Finish, Finished, Lease, Leased, Millis, Observer, Room,
         core::{
+            commit::at_once,
             maintenance::LONGEST_PAUSE,
-            missing,
+            missing::{self, Left},
             row::{event_columns, stored},
+            steps,
         },
         id::number,
         millis, now_millis,
     },
-    db,
-    events::{lane, offer},
-    missing::left,
+    db::{self, File},
+    events::offer,
     shared::Shared,
 };
 
@@ -62,7 +63,7 @@ pub(super) fn register(
         let id = match known.get(&**name) {
             Some((id, is_back)) => {
                 if *is_back {
-                    missing::back(name, left(&changes, *id)?);
+                    missing::back(name, left(&changes, name)?);
                     changes.execute("UPDATE observer SET missing_since = NULL WHERE id = ?1", [id])?;
                 }
                 *id
@@ -283,42 +284,25 @@ pub(super) fn add(db: &Connection, observer: i64, account: &str, seq: i64, now: 
     wanted_by(db, observer, seq)
 }
 
-pub(super) fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
+fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
         "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END WHERE seq = ?1",
     )?;
     update.execute(params![seq, observer.to_string()]).map(drop)
 }
 
-/// Offers the next events of the past to observers that begin with them. False when there are none left.
-pub(super) fn backfill(
-    db: &Connection,
-    observers: &[(i64, Observer)],
-    now: Millis,
-    limit: usize,
-) -> rusqlite::Result<bool> {
-    let mut places = db.prepare_cached(
-        "SELECT id, backfill, backfill_to FROM observer WHERE backfill IS NOT NULL AND missing_since IS NULL",
-    )?;
-    let place =
-        places.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))).optional()?;
-    let Some((id, from, to)) = place else { return Ok(false) };
-    let observer = observers.iter().find(|(known, _)| *known == id).map(|(_, observer)| observer);
-    let mut query = db.prepare_cached(
-        "SELECT seq, account, type, subject FROM event WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
-    )?;
-    let mut rows = query.query(params![from, to, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    let mut last = None;
+/// Warns of each that is missing. What is left of one is kept for the retention.
+pub(super) fn report(db: &Connection, retention: Millis) -> rusqlite::Result<()> {
+    let mut query =
+        db.prepare("SELECT name, missing_since FROM observer WHERE missing_since IS NOT NULL ORDER BY name")?;
+    let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        let seq: i64 = row.get(0)?;
-        last = Some(seq);
-        let (account, event_type): (String, String) = (row.get(1)?, row.get(2)?);
-        let Some(observer) = observer.filter(|observer| (observer.wants)(&account, &event_type)) else { continue };
-        let subject: Option<String> = row.get(3)?;
-        let lane = observer.in_order.then(|| lane(subject.as_deref(), seq));
-        offer(db, id, &account, now, seq, lane.as_deref())?;
-        wanted_by(db, id, seq)?;
+        let (name, since): (String, Millis) = (row.get(0)?, row.get(1)?);
+        missing::kept(&name, left(db, &name)?, since.saturating_add(retention));
     }
-    db.prepare_cached("UPDATE observer SET backfill = ?2 WHERE id = ?1")?.execute(params![id, last])?;
-    Ok(true)
+    Ok(())
+}
+
+fn left(db: &Connection, name: &str) -> rusqlite::Result<Left> {
+    at_once(steps::left(&mut File { db, now: now_millis() }, name))
 }

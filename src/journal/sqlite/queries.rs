@@ -51,11 +51,7 @@ pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQue
     Ok(found.into_iter().rev().map(|(signature, body)| UsedQuery { signature, body, ..UsedQuery::default() }).collect())
 }
 
-/// Removes up to `limit` of the oldest ones that are over, and of those that are more than can be remembered.
-pub(super) fn clear(db: &Connection, now: Millis, limit: usize) -> rusqlite::Result<usize> {
-    let mut delete = db.prepare_cached(
-        "DELETE FROM used_query WHERE count IN (SELECT count FROM used_query ORDER BY count LIMIT ?1)
-         AND (until <= ?2 OR count <= (SELECT max(count) FROM used_query) - ?3)",
-    )?;
-    delete.execute(params![limit as i64, now, UsedQuery::MAX as i64])
-}
+/// Removes those that are over, and those that are more than can be remembered, of the oldest.
+pub(super) const REMOVE: &str = "
+    DELETE FROM used_query WHERE (until <= $1 OR count <= (SELECT max(count) FROM used_query) - 131072)
+    AND count IN (SELECT count FROM used_query ORDER BY count";

@@ -67,10 +67,3 @@ pub(super) fn write(
     }
     Ok(Some(admitted))
 }
-
-/// Removes up to `limit` slots that are over.
-pub(super) fn clear(db: &Connection, now: Millis, limit: usize) -> rusqlite::Result<usize> {
-    let mut delete =
-        db.prepare_cached("DELETE FROM slot WHERE name IN (SELECT name FROM slot WHERE expires <= ?1 LIMIT ?2)")?;
-    delete.execute(params![now, limit as i64])
-}
