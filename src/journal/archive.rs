@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::{Facts, Millis, State, Task, core::row};
+use super::{Facts, Millis, State, Task, model::plain_success};
 use crate::{event::Platform, platform::Body};
 
 /// What the command line needs of a journal. Everything it changes, a running server takes up by itself.
@@ -79,7 +79,7 @@ pub struct Stored {
 impl Stored {
     /// The recorded reply, be it only the plain success.
     pub(super) fn body(&self) -> Option<Body> {
-        let plain = || row::plain(self.facts.platform);
+        let plain = || plain_success(self.facts.platform);
         (self.state != State::Responding).then(|| self.reply.clone().map_or_else(plain, Body::Document))
     }
 }

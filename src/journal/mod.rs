@@ -4,14 +4,20 @@
 //! [`Archive`] is what the command line asks: list, show, replay; it works beside a running server and without one.
 //! One behaviour, several places: [`sqlite`] for one node, [`postgres`] for several, [`memory`] for trials.
 
+// Each database uses its part of what is here.
+#![cfg_attr(not(all(feature = "sqlite", feature = "postgres")), allow(dead_code, unused_macros, unused_imports))]
+
 mod archive;
 mod cloudevent;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod core;
 mod entry;
 mod id;
 pub mod memory;
 mod model;
+#[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use std::{
@@ -89,8 +95,12 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
             options.max_size = config.memory_limit as u64;
             Arc::new(memory::MemoryJournal::new(&options))
         }
+        #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => Arc::new(sqlite::SqliteJournal::open(path, &options)?),
+        #[cfg(feature = "postgres")]
         JournalUrl::Postgres(url) => Arc::new(postgres::PostgresJournal::open(url.expose(), &options)?),
+        #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+        other => return Err(not_built(other)),
     })
 }
 
@@ -99,11 +109,15 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
 /// # Errors
 /// When it is not there, or cannot be read.
 pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, JournalError> {
-    Ok(match &config.url {
-        JournalUrl::Memory => return Err(JournalError::storage("a journal in memory can be seen by its server only")),
-        JournalUrl::Sqlite(path) => Box::new(sqlite::SqliteArchive::open(path)?),
-        JournalUrl::Postgres(url) => Box::new(postgres::PostgresArchive::open(url.expose())?),
-    })
+    match &config.url {
+        JournalUrl::Memory => Err(JournalError::storage("a journal in memory can be seen by its server only")),
+        #[cfg(feature = "sqlite")]
+        JournalUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteArchive::open(path)?)),
+        #[cfg(feature = "postgres")]
+        JournalUrl::Postgres(url) => Ok(Box::new(postgres::PostgresArchive::open(url.expose())?)),
+        #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+        other => Err(not_built(other)),
+    }
 }
 
 /// Says whether a journal can be used, and leaves it as it is.
@@ -113,9 +127,20 @@ pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, Journa
 pub async fn check(config: &config::Journal) -> Result<(), JournalError> {
     match &config.url {
         JournalUrl::Memory => Ok(()),
+        #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => sqlite::check(path),
-        JournalUrl::Postgres(_) => open_archive(config)?.observers().await.map(drop),
+        _ => open_archive(config)?.observers().await.map(drop),
     }
+}
+
+/// The configuration names a journal that this program has no code for.
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+fn not_built(url: &JournalUrl) -> JournalError {
+    let feature = if matches!(url, JournalUrl::Postgres(_)) { "postgres" } else { "sqlite" };
+    JournalError::storage(format!(
+        "[journal] url is {url:?}, and this program was built without the feature `{feature}` of the package echostr; build it \
+         with that feature, or set another url"
+    ))
 }
 
 /// What a server needs of a journal.
@@ -210,4 +235,26 @@ pub(crate) fn now_millis() -> Millis {
 
 pub(crate) fn millis(duration: Duration) -> Millis {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(all(test, not(feature = "sqlite")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{check, open, open_archive};
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_journal_that_is_not_built_in_is_named_with_its_feature() {
+        let config = Config::parse("[journal]\nurl = \"sqlite://a.db\"\n", "test", |_| Ok(String::new())).unwrap();
+        let failures = [
+            open(&config.journal, Vec::new()).map(drop).unwrap_err(),
+            open_archive(&config.journal).map(drop).unwrap_err(),
+            check(&config.journal).await.unwrap_err(),
+        ];
+        for failure in failures {
+            let failure = failure.to_string();
+            assert!(failure.contains("sqlite://a.db") && failure.contains("feature `sqlite`"), "{failure}");
+        }
+    }
 }

@@ -4,11 +4,11 @@ use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Entry, Millis, core::row};
+use super::{Entry, Millis};
 use crate::{
     event::Platform,
     payload::{Form, Payload},
-    platform::{Body, DedupeKey},
+    platform::{self, Body, DedupeKey},
 };
 
 /// A slot that its holder alone may write. Slots are for what outlives a process and is no event: access tokens, the
@@ -130,7 +130,7 @@ pub struct Facts {
 /// The reply of an event.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// What the platform is told, not sealed.
+    /// What the platform is answered, not sealed.
     pub body: Body,
     /// Why it is the default answer and not the responder's, if it is.
     pub failure: Option<String>,
@@ -144,10 +144,10 @@ impl Reply {
         self.sender.as_ref().is_some_and(|sender| sender.is_due)
     }
 
-    /// What a repeat of the event is told.
-    pub(super) fn told(self) -> Body {
+    /// What a repeat of the event is answered.
+    pub(super) fn for_repeat(self) -> Body {
         match self.sender.filter(|sender| sender.is_due) {
-            Some(sender) => row::plain(sender.facts.platform),
+            Some(sender) => plain_success(sender.facts.platform),
             None => self.body,
         }
     }
@@ -294,4 +294,9 @@ pub struct Usage {
     pub waiting: u64,
     /// Deliveries to observers that are dead letters.
     pub dead: u64,
+}
+
+/// What a platform is answered that wants nothing.
+pub(super) fn plain_success(platform: Platform) -> Body {
+    Body::Plain(platform::plain_success(platform))
 }

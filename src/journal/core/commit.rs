@@ -1,4 +1,4 @@
-//! Group commit: what has gathered is written in one transaction, and what cannot be written spoils nothing else.
+//! Group commit: a pending batch is written in one transaction, and what cannot be written spoils nothing else.
 
 use std::{
     pin::pin,

@@ -2,13 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use echostr_protocol::prehashed::BuildPrehashed;
 use tokio::sync::oneshot;
 
 use super::super::{Admission, Entry, JournalError};
-use crate::{
-    platform::{DedupeKey, Key},
-    prehashed::BuildPrehashed,
-};
+use crate::platform::{DedupeKey, Key};
 
 /// What comes of an admission.
 pub(crate) type Admitted = Result<Admission, JournalError>;

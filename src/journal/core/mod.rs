@@ -20,3 +20,15 @@ pub(super) mod missing;
 pub(super) mod row;
 pub(super) mod session;
 pub(super) mod steps;
+
+pub(super) use self::{
+    archive::ArchiveStore,
+    commit::{Commit, Failure, at_once},
+    health::{Counts, Health},
+    in_flight::{Admitted, Found, InFlight, Waiter},
+    maintenance::{KEYS_KEPT, LONGEST_PAUSE, Maintain, ROUND_INTERVAL, ROWS, Which},
+    missing::Left,
+    row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number, stored},
+    session::{Dialect, Read, Session, Value},
+    steps::{Change, Old, Outcome, Step},
+};

@@ -5,13 +5,13 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{
-    super::{DeadLetter, Delivery, DeliveryState, Facts, State, Stored},
+    super::{DeadLetter, Delivery, DeliveryState, Facts, State, Stored, model::plain_success},
     session::Value,
 };
 use crate::{
     event::Platform,
     payload::{Form, Payload},
-    platform::{self, Body},
+    platform::Body,
 };
 
 /// A row that a store has found; columns have numbers.
@@ -159,12 +159,7 @@ pub(crate) fn reply_text(body: &Body) -> Option<&str> {
 pub(crate) fn answer(state: State, reply: Option<String>, platform: Platform) -> Option<Body> {
     match state {
         State::Responding => None,
-        State::Late => Some(plain(platform)),
-        State::Answered | State::Defaulted => Some(reply.map_or_else(|| plain(platform), Body::Document)),
+        State::Late => Some(plain_success(platform)),
+        State::Answered | State::Defaulted => Some(reply.map_or_else(|| plain_success(platform), Body::Document)),
     }
-}
-
-/// The plain success.
-pub(crate) fn plain(platform: Platform) -> Body {
-    Body::Plain(platform::plain_success(platform))
 }

@@ -38,7 +38,7 @@ pub(crate) struct Dialect {
     /// Since when nobody has an observer, and how its row is held.
     pub(crate) missing_since: &'static str,
     pub(crate) lock_row: &'static str,
-    /// Removes used queries from before the time `$1`.
+    /// Removes the oldest used queries from before the time `$1`, and those beyond the latest `{max}`, up to the limit.
     pub(crate) remove_used_queries: &'static str,
 }
 

@@ -8,8 +8,10 @@ use super::{
     super::{Millis, Observer},
     maintenance::ROWS,
     missing::Left,
+    row::Row,
     session::{Dialect, Session, Value},
 };
+use crate::envelope::UsedQuery;
 
 /// A step of maintenance, in a transaction of its own.
 #[derive(Clone, Debug)]
@@ -70,7 +72,10 @@ async fn remove<S: Session>(session: &mut S, old: Old, before: Millis) -> Result
         Old::Leases => {
             format!("DELETE FROM slot WHERE name IN (SELECT name FROM slot WHERE expires <= $1 LIMIT {ROWS})")
         }
-        Old::UsedQueries => format!("{remove_used_queries} LIMIT {ROWS})"),
+        Old::UsedQueries => {
+            let oldest = remove_used_queries.replace("{max}", &UsedQuery::MAX.to_string());
+            format!("{oldest} LIMIT {ROWS})")
+        }
     };
     let removed = session.execute(&text, &[Value::Number(before)]).await?;
     Ok(Outcome { more: removed >= ROWS as u64, removed, ..Outcome::default() })
@@ -84,9 +89,8 @@ pub(crate) async fn left<S: Session>(session: &mut S, name: &str) -> Result<Left
         "SELECT (SELECT count(*) FROM delivery WHERE observer = {OF_NAME}),
                 (SELECT count(*) FROM dead WHERE observer = {OF_NAME})"
     );
-    let read = |row: &dyn super::row::Row| {
-        Ok(Left { waiting: row.integer(0)?.cast_unsigned(), dead: row.integer(1)?.cast_unsigned() })
-    };
+    let read =
+        |row: &dyn Row| Ok(Left { waiting: row.integer(0)?.cast_unsigned(), dead: row.integer(1)?.cast_unsigned() });
     let left = session.query(&text, &[Value::Text(name.to_owned())], read).await?;
     Ok(left.into_iter().next().unwrap_or_default())
 }
@@ -176,7 +180,7 @@ async fn backfill<S: Session>(session: &mut S, observers: &[Observer]) -> Result
     let next = format!(
         "SELECT {event}, account, type FROM event WHERE {event} > $1 AND {event} <= $2 ORDER BY {event} LIMIT {ROWS}"
     );
-    let read = |row: &dyn super::row::Row| Ok((row.place(0)?, row.string(1)?, row.string(2)?));
+    let read = |row: &dyn Row| Ok((row.place(0)?, row.string(1)?, row.string(2)?));
     let events = session.query(&next, &[from.clone(), to], read).await?;
     let name = Value::Text(observer.name.as_ref().to_owned());
     let Some(last) = events.last().and_then(|(last, ..)| last.clone()) else {

@@ -8,10 +8,8 @@ use uuid::Uuid;
 use super::{
     super::{
         Admission, Entry, NewEvent,
-        core::{
-            commit::{self, Commit},
-            row::{self, Row as _},
-        },
+        core::{Commit, Row as _, commit, row},
+        model::plain_success,
     },
     db::{Connection, Failure, limited},
     observers::Observing,
@@ -132,7 +130,7 @@ async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admission>,
         };
         let Some(row) = known.get(&key.bytes[..]) else {
             // Its event is no longer kept: all that is known is that it was answered.
-            return Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, row::plain(platform))));
+            return Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, plain_success(platform))));
         };
         let (id, deliveries) = (row.id(1)?, row.count(2)?);
         if let Some(body) = row::answer(row::state(row.integer(3)?), row.text(4)?, platform) {

@@ -8,11 +8,7 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError, Task,
-        core::{
-            archive::ArchiveStore,
-            session::{Dialect, Read, Session as _, Value},
-            steps::{self, Change},
-        },
+        core::{ArchiveStore, Change, Dialect, Read, Session as _, Value, steps},
     },
     db::{self, Failure, Pool, limited},
     schema::{self, LOCK, MAINTENANCE},

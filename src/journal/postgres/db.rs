@@ -26,21 +26,17 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError,
-        core::{
-            commit,
-            row::{Row, RowError, event_columns},
-            session::{Dialect, Read, Session, Value},
-        },
+        core::{Dialect, Read, Row, RowError, Session, Value, commit, event_columns},
     },
     observers::ROOMS,
     queries,
 };
 
 /// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long one piece of work may take, beyond the time limit of each statement.
-const LONGEST: Duration = Duration::from_secs(8);
+const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Connections of one node, beside that of the heartbeat.
 const CONNECTIONS: usize = 8;
@@ -154,7 +150,7 @@ impl Connection {
 pub(super) struct Pool {
     config: Config,
     idle: Mutex<Vec<Connection>>,
-    room: Semaphore,
+    permits: Semaphore,
 }
 
 impl Pool {
@@ -178,32 +174,32 @@ impl Pool {
             return Err(tls());
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
+            config.connect_timeout(CONNECT_TIMEOUT);
         }
         if config.get_application_name().is_none() {
             config.application_name("echostr");
         }
-        config.tcp_user_timeout(LONGEST).keepalives_idle(Duration::from_secs(10));
-        Ok(Self { config, idle: Mutex::default(), room: Semaphore::new(CONNECTIONS) })
+        config.tcp_user_timeout(WORK_TIMEOUT).keepalives_idle(Duration::from_secs(10));
+        Ok(Self { config, idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) })
     }
 
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
         let connecting = async {
             let (client, driver) = self.config.connect(NoTls).await?;
             let driver = AbortOnDropHandle::new(tokio::spawn(async move {
-                // Whoever uses the client is told.
+                // Whoever uses the client gets the error.
                 let _ = driver.await;
             }));
             client.batch_execute(SESSION).await?;
             Ok(Connection { client, statements: HashMap::new(), _driver: driver })
         };
-        time::timeout(LONGEST, connecting).await.unwrap_or(Err(Failure::Slow))
+        time::timeout(WORK_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Slow))
     }
 
     /// A connection for a piece of work. One that is not [given back](Lent::done) is not used again.
     pub(super) async fn get(&self) -> Result<Lent<'_>, Failure> {
-        let place = time::timeout(LONGEST, self.room.acquire()).await;
-        let Ok(Ok(place)) = place else { return Err(Failure::Slow) };
+        let permit = time::timeout(WORK_TIMEOUT, self.permits.acquire()).await;
+        let Ok(Ok(permit)) = permit else { return Err(Failure::Slow) };
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|connection| !connection.client.is_closed());
@@ -213,7 +209,7 @@ impl Pool {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        Ok(Lent { connection, pool: self, _place: place })
+        Ok(Lent { connection, pool: self, _permit: permit })
     }
 
     /// Lets go of every connection nobody uses.
@@ -222,11 +218,11 @@ impl Pool {
     }
 }
 
-/// A connection at work.
+/// A connection in use.
 pub(super) struct Lent<'p> {
     connection: Connection,
     pool: &'p Pool,
-    _place: SemaphorePermit<'p>,
+    _permit: SemaphorePermit<'p>,
 }
 
 impl Lent<'_> {
@@ -252,7 +248,7 @@ impl DerefMut for Lent<'_> {
 
 /// Some work, within the time limit.
 pub(super) async fn limited<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    time::timeout(LONGEST, work).await.unwrap_or(Err(Failure::Slow))
+    time::timeout(WORK_TIMEOUT, work).await.unwrap_or(Err(Failure::Slow))
 }
 
 impl Row for tokio_postgres::Row {

@@ -14,12 +14,7 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError, Millis,
-        core::{
-            health::Counts,
-            maintenance::{self, KEYS_KEPT, LONGEST_PAUSE, Maintain, Which},
-            missing::{self, Left},
-            steps::{self, Outcome, Step},
-        },
+        core::{Counts, KEYS_KEPT, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps},
         id, millis,
     },
     db::{Connection, Failure, limited},
@@ -38,10 +33,10 @@ const CHUNKS: usize = 20;
 
 /// What nobody has had for so long is gone, in milliseconds: a node, and at the latest an observer when there is no room for
 /// what is left of it.
-const GONE: i64 = 3_600_000;
+const NODE_TIMEOUT: i64 = 3_600_000;
 
 /// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
-const MISSING: i64 = 10_000;
+const MISSING_AFTER: i64 = 10_000;
 
 /// One node at a time, and none that finds another at it waits.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
@@ -165,9 +160,9 @@ impl Maintain for Maintained {
         self.now = row.try_get(2)?;
         let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
         self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
-        report(&mut db, &self.shared, self.now - MISSING, self.retention, &mut self.missing).await?;
+        report(&mut db, &self.shared, self.now - MISSING_AFTER, self.retention, &mut self.missing).await?;
         if self.is_patient() {
-            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - GONE)])).await?;
+            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT)])).await?;
         }
         db.done();
         Ok(self.now)
@@ -177,7 +172,7 @@ impl Maintain for Maintained {
         let (is_backfill, is_patient) = (matches!(step, Step::Backfill(_)), self.is_patient());
         let step = match step {
             Step::RemoveMissing(_) | Step::DropOrphans(_) if !is_patient => return Ok(Outcome::default()),
-            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING)),
+            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING_AFTER)),
             Step::DropOrphans(_) => Step::DropOrphans(self.now - self.patience()),
             step => step,
         };
@@ -212,7 +207,7 @@ impl Maintain for Maintained {
             Which::Before(time) => id::at(time),
             Which::TooMany => Uuid::max(),
         };
-        let (responding, seen) = (id::at(self.now - GONE), self.now - GONE);
+        let (responding, seen) = (id::at(self.now - NODE_TIMEOUT), self.now - NODE_TIMEOUT);
         let counts = &self.shared.counts;
         let mut db = self.shared.pool.get().await?;
         let statement = db.prepare(REMOVE_EVENTS).await?;
@@ -264,7 +259,7 @@ impl Maintain for Maintained {
 impl Maintained {
     /// How long a node that has just started, and one that makes room, leaves to others to come back with their observers.
     fn patience(&self) -> Millis {
-        (self.retention / 4).clamp(MISSING, GONE)
+        (self.retention / 4).clamp(MISSING_AFTER, NODE_TIMEOUT)
     }
 
     /// Whether others have had the time to start.

@@ -36,7 +36,7 @@ use uuid::Uuid;
 use self::{db::Pool, shared::Shared};
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room, Task,
-    Usage, WriteSlot, core::commit::Failure as _,
+    Usage, WriteSlot, core::Failure as _,
 };
 use crate::{envelope::UsedQuery, platform::Body};
 

@@ -12,11 +12,11 @@ use uuid::Uuid;
 use super::{
     super::{
         Finish, Finished, Lease, Leased, Observer, Room,
-        core::row::{self, EVENT_COLUMNS, Row as _},
+        core::{EVENT_COLUMNS, Row as _, row},
         millis,
     },
     db::{self, Connection, Failure},
-    schema::{LANES, LOCK},
+    schema::{LOCK, ORDERING_KEYS},
     shared::Shared,
 };
 
@@ -89,8 +89,8 @@ const LEASE: &str = "{rooms}, ready AS (
     WHERE delivery.event = ready.event AND delivery.observer = ready.observer AND event.id = ready.event
     RETURNING {event}, delivery.attempts, delivery.due";
 
-/// The first of each lane, unless it pauses, or another of the lane is leased; of the accounts `$3` from behind the lanes
-/// `$4` on. Goes from lane to lane rather than from row to row, so that a long lane behind a failing event costs nothing.
+/// The first of each ordering key, unless it pauses, or another of the key is leased; of the accounts `$3` from behind the
+/// keys `$4` on. Goes from key to key rather than from row to row, so that many events behind a failing one cost nothing.
 const HEADS: &str = "{rooms}
     SELECT heads.event, room.account, heads.lane, room.count
     FROM room LEFT JOIN unnest($3::text[], $4::bytea[]) AS turn (account, lane) ON turn.account = room.account
@@ -174,7 +174,7 @@ fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
     Ok(Leased { lease, reply: stored.body(), facts: stored.facts })
 }
 
-/// One node at a time looks for the heads of lanes, so that two of one lane are never out together.
+/// One node at a time looks for the first of each ordering key, so that two of one key are never out together.
 async fn heads(
     db: &mut Connection,
     shared: &Shared,
@@ -183,10 +183,11 @@ async fn heads(
     term: i64,
 ) -> Result<Vec<Row>, Failure> {
     let (heads, take) = (db.prepare(HEADS).await?, db.prepare(TAKE).await?);
-    let lanes = || shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
-    let (turns, after): (Vec<String>, Vec<Vec<u8>>) = lanes().remove(&observer).unwrap_or_default().into_iter().unzip();
+    let last_keys = || shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    let (turns, after): (Vec<String>, Vec<Vec<u8>>) =
+        last_keys().remove(&observer).unwrap_or_default().into_iter().unzip();
     let changes = db.client.transaction().await?;
-    changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &LANES.saturating_add(observer)]).await?;
+    changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &ORDERING_KEYS.saturating_add(observer)]).await?;
     let Asked { limit, each, accounts, counts, last } = asked;
     let rows = changes.query(&heads, &[&observer, limit, &turns, &after, each, accounts, counts, last]).await?;
     let mut events: Vec<Uuid> = Vec::with_capacity(rows.len());
@@ -199,8 +200,8 @@ async fn heads(
     }
     let taken_rows = changes.query(&take, &[&observer, &events, &term, &shared.node]).await?;
     changes.commit().await?;
-    // Where there was room for more, the next round begins with the first lane; where an account had no turn, with the
-    // lane that it had before.
+    // Where there was room for more, the next round begins with the first key; where an account had no turn, with the
+    // key that it had before.
     let full = i64::try_from(rows.len()) == Ok(*limit);
     let mut next: HashMap<String, Vec<u8>> = HashMap::new();
     if full {
@@ -209,7 +210,7 @@ async fn heads(
     next.extend(
         taken.into_iter().filter(|(_, (count, room, _))| full || count >= room).map(|(account, it)| (account, it.2)),
     );
-    lanes().insert(observer, next);
+    last_keys().insert(observer, next);
     Ok(taken_rows)
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     super::{
         JournalError,
-        core::commit::{self, Commit},
+        core::{Commit, commit},
         millis,
     },
     admissions::LARGEST_BATCH,

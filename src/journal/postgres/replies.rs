@@ -14,10 +14,8 @@ use uuid::Uuid;
 use super::{
     super::{
         Entry, JournalError, State,
-        core::{
-            commit::{self, Commit, Failure as _},
-            row::{self, Row as _},
-        },
+        core::{Commit, Failure as _, Row as _, commit, row},
+        model::plain_success,
     },
     admissions::LARGEST_BATCH,
     db::{self, Connection, Failure, limited},
@@ -198,7 +196,7 @@ async fn record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Replied>, Fa
         if late.contains(&one.entry.id)
             && let Some(sender) = &one.reply.sender
         {
-            return Ok(row::plain(sender.facts.platform));
+            return Ok(plain_success(sender.facts.platform));
         }
         if done.contains(&one.entry.id) {
             return Ok(one.reply.body.clone());

@@ -14,7 +14,7 @@ pub(super) const MAINTENANCE: i32 = 2;
 /// Giving the past to new observers.
 pub(super) const BACKFILL: i32 = 3;
 /// Leases of observers in order: this, and the number of the observer.
-pub(super) const LANES: i32 = 1000;
+pub(super) const ORDERING_KEYS: i32 = 1000;
 
 /// Each step is one version; a step that was released never changes.
 ///

@@ -16,11 +16,7 @@ use uuid::Uuid;
 use super::{
     super::{
         Admission, Entry, JournalError, NewEvent, Observer, Options, Reply,
-        core::{
-            commit::{self, Failure as _},
-            health::{Counts, Health},
-            in_flight::{Admitted, Found, InFlight, Waiter},
-        },
+        core::{Admitted, Counts, Failure as _, Found, Health, InFlight, Waiter, commit},
     },
     db::{Failure, Pool},
     observers::Observing,

@@ -11,12 +11,7 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError, Task,
-        core::{
-            archive::ArchiveStore,
-            commit::at_once,
-            session::{Dialect, Read, Session as _, Value},
-            steps::{self, Change},
-        },
+        core::{ArchiveStore, Change, Dialect, Read, Session as _, Value, at_once, steps},
         now_millis,
     },
     db::{self, File},

@@ -11,29 +11,25 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError, Millis,
-        core::{
-            commit::Failure,
-            row::{Row, RowError},
-            session::{Dialect, Read, Session, Value},
-        },
+        core::{Dialect, Failure, Read, Row, RowError, Session, Value},
         id::number,
     },
     queries,
 };
 
 /// How long to wait for another process that writes, such as `echostr events replay`.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the file for writing; WAL, and a commit is durable when it returns.
 pub(super) fn open(path: &Path, create: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = if create { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    // Checkpoints are made beside the commits (`checkpoint.rs`).
+    // Checkpoints are made beside the commits (`maintenance.rs`).
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "cache_size", -16_000)?;
     Ok(db)
@@ -43,7 +39,7 @@ pub(super) fn open(path: &Path, create: bool) -> rusqlite::Result<Connection> {
 pub(super) fn open_known(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     Ok(db)
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::{
     super::{
         Entry, Millis, NewEvent, Reply, State,
-        core::row::{form_number, reply_text, state_number},
+        core::{form_number, reply_text, state_number},
         id::{self, number},
     },
     db,
@@ -51,8 +51,8 @@ pub(super) fn admit(
         insert.execute(params![&key.bytes[..], seq, key.until(id::millis_of(event.id))])?;
     }
     for observer in wanted {
-        let lane = observer.in_order.then(|| lane(facts.subject.as_deref(), seq));
-        offer(db, observer.id, &facts.account, now, seq, lane.as_deref())?;
+        let key = observer.in_order.then(|| ordering_key(facts.subject.as_deref(), seq));
+        offer(db, observer.id, &facts.account, now, seq, key.as_deref())?;
     }
     Ok(())
 }
@@ -73,21 +73,21 @@ pub(super) fn repeated(db: &Connection, number: u64) -> rusqlite::Result<()> {
     update.execute([db::to_sql(number)]).map(drop)
 }
 
-/// Events of one lane go to an observer one after the other; an event about nobody has a lane of its own.
-pub(super) fn lane(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
+/// Events of one ordering key go to an observer one after the other; an event about nobody has one of its own.
+fn ordering_key(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
     subject.map_or_else(|| format!(" {seq}").into(), Cow::Borrowed)
 }
 
-/// Adds a delivery that waits, unless there is the same.
+/// Adds an observation that waits, unless there is the same.
 pub(super) fn offer(
     db: &Connection,
     observer: i64,
     account: &str,
     due: Millis,
     seq: i64,
-    lane: Option<&str>,
+    ordering_key: Option<&str>,
 ) -> rusqlite::Result<()> {
     let mut insert = db.prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, NULL)")?;
-    insert.execute(params![observer, account, due, seq, lane])?;
+    insert.execute(params![observer, account, due, seq, ordering_key])?;
     Ok(())
 }

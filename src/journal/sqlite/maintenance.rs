@@ -18,10 +18,7 @@ use super::{
     super::{
         JournalError, Millis, Observer, Options,
         core::{
-            commit::at_once,
-            health::Counts,
-            maintenance::{self, KEYS_KEPT, Maintain, ROUND_INTERVAL, ROWS, Which},
-            steps::{self, Old, Outcome, Step},
+            Counts, KEYS_KEPT, Maintain, Old, Outcome, ROUND_INTERVAL, ROWS, Step, Which, at_once, maintenance, steps,
         },
         id::number_at,
         now_millis,

@@ -54,7 +54,7 @@ use self::{
 use super::{
     Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
     State, Task, Usage, WriteSlot,
-    core::row::{self, Row as _},
+    core::{Row as _, row},
     id, millis,
 };
 use crate::{
@@ -140,9 +140,9 @@ impl SqliteJournal {
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Task<'static, T> {
-        let (tell, told) = oneshot::channel();
-        self.shared.push(Op::Work(Work::new(run, move |done| drop(tell.send(done)))));
-        Box::pin(async move { told.await.unwrap_or(Err(JournalError::Closed)) })
+        let (respond, response) = oneshot::channel();
+        self.shared.push(Op::Work(Work::new(run, move |done| drop(respond.send(done)))));
+        Box::pin(async move { response.await.unwrap_or(Err(JournalError::Closed)) })
     }
 
     /// Admits an event as far as memory can tell; gives it back when only the file can.

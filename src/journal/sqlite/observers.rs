@@ -11,13 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use super::{
     super::{
         Finish, Finished, Lease, Leased, Millis, Observer, Room,
-        core::{
-            commit::at_once,
-            maintenance::LONGEST_PAUSE,
-            missing::{self, Left},
-            row::{event_columns, stored},
-            steps,
-        },
+        core::{LONGEST_PAUSE, Left, at_once, event_columns, missing, steps, stored},
         id::number,
         millis, now_millis,
     },
@@ -103,7 +97,7 @@ fn set_order(db: &Transaction<'_>, observer: i64, in_order: bool) -> rusqlite::R
     Ok(())
 }
 
-/// A delivery that may be taken.
+/// An observation that may be taken.
 struct Due {
     seq: i64,
     due: Millis,
@@ -190,8 +184,8 @@ fn due(db: &Connection, observer: i64, account: &str, now: Millis, limit: i64) -
     rows.collect()
 }
 
-/// The first of each lane of an account, unless it is leased or pauses. Goes from lane to lane rather than from row to
-/// row, so that a long lane behind a failing event costs nothing.
+/// The first of each ordering key of an account, unless it is leased or pauses. Goes from key to key rather than from row
+/// to row, so that many events behind a failing one cost nothing.
 fn heads(
     db: &Connection,
     shared: &Shared,
@@ -219,22 +213,22 @@ fn heads(
            )
          LIMIT ?3",
     )?;
-    let mut lanes = shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last_keys = shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
     let turn = (observer, account.to_owned());
-    let after = lanes.remove(&turn).unwrap_or_default();
+    let after = last_keys.remove(&turn).unwrap_or_default();
     let mut heads = Vec::new();
     let mut last = None;
     let rows = query.query_map(params![observer, now, limit, after, account], |row| {
         Ok((Due { seq: row.get(0)?, due: row.get(1)?, attempts: row.get(2)? }, row.get(3)?))
     })?;
     for row in rows {
-        let (head, lane) = row?;
+        let (head, key) = row?;
         heads.push(head);
-        last = Some(lane);
+        last = Some(key);
     }
-    // Where there was room for more, the next round begins with the first lane.
-    if let Some(lane) = last.filter(|_| heads.len() as i64 == limit) {
-        lanes.insert(turn, lane);
+    // Where there was room for more, the next round begins with the first key.
+    if let Some(key) = last.filter(|_| heads.len() as i64 == limit) {
+        last_keys.insert(turn, key);
     }
     Ok(heads)
 }

@@ -1,5 +1,5 @@
 //! Signed queries that were used. They are read when the server starts and never looked up, so that a commit appends one
-//! row, whatever has gathered.
+//! row, however many there are.
 
 use rusqlite::{Connection, params};
 
@@ -24,7 +24,7 @@ impl Used {
     }
 }
 
-/// Appends what has gathered.
+/// Appends those of a batch.
 pub(super) fn append(db: &Connection, used: &Used) -> rusqlite::Result<()> {
     let mut insert =
         db.prepare_cached("INSERT INTO used_query SELECT coalesce(max(count), 0) + ?1, ?2, ?3 FROM used_query")?;
@@ -53,5 +53,5 @@ pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQue
 
 /// Removes those that are over, and those that are more than can be remembered, of the oldest.
 pub(super) const REMOVE: &str = "
-    DELETE FROM used_query WHERE (until <= $1 OR count <= (SELECT max(count) FROM used_query) - 131072)
+    DELETE FROM used_query WHERE (until <= $1 OR count <= (SELECT max(count) FROM used_query) - {max})
     AND count IN (SELECT count FROM used_query ORDER BY count";

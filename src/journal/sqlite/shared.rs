@@ -18,10 +18,7 @@ use uuid::Uuid;
 use super::{
     super::{
         Entry, JournalError, Millis, NewEvent, Reply,
-        core::{
-            health::{Counts, Health},
-            in_flight::InFlight,
-        },
+        core::{Counts, Health, InFlight},
         id::number,
         millis, now_millis,
     },
@@ -41,7 +38,7 @@ pub(super) struct Work {
 type Run = Box<dyn FnMut(&Connection) -> rusqlite::Result<()> + Send>;
 
 impl Work {
-    /// Work with a result; where it is put, and what is told when it is durable.
+    /// Work with a result; where it is put, and who gets it when it is durable.
     pub(super) fn new<T: Send + 'static>(
         mut run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
         done: impl FnOnce(Result<T, JournalError>) + Send + 'static,
@@ -97,7 +94,7 @@ pub(super) struct Pending {
     pub(super) in_flight: InFlight,
     pub(super) index: Index,
     ops: Vec<Op>,
-    /// Where in `ops` the queries gather.
+    /// Where in `ops` the used queries are.
     used: Option<usize>,
     /// Ticket of the first of `ops`.
     base: u64,

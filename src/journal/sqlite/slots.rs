@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    super::{Held, Millis, Pulled, Reply, WriteSlot, core::row, millis},
+    super::{Held, Millis, Pulled, Reply, WriteSlot, millis, model::plain_success},
     events,
     observers::Observing,
 };
@@ -60,7 +60,7 @@ pub(super) fn write(
         {
             continue;
         }
-        let body = row::plain(event.facts.platform);
+        let body = plain_success(event.facts.platform);
         let answered = (!responds).then_some(Reply { body, failure: None, sender: None });
         events::admit(db, observers, event, answered.as_ref(), now)?;
         admitted += 1;

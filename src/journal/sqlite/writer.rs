@@ -11,7 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
     super::{
-        core::commit::{self, Commit, Failure as _, at_once},
+        core::{Commit, Failure as _, at_once, commit},
         id::{self, number},
     },
     db, events,
@@ -22,10 +22,10 @@ use super::{
 };
 
 /// How long the writer waits for the next one of those that come together.
-const GATHERING: Duration = Duration::from_micros(150);
+const NEXT_OPERATION: Duration = Duration::from_micros(150);
 
 /// How long it waits for more, at most.
-const LONGEST_GATHERING: Duration = Duration::from_millis(2);
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
 
 /// How many operations are committed together, at most.
 const LARGEST_BATCH: usize = 1024;
@@ -69,7 +69,7 @@ impl Writer {
 
     /// Writes until the journal is closed.
     pub(super) fn run(mut self) {
-        while let Some(ops) = self.gather() {
+        while let Some(ops) = self.next_batch() {
             self.write(ops);
             if self.measured.elapsed() > MEASURE_INTERVAL {
                 self.measure();
@@ -91,7 +91,7 @@ impl Writer {
     }
 
     /// Waits for something to write, and then for more. `None` once the journal is closed and nothing is left.
-    fn gather(&self) -> Option<Vec<Op>> {
+    fn next_batch(&self) -> Option<Vec<Op>> {
         let shared = &*self.shared;
         let mut pending = shared.lock();
         loop {
@@ -113,10 +113,10 @@ impl Writer {
         }
         // Under load a commit is shared by more if it waits while they come, but no longer than it takes.
         let (count, took) = self.last;
-        let until = Instant::now() + took.min(LONGEST_GATHERING);
+        let until = Instant::now() + took.min(LONGEST_WAIT);
         while count > 2 && !pending.health.is_closed() && pending.len() < LARGEST_BATCH && Instant::now() < until {
             let before = pending.len();
-            (pending, _) = shared.wait(pending, LARGEST_BATCH, GATHERING);
+            (pending, _) = shared.wait(pending, LARGEST_BATCH, NEXT_OPERATION);
             if pending.len() == before {
                 break;
             }
@@ -218,13 +218,13 @@ impl Commit for Writer {
                 Op::Admit { event, entry, reply } => {
                     observed |= !event.observers.is_empty();
                     match reply {
-                        Some(reply) => entry.settle(Ok(reply.told())),
+                        Some(reply) => entry.settle(Ok(reply.for_repeat())),
                         None => entry.mark_stored(),
                     }
                 }
                 Op::Record { entry, reply } => {
                     observed |= reply.is_late();
-                    entry.settle(Ok(reply.told()));
+                    entry.settle(Ok(reply.for_repeat()));
                 }
                 Op::Repeated { .. } | Op::Used(_) => {}
                 Op::Work(work) => (work.done)(Ok(())),
