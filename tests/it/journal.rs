@@ -960,11 +960,13 @@ async fn retention_leaves_what_observers_need(place: Place) {
 }
 
 async fn a_row_of_an_unknown_platform_is_named(place: Place) {
-    let journal = place.open(&options(Vec::new())).await;
-    let id = message("user", 1).answer(&*journal, &[]).await;
+    let observers = options(vec![observer("audit")]);
+    let journal = place.open(&observers).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    let other = message("user", 2).answer(&*journal, &["audit"]).await;
     journal.close().await.unwrap();
     drop(journal);
-    let statement = "UPDATE event SET account = 'pigeon/shop'";
+    let statement = "UPDATE event SET account = 'pigeon/shop' WHERE received = 1000";
     let changed = match &place {
         Place::Postgres(url) => crate::support::postgres::execute(url, statement).await,
         _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(statement, []).is_ok(),
@@ -972,6 +974,9 @@ async fn a_row_of_an_unknown_platform_is_named(place: Place) {
     assert!(changed);
     let failure = place.archive().await.events(&Filter::default(), None, 10).await.unwrap_err().to_string();
     assert!(failure.contains(&id.to_string()) && failure.contains("pigeon/shop"), "{failure}");
+    // It holds up no other.
+    let leased = lease(&*place.open(&observers).await, "audit").await;
+    assert_eq!(leased.iter().map(|one| one.lease.id).collect::<Vec<_>>(), [other]);
 }
 
 async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {

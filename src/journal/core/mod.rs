@@ -28,7 +28,7 @@ pub(super) use self::{
     in_flight::{Admitted, Found, InFlight, Waiter},
     maintenance::{KEYS_KEPT, LONGEST_PAUSE, Maintain, ROUND_INTERVAL, ROWS, Which},
     missing::Left,
-    row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number, stored},
+    row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number},
     session::{Dialect, Read, Session, Value},
     steps::{Change, Old, Outcome, Step},
 };

@@ -1,11 +1,12 @@
 //! How rows are read, and what the numbers in them mean.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use tracing::error;
 use uuid::Uuid;
 
 use super::{
-    super::{DeadLetter, Delivery, DeliveryState, Facts, State, Stored, model::plain_success},
+    super::{DeadLetter, Delivery, DeliveryState, Facts, Lease, Leased, Millis, State, Stored, model::plain_success},
     session::Value,
 };
 use crate::{
@@ -87,6 +88,17 @@ pub(crate) fn stored(row: &dyn Row) -> Result<Stored, RowError> {
     };
     let state = state(row.integer(9)?);
     Ok(Stored { id, facts, deliveries: row.count(8)?, state, reply: row.text(10)?, failure: row.text(11)? })
+}
+
+/// An event on lease, from the columns of `event_columns`. One that cannot be read is passed over until its lease is over,
+/// so that it holds up no other.
+pub(crate) fn leased(row: &dyn Row, observer: &Arc<str>, attempt: u32, until: Millis) -> Option<Leased> {
+    let unreadable =
+        |failure: &RowError| error!(observer = &**observer, "observer {observer} does not get an event: {failure}");
+    let stored = stored(row).inspect_err(unreadable).ok()?;
+    let (observer, account) = (Arc::clone(observer), Arc::clone(&stored.facts.account));
+    let lease = Lease { id: stored.id, observer, account, attempt, until };
+    Some(Leased { lease, reply: stored.body(), facts: stored.facts })
 }
 
 /// A dead letter from the columns of `event_columns`, and then observer, attempts, error and time.

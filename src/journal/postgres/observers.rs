@@ -157,21 +157,16 @@ pub(super) async fn lease(
         db.query(LEASE, &[&observing.id, limit, &term, &shared.node, each, accounts, counts, last]).await?
     };
     db.done();
-    let mut leased = rows.iter().map(|row| leased(row, name)).collect::<Result<Vec<_>, _>>()?;
+    let mut leased = Vec::with_capacity(rows.len());
+    for row in &rows {
+        leased.extend(row::leased(row, name, row.count(EVENT_COLUMNS)?, row.integer(EVENT_COLUMNS + 1)?));
+    }
     leased.sort_by_key(|one| one.lease.id);
     // The next round begins behind one of these accounts, and so with another one each time.
     if let Some(one) = leased.last().filter(|_| leased.len() >= room.limit) {
         turns().insert(observing.id, one.lease.account.as_ref().to_owned());
     }
     Ok(leased)
-}
-
-fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
-    let stored = row::stored(row)?;
-    let (attempt, until) = (row.count(EVENT_COLUMNS)?, row.integer(EVENT_COLUMNS + 1)?);
-    let (observer, account) = (Arc::clone(name), Arc::clone(&stored.facts.account));
-    let lease = Lease { id: stored.id, observer, account, attempt, until };
-    Ok(Leased { lease, reply: stored.body(), facts: stored.facts })
 }
 
 /// One node at a time looks for the first of each ordering key, so that two of one key are never out together.

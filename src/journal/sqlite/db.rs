@@ -198,7 +198,7 @@ impl ToSql for Value {
 }
 
 /// Has a row read by the codec of all stores.
-pub(super) fn read<T>(read: Read<T>) -> impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T> {
+fn read<T>(read: Read<T>) -> impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T> {
     move |row| Ok(read(row)?)
 }
 

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        Finish, Finished, Lease, Leased, Millis, Observer, Room,
-        core::{LONGEST_PAUSE, Left, at_once, event_columns, missing, steps, stored},
+        Finish, Finished, Leased, Millis, Observer, Room,
+        core::{LONGEST_PAUSE, Left, at_once, event_columns, missing, row, steps},
         id::number,
         millis, now_millis,
     },
@@ -131,14 +131,11 @@ pub(super) fn lease(
             true => heads(db, shared, observing.id, &account, now, limit)?,
             false => due(db, observing.id, &account, now, limit)?,
         };
-        let account: Arc<str> = account.into();
         for Due { seq, due, attempts } in ready {
-            match event.query_row([seq], db::read(stored)).optional()? {
-                Some(stored) => {
+            match event.query_row([seq], |row| Ok(row::leased(row, name, attempts + 1, until))).optional()? {
+                Some(readable) => {
                     take.execute(params![observing.id, &*account, due, seq, until])?;
-                    let (observer, account) = (Arc::clone(name), Arc::clone(&account));
-                    let lease = Lease { id: stored.id, observer, account, attempt: attempts + 1, until };
-                    leased.push(Leased { lease, reply: stored.body(), facts: stored.facts });
+                    leased.extend(readable);
                 }
                 // Retention leaves what somebody needs; only another program can have removed it.
                 None => drop(remove(db, observing.id, &account, due, seq)?),
@@ -147,7 +144,7 @@ pub(super) fn lease(
         if leased.len() >= room.limit {
             // The next round begins behind it.
             let mut turns = shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.insert(observing.id, account.as_ref().to_owned());
+            turns.insert(observing.id, account);
             break;
         }
     }
