@@ -237,15 +237,16 @@ pub(crate) fn millis(duration: Duration) -> Millis {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-#[cfg(all(test, not(feature = "sqlite")))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::{check, open, open_archive};
-    use crate::config::Config;
-
+    #[cfg(not(feature = "sqlite"))]
     #[tokio::test]
     async fn a_journal_that_is_not_built_in_is_named_with_its_feature() {
+        use super::{check, open, open_archive};
+        use crate::config::Config;
+
         let config = Config::parse("[journal]\nurl = \"sqlite://a.db\"\n", "test", |_| Ok(String::new())).unwrap();
         let failures = [
             open(&config.journal, Vec::new()).map(drop).unwrap_err(),

@@ -3,6 +3,7 @@
 use std::{
     pin::pin,
     task::{Context, Poll, Waker},
+    thread,
 };
 
 use tracing::error;
@@ -73,8 +74,11 @@ pub(crate) fn given_up(failure: &JournalError) {
 
 /// What a future gives that never waits, as those of a store that has a thread of its own.
 pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("a store with a thread of its own blocks instead of waiting"),
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return value;
+        }
+        thread::yield_now();
     }
 }
