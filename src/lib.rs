@@ -74,9 +74,9 @@
 // The README's handlers say `echostr`, and can be pasted into this crate as they are.
 extern crate self as echostr;
 
+use echostr_protocol::panics;
 /// The protocol, which [`echostr_protocol`] documents: an application can use that crate alone.
 pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, replies, secret, wire};
-use echostr_protocol::{panics, prehashed};
 
 pub use self::cli::run;
 

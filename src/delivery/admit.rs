@@ -67,7 +67,7 @@ impl Receiver {
                     call = Some(decoded);
                     new
                 };
-                let undecoded = Undecoded { key, account: &endpoint.id, decode: &mut decode };
+                let undecoded = Undecoded { key, platform, decode: &mut decode };
                 let admission = self.journal.admit_undecoded(undecoded).await?;
                 (call, admission)
             }

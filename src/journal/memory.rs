@@ -22,9 +22,9 @@ use self::{
 };
 use super::{
     Admission, Entry, Finish, Finished, Held, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
-    Options, Pulled, Reply, Room, Task, Undecoded, Usage, WriteSlot, millis,
+    Options, Pulled, Reply, Room, Task, Undecoded, Usage, WriteSlot, millis, model::plain_success,
 };
-use crate::platform::{self, Body, DedupeKey};
+use crate::platform::DedupeKey;
 
 /// Remembers the latest events, as many as fit, and what observers have still to see.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl MemoryJournal {
     /// A reply that is to be sent. There is room for it: the responder held it until now.
     fn offer_late(&self, entry: &Arc<Entry>, reply: &Reply) {
         let Some(sender) = &reply.sender else { return };
-        // What a repeat is told is another matter.
+        // What a repeat is answered is another matter.
         let replied = Entry::answered_with(entry.id, 1, reply.body.clone());
         self.lock().offer(sender.facts.clone(), &replied, vec![Arc::clone(&sender.observer)], self.now(), false);
         self.arrivals.notify_waiters();
@@ -154,7 +154,7 @@ impl MemoryJournal {
             let platform = event.facts.platform;
             state.offer(event.facts, &entry, event.observers, now, true);
             if !responds {
-                state.settle(&entry, Body::Plain(platform::plain_success(platform)));
+                state.settle(&entry, plain_success(platform));
             }
             admitted += 1;
         }
@@ -170,7 +170,7 @@ impl MemoryJournal {
         let mut state = self.lock();
         let Some((name, in_order)) = self.in_order.get_key_value(observer) else { return Vec::new() };
         let Some(deliveries) = state.deliveries.get_mut(observer) else { return Vec::new() };
-        let mut lanes = HashSet::new();
+        let mut keys = HashSet::new();
         let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
         let mut leased = Vec::new();
         for (id, delivery) in deliveries.iter_mut() {
@@ -180,9 +180,9 @@ impl MemoryJournal {
             let event = &delivery.event;
             let account = &event.facts.account;
             let of_account = taken.entry(Arc::clone(account)).or_default();
-            // The first of a lane holds back the others, whatever it waits for.
-            let lane = event.facts.subject.clone().map(|subject| (Arc::clone(account), subject));
-            let first = !in_order || lane.is_none_or(|lane| lanes.insert(lane));
+            // The first of an ordering key holds back the others, whatever it waits for.
+            let key = event.facts.subject.clone().map(|subject| (Arc::clone(account), subject));
+            let first = !in_order || key.is_none_or(|key| keys.insert(key));
             if first && delivery.due <= now && *of_account < room.of_account(account) {
                 *of_account += 1;
                 (delivery.due, delivery.leased) = (until, true);
@@ -248,7 +248,7 @@ impl Journal for MemoryJournal {
             let same: Vec<_> = same.map(|delivery| Arc::clone(&delivery.event.entry)).collect();
             same.into_iter().for_each(|entry| state.settle(&entry, reply.body.clone()));
         }
-        state.settle(entry, reply.told());
+        state.settle(entry, reply.for_repeat());
     }
 
     fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {

@@ -103,7 +103,6 @@ fn layers_know_only_what_is_below_them() {
 }
 
 /// Below these a platform is named: where they differ, what is generated, and the rows of the journals.
-const PLATFORMS: [&str; 3] = ["crates/protocol/src/platform", "crates/protocol/src/events", "src/journal"];
 
 #[test]
 fn only_platforms_name_a_platform() {

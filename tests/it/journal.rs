@@ -110,6 +110,7 @@ on_each! {
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
+    a_row_of_an_unknown_platform_is_named on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on memory, sqlite;
     texts_count_as_they_are on memory;
@@ -186,12 +187,12 @@ impl Message {
     /// The same, with how often it was decoded.
     async fn admit_counted(&self, journal: &dyn Journal, observers: &[&str]) -> (Admission, u32) {
         let (event, mut decoded) = (self.new_event(journal, observers), 0);
-        let (key, account) = (event.key.unwrap(), Arc::clone(&event.facts.account));
+        let (key, platform) = (event.key.unwrap(), event.facts.platform);
         let mut decode = || {
             decoded += 1;
             event.clone()
         };
-        let undecoded = Undecoded { key, account: &account, decode: &mut decode };
+        let undecoded = Undecoded { key, platform, decode: &mut decode };
         (journal.admit_undecoded(undecoded).await.unwrap(), decoded)
     }
 
@@ -1001,6 +1002,26 @@ async fn retention_leaves_what_observers_need(place: Place) {
     assert_eq!(ids(&lease_some(&*journal, "push").await), [waits]);
 }
 
+async fn a_row_of_an_unknown_platform_is_named(place: Place) {
+    let observers = options(vec![observer("audit")]);
+    let journal = place.open(&observers).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    let other = message("user", 2).answer(&*journal, &["audit"]).await;
+    journal.close().await.unwrap();
+    drop(journal);
+    let statement = "UPDATE event SET account = 'pigeon/shop' WHERE received = 1000";
+    let changed = match &place {
+        Place::Postgres(url) => crate::support::postgres::execute(url, statement).await,
+        _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(statement, []).is_ok(),
+    };
+    assert!(changed);
+    let failure = place.archive().await.events(&Filter::default(), None, 10).await.unwrap_err().to_string();
+    assert!(failure.contains(&id.to_string()) && failure.contains("pigeon/shop"), "{failure}");
+    // It holds up no other.
+    let leased = lease(&*place.open(&observers).await, "audit").await;
+    assert_eq!(leased.iter().map(|one| one.lease.id).collect::<Vec<_>>(), [other]);
+}
+
 async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
     let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
     let journal = place.open(&small).await;
@@ -1026,7 +1047,7 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
     if matches!(place, Place::Memory) {
         assert!(journal.usage().bytes <= small.max_size, "{:?}", journal.usage());
         assert!(journal.usage().bytes > small.max_size / 2, "{:?}", journal.usage());
-        // Nobody observes it, and it is small: there is room.
+        // Nobody observes it, and it is small: there is room, although the journal says that it is full.
         let small = run(message("other", 1).admit(&*journal, &[]).await);
         journal.record(&small, document("ok"));
         assert!(small.answered().await.is_ok());

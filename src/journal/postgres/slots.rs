@@ -4,11 +4,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     super::{Held, WriteSlot, millis},
-    db::{Failure, now},
-    writer::{self, Shared},
+    admissions::{ADMIT, Columns},
+    db::Failure,
+    shared::Shared,
 };
 
-const READ: &str = concat!("SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > ", now!(), ")");
+const READ: &str = "SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > {now})";
 
 pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, Failure> {
     let mut db = shared.pool.get().await?;
@@ -18,22 +19,12 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
 }
 
 /// A node that is gone lets go.
-const HOLD: &str = concat!(
-    "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, ",
-    now!(),
-    " + $2, $3)
+const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
          fence = slot.fence + 1, until = excluded.until, node = excluded.node,
-         value = CASE WHEN slot.expires <= ",
-    now!(),
-    " THEN NULL ELSE slot.value END, expires = NULL
-     WHERE slot.until <= ",
-    now!(),
-    " OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > ",
-    now!(),
-    ")
-     RETURNING value, fence"
-);
+         value = CASE WHEN slot.expires <= {now} THEN NULL ELSE slot.value END, expires = NULL
+     WHERE slot.until <= {now} OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > {now})
+     RETURNING value, fence";
 
 pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<Held>, Failure> {
     let mut db = shared.pool.get().await?;
@@ -44,14 +35,8 @@ pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Re
     held.transpose()
 }
 
-const WRITE: &str = concat!(
-    "UPDATE slot SET value = coalesce($3, value), until = coalesce(",
-    now!(),
-    " + $4, 0), expires = ",
-    now!(),
-    " + $5
-     WHERE name = $1 AND fence = $2 RETURNING name"
-);
+const WRITE: &str = "UPDATE slot SET value = coalesce($3, value), until = coalesce({now} + $4, 0), expires = {now} + $5
+     WHERE name = $1 AND fence = $2 RETURNING name";
 
 const ANSWERED: &str = "UPDATE event SET state = 1 WHERE id = ANY($1)";
 
@@ -65,7 +50,7 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     let events: Vec<_> = pulled.iter().map(|one| &one.event).collect();
     let answered: Vec<_> = pulled.iter().filter(|one| !one.responds).map(|one| one.event.id).collect();
     let mut db = shared.pool.get().await?;
-    let (set, admit, mark) = (db.prepare(WRITE).await?, db.prepare(writer::ADMIT).await?, db.prepare(ANSWERED).await?);
+    let (set, admit, mark) = (db.prepare(WRITE).await?, db.prepare(ADMIT).await?, db.prepare(ANSWERED).await?);
     let changes = db.client.transaction().await?;
     let (keep, expires) = (write.keep.map(millis), write.expires.map(millis));
     let name: &str = &held.name;
@@ -76,7 +61,7 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     }
     let mut admitted = 0;
     if !events.is_empty() {
-        let columns = writer::Columns::of(&events, &shared.observing());
+        let columns = Columns::of(&events, &shared.observing());
         // Nobody owns them: who answers them is an observer.
         let won = changes.query(&admit, &columns.values(&None)).await?;
         admitted = won.len() + events.iter().filter(|event| event.key.is_none()).count();
@@ -86,6 +71,3 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     db.done();
     Ok(Some(admitted))
 }
-
-/// Removes slots that are over.
-pub(super) const CLEAR: &str = concat!("DELETE FROM slot WHERE expires <= ", now!());

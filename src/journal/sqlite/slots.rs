@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    super::{Held, Millis, Pulled, Reply, WriteSlot, millis},
-    writer::{self, Observing},
+    super::{Held, Millis, Pulled, Reply, WriteSlot, millis, model::plain_success},
+    events,
+    observers::Observing,
 };
-use crate::platform::{self, Body};
 
 /// The holds of the process before are over: its lock is gone.
 pub(super) fn free(db: &Connection) -> rusqlite::Result<()> {
@@ -60,15 +60,10 @@ pub(super) fn write(
         {
             continue;
         }
-        let body = Body::Plain(platform::plain_success(event.facts.platform));
+        let body = plain_success(event.facts.platform);
         let answered = (!responds).then_some(Reply { body, failure: None, sender: None });
-        writer::admit(db, observers, event, answered.as_ref(), now)?;
+        events::admit(db, observers, event, answered.as_ref(), now)?;
         admitted += 1;
     }
     Ok(Some(admitted))
-}
-
-/// Removes slots that are over.
-pub(super) fn clear(db: &Connection, now: Millis) -> rusqlite::Result<()> {
-    db.prepare_cached("DELETE FROM slot WHERE expires <= ?1")?.execute([now]).map(drop)
 }

@@ -4,31 +4,36 @@
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::Millis;
+use super::super::{Millis, OWN};
 
 /// What there is of an observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
+pub(crate) struct Left {
     /// Events that wait for it.
-    pub(super) waiting: u64,
+    pub(crate) waiting: u64,
     /// Its dead letters.
-    pub(super) dead: u64,
+    pub(crate) dead: u64,
 }
 
 impl Left {
-    pub(super) const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.waiting == 0 && self.dead == 0
+    }
+
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.waiting += other.waiting;
+        self.dead += other.dead;
     }
 }
 
 /// An observer is missing.
-pub(super) fn kept(name: &str, left: Left, until: Millis) {
+pub(crate) fn kept(name: &str, left: Left, until: Millis) {
     if left.is_empty() {
         return;
     }
     let Left { waiting, dead } = left;
     let until = Timestamp::from_millisecond(until).map_or_else(|_| until.to_string(), |time| format!("{time:.0}"));
-    let then = match name.strip_prefix(super::OWN) {
+    let then = match name.strip_prefix(OWN) {
         Some(_) => "it works for accounts with a `secret`: give it back and restart, and it goes on",
         None => "register a handler with this name again and restart, and it goes on",
     };
@@ -42,7 +47,7 @@ pub(super) fn kept(name: &str, left: Left, until: Millis) {
 }
 
 /// An observer is registered again.
-pub(super) fn back(name: &str, left: Left) {
+pub(crate) fn back(name: &str, left: Left) {
     if !left.is_empty() {
         let Left { waiting, dead } = left;
         info!(
@@ -55,7 +60,7 @@ pub(super) fn back(name: &str, left: Left) {
 }
 
 /// The time of an observer that is missing is over.
-pub(super) fn removed(name: &str, left: Left) {
+pub(crate) fn removed(name: &str, left: Left) {
     if !left.is_empty() {
         let Left { waiting, dead } = left;
         warn!(
@@ -69,7 +74,7 @@ pub(super) fn removed(name: &str, left: Left) {
 }
 
 /// There was no room for everything that is kept for an observer that is missing.
-pub(super) fn dropped(name: &str, left: Left) {
+pub(crate) fn dropped(name: &str, left: Left) {
     if !left.is_empty() {
         let Left { waiting, dead } = left;
         warn!(
@@ -83,7 +88,7 @@ pub(super) fn dropped(name: &str, left: Left) {
 }
 
 /// Dead letters are as old as they may be.
-pub(super) fn expired(count: u64) {
+pub(crate) fn expired(count: u64) {
     if count > 0 {
         warn!(count, "{count} dead letters are older than [journal] retention, and were removed");
     }
