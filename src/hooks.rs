@@ -35,7 +35,7 @@ use crate::{
     clock::Clock,
     envelope,
     event::{self, Answer, Event, EventSpec, Platform, Reply, ReplyError},
-    observers::OWN,
+    observers::INTERNAL_PREFIX,
     panics::{self, Caught},
     payload::{self, Form, PayloadError, Value},
     platform::{self, AUTHORIZER},
@@ -573,7 +573,11 @@ impl Hooks {
 
     #[track_caller]
     fn add_observer(mut self, how: Observe, selection: Selection, start: Start<Result<(), String>>) -> Self {
-        assert!(!how.name.starts_with(OWN), "`{}`: names that begin with `{OWN}` are the server's own", how.name);
+        assert!(
+            !how.name.starts_with(INTERNAL_PREFIX),
+            "`{}`: names that begin with `{INTERNAL_PREFIX}` are the server's own",
+            how.name
+        );
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, selection, start });
         self

@@ -31,7 +31,7 @@ use crate::{
     config::Delivery as Settings,
     event,
     hooks::{Context, ContextInner, Hooks, Observer, RawEvent},
-    journal::{self, Facts, Finish, Finished, Journal, JournalError, Lease, Leased},
+    journal::{self, EventRecord, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
     panics::Caught,
     payload::{self, Value},
@@ -48,7 +48,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const BATCH: usize = 256;
 
 /// The names of the server's own observers begin with this; no handler's may.
-pub use crate::journal::OWN;
+pub use crate::journal::INTERNAL_PREFIX;
 
 /// What an observer does.
 #[derive(Clone)]
@@ -301,7 +301,7 @@ async fn observe(
     leased: Leased,
     deadline: Instant,
 ) -> Result<(), String> {
-    let Leased { lease, facts, .. } = leased;
+    let Leased { lease, record: facts, .. } = leased;
     let running = {
         let text = facts.payload.clone();
         let tree = payload::parse(facts.form, text.text()).map_err(|failure| failure.to_string())?;
@@ -320,14 +320,14 @@ async fn observe(
 /// What a handler is told of an event of the journal.
 pub(crate) fn context(
     lease: &Lease,
-    facts: Facts,
+    facts: EventRecord,
     event_type: &'static str,
     tree: &Value<'_>,
     deadline: Instant,
     clock: Clock,
     apis: &Apis,
 ) -> Context {
-    let Facts { platform, account, form, payload, query, .. } = facts;
+    let EventRecord { platform, account, form, payload, query, .. } = facts;
     let event = RawEvent { platform, account, event_type, form, payload, query };
     let api = apis.of_event(&event.account, tree, event.authorizer().as_deref());
     Context::new(ContextInner { event, id: lease.id, deadline, clock, attempt: lease.attempt, api })

@@ -24,7 +24,7 @@ use crate::{
     event::{Answer, EventSpec, ReplyKind, StreamError},
     hooks::{self, Context, ContextInner, Hooks, Payload, RawEvent, RespondError, Responding},
     in_flight::{Load, Permit},
-    journal::{self, Admission, Entry, Facts, Journal, JournalError, Millis, NewEvent},
+    journal::{self, Admission, Entry, EventRecord, Journal, JournalError, Millis, NewEvent},
     late,
     metrics::{AccountMetrics, Metrics, Outcome},
     panics::{Caught, Panicked},
@@ -252,7 +252,7 @@ impl Responded {
         endpoint.metrics.count(outcome);
         let is_due = self.entry.mark_replied();
         let sender = self.sender.filter(|_| is_passive).map(|observer| {
-            let facts = Facts {
+            let facts = EventRecord {
                 platform: raw.platform,
                 account: Arc::clone(&raw.account),
                 event_type: Cow::Borrowed(raw.event_type),
@@ -262,9 +262,9 @@ impl Responded {
                 query: raw.query.clone(),
                 received: self.received,
             };
-            Box::new(journal::Sender { observer: observer.into(), is_due, facts })
+            Box::new(journal::ReplySender { observer: observer.into(), is_due, record: facts })
         });
-        record(self.journal.as_deref(), &self.entry, journal::Reply { body, failure, sender });
+        record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender });
     }
 }
 
@@ -294,12 +294,12 @@ impl Responded {
         };
         endpoint.metrics.count(outcome);
         entry.mark_replied();
-        record(journal.as_deref(), &entry, journal::Reply { body, failure, sender: None });
+        record(journal.as_deref(), &entry, journal::ReplyRecord { body, failure, sender: None });
     }
 }
 
 /// Records a reply, which settles the entry once it is durable.
-fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Reply) {
+fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::ReplyRecord) {
     match journal {
         Some(journal) => journal.record(entry, reply),
         None => entry.settle(Ok(reply.body)),
@@ -627,7 +627,7 @@ impl Receiver {
         if key.is_none() && observers.is_empty() {
             return None;
         }
-        let facts = Facts {
+        let facts = EventRecord {
             platform,
             account: Arc::clone(&endpoint.id),
             event_type: Cow::Borrowed(event_type),
@@ -637,7 +637,7 @@ impl Receiver {
             query: delivery.data.clone(),
             received,
         };
-        Some(NewEvent { id, key, facts, observers })
+        Some(NewEvent { id, key, record: facts, observers })
     }
 
     /// Has the responder answer, if there is one.
@@ -678,7 +678,7 @@ impl Receiver {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
                 let body = default_answer(true, spec, context.raw());
                 entry.mark_replied();
-                record(journal.as_deref(), &entry, journal::Reply { body, failure: None, sender: None });
+                record(journal.as_deref(), &entry, journal::ReplyRecord { body, failure: None, sender: None });
             }
         }
         Admitted { entry, wait, event: Some((spec, context)), repeated: false }

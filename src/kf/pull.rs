@@ -22,7 +22,9 @@ use crate::{
     config::Backlog,
     event::Platform,
     hooks::{Hooks, Payload},
-    journal::{self, Facts, Held, Journal, JournalError, Leased, Millis, NewEvent, Pulled, WriteSlot, now_millis},
+    journal::{
+        self, EventRecord, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Pulled, now_millis,
+    },
     late,
     observers::{Failed, Permit, Run},
     payload::{self, Form, Value},
@@ -144,7 +146,7 @@ impl Puller {
 
     /// A callback has come; ready when a pull that began after it is done, or when a later callback sees to that.
     async fn announced(self: Arc<Self>, leased: Leased, deadline: Instant, mut permit: Permit) -> Result<(), Failed> {
-        let Facts { account, form, payload, received, .. } = leased.facts;
+        let EventRecord { account, form, payload, received, .. } = leased.record;
         let (open_kfid, token) = {
             let tree = payload::parse(form, payload.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
             let text = |name| tree.as_object().and_then(|object| object.text(name)).map(str::to_owned);
@@ -202,7 +204,7 @@ impl Puller {
         let now = now_millis();
         let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_GOOD);
         let slot = format!("kf/{account}/{open_kfid}");
-        let held = match self.journal.hold_slot(&slot, TERM).await {
+        let held = match self.journal.acquire_lease(&slot, TERM).await {
             Ok(Some(held)) => held,
             Ok(None) => {
                 let reason = "another node pulls this desk".to_owned();
@@ -221,7 +223,7 @@ impl Puller {
         let pulled = self.pages(&api.without_rests(), desk, &held, place, token, deadline).await;
         if pulled.is_err() {
             // Another node may go on at once. If this fails the hold ends by itself.
-            let _ = self.journal.write_slot(&held, WriteSlot::default()).await;
+            let _ = self.journal.write_lease(&held, LeaseWrite::default()).await;
         }
         pulled
     }
@@ -230,7 +232,7 @@ impl Puller {
         &self,
         api: &Api,
         (account, open_kfid): &Desk,
-        held: &Held,
+        held: &NamedLease,
         mut place: Place,
         mut token: Option<String>,
         deadline: Instant,
@@ -260,8 +262,8 @@ impl Puller {
                 place.cursor = Some(page.next_cursor);
             }
             let value = serde_json::to_string(&place).map_err(|failure| Failed::ForGood(failure.to_string()))?;
-            let write = WriteSlot { value: Some(value), keep: has_more.then_some(TERM), expires: None, events };
-            let admitted = match self.journal.write_slot(held, write).await {
+            let write = LeaseWrite { value: Some(value), keep: has_more.then_some(TERM), expires: None, events };
+            let admitted = match self.journal.write_lease(held, write).await {
                 Ok(admitted) => admitted,
                 Err(JournalError::Lost) => return Err(Failed::Again("another node pulls this account".to_owned())),
                 Err(failure) => return Err(Failed::Again(failure.to_string())),
@@ -310,7 +312,7 @@ impl Puller {
         let event = NewEvent {
             id: self.journal.next_id(received),
             key: platform::dedupe_key(platform, account, spec, &tree, text, &|_| None),
-            facts: Facts {
+            record: EventRecord {
                 platform,
                 account: Arc::clone(account),
                 event_type: event_type.into(),

@@ -72,12 +72,12 @@ impl Replier {
 
     async fn answer(&self, leased: Leased, deadline: Instant) -> Result<(), Failed> {
         let lease = leased.lease.clone();
-        let account = Arc::clone(&leased.facts.account);
+        let account = Arc::clone(&leased.record.account);
         let Some(api) = self.apis.get(&account) else {
             return Err(Failed::Again(ApiError::NoSecret(account.to_string()).to_string()));
         };
-        let text = leased.facts.payload.clone();
-        let destination = match payload::parse(leased.facts.form, text.text()) {
+        let text = leased.record.payload.clone();
+        let destination = match payload::parse(leased.record.form, text.text()) {
             Ok(tree) => Destination::of(&tree),
             Err(failure) => return Err(Failed::ForGood(failure.to_string())),
         };
@@ -95,7 +95,7 @@ impl Replier {
 
     /// Has the responder say what to answer. One that fails is asked again, as an observer is: nobody else would be.
     async fn respond(&self, leased: Leased, deadline: Instant) -> Result<Body, Failed> {
-        let Leased { lease, facts, .. } = leased;
+        let Leased { lease, record: facts, .. } = leased;
         let text = facts.payload.clone();
         let form = facts.form;
         let platform = facts.platform;
@@ -123,7 +123,7 @@ impl Replier {
     async fn record(&self, lease: &Lease, body: Body) -> Result<Body, Failed> {
         let entry = Entry::pulled(lease.id);
         entry.mark_replied();
-        self.journal.record(&entry, journal::Reply { body, failure: None, sender: None });
+        self.journal.record(&entry, journal::ReplyRecord { body, failure: None, sender: None });
         entry.answered().await.clone().map_err(|failure| Failed::Again(failure.to_string()))
     }
 
