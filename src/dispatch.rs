@@ -14,7 +14,7 @@ use crate::{
     envelope::Query,
     event::{EventSpec, Platform},
     hooks::{AnyHandler, Context, ContextInner, Hooks, Observed, Observer, RawEvent, Responded, Running},
-    journal::Facts,
+    journal::EventRecord,
     payload::{self, Form, Payload, PayloadError, Value},
     platform::{self, Identity},
     wire::{Reading, Unreadable},
@@ -39,9 +39,9 @@ pub(crate) struct Source<'e> {
     pub(crate) query: Option<&'e Arc<str>>,
 }
 
-impl<'e> From<&'e Facts> for Source<'e> {
-    fn from(facts: &'e Facts) -> Self {
-        let Facts { platform, account, form, payload, query, .. } = facts;
+impl<'e> From<&'e EventRecord> for Source<'e> {
+    fn from(record: &'e EventRecord) -> Self {
+        let EventRecord { platform, account, form, payload, query, .. } = record;
         Self { platform: *platform, account, form: *form, payload, query: query.as_ref() }
     }
 }

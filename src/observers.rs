@@ -47,7 +47,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const BATCH: usize = 256;
 
 /// The names of internal observers begin with this; no handler's may.
-pub use crate::journal::OWN;
+pub use crate::journal::INTERNAL_PREFIX;
 
 /// What an observer does.
 #[derive(Clone)]
@@ -300,7 +300,7 @@ async fn observe(
     deadline: Instant,
 ) -> Result<(), String> {
     let attempt = Attempt { id: leased.lease.id, number: leased.lease.attempt, deadline };
-    let call = dispatcher.observe_stored(observer, Source::from(&leased.facts), attempt);
+    let call = dispatcher.observe_stored(observer, Source::from(&leased.record), attempt);
     let running = call.map_err(|failure| failure.to_string())?.running.map_err(|failure| failure.to_string())?;
     match running.await {
         Ok(seen) => seen,

@@ -23,7 +23,7 @@ use crate::{
     event::{Answer, AnswerStream, Platform, StreamError},
     hooks::Context,
     in_flight::Permit,
-    journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
+    journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, now_millis},
     payload::{self, Form, Object, Payload, Value},
     platform::Body,
     replies::wecom_bot::MAX_CONTENT_BYTES,
@@ -121,7 +121,7 @@ struct Pump {
     account: Arc<str>,
     event_type: &'static str,
     id: Uuid,
-    held: Held,
+    held: NamedLease,
     chunks: AnswerStream,
     /// What a run before this one had: shown until there is more.
     shown: String,
@@ -200,7 +200,7 @@ impl Streams {
             }
         }
         let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
-        let held = self.journal.hold_slot(&slot(&account, id), LEASE_DURATION).await.map_err(journal)?;
+        let held = self.journal.acquire_lease(&slot(&account, id), LEASE_DURATION).await.map_err(journal)?;
         let held = held.ok_or_else(|| NoAnswer::Journal("another node answers it".to_owned()))?;
         self.write(&held, &kept).await.map_err(journal)?;
         let body = snapshot(&id.simple().to_string(), &kept.content, false);
@@ -227,14 +227,14 @@ impl Streams {
             return Ok(snapshot(id, &seen.content, seen.finished));
         }
         let name = slot(account, event);
-        let kept = self.journal.read_slot(&name).await?;
+        let kept = self.journal.read_lease(&name).await?;
         let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else {
             return Ok(snapshot(id, "", true));
         };
         let body = snapshot(id, &kept.content, kept.finished);
         // Whoever takes the chunks has the slot. If nobody does, the process is gone.
         if !kept.finished
-            && let Some(held) = self.journal.hold_slot(&name, LEASE_DURATION).await?
+            && let Some(held) = self.journal.acquire_lease(&name, LEASE_DURATION).await?
         {
             self.go_on(Arc::clone(account), event, held, Arc::clone(permit)).await?;
         }
@@ -246,7 +246,7 @@ impl Streams {
         self: &Arc<Self>,
         account: Arc<str>,
         id: Uuid,
-        held: Held,
+        held: NamedLease,
         permit: Arc<Permit>,
     ) -> Result<(), JournalError> {
         let kept = held.value.as_deref().and_then(|kept| serde_json::from_str::<Kept>(kept).ok());
@@ -360,17 +360,17 @@ impl Streams {
     }
 
     /// Writes the end; what cannot be written is shown as long as this process lives.
-    async fn settle(&self, held: &Held, kept: &Kept) {
+    async fn settle(&self, held: &NamedLease, kept: &Kept) {
         if let Err(failure) = self.write(held, kept).await {
             warn!("the end of an answer is not kept: {failure}");
         }
     }
 
-    async fn write(&self, held: &Held, kept: &Kept) -> Result<(), JournalError> {
+    async fn write(&self, held: &NamedLease, kept: &Kept) -> Result<(), JournalError> {
         let value = serde_json::to_string(kept).map_err(JournalError::storage)?;
         let keep = (!kept.finished).then_some(LEASE_DURATION);
-        let write = WriteSlot { value: Some(value), keep, expires: Some(RETENTION), events: Vec::new() };
-        self.journal.write_slot(held, write).await.map(drop)
+        let write = LeaseWrite { value: Some(value), keep, expires: Some(RETENTION), events: Vec::new() };
+        self.journal.write_lease(held, write).await.map(drop)
     }
 }
 

@@ -86,7 +86,7 @@ impl Receiver {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
                 let body = default_answer(true, spec, context.raw());
                 entry.mark_replied();
-                record(journal.as_deref(), &entry, journal::Reply { body, failure: None, sender: None });
+                record(journal.as_deref(), &entry, journal::ReplyRecord { body, failure: None, sender: None });
             }
         }
         Admitted { entry, wait, event: Some((spec, context)) }
@@ -141,10 +141,10 @@ impl Reply {
         self.endpoint.metrics.count(outcome);
         let is_due = self.entry.mark_replied();
         let sender = self.sender.filter(|_| is_passive).map(|observer| {
-            let facts = raw.record(self.subject, self.received);
-            Box::new(journal::Sender { observer: observer.into(), is_due, facts })
+            let record = raw.record(self.subject, self.received);
+            Box::new(journal::ReplySender { observer: observer.into(), is_due, record })
         });
-        record(self.journal.as_deref(), &self.entry, journal::Reply { body, failure, sender });
+        record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender });
     }
 
     /// Has the chunks of an answer taken; their first answer is the reply.
@@ -168,7 +168,7 @@ impl Reply {
             };
             self.endpoint.metrics.count(outcome);
             self.entry.mark_replied();
-            record(self.journal.as_deref(), &self.entry, journal::Reply { body, failure, sender: None });
+            record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender: None });
         });
     }
 
@@ -195,7 +195,7 @@ impl Reply {
 }
 
 /// Records a reply, which settles the entry once it is durable.
-fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::Reply) {
+fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::ReplyRecord) {
     match journal {
         Some(journal) => journal.record(entry, reply),
         None => entry.settle(Ok(reply.body)),

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     envelope,
     event::Platform,
-    journal::{Facts, Millis},
+    journal::{EventRecord, Millis},
     payload::{self, Form, Payload, PayloadError, Value},
     platform::{self, AUTHORIZER},
 };
@@ -134,8 +134,8 @@ impl RawEvent {
     }
 
     /// What the journal stores of it.
-    pub(crate) fn record(&self, subject: Option<Box<str>>, received: Millis) -> Facts {
-        Facts {
+    pub(crate) fn record(&self, subject: Option<Box<str>>, received: Millis) -> EventRecord {
+        EventRecord {
             platform: self.platform,
             account: Arc::clone(&self.account),
             event_type: Cow::Borrowed(self.event_type),

@@ -36,7 +36,7 @@ pub use self::{
 };
 use crate::{
     event::{Event, EventSpec},
-    observers::OWN,
+    observers::INTERNAL_PREFIX,
     replies::RawReply,
 };
 
@@ -231,7 +231,11 @@ impl Hooks {
 
     #[track_caller]
     fn add_observer(mut self, how: Observe, handler: AnyHandler<Observed>) -> Self {
-        assert!(!how.name.starts_with(OWN), "`{}`: names that begin with `{OWN}` are the server's own", how.name);
+        assert!(
+            !how.name.starts_with(INTERNAL_PREFIX),
+            "`{}`: names that begin with `{INTERNAL_PREFIX}` are the server's own",
+            how.name
+        );
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, handler });
         self

@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::{Facts, Millis, State, Task, model::plain_success};
+use super::{EventRecord, Millis, State, Task, model::plain_success};
 use crate::{event::Platform, platform::Body};
 
 /// What the command line needs of a journal. Everything it changes, a running server takes up by itself.
@@ -19,7 +19,7 @@ pub trait Archive: fmt::Debug + Send + Sync {
     fn event(&self, id: Uuid) -> Task<'_, Option<Stored>>;
 
     /// What the observers have to do with an event, or had.
-    fn deliveries(&self, id: Uuid) -> Task<'_, Vec<Delivery>>;
+    fn observations(&self, id: Uuid) -> Task<'_, Vec<Observation>>;
 
     /// Names of the observers, in the order of the alphabet.
     fn observers(&self) -> Task<'_, Vec<String>>;
@@ -65,7 +65,7 @@ pub struct Stored {
     /// Identity.
     pub id: Uuid,
     /// The event as it came.
-    pub facts: Facts,
+    pub record: EventRecord,
     /// How often the platform has delivered it.
     pub deliveries: u32,
     /// How far it is.
@@ -79,18 +79,18 @@ pub struct Stored {
 impl Stored {
     /// The recorded reply, be it only the plain success.
     pub(super) fn body(&self) -> Option<Body> {
-        let plain = || plain_success(self.facts.platform);
+        let plain = || plain_success(self.record.platform);
         (self.state != State::Responding).then(|| self.reply.clone().map_or_else(plain, Body::Document))
     }
 }
 
 /// What an observer has to do with an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct Observation {
     /// The observer.
     pub observer: String,
     /// How far it is.
-    pub state: DeliveryState,
+    pub state: ObservationState,
     /// Attempts so far.
     pub attempts: u32,
     /// With what the last one failed.
@@ -99,7 +99,7 @@ pub struct Delivery {
 
 /// How far an observer is with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryState {
+pub enum ObservationState {
     /// It gets the event then, or as soon as there is room.
     Waiting(Millis),
     /// It has the event until then.
@@ -110,7 +110,7 @@ pub enum DeliveryState {
     Dead(Millis),
 }
 
-impl DeliveryState {
+impl ObservationState {
     /// Name, as in `waiting`.
     pub const fn as_str(self) -> &'static str {
         match self {

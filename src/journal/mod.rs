@@ -32,12 +32,12 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use self::{
-    archive::{Archive, DeadLetter, Delivery, DeliveryState, Filter, Stored},
+    archive::{Archive, DeadLetter, Filter, Observation, ObservationState, Stored},
     entry::Entry,
     id::Ids,
     model::{
-        Admission, Facts, Finish, Finished, Held, Lease, Leased, NewEvent, Observer, Options, Pulled, Reply, Room,
-        Sender, State, Undecoded, Usage, Wants, WriteSlot,
+        Admission, EventRecord, Finish, Finished, Lease, LeaseWrite, Leased, NamedLease, NewEvent, Observer, Options,
+        Pulled, ReplyRecord, ReplySender, Room, State, Undecoded, Usage, Wants,
     },
 };
 use crate::{
@@ -50,7 +50,7 @@ use crate::{
 pub type Task<'j, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send + 'j>>;
 
 /// The names of the server's own observers begin with this; no handler's may.
-pub const OWN: &str = "echostr.";
+pub const INTERNAL_PREFIX: &str = "echostr.";
 
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
@@ -70,8 +70,8 @@ pub enum JournalError {
     /// The node that answers the event is gone; whoever admits the event again answers it.
     #[error("the node that was to answer the event is gone")]
     Abandoned,
-    /// Another has taken the slot, because its hold was over.
-    #[error("the hold of the slot was over, and another has taken it")]
+    /// The lease expired, and another holder took it.
+    #[error("the lease expired and another node took it")]
     Lost,
     /// The journal is closed: the server is shutting down.
     #[error("the journal is closed")]
@@ -150,7 +150,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Identity for a new event, received at that time: later than those before.
     fn next_id(&self, received: Millis) -> Uuid;
 
-    /// Admits a delivery: looks its key up and enters the event with a delivery per observer, in one step.
+    /// Admits a delivery: looks its key up and enters the event with an observation for each observer, in one
+    /// step.
     ///
     /// An entry that is to be [run](Admission::Run) may not be durable yet: [`Journal::record`] or [`Journal::store`]
     /// has to follow, and the entry tells.
@@ -164,7 +165,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
     fn store(&self, entry: &Arc<Entry>);
 
     /// Records the reply; the entry tells when that is durable, and the event with it. The first reply stands.
-    fn record(&self, entry: &Arc<Entry>, reply: Reply);
+    fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord);
 
     /// Takes up to `limit` events that wait for an observer, for as long as `term`: whoever has not
     /// [finished](Journal::finish) one by then has lost it.
@@ -182,7 +183,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Notified when there may be something new for observers.
     fn arrivals(&self) -> &Notify;
 
-    /// The answer is given without the reply, which is still to come: it then goes to [`Reply::sender`]. If another node
+    /// The answer is given without the reply, which is still to come: it then goes to [`ReplyRecord::sender`]. If another node
     /// has recorded it meanwhile, that is what is to be answered.
     fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
         let _ = entry;
@@ -202,17 +203,17 @@ pub trait Journal: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// What a slot holds.
-    fn read_slot(&self, name: &str) -> Task<'_, Option<String>>;
+    /// The value of a named lease.
+    fn read_lease(&self, name: &str) -> Task<'_, Option<String>>;
 
-    /// Takes hold of a slot for as long as `term`; `None` while another has it. A process that is gone lets go.
-    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>>;
+    /// Acquires a named lease for as long as `term`; `None` while another holds it. A process that is gone holds none.
+    fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>>;
 
-    /// Writes a slot and admits events together, in one step; gives the number of events that were new.
+    /// Writes a named lease and admits events together, in one step; gives the number of events that were new.
     ///
     /// # Errors
-    /// [`JournalError::Lost`] when another has the slot now: nothing was done then.
-    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize>;
+    /// [`JournalError::Lost`] when another holds it now: nothing was done then.
+    fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize>;
 
     /// Whether it can store.
     ///

@@ -11,26 +11,26 @@ use crate::{
     platform::{self, Body, DedupeKey},
 };
 
-/// A slot that its holder alone may write. Slots are for what outlives a process and is no event: access tokens, the
-/// cursor of a pull.
+/// A named value with one holder at a time, who alone may write it: what outlives a process and is no event, such as
+/// access tokens and the cursor of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct NamedLease {
     /// Its name.
     pub name: Arc<str>,
     /// What it holds.
     pub value: Option<String>,
-    /// Which hold this is: the fence. A later one has a higher number.
-    pub fence: i64,
+    /// Fences what a former holder writes: a later holder has a higher number.
+    pub lease_token: i64,
 }
 
-/// What is done with a slot by who holds it.
+/// What the holder of a named lease does with it.
 #[derive(Clone, Debug, Default)]
-pub struct WriteSlot {
+pub struct LeaseWrite {
     /// The new value; the old one stays without.
     pub value: Option<String>,
-    /// How much longer the slot is held; it is let go of without.
+    /// How much longer it is held; it is released without.
     pub keep: Option<Duration>,
-    /// When the slot is removed; never without.
+    /// When it is removed; never without.
     pub expires: Option<Duration>,
     /// Events that were asked for instead of delivered. One whose key is known is left out.
     pub events: Vec<Pulled>,
@@ -101,7 +101,7 @@ pub struct NewEvent {
     /// What makes another delivery the same event; without one every delivery is an event of its own.
     pub key: Option<DedupeKey>,
     /// The event as it came.
-    pub facts: Facts,
+    pub record: EventRecord,
     /// Names of the observers that want it.
     pub observers: Vec<Arc<str>>,
 }
@@ -124,7 +124,7 @@ impl fmt::Debug for Undecoded<'_> {
 
 /// What is kept of a delivery.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct EventRecord {
     /// Platform of the account.
     pub platform: Platform,
     /// The account, `mp/shop`.
@@ -145,16 +145,16 @@ pub struct Facts {
 
 /// The reply of an event.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct ReplyRecord {
     /// What the platform is answered, not sealed.
     pub body: Body,
     /// Why it is the default answer and not the responder's, if it is.
     pub failure: Option<String>,
     /// Who sends it when the platform was answered without it.
-    pub sender: Option<Box<Sender>>,
+    pub sender: Option<Box<ReplySender>>,
 }
 
-impl Reply {
+impl ReplyRecord {
     /// Whether the platform was answered without it, as far as this process knows.
     pub(super) fn is_late(&self) -> bool {
         self.sender.as_ref().is_some_and(|sender| sender.is_due)
@@ -163,7 +163,7 @@ impl Reply {
     /// What a repeat of the event is answered.
     pub(super) fn for_repeat(self) -> Body {
         match self.sender.filter(|sender| sender.is_due) {
-            Some(sender) => plain_success(sender.facts.platform),
+            Some(sender) => plain_success(sender.record.platform),
             None => self.body,
         }
     }
@@ -171,13 +171,13 @@ impl Reply {
 
 /// Who sends a reply that comes too late.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub struct ReplySender {
     /// The observer that the event is offered to.
     pub observer: Arc<str>,
     /// Whether this process has [given up](Entry::give_up) on the reply; another node may have.
     pub is_due: bool,
     /// The event.
-    pub facts: Facts,
+    pub record: EventRecord,
 }
 
 /// How far an event is.
@@ -189,7 +189,7 @@ pub enum State {
     Answered,
     /// It has the default answer, because its responder failed.
     Defaulted,
-    /// It was answered without its reply, which came later and goes to its [sender](Reply::sender).
+    /// It was answered without its reply, which came later and goes to its [sender](ReplyRecord::sender).
     Late,
 }
 
@@ -207,11 +207,11 @@ impl State {
         }
     }
 
-    pub(super) fn of(reply: Option<&Reply>) -> Self {
+    pub(super) fn of(reply: Option<&ReplyRecord>) -> Self {
         match reply {
             None => Self::Responding,
             Some(reply) if reply.is_late() => Self::Late,
-            Some(Reply { failure: None, .. }) => Self::Answered,
+            Some(ReplyRecord { failure: None, .. }) => Self::Answered,
             Some(_) => Self::Defaulted,
         }
     }
@@ -246,7 +246,7 @@ pub struct Leased {
     /// Which lease this is.
     pub lease: Lease,
     /// The event.
-    pub facts: Facts,
+    pub record: EventRecord,
     /// Its recorded reply.
     pub reply: Option<Body>,
 }
@@ -306,9 +306,9 @@ pub enum Finish {
 pub struct Usage {
     /// Bytes in use.
     pub bytes: u64,
-    /// Deliveries to observers that are not done, also to those that are not registered any more.
+    /// Observations that are not done, also of observers that are not registered any more.
     pub waiting: u64,
-    /// Deliveries to observers that are dead letters.
+    /// Observations that are dead letters.
     pub dead: u64,
 }
 

@@ -21,7 +21,7 @@ use crate::{
     api::{Api, Apis, Page},
     config::Backlog,
     hooks::RawEvent,
-    journal::{Facts, Held, Journal, JournalError, Leased, Millis, Pulled, WriteSlot, now_millis},
+    journal::{EventRecord, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, Pulled, now_millis},
     late,
     observers::{Candidate, Failed, Permit, Run, Subscribers},
     payload::{self, Form, Payload, Value},
@@ -143,7 +143,7 @@ impl Puller {
 
     /// A callback has come; ready when a pull that began after it is done, or when a later callback sees to that.
     async fn announced(self: Arc<Self>, leased: Leased, deadline: Instant, mut permit: Permit) -> Result<(), Failed> {
-        let Facts { account, form, payload, received, .. } = leased.facts;
+        let EventRecord { account, form, payload, received, .. } = leased.record;
         let (open_kfid, token) = {
             let tree =
                 payload::parse(form, payload.text()).map_err(|failure| Failed::Permanent(failure.to_string()))?;
@@ -202,7 +202,7 @@ impl Puller {
         let now = now_millis();
         let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_LIFETIME);
         let slot = format!("kf/{account}/{open_kfid}");
-        let held = match self.journal.hold_slot(&slot, LEASE_DURATION).await {
+        let held = match self.journal.acquire_lease(&slot, LEASE_DURATION).await {
             Ok(Some(held)) => held,
             Ok(None) => {
                 let reason = "another node pulls this desk".to_owned();
@@ -221,7 +221,7 @@ impl Puller {
         let done = self.pages(&api.without_rests(), desk, &held, progress, token, deadline).await;
         if done.is_err() {
             // Another node may go on at once. If this fails the lease expires.
-            let _ = self.journal.write_slot(&held, WriteSlot::default()).await;
+            let _ = self.journal.write_lease(&held, LeaseWrite::default()).await;
         }
         done
     }
@@ -230,7 +230,7 @@ impl Puller {
         &self,
         api: &Api,
         (account, open_kfid): &Desk,
-        held: &Held,
+        held: &NamedLease,
         mut progress: Progress,
         mut token: Option<String>,
         deadline: Instant,
@@ -261,8 +261,8 @@ impl Puller {
             }
             let value = serde_json::to_string(&progress).map_err(|failure| Failed::Permanent(failure.to_string()))?;
             let write =
-                WriteSlot { value: Some(value), keep: has_more.then_some(LEASE_DURATION), expires: None, events };
-            let admitted = match self.journal.write_slot(held, write).await {
+                LeaseWrite { value: Some(value), keep: has_more.then_some(LEASE_DURATION), expires: None, events };
+            let admitted = match self.journal.write_lease(held, write).await {
                 Ok(admitted) => admitted,
                 Err(JournalError::Lost) => return Err(Failed::Retry("another node pulls this account".to_owned())),
                 Err(failure) => return Err(Failed::Retry(failure.to_string())),

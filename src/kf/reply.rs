@@ -69,12 +69,12 @@ impl Replier {
 
     async fn answer(&self, leased: Leased, deadline: Instant) -> Result<(), Failed> {
         let lease = leased.lease.clone();
-        let account = Arc::clone(&leased.facts.account);
+        let account = Arc::clone(&leased.record.account);
         let Some(api) = self.dispatcher.apis.get(&account) else {
             return Err(Failed::Retry(ApiError::NoSecret(account.to_string()).to_string()));
         };
-        let text = leased.facts.payload.clone();
-        let destination = match payload::parse(leased.facts.form, text.text()) {
+        let text = leased.record.payload.clone();
+        let destination = match payload::parse(leased.record.form, text.text()) {
             Ok(tree) => Destination::of(&tree),
             Err(failure) => return Err(Failed::Permanent(failure.to_string())),
         };
@@ -92,11 +92,11 @@ impl Replier {
 
     /// Has the responder say what to answer. One that fails is asked again, as an observer is: nobody else would be.
     async fn respond(&self, leased: &Leased, deadline: Instant) -> Result<Body, Failed> {
-        let Leased { lease, facts, .. } = leased;
-        let (platform, form) = (facts.platform, facts.form);
+        let Leased { lease, record, .. } = leased;
+        let (platform, form) = (record.platform, record.form);
         let plain = Body::Plain(platform::plain_success(platform));
         let attempt = Attempt { id: lease.id, number: lease.attempt, deadline };
-        let call = self.dispatcher.respond_stored(Source::from(facts), attempt);
+        let call = self.dispatcher.respond_stored(Source::from(record), attempt);
         let call = call.map_err(|failure| Failed::Permanent(failure.to_string()))?;
         call.log_unreadable();
         let event_type = call.context.raw().event_type;
@@ -119,7 +119,7 @@ impl Replier {
     async fn record(&self, lease: &Lease, body: Body) -> Result<Body, Failed> {
         let entry = Entry::pulled(lease.id);
         entry.mark_replied();
-        self.journal.record(&entry, journal::Reply { body, failure: None, sender: None });
+        self.journal.record(&entry, journal::ReplyRecord { body, failure: None, sender: None });
         entry.answered().await.clone().map_err(|failure| Failed::Retry(failure.to_string()))
     }
 

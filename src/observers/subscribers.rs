@@ -43,6 +43,6 @@ impl Subscribers {
         let internal = internal.filter(|name| !left_out.contains(&&***name));
         let observers = self.hooks.observers(&raw.account, raw.event_type, spec).chain(internal);
         let subject = platform::subject(raw.platform, tree).map(Into::into);
-        NewEvent { id, key, facts: raw.record(subject, received), observers: observers.map(Arc::clone).collect() }
+        NewEvent { id, key, record: raw.record(subject, received), observers: observers.map(Arc::clone).collect() }
     }
 }

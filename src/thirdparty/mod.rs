@@ -62,7 +62,7 @@ pub fn job(apis: &Apis) -> Job {
         let apis = apis.clone();
         Box::pin(async move {
             let _permit = permit;
-            let account = Arc::clone(&leased.facts.account);
+            let account = Arc::clone(&leased.record.account);
             let api = apis.get(&account).ok_or_else(|| Failed::Retry(format!("{account} has no `secret`")))?;
             keep(&api.without_rests(), &leased).await
         })
@@ -71,9 +71,9 @@ pub fn job(apis: &Apis) -> Job {
 }
 
 async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
-    let event_type = &*leased.facts.event_type;
+    let event_type = &*leased.record.event_type;
     let member = |name: &str| {
-        let tree = payload::parse(leased.facts.form, leased.facts.payload.text()).ok()?;
+        let tree = payload::parse(leased.record.form, leased.record.payload.text()).ok()?;
         tree.as_object()?.text(name).map(str::to_owned)
     };
     let missing = || Failed::Permanent(format!("{event_type} does not say who has authorised what"));

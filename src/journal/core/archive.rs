@@ -5,7 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{
-    super::{Archive, DeadLetter, Delivery, Filter, Stored, Task},
+    super::{Archive, DeadLetter, Filter, Observation, Stored, Task},
     row::{self, event_columns, state_number},
     session::{Dialect, Read, Value},
     steps::Change,
@@ -120,7 +120,7 @@ impl<S: ArchiveStore> Archive for S {
         Box::pin(async move { Ok(found.await?.pop().filter(|event| event.id == id)) })
     }
 
-    fn deliveries(&self, id: Uuid) -> Task<'_, Vec<Delivery>> {
+    fn observations(&self, id: Uuid) -> Task<'_, Vec<Observation>> {
         let Dialect { event, of_event, is_wanted, collate, .. } = S::DIALECT;
         let query = format!(
             "SELECT name, delivery.due, delivery.leased, dead.died,
@@ -131,7 +131,7 @@ impl<S: ArchiveStore> Archive for S {
                 OR EXISTS (SELECT 1 FROM event WHERE event.{event} = $1 AND {is_wanted})
              ORDER BY name {collate}"
         );
-        self.rows(query, vec![Value::Event(id)], row::delivery)
+        self.rows(query, vec![Value::Event(id)], row::observation)
     }
 
     fn observers(&self) -> Task<'_, Vec<String>> {

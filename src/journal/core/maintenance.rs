@@ -1,4 +1,4 @@
-//! What goes on beside the deliveries: retention, making room, the past for new observers.
+//! Maintenance, beside the deliveries: retention, making room, the past for new observers.
 
 use std::{
     collections::HashMap,

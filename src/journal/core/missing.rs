@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::super::{Millis, OWN};
+use super::super::{INTERNAL_PREFIX, Millis};
 
 /// What there is of an observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) fn kept(name: &str, left: Left, until: Millis) {
     }
     let Left { waiting, dead } = left;
     let until = Timestamp::from_millisecond(until).map_or_else(|_| until.to_string(), |time| format!("{time:.0}"));
-    let then = match name.strip_prefix(OWN) {
+    let then = match name.strip_prefix(INTERNAL_PREFIX) {
         Some(_) => "it works for accounts with a `secret`: give it back and restart, and it goes on",
         None => "register a handler with this name again and restart, and it goes on",
     };

@@ -6,7 +6,10 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::{
-    super::{DeadLetter, Delivery, DeliveryState, Facts, Lease, Leased, Millis, State, Stored, model::plain_success},
+    super::{
+        DeadLetter, EventRecord, Lease, Leased, Millis, Observation, ObservationState, State, Stored,
+        model::plain_success,
+    },
     session::Value,
 };
 use crate::{
@@ -76,7 +79,7 @@ pub(crate) const EVENT_COLUMNS: usize = 12;
 pub(crate) fn stored(row: &dyn Row) -> Result<Stored, RowError> {
     let id = row.id(0)?;
     let account = row.string(1)?;
-    let facts = Facts {
+    let record = EventRecord {
         platform: platform_of(id, &account)?,
         account: account.into(),
         event_type: row.string(2)?.into(),
@@ -87,7 +90,7 @@ pub(crate) fn stored(row: &dyn Row) -> Result<Stored, RowError> {
         received: row.integer(7)?,
     };
     let state = state(row.integer(9)?);
-    Ok(Stored { id, facts, deliveries: row.count(8)?, state, reply: row.text(10)?, failure: row.text(11)? })
+    Ok(Stored { id, record, deliveries: row.count(8)?, state, reply: row.text(10)?, failure: row.text(11)? })
 }
 
 /// An event on lease, from the columns of `event_columns`. One that cannot be read is passed over until its lease is over,
@@ -96,9 +99,9 @@ pub(crate) fn leased(row: &dyn Row, observer: &Arc<str>, attempt: u32, until: Mi
     let unreadable =
         |failure: &RowError| error!(observer = &**observer, "observer {observer} does not get an event: {failure}");
     let stored = stored(row).inspect_err(unreadable).ok()?;
-    let (observer, account) = (Arc::clone(observer), Arc::clone(&stored.facts.account));
+    let (observer, account) = (Arc::clone(observer), Arc::clone(&stored.record.account));
     let lease = Lease { id: stored.id, observer, account, attempt, until };
-    Some(Leased { lease, reply: stored.body(), facts: stored.facts })
+    Some(Leased { lease, reply: stored.body(), record: stored.record })
 }
 
 /// A dead letter from the columns of `event_columns`, and then observer, attempts, error and time.
@@ -115,14 +118,14 @@ pub(super) fn dead_letter(row: &dyn Row) -> Result<DeadLetter, RowError> {
 
 /// What an observer has to do with an event: its name, when it is due and whether it is leased, when it failed for good,
 /// attempts, and the last error.
-pub(super) fn delivery(row: &dyn Row) -> Result<Delivery, RowError> {
+pub(super) fn observation(row: &dyn Row) -> Result<Observation, RowError> {
     let state = match (row.number(1)?, row.number(2)?, row.number(3)?) {
-        (Some(due), Some(1), _) => DeliveryState::Leased(due),
-        (Some(due), _, _) => DeliveryState::Waiting(due),
-        (None, _, Some(died)) => DeliveryState::Dead(died),
-        _ => DeliveryState::Done,
+        (Some(due), Some(1), _) => ObservationState::Leased(due),
+        (Some(due), _, _) => ObservationState::Waiting(due),
+        (None, _, Some(died)) => ObservationState::Dead(died),
+        _ => ObservationState::Done,
     };
-    Ok(Delivery { observer: row.string(0)?, state, attempts: row.count(4)?, error: row.text(5)? })
+    Ok(Observation { observer: row.string(0)?, state, attempts: row.count(4)?, error: row.text(5)? })
 }
 
 /// The platform of the account of an event.

@@ -122,7 +122,7 @@ async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admission>,
     db.done();
     let admissions = batch.iter().map(|asking| {
         let event = &asking.event;
-        let platform = event.facts.platform;
+        let platform = event.record.platform;
         let Some(key) = event.key.filter(|_| !is_new(asking)) else {
             let entry = Entry::new(event.id, event.key, 1);
             entry.mark_stored();
@@ -184,13 +184,13 @@ impl<'e> Columns<'e> {
             ids: all().map(|event| event.id).collect(),
             keys: all().map(|event| event.key.as_ref().map(|key| &key.bytes[..])).collect(),
             spans: all().map(|event| event.key.and_then(|key| key.until(0))).collect(),
-            accounts: all().map(|event| &*event.facts.account).collect(),
-            types: all().map(|event| &*event.facts.event_type).collect(),
-            subjects: all().map(|event| event.facts.subject.as_deref().map(str::as_bytes)).collect(),
-            forms: all().map(|event| row::form_number(event.facts.form)).collect(),
-            payloads: all().map(|event| event.facts.payload.text().as_bytes()).collect(),
-            queries: all().map(|event| event.facts.query.as_deref().map(str::as_bytes)).collect(),
-            received: all().map(|event| event.facts.received).collect(),
+            accounts: all().map(|event| &*event.record.account).collect(),
+            types: all().map(|event| &*event.record.event_type).collect(),
+            subjects: all().map(|event| event.record.subject.as_deref().map(str::as_bytes)).collect(),
+            forms: all().map(|event| row::form_number(event.record.form)).collect(),
+            payloads: all().map(|event| event.record.payload.text().as_bytes()).collect(),
+            queries: all().map(|event| event.record.query.as_deref().map(str::as_bytes)).collect(),
+            received: all().map(|event| event.record.received).collect(),
             wanted_events,
             wanted_observers,
         }

@@ -14,6 +14,7 @@
 mod admissions;
 mod archive;
 mod db;
+mod leases;
 mod maintenance;
 mod node;
 mod observers;
@@ -21,7 +22,6 @@ mod queries;
 mod replies;
 mod schema;
 mod shared;
-mod slots;
 
 use std::{
     fmt,
@@ -35,8 +35,8 @@ use uuid::Uuid;
 
 use self::{db::Pool, shared::Shared};
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room, Task,
-    Undecoded, Usage, WriteSlot, core::Failure as _,
+    Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
+    ReplyRecord, Room, Task, Undecoded, Usage, core::Failure as _,
 };
 use crate::{envelope::UsedQuery, platform::Body};
 
@@ -112,7 +112,7 @@ impl Journal for PostgresJournal {
         // It is durable when `admit` returns.
     }
 
-    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         self.shared.record(entry, reply);
     }
 
@@ -157,34 +157,34 @@ impl Journal for PostgresJournal {
         }))
     }
 
-    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+    fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {
         let name = name.to_owned();
         Box::pin(async move {
             self.ready().await?;
-            let read = db::limited(slots::read(&self.shared, &name)).await;
+            let read = db::limited(leases::read(&self.shared, &name)).await;
             read.map_err(|failure| self.shared.trouble(&failure))
         })
     }
 
-    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+    fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>> {
         let name: Arc<str> = name.into();
         Box::pin(async move {
             self.ready().await?;
-            let held = db::limited(slots::hold(&self.shared, &name, term)).await;
+            let held = db::limited(leases::hold(&self.shared, &name, term)).await;
             held.map_err(|failure| self.shared.trouble(&failure))
         })
     }
 
-    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+    fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize> {
         let held = held.clone();
         Box::pin(async move {
             self.ready().await?;
             if !write.events.is_empty() {
                 self.shared.health()?;
             }
-            let mut written = db::limited(slots::write(&self.shared, &held, &write)).await;
+            let mut written = db::limited(leases::write(&self.shared, &held, &write)).await;
             if written.as_ref().is_err_and(|failure| failure.is_conflict()) {
-                written = db::limited(slots::write(&self.shared, &held, &write)).await;
+                written = db::limited(leases::write(&self.shared, &held, &write)).await;
             }
             let admitted = written.map_err(|failure| self.shared.trouble(&failure))?.ok_or(JournalError::Lost)?;
             if admitted > 0 {

@@ -196,7 +196,7 @@ async fn record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Replied>, Fa
         if late.contains(&one.entry.id)
             && let Some(sender) = &one.reply.sender
         {
-            return Ok(plain_success(sender.facts.platform));
+            return Ok(plain_success(sender.record.platform));
         }
         if done.contains(&one.entry.id) {
             return Ok(one.reply.body.clone());

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Admission, Entry, JournalError, NewEvent, Observer, Options, Reply,
+        Admission, Entry, JournalError, NewEvent, Observer, Options, ReplyRecord,
         core::{Admitted, Counts, Failure as _, Health, InFlight, Running, Waiter, commit},
     },
     db::{Failure, Pool},
@@ -47,7 +47,7 @@ pub(super) struct Asking {
 /// A reply that waits to be written.
 pub(super) struct Recording {
     pub(super) entry: Arc<Entry>,
-    pub(super) reply: Reply,
+    pub(super) reply: ReplyRecord,
 }
 
 /// What waits to be written, and what runs.
@@ -206,7 +206,7 @@ impl Shared {
         Err(response)
     }
 
-    pub(super) fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    pub(super) fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         let mut pending = self.lock();
         if pending.health.is_closed() {
             drop(pending);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     super::{
-        Entry, Millis, NewEvent, Reply, State,
+        Entry, Millis, NewEvent, ReplyRecord, State,
         core::{form_number, reply_text, state_number},
         id::{self, number},
     },
@@ -19,11 +19,11 @@ pub(super) fn admit(
     db: &Connection,
     observers: &HashMap<Arc<str>, Observing>,
     event: &NewEvent,
-    reply: Option<&Reply>,
+    reply: Option<&ReplyRecord>,
     now: Millis,
 ) -> rusqlite::Result<()> {
     let seq = db::to_sql(number(event.id));
-    let facts = &event.facts;
+    let record = &event.record;
     let wanted = event.observers.iter().filter_map(|name| observers.get(name));
     let ids: Vec<String> = wanted.clone().map(|observer| observer.id.to_string()).collect();
     let mut insert =
@@ -31,13 +31,13 @@ pub(super) fn admit(
     insert.execute(params![
         seq,
         event.id.as_bytes(),
-        &*facts.account,
-        &*facts.event_type,
-        facts.subject.as_deref(),
-        form_number(facts.form),
-        facts.payload.text(),
-        facts.query.as_deref(),
-        facts.received,
+        &*record.account,
+        &*record.event_type,
+        record.subject.as_deref(),
+        form_number(record.form),
+        record.payload.text(),
+        record.query.as_deref(),
+        record.received,
         state_number(State::of(reply)),
         reply.and_then(|reply| reply_text(&reply.body)),
         reply.and_then(|reply| reply.failure.as_deref()),
@@ -51,14 +51,14 @@ pub(super) fn admit(
         insert.execute(params![&key.bytes[..], seq, key.until(id::millis_of(event.id))])?;
     }
     for observer in wanted {
-        let key = observer.in_order.then(|| ordering_key(facts.subject.as_deref(), seq));
-        offer(db, observer.id, &facts.account, now, seq, key.as_deref())?;
+        let key = observer.in_order.then(|| ordering_key(record.subject.as_deref(), seq));
+        offer(db, observer.id, &record.account, now, seq, key.as_deref())?;
     }
     Ok(())
 }
 
 /// Records the reply of an event that has none yet; says whether it is late, and has to be sent.
-pub(super) fn record(db: &Connection, entry: &Entry, reply: &Reply) -> rusqlite::Result<bool> {
+pub(super) fn record(db: &Connection, entry: &Entry, reply: &ReplyRecord) -> rusqlite::Result<bool> {
     let mut update =
         db.prepare_cached("UPDATE event SET state = ?2, reply = ?3, failure = ?4 WHERE seq = ?1 AND state = 0")?;
     let state = state_number(State::of(Some(reply)));

@@ -15,13 +15,13 @@ mod db;
 mod events;
 mod guard;
 mod index;
+mod leases;
 mod lock;
 mod maintenance;
 mod observers;
 mod queries;
 mod schema;
 mod shared;
-mod slots;
 mod writer;
 
 use std::{
@@ -52,8 +52,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
-    State, Task, Undecoded, Usage, WriteSlot,
+    Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
+    ReplyRecord, Room, State, Task, Undecoded, Usage,
     core::{Row as _, row},
     id, millis,
 };
@@ -110,7 +110,7 @@ impl SqliteJournal {
         .map_err(explain)?;
         lock.complete()?;
         schema::migrate(&mut connection).map_err(|failure| schema::explain(path, failure))?;
-        slots::free(&connection).map_err(explain)?;
+        leases::free(&connection).map_err(explain)?;
         let (index, latest) = load(&connection).map_err(explain)?;
         let guard = FileGuard::of(path, &connection).map_err(explain)?;
         let shared = Arc::new(Shared::new(path.to_owned(), index, guard, options.max_size));
@@ -188,7 +188,7 @@ impl SqliteJournal {
         };
         Box::pin(async move {
             let Some(key) = event.key else { return Err(JournalError::Closed) };
-            let found = self.ask_file(key, event.facts.platform).await?;
+            let found = self.ask_file(key, event.record.platform).await?;
             self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
         })
     }
@@ -290,7 +290,7 @@ impl Journal for SqliteJournal {
         self.shared.want(self.shared.lock());
     }
 
-    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         self.shared.record(entry, reply);
     }
 
@@ -325,25 +325,25 @@ impl Journal for SqliteJournal {
         mem::take(&mut self.used_queries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+    fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {
         let (reader, path, now, name) =
             (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now(), name.to_owned());
-        Box::pin(read(reader, path, move |db| slots::read(db, &name, now)))
+        Box::pin(read(reader, path, move |db| leases::read(db, &name, now)))
     }
 
-    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+    fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>> {
         let (name, shared): (Arc<str>, _) = (name.into(), Arc::clone(&self.shared));
-        self.work(move |db| slots::hold(db, &name, shared.now(), term))
+        self.work(move |db| leases::hold(db, &name, shared.now(), term))
     }
 
-    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+    fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize> {
         if !write.events.is_empty()
             && let Err(trouble) = self.health()
         {
             return Box::pin(ready(Err(trouble)));
         }
         let (held, shared, observers) = (held.clone(), Arc::clone(&self.shared), self.observers.clone());
-        let written = self.work(move |db| slots::write(db, &observers, &held, &write, shared.now()));
+        let written = self.work(move |db| leases::write(db, &observers, &held, &write, shared.now()));
         Box::pin(async move {
             let admitted = written.await?.ok_or(JournalError::Lost)?;
             if admitted > 0 {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Entry, JournalError, Millis, NewEvent, Reply,
+        Entry, JournalError, Millis, NewEvent, ReplyRecord,
         core::{Counts, Health, InFlight},
         id::number,
         millis, now_millis,
@@ -60,8 +60,8 @@ impl Work {
 
 /// What is to be written.
 pub(super) enum Op {
-    Admit { event: NewEvent, entry: Arc<Entry>, reply: Option<Reply> },
-    Record { entry: Arc<Entry>, reply: Reply },
+    Admit { event: NewEvent, entry: Arc<Entry>, reply: Option<ReplyRecord> },
+    Record { entry: Arc<Entry>, reply: ReplyRecord },
     Repeated { number: u64 },
     Used(Used),
     Work(Work),
@@ -226,7 +226,7 @@ impl Shared {
     }
 
     /// Adds a reply: to the admission, where that is still to be written.
-    pub(super) fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    pub(super) fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         let mut pending = self.lock();
         if entry.reply().is_some() {
             return;

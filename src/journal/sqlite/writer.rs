@@ -153,7 +153,7 @@ impl Writer {
                         && let Some(observer) = self.observers.get(&sender.observer)
                     {
                         let seq = db::to_sql(number(entry.id));
-                        observers::add(&transaction, observer.id, &sender.facts.account, seq, self.shared.now())?;
+                        observers::add(&transaction, observer.id, &sender.record.account, seq, self.shared.now())?;
                     }
                 }
                 Op::Repeated { number } => events::repeated(&transaction, *number)?,

@@ -50,8 +50,8 @@ pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
         }
         stored.extend(page.into_iter().map(|event| Event {
             id: event.id,
-            name: name_of(event.facts.payload.text()).map(str::to_owned),
-            subject: event.facts.subject.map(Into::into),
+            name: name_of(event.record.payload.text()).map(str::to_owned),
+            subject: event.record.subject.map(Into::into),
             state: event.state,
             reply: event.reply,
         }));

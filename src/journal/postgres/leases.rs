@@ -1,9 +1,9 @@
-//! Slots in the database.
+//! Named leases in the database.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
-    super::{Held, WriteSlot, millis},
+    super::{LeaseWrite, NamedLease, millis},
     admissions::{ADMIT, Columns},
     db::Failure,
     shared::Shared,
@@ -18,7 +18,7 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
     rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
 }
 
-/// A node that is gone lets go.
+/// A node that is gone holds none.
 const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
          fence = slot.fence + 1, until = excluded.until, node = excluded.node,
@@ -26,12 +26,13 @@ const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {
      WHERE slot.until <= {now} OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > {now})
      RETURNING value, fence";
 
-pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<Held>, Failure> {
+pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<NamedLease>, Failure> {
     let mut db = shared.pool.get().await?;
     let rows = db.query(HOLD, &[&&**name, &millis(term), &shared.node]).await?;
     db.done();
-    let held =
-        rows.first().map(|row| Ok(Held { name: Arc::clone(name), value: row.try_get(0)?, fence: row.try_get(1)? }));
+    let held = rows
+        .first()
+        .map(|row| Ok(NamedLease { name: Arc::clone(name), value: row.try_get(0)?, lease_token: row.try_get(1)? }));
     held.transpose()
 }
 
@@ -40,8 +41,8 @@ const WRITE: &str = "UPDATE slot SET value = coalesce($3, value), until = coales
 
 const ANSWERED: &str = "UPDATE event SET state = 1 WHERE id = ANY($1)";
 
-/// `None` when the slot is no longer held.
-pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Result<Option<usize>, Failure> {
+/// `None` when the lease is no longer held.
+pub(super) async fn write(shared: &Shared, held: &NamedLease, write: &LeaseWrite) -> Result<Option<usize>, Failure> {
     // One of two events with one key is enough, and PostgreSQL would refuse both.
     let mut keys = HashSet::new();
     let is_first = |key: Option<_>| key.is_none_or(|key| keys.insert(key));
@@ -54,7 +55,7 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     let changes = db.client.transaction().await?;
     let (keep, expires) = (write.keep.map(millis), write.expires.map(millis));
     let name: &str = &held.name;
-    if changes.query(&set, &[&name, &held.fence, &write.value, &keep, &expires]).await?.is_empty() {
+    if changes.query(&set, &[&name, &held.lease_token, &write.value, &keep, &expires]).await?.is_empty() {
         changes.rollback().await?;
         db.done();
         return Ok(None);
