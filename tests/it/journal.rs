@@ -106,6 +106,7 @@ on_each! {
     what_is_kept_for_a_missing_observer_goes_first_when_there_is_no_room on sqlite;
     what_nodes_keep_for_a_missing_observer_goes_first_when_there_is_no_room on postgres;
     a_missing_observer_goes_on_with_the_past_where_it_was on sqlite;
+    of_the_past_an_observer_gets_what_it_wants on sqlite, postgres;
     dead_letters_are_revived_and_dropped on sqlite, postgres;
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
@@ -859,6 +860,35 @@ async fn a_missing_observer_goes_on_with_the_past_where_it_was(place: Place) {
     }
     seen.sort();
     assert_eq!(seen, all);
+}
+
+async fn of_the_past_an_observer_gets_what_it_wants(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let mut wanted = Vec::new();
+    // More than one step of maintenance offers.
+    for number in 1..=700 {
+        let account = if number % 5 < 2 { "mp/a" } else { "mp/b" };
+        let id = of_account(account, "user", number).answer(&*journal, &[]).await;
+        wanted.extend((account == "mp/a").then_some(id));
+    }
+    let past = Observer { from_beginning: true, wants: Arc::new(|account, _| account == "mp/a"), ..observer("past") };
+    let journal = reopen(&place, journal, &options(vec![past])).await;
+    let mut seen = Vec::new();
+    while seen.len() < wanted.len() {
+        let leased = lease_some(&*journal, "past").await;
+        finish(&*journal, &leased, Finish::Done).await;
+        seen.extend(ids(&leased));
+    }
+    // One that comes later is the only one left.
+    let late = of_account("mp/a", "user", 701).answer(&*journal, &["past"]).await;
+    assert_eq!(ids(&lease_some(&*journal, "past").await), [late]);
+    seen.sort();
+    assert_eq!(seen, wanted);
+    journal.close().await.unwrap();
+    let archive = place.archive().await;
+    assert_eq!(archive.observations(wanted[0]).await.unwrap().len(), 1);
+    let other = archive.events(&Filter::default(), Some(wanted[0]), 1).await.unwrap();
+    assert_eq!((&*other[0].record.account, archive.observations(other[0].id).await.unwrap().len()), ("mp/b", 0));
 }
 
 async fn dead_letters_are_revived_and_dropped(place: Place) {

@@ -31,8 +31,6 @@ pub(crate) struct Dialect {
     pub(crate) is_wanted: &'static str,
     pub(crate) with_observer: &'static str,
     pub(crate) without_observer: &'static str,
-    /// Whether an event does not wait for the observer `$1` yet, where the insertion does not notice.
-    pub(crate) is_new: &'static str,
     /// The ordering key of an event.
     pub(crate) ordering_key: &'static str,
     /// Since when nobody has an observer, and how its row is held.

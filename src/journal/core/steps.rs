@@ -1,6 +1,6 @@
 //! What is done to observations in one transaction, beside leasing and finishing them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -149,23 +149,20 @@ async fn drop_orphans<S: Session>(session: &mut S, before: Millis) -> Result<Out
     Ok(outcome)
 }
 
-/// Offers events to the observer `$1`, but for those that wait for it already; gives the number of the others.
+/// Offers events to the observer `$1`; gives the number of those that did not wait for it.
 async fn offer<S: Session>(session: &mut S, which: &str, values: &[Value]) -> Result<u64, S::Failure> {
-    let Dialect { event, of_event, is_new, ordering_key, with_observer, .. } = S::DIALECT;
+    let Dialect { event, of_event, ordering_key, with_observer, .. } = S::DIALECT;
     let now = session.now();
     let which = format!("observer.name = $1 AND {which}");
+    let wanted = format!("UPDATE event SET observers = {with_observer} FROM observer WHERE {which}");
+    session.execute(&wanted, values).await?;
     let insert = format!(
         "INSERT INTO delivery (observer, account, due, {of_event}, attempts, leased, lane)
          SELECT observer.id, event.account, {now}, event.{event}, 0, false,
                 CASE WHEN observer.in_order THEN {ordering_key} END
-         FROM event, observer WHERE {which} AND {is_new} ON CONFLICT DO NOTHING"
+         FROM event, observer WHERE {which} ON CONFLICT DO NOTHING"
     );
-    let offered = session.execute(&insert, values).await?;
-    if offered > 0 {
-        let wanted = format!("UPDATE event SET observers = {with_observer} FROM observer WHERE {which}");
-        session.execute(&wanted, values).await?;
-    }
-    Ok(offered)
+    session.execute(&insert, values).await
 }
 
 async fn backfill<S: Session>(session: &mut S, observers: &[Observer]) -> Result<Outcome, S::Failure> {
@@ -182,19 +179,22 @@ async fn backfill<S: Session>(session: &mut S, observers: &[Observer]) -> Result
     );
     let read = |row: &dyn Row| Ok((row.place(0)?, row.string(1)?, row.string(2)?));
     let events = session.query(&next, &[from.clone(), to], read).await?;
+    let is_wanted =
+        |(place, account, kind): (Option<Value>, String, String)| Some((place?, (observer.wants)(&account, &kind)));
+    let events: Vec<(Value, bool)> = events.into_iter().filter_map(is_wanted).collect();
     let name = Value::Text(observer.name.as_ref().to_owned());
-    let Some(last) = events.last().and_then(|(last, ..)| last.clone()) else {
+    let Some((last, _)) = events.last().cloned() else {
         session.execute("UPDATE observer SET backfill = NULL WHERE name = $1", &[name]).await?;
         return Ok(Outcome { more: true, ..Outcome::default() });
     };
-    let kinds: HashSet<_> = events.into_iter().map(|(_, account, event_type)| (account, event_type)).collect();
-    for (account, event_type) in kinds {
-        if (observer.wants)(&account, &event_type) {
-            let which =
-                format!("event.{event} > $2 AND event.{event} <= $3 AND event.account = $4 AND event.type = $5");
-            let [account, event_type] = [account, event_type].map(Value::Text);
-            offer(session, &which, &[name.clone(), from.clone(), last.clone(), account, event_type]).await?;
+    let which = format!("event.{event} > $2 AND event.{event} <= $3");
+    let mut after = from;
+    for alike in events.chunk_by(|one, other| one.1 == other.1) {
+        let Some((end, is_wanted)) = alike.last().cloned() else { continue };
+        if is_wanted {
+            offer(session, &which, &[name.clone(), after, end.clone()]).await?;
         }
+        after = end;
     }
     session.execute("UPDATE observer SET backfill = $2 WHERE name = $1", &[name, last]).await?;
     Ok(Outcome { more: true, ..Outcome::default() })
@@ -208,6 +208,10 @@ pub(crate) async fn change<S: Session>(
 ) -> Result<u64, S::Failure> {
     let Dialect { event, of_event, without_observer, .. } = S::DIALECT;
     let which = format!("event.{event} = $2");
+    let offered = format!(
+        "{which} AND NOT EXISTS
+             (SELECT 1 FROM delivery WHERE delivery.observer = observer.id AND delivery.{of_event} = event.{event})"
+    );
     let drop_letter = format!("DELETE FROM dead WHERE observer = {OF_NAME} AND {of_event} = $2");
     // It has not seen the event, and never will.
     let forget =
@@ -215,10 +219,10 @@ pub(crate) async fn change<S: Session>(
     let mut count = 0;
     for (event, name) in letters {
         let values = [Value::Text(name), Value::Event(event)];
-        let offers = matches!(change, Change::Replay) || session.execute(&drop_letter, &values).await? > 0;
+        let goes_on = matches!(change, Change::Replay) || session.execute(&drop_letter, &values).await? > 0;
         let changed = match change {
-            Change::Replay | Change::Revive => offers && offer(session, &which, &values).await? > 0,
-            Change::DropDead => offers,
+            Change::Replay | Change::Revive => goes_on && offer(session, &offered, &values).await? > 0,
+            Change::DropDead => goes_on,
         };
         if changed && matches!(change, Change::Replay) {
             session.execute(&drop_letter, &values).await?;

@@ -344,7 +344,6 @@ impl Session for Transaction<'_> {
         with_observer: "CASE WHEN observer.id = ANY(event.observers) THEN event.observers
                              ELSE event.observers || observer.id END",
         without_observer: "array_remove(event.observers, observer.id)",
-        is_new: "true",
         ordering_key: "{ordering key of event}",
         missing_since: "seen",
         lock_row: "FOR UPDATE SKIP LOCKED",

@@ -150,8 +150,6 @@ impl Session for File<'_> {
         with_observer: "CASE WHEN instr(',' || event.observers || ',', ',' || observer.id || ',') > 0
                              THEN event.observers ELSE coalesce(event.observers || ',', '') || observer.id END",
         without_observer: "nullif(trim(replace(',' || event.observers || ',', ',' || observer.id || ',', ','), ','), '')",
-        is_new: "event.seq NOT IN
-                     (SELECT seq FROM delivery WHERE observer = (SELECT id FROM observer WHERE name = $1))",
         ordering_key: "coalesce(event.subject, ' ' || event.seq)",
         missing_since: "missing_since",
         lock_row: "",
