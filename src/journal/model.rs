@@ -96,7 +96,7 @@ pub enum Admission {
 /// An event that has been opened and read.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// From [`Journal::next_id`].
+    /// From [`Journal::next_id`](super::Journal::next_id).
     pub id: Uuid,
     /// What makes another delivery the same event; without one every delivery is an event of its own.
     pub key: Option<DedupeKey>,
