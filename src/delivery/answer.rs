@@ -10,7 +10,7 @@ use super::{Content, Delivery, Endpoint, PushedEvent, Receiver, Response, admit:
 use crate::{
     config::Verdict,
     envelope::Seal,
-    event::{EventSpec, ReplyKind},
+    event::{EventSpec, Platform, ReplyKind},
     hooks::RawEvent,
     journal::JournalError,
     metrics::Outcome,
@@ -170,13 +170,28 @@ fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
 /// The answer of an event that nobody has answered. What decides (IM "before") is allowed or refused, which takes the
 /// payload for those that are decided account by account.
 pub(super) fn default_answer(allow: bool, spec: Option<&EventSpec>, event: &RawEvent) -> Body {
-    let plain = Body::Plain(platform::plain_success(event.platform));
-    let Some(spec) = spec.filter(|spec| spec.reply == ReplyKind::Verdict) else { return plain };
-    if let Some(verdict) = replies::im::verdict_without_payload(spec, allow) {
-        return Body::Document(verdict);
+    if let Some(body) = default_without_payload(allow, spec, event.platform) {
+        return body;
     }
-    match event.tree() {
-        Ok(Value::Object(payload)) => Body::Document(replies::im::default_verdict(spec, &payload, allow)),
-        _ => plain,
+    let tree = event.tree().unwrap_or(Value::Null);
+    default_of_payload(allow, spec, event.platform, &tree)
+}
+
+/// The same for an event that is read already.
+pub(super) fn default_of(allow: bool, spec: Option<&EventSpec>, platform: Platform, tree: &Value<'_>) -> Body {
+    default_without_payload(allow, spec, platform).unwrap_or_else(|| default_of_payload(allow, spec, platform, tree))
+}
+
+fn default_without_payload(allow: bool, spec: Option<&EventSpec>, platform: Platform) -> Option<Body> {
+    match spec.filter(|spec| spec.reply == ReplyKind::Verdict) {
+        Some(spec) => replies::im::verdict_without_payload(spec, allow).map(Body::Document),
+        None => Some(Body::Plain(platform::plain_success(platform))),
+    }
+}
+
+fn default_of_payload(allow: bool, spec: Option<&EventSpec>, platform: Platform, tree: &Value<'_>) -> Body {
+    match (spec, tree) {
+        (Some(spec), Value::Object(payload)) => Body::Document(replies::im::default_verdict(spec, payload, allow)),
+        _ => Body::Plain(platform::plain_success(platform)),
     }
 }

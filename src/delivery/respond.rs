@@ -13,7 +13,7 @@ use tracing::{error, warn};
 use super::{
     Delivery, Endpoint, PushedEvent, Receiver,
     admit::{Admitted, wait},
-    answer::default_answer,
+    answer::{default_answer, default_of},
 };
 use crate::{
     config::Verdict,
@@ -84,7 +84,7 @@ impl Receiver {
             }
             Err(_) => {
                 endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
-                let body = default_answer(true, spec, context.raw());
+                let body = default_of(true, spec, endpoint.account.platform, event.tree);
                 entry.mark_replied();
                 record(journal.as_deref(), &entry, journal::ReplyRecord { body, failure: None, sender: None });
             }
