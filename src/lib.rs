@@ -98,6 +98,8 @@ pub mod receiver;
 pub mod server;
 pub mod simulate;
 mod streams;
+#[doc(hidden)]
+pub mod testing;
 pub mod thirdparty;
 
 /// The Rust of the documents compiles.
