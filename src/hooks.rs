@@ -13,6 +13,8 @@
 //! # drop(hooks);
 //! ```
 
+#[doc(hidden)]
+pub mod compiler_help;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +45,7 @@ use crate::{
     wire::{Reading, Unreadable},
 };
 
+use self::compiler_help::ReturnedAs;
 pub use crate::payload::Payload;
 
 /// Whatever a handler fails with, so that `?` works on any error.
@@ -51,18 +54,24 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 /// Reacts to one event: an async closure, an `async fn`, or a type with state that implements this by hand.
 ///
 /// A responder returns the event's reply ([`Event::Reply`]), an observer `()`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler of `{E}`",
+    label = "expected an async function `(event, Context) -> Result<{Out}, HandlerError>`, or a type that implements `Handler`"
+)]
 pub trait Handler<E, Out>: Send + Sync + 'static {
     /// Handles one event. An error gives the account's default answer; an observer that fails is asked again.
     fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send;
 }
 
-impl<E, Out, F, Fut> Handler<E, Out> for F
+impl<E, Out, F, Fut, Returned> Handler<E, Out> for F
 where
     F: Fn(E, Context) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Out, HandlerError>> + Send,
+    Fut: Future<Output = Result<Returned, HandlerError>> + Send,
+    Out: ReturnedAs<Returned>,
 {
     fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send {
-        self(event, context)
+        let returned = self(event, context);
+        async move { returned.await.map(Out::same) }
     }
 }
 

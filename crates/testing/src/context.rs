@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use echostr::{
-    api::Apis,
+    api::{Api, Apis},
     clock::Clock,
     config::Config,
     event::{Event, Platform},
@@ -43,6 +43,8 @@ pub struct ContextBuilder {
     parts: Parts,
     /// How long there is for the answer.
     remaining: Duration,
+    /// Where there is an API to be played: of which configuration.
+    config: Option<Config>,
 }
 
 impl ContextBuilder {
@@ -60,7 +62,7 @@ impl ContextBuilder {
             attempt: 1,
             api: None,
         };
-        let context = Self { parts, remaining: platform.protocol().account().deadline };
+        let context = Self { parts, remaining: platform.protocol().account().deadline, config: None };
         match push.command {
             Some(command) => context.query("CallbackCommand", &command),
             None => context,
@@ -133,33 +135,37 @@ impl ContextBuilder {
     /// # }
     /// ```
     ///
-    /// # Panics
-    /// When accounts of the platform have no API.
-    #[track_caller]
     pub fn api(mut self, api: &FakeApi) -> Self {
-        let Parts { platform, account, .. } = &self.parts;
-        let mut config: Config = server::config("");
-        config.accounts.retain(|known| known.platform == *platform);
-        for known in &mut config.accounts {
-            account.split_once('/').map_or("", |(_, name)| name).clone_into(&mut known.name);
-        }
+        let mut config = server::config("");
         api.play_for(&mut config);
-        let of_event = || {
-            let journal = journal::open(&config.journal, Vec::new()).ok()?;
-            let apis = Apis::new(&config, &journal, &Metrics::new()).ok()?;
-            let tree = payload::parse(self.parts.form, &self.parts.payload).ok()?;
-            apis.of_event(account, &tree, None)
-        };
-        let found = of_event();
-        assert!(found.is_some(), "accounts of {platform} have no API that is played");
-        self.parts.api = found;
+        self.config = Some(config);
         self
     }
 
     /// The context. Its deadline counts from now.
+    ///
+    /// # Panics
+    /// When it is to have an API, and accounts of the platform have none that is played.
+    #[track_caller]
     pub fn build(self) -> Context {
-        let deadline = Instant::now() + self.remaining;
-        let context = testing::context(Parts { deadline, ..self.parts });
-        context.unwrap_or_else(|failure| panic!("the payload was read before: {failure}"))
+        let Self { mut parts, remaining, config } = self;
+        parts.deadline = Instant::now() + remaining;
+        if let Some(config) = config {
+            let api = api_of(config, &parts);
+            assert!(api.is_some(), "accounts of {} have no API that is played", parts.platform);
+            parts.api = api;
+        }
+        testing::context(parts).unwrap_or_else(|failure| panic!("the payload was read before: {failure}"))
     }
+}
+
+/// The API of the account of a context, which the configuration has under another name.
+fn api_of(mut config: Config, parts: &Parts) -> Option<Api> {
+    config.accounts.retain(|known| known.platform == parts.platform);
+    let (_, name) = parts.account.split_once('/')?;
+    config.accounts.iter_mut().for_each(|known| name.clone_into(&mut known.name));
+    let journal = journal::open(&config.journal, Vec::new()).ok()?;
+    let apis = Apis::new(&config, &journal, &Metrics::new()).ok()?;
+    let tree = payload::parse(parts.form, &parts.payload).ok()?;
+    apis.of_event(&parts.account, &tree, None)
 }

@@ -10,7 +10,6 @@ use echostr::{
     event::{Event, Platform},
     hooks::Hooks,
     journal::Journal,
-    receiver::Endpoint,
     server::Server,
 };
 use tokio::{
