@@ -28,7 +28,7 @@ use self::permits::Permits;
 pub(crate) use self::subscribers::{Candidate, Subscribers};
 
 use crate::{
-    config::Delivery as Settings,
+    config::Observers as Settings,
     dispatch::{Attempt, Dispatcher, Source},
     event,
     hooks::{Hooks, Observer},
@@ -54,9 +54,9 @@ pub use crate::journal::INTERNAL_PREFIX;
 pub struct Job {
     /// The observer.
     pub name: Arc<str>,
-    /// How long an attempt may take; `[delivery] timeout` without.
+    /// How long an attempt may take; `[observers] timeout` without.
     pub timeout: Option<Duration>,
-    /// Whose events `[delivery] concurrency` counts.
+    /// Whose events `[observers] concurrency` counts.
     pub scope: Scope,
     /// What is done with an event, until then.
     pub run: Run,
@@ -68,7 +68,7 @@ impl fmt::Debug for Job {
     }
 }
 
-/// Whose events `[delivery] concurrency` counts.
+/// Whose events `[observers] concurrency` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All that the observer is given, of so many accounts: one of several has half of it at most.

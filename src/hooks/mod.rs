@@ -114,7 +114,7 @@ impl Hooks {
     }
 
     /// Registers an observer under a stable name: it sees every matching event at least once, with retries
-    /// (`[delivery]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
+    /// (`[observers]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
     ///
     /// # Panics
     /// When the name is taken, or begins with `echostr.`, as those of internal observers do.

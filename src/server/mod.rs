@@ -82,7 +82,7 @@ pub struct Server {
     metrics: Metrics,
     jobs: Vec<Job>,
     journal: Arc<dyn Journal>,
-    delivery: config::Delivery,
+    observer_settings: config::Observers,
     grace: Duration,
 }
 
@@ -149,7 +149,7 @@ impl Server {
             metrics,
             jobs,
             journal,
-            delivery: config.delivery.clone(),
+            observer_settings: config.observers.clone(),
             grace: config.server.shutdown_grace,
         })
     }
@@ -175,7 +175,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let stopping = CancellationToken::new();
         let admin = admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal);
-        let observers = Observers::start(self.jobs, &self.journal, &self.delivery, &self.metrics);
+        let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let _stopped = stopped.clone().drop_guard();

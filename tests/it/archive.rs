@@ -57,7 +57,7 @@ impl Journal {
     }
 
     async fn serve(&mut self) -> TestServer {
-        TestServer::start_in(self.folder.path(), "\n[delivery]\nmax_attempts = 1\n", self.hooks.take().unwrap()).await
+        TestServer::start_in(self.folder.path(), "\n[observers]\nmax_attempts = 1\n", self.hooks.take().unwrap()).await
     }
 
     async fn next(&mut self) -> String {

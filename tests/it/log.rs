@@ -63,7 +63,7 @@ async fn errors_of_handlers_stay_in_their_line() {
         });
     let server = TestServer::start_with(
         "",
-        &format!("{}\n[delivery]\nmax_attempts = 1\n", crate::support::server::ACCOUNTS),
+        &format!("{}\n[observers]\nmax_attempts = 1\n", crate::support::server::ACCOUNTS),
         hooks,
     )
     .await;
@@ -128,7 +128,7 @@ async fn an_error_of_a_platform_writes_no_line_of_the_servers_log() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
         "[server]\nlisten = \"{address}\"\nmax_age = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [journal]\nurl = \"sqlite://{}\"\n[delivery]\nmax_attempts = 1\n[wecom_kf.support]\n\
+         [journal]\nurl = \"sqlite://{}\"\n[observers]\nmax_attempts = 1\n[wecom_kf.support]\n\
          corp_id = \"ww0000000000000004\"\ntoken = \"kfToken\"\naes_key = \"{}\"\nsecret = \"kfSecret\"\napi_base = \"{api}\"\n",
         file("journal.db").display(),
         KF.aes_key,

@@ -31,10 +31,10 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One attempt only: what fails is a dead letter.
-const ONCE: &str = "[delivery]\nmax_attempts = 1";
+const ONCE: &str = "[observers]\nmax_attempts = 1";
 
 /// What fails waits for an hour.
-const PATIENT: &str = "[delivery]\nbackoff = \"1h..1h\"";
+const PATIENT: &str = "[observers]\nbackoff = \"1h..1h\"";
 
 async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + PATIENCE;

@@ -159,7 +159,7 @@ async fn an_observer_may_panic_wherever_it_likes() {
                 ready(Ok(()))
             }
         });
-    let more = "[delivery]\nmax_attempts = 2\nbackoff = \"1ms..1ms\"\n";
+    let more = "[observers]\nmax_attempts = 2\nbackoff = \"1ms..1ms\"\n";
     let server = TestServer::start_with("", &format!("{ACCOUNTS}{more}"), hooks).await;
     for id in 1..=40 {
         server.post("/mp/shop", &MP.safe(&text_message(id, "hi"), &id.to_string())).await;

@@ -209,7 +209,7 @@ fn accounts(api: &FakeApi, count: u16) -> String {
 fn config(listen: SocketAddr, admin: SocketAddr, journal: &str, accounts: &str) -> String {
     format!(
         "[server]\nlisten = \"{listen}\"\n[admin]\nlisten = \"{admin}\"\n[journal]\nurl = \"{journal}\"\n\
-         [delivery]\nmax_attempts = 1000\nbackoff = \"50ms..500ms\"\n[api]\ntimeout = \"1s\"\nlimit_pause = \"100ms\"\n\
+         [observers]\nmax_attempts = 1000\nbackoff = \"50ms..500ms\"\n[api]\ntimeout = \"1s\"\nlimit_pause = \"100ms\"\n\
          [log]\nlevel = \"error\"\n{accounts}"
     )
 }
