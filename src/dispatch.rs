@@ -88,7 +88,7 @@ pub(crate) enum NotStarted {
     #[error("unexpected shape: {0}")]
     Misshapen(Unreadable),
     /// There is none.
-    #[error("nobody responds to {0}")]
+    #[error("no responder for {0}")]
     NoHandler(&'static str),
 }
 

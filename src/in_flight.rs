@@ -18,8 +18,8 @@ use tracing::warn;
 
 use crate::config::Share;
 
-/// A responder that runs for longer is worth a line in the log.
-const LONG: Duration = Duration::from_secs(60);
+/// A responder that runs for longer is logged.
+const LONG_RUN: Duration = Duration::from_secs(60);
 
 /// How often an account says that it rejects deliveries.
 const REJECTED_INTERVAL: Duration = Duration::from_secs(10);
@@ -118,8 +118,8 @@ impl Load {
             if let Some(skipped) = self.rejected.pass() {
                 let account = &*self.account;
                 let why = match used >= most && most < of {
-                    true => format!("its share of max_in_flight ({most} of {of}) is reached"),
-                    false => format!("max_in_flight ({of}) is reached"),
+                    true => format!("its share of max_in_flight ({most} of {of}) reached"),
+                    false => format!("max_in_flight ({of}) reached"),
                 };
                 let more = if skipped > 0 { format!("; {skipped} more since the last line") } else { String::new() };
                 warn!(account, "{account}: rejected a delivery with 503: {why}{more}");
@@ -141,7 +141,7 @@ impl Load {
     }
 
     fn long(&self, now: Instant) -> Vec<Long> {
-        let Some(before) = now.checked_sub(LONG) else { return Vec::new() };
+        let Some(before) = now.checked_sub(LONG_RUN) else { return Vec::new() };
         let mut long: Vec<Long> = Vec::new();
         for ((since, _), event_type) in lock(&self.running).since.range(..(before, u64::MAX)) {
             match long.iter_mut().find(|it| it.event_type == *event_type) {
@@ -197,11 +197,11 @@ impl Loads {
                 longest,
                 "{account}: {count} responders of {event_type} have run for over {} s, the oldest for {longest} s; each \
                  takes one of the account's {most} deliveries in flight: give them a timeout",
-                LONG.as_secs()
+                LONG_RUN.as_secs()
             );
         }
         if let Some(more) = all.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
-            warn!("responders of {more} more accounts and event types have run for over {} s", LONG.as_secs());
+            warn!("responders of {more} more accounts and event types have run for over {} s", LONG_RUN.as_secs());
         }
     }
 }

@@ -3,7 +3,7 @@
 //! One task per observer leases as much as it has room for; each event runs in a task of its own; one task ends the
 //! leases, many at a time. A lease that nobody ends expires, and its event is leased again, by this process or another.
 //!
-//! There is room by account, so that one whose events take long, or whose API rests or hangs, does not hold up the others.
+//! There is room by account, so that one whose events take long, or whose API is paused or hangs, does not block the others.
 //!
 //! An observer is a handler, or a background [job](Job) of the server: what must be done for an event, once it is in the
 //! journal, whatever happens to the process.
@@ -38,13 +38,13 @@ use crate::{
 };
 
 /// A lease outlasts the longest attempt by this, so that its outcome is reported in time.
-const MARGIN: Duration = Duration::from_secs(15);
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// How often an observer looks when nothing is announced: for pauses that are over, replays, other nodes.
+/// How often an observer polls when nothing is announced: for pauses that are over, replays, other nodes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many events are leased, and how many leases are ended, at one time.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// The names of internal observers begin with this; no handler's may.
 pub use crate::journal::INTERNAL_PREFIX;
@@ -164,7 +164,7 @@ impl Observers {
     /// Begins to give events to the observers.
     pub fn start(jobs: Vec<Job>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
         let (stop, cancelled, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let (ends, ended) = mpsc::channel(BATCH);
+        let (ends, ended) = mpsc::channel(MAX_BATCH);
         for job in jobs {
             let work = Arc::new(Work {
                 timeout: job.timeout.unwrap_or(settings.timeout),
@@ -207,13 +207,13 @@ impl Observers {
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
     let name = Arc::clone(&work.job.name);
     let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
-    let term = work.timeout + MARGIN;
+    let term = work.timeout + LEASE_MARGIN;
     loop {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
             permits.freed().await;
             continue;
         };
-        room.limit = room.limit.min(BATCH);
+        room.limit = room.limit.min(MAX_BATCH);
         let arrivals = work.journal.arrivals().notified();
         match work.journal.lease_within(&name, room, term).await {
             Ok(leased) if leased.is_empty() => {
@@ -267,21 +267,21 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
                 permits.rest(&lease.account, Instant::now() + after);
             }
             let pause = after.as_secs_f64();
-            debug!(observer = name, %event, "observer {name} is given {event} again in {pause} s: {reason}");
+            debug!(observer = name, %event, "observer {name} deferred {event} for {pause} s: {reason}");
             return work.end(lease, Finish::Postponed { after }).await;
         }
         Failed::Retry(error) if attempt < work.settings.max_attempts => {
             work.metrics.observation_failed.increment(1);
             let after = pause(&work.settings, attempt);
             let pause = after.as_secs_f64();
-            warn!(observer = name, %event, attempt, "observer {name} failed on {event}, again in {pause} s: {error}");
+            warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
             return work.end(lease, Finish::Retry { after, error }).await;
         }
         Failed::Retry(error) | Failed::Permanent(error) => error,
     };
     work.metrics.observation_failed.increment(1);
     work.metrics.observation_dead.increment(1);
-    error!(observer = name, %event, attempt, "observer {name} permanently failed on {event}: {error}");
+    error!(observer = name, %event, attempt, "observer {name} permanently failed on {event}, now a dead letter: {error}");
     work.end(lease, Finish::Dead { error }).await;
 }
 
@@ -316,8 +316,8 @@ fn pause(settings: &Settings, attempt: u32) -> Duration {
 
 /// Ends leases, many at a time, until nobody is left to end one.
 async fn finish(journal: Arc<dyn Journal>, mut ended: mpsc::Receiver<Finished>) {
-    let mut some = Vec::with_capacity(BATCH);
-    while ended.recv_many(&mut some, BATCH).await > 0 {
+    let mut some = Vec::with_capacity(MAX_BATCH);
+    while ended.recv_many(&mut some, MAX_BATCH).await > 0 {
         // A journal that cannot store is asked again; meanwhile there are no new leases, so nothing piles up.
         while let Err(failure) = journal.finish(some.clone()).await
             && failure != JournalError::Closed

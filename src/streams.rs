@@ -1,7 +1,7 @@
 //! Streamed answers of AI bots, which come in chunks: the platform asks for what there is by now, again and again, until the end.
 //!
-//! What there is lives in a slot of the journal beside the message itself, so that any node can show it, and go on: when
-//! the process that takes the chunks is gone, the node that is asked next has the slot to itself, and asks the handler
+//! What there is lives in a named lease of the journal beside the message itself, so that any node can show it, and go on: when
+//! the process that takes the chunks has ended, the node that is asked next gets the lease, and asks the handler
 //! again. The text that users have seen never gets shorter by that.
 
 use std::{
@@ -32,10 +32,10 @@ use crate::{
 /// How long the platform asks, after the message.
 const POLL_PERIOD: Duration = Duration::from_secs(360);
 
-/// How long the slot is leased; longer than between two writes.
+/// How long the lease lasts; longer than between two writes.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
 
-/// How often what there is is written, at most; and at least, to keep the slot.
+/// How often what there is is written, at most; and at least, to keep the lease.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -51,7 +51,7 @@ const MAX_EMPTY_CHUNKS: u32 = 64;
 /// The pause after so many.
 const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the slot holds.
+/// The value of the lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept {
     content: String,
@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn slot(account: &str, id: Uuid) -> String {
+fn lease_name(account: &str, id: Uuid) -> String {
     format!("stream/{account}/{}", id.simple())
 }
 
@@ -200,8 +200,8 @@ impl Streams {
             }
         }
         let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
-        let held = self.journal.acquire_lease(&slot(&account, id), LEASE_DURATION).await.map_err(journal)?;
-        let held = held.ok_or_else(|| NoAnswer::Journal("another node answers it".to_owned()))?;
+        let held = self.journal.acquire_lease(&lease_name(&account, id), LEASE_DURATION).await.map_err(journal)?;
+        let held = held.ok_or_else(|| NoAnswer::Journal("another node is answering it".to_owned()))?;
         self.write(&held, &kept).await.map_err(journal)?;
         let body = snapshot(&id.simple().to_string(), &kept.content, false);
         self.start(Pump { account, event_type, id, held, chunks, shown: String::new(), _permit: permit }, kept);
@@ -226,13 +226,13 @@ impl Streams {
             let seen = lock(&live);
             return Ok(snapshot(id, &seen.content, seen.finished));
         }
-        let name = slot(account, event);
+        let name = lease_name(account, event);
         let kept = self.journal.read_lease(&name).await?;
         let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else {
             return Ok(snapshot(id, "", true));
         };
         let body = snapshot(id, &kept.content, kept.finished);
-        // Whoever takes the chunks has the slot. If nobody does, the process is gone.
+        // Whoever takes the chunks has the lease. If nobody has it, the process has ended.
         if !kept.finished
             && let Some(held) = self.journal.acquire_lease(&name, LEASE_DURATION).await?
         {
@@ -285,7 +285,7 @@ impl Streams {
         id: Uuid,
         kept: &Kept,
     ) -> Result<(&'static str, AnswerStream), Box<dyn std::error::Error + Send + Sync>> {
-        let platform = Platform::of_account(account).ok_or("its account is of no known platform")?;
+        let platform = Platform::of_account(account).ok_or("the platform of its account is unknown")?;
         let payload = Payload::new(kept.payload.as_str());
         let source = Source { platform, account, form: Form::Json, payload: &payload, query: None };
         let attempt = Attempt { id, number: kept.runs, deadline: Instant::now() + POLL_PERIOD };
@@ -293,9 +293,9 @@ impl Streams {
         call.log_unreadable();
         let event_type = call.context.raw().event_type;
         let answer = time::timeout(POLL_PERIOD, call.running?).await;
-        match answer.map_err(|_| format!("the responder of {event_type} gave no answer in time"))? {
+        match answer.map_err(|_| format!("the responder of {event_type} returned no answer in time"))? {
             Ok(Ok(Answer::Stream(chunks))) => Ok((event_type, chunks)),
-            Ok(Ok(_)) => Err(format!("the responder of {event_type} gave no stream this time").into()),
+            Ok(Ok(_)) => Err(format!("the responder of {event_type} returned no stream this time").into()),
             Ok(Err(failure)) => Err(failure.into()),
             Err(panicked) => Err(format!("the responder of {event_type} {panicked}").into()),
         }
@@ -362,7 +362,7 @@ impl Streams {
     /// Writes the end; what cannot be written is shown as long as this process lives.
     async fn settle(&self, held: &NamedLease, kept: &Kept) {
         if let Err(failure) = self.write(held, kept).await {
-            warn!("the end of an answer is not kept: {failure}");
+            warn!("could not store the end of a streamed answer: {failure}");
         }
     }
 

@@ -26,7 +26,10 @@ pub enum ApiError {
         message: String,
     },
     /// The platform was called too often, and is to be left alone for a while.
-    #[error("{account}: {path} rests for {} s more, as it was called too often ({code})", rest.as_secs_f64().ceil())]
+    #[error(
+        "{account}: {path} is paused for {} s more: the platform's rate limit was reached ({code})",
+        rest.as_secs_f64().ceil()
+    )]
     Limited {
         /// The account.
         account: String,
@@ -38,7 +41,7 @@ pub enum ApiError {
         rest: Duration,
     },
     /// The platform could not be reached, or gave no whole answer in time.
-    #[error("{account}: {path} gave no answer: {cause}")]
+    #[error("{account}: no response from {path}: {cause}")]
     Unreachable {
         /// The account.
         account: String,
@@ -50,7 +53,7 @@ pub enum ApiError {
         uncertain: bool,
     },
     /// The platform's gateway refused it.
-    #[error("{account}: {path} was answered with HTTP status {status}")]
+    #[error("{account}: {path} returned HTTP status {status}")]
     Status {
         /// The account.
         account: String,
@@ -60,7 +63,7 @@ pub enum ApiError {
         status: u16,
     },
     /// The answer is not what the API is known to give.
-    #[error("{account}: the answer of {path} cannot be read: {cause}")]
+    #[error("{account}: cannot read the response of {path}: {cause}")]
     BadAnswer {
         /// The account.
         account: String,
@@ -70,7 +73,7 @@ pub enum ApiError {
         cause: String,
     },
     /// What was to be sent cannot be written as JSON.
-    #[error("the body of the call is no JSON: {0}")]
+    #[error("the body of the call is not JSON: {0}")]
     NotJson(String),
     /// The account has no `secret`, or its platform has no API here.
     #[error("{0} has no `secret`, so its API cannot be called")]
@@ -86,8 +89,8 @@ pub enum ApiError {
         /// AppID or CorpID.
         id: String,
     },
-    /// The journal does not tell what tokens are made of.
-    #[error("what access tokens are made of cannot be read or kept: {0}")]
+    /// The credentials that access tokens are requested with cannot be read or stored.
+    #[error("cannot read or store the credentials for access tokens in the journal: {0}")]
     NotKept(String),
     /// The HTTP client could not be set up.
     #[error("the HTTP client cannot be set up: {0}")]
@@ -219,13 +222,13 @@ fn shortened(mut message: String) -> String {
 pub const fn meaning(code: i64) -> Option<&'static str> {
     Some(match code {
         -1 => "the platform is busy; try again later",
-        40001 => "the secret is wrong, or the access token is not valid; copy the secret anew from the console",
-        40013 => "the app_id or corp_id is wrong; copy it anew from the console",
-        40014 => "the access token is not valid; does another program renew it?",
+        40001 => "the secret is wrong, or the access token is not valid; copy the secret again from the console",
+        40013 => "the app_id or corp_id is wrong; copy it again from the console",
+        40014 => "the access token is not valid; does another program refresh it?",
         40082 | 42009 => "the suite_access_token is not valid or has expired",
         40084 => "the permanent code is not valid; the company has to authorise again",
         40085 => "the ticket is not valid; wait for the next one, within ten minutes",
-        40125 => "the secret is wrong; copy it anew from the console, where it may have been reset",
+        40125 => "the secret is wrong; copy it again from the console, where it may have been reset",
         40164 => "this machine's address is not in the IP allow list (IP白名单) of the account; add it in the console",
         40243 => "the secret is frozen; unfreeze it in the console",
         41001 => "the call came without an access token",
@@ -242,7 +245,7 @@ pub const fn meaning(code: i64) -> Option<&'static str> {
         45047 => "as many messages were sent as one message of the user allows; wait for the next one",
         48001 => "the account may not call this API; look at its permissions (接口权限) in the console",
         48002 => "the application may not call this API; name it as one that may in the console",
-        48004 => "the API is barred for the account; see the notices in the console",
+        48004 => "the API is blocked for the account; see the notices in the console",
         50002 => "the user is restricted",
         61003 => "the account has not authorised the platform",
         61004 => {
@@ -256,18 +259,18 @@ pub const fn meaning(code: i64) -> Option<&'static str> {
         60020 => "this machine's address is not in the application's trusted IPs (企业可信IP); add it in the console",
         60111 => "there is no such member",
         81013 => "none of the receivers is in the application's visible range",
-        89503 => "this call from this machine's address waits for the administrator's consent",
+        89503 => "this call from this machine's address is waiting for the administrator's consent",
         95000 => "there is no such customer-service account (open_kfid)",
         95001 => "more than 5 messages since the customer's last one; wait for the next one",
         95002 => "48 hours have passed since the customer's last message; nothing can be sent until the next one",
-        95004 => "the customer-service account is gone",
+        95004 => "the customer-service account was deleted",
         95007 => "the token of the callback is wrong or has expired",
         95011 | 95012 => "the secret belongs to the other edition of customer service",
         95013 => "the session is over; it begins again with the customer's next message",
         95016 => "the session cannot change to that state",
         95017 => "calls of the API are switched off for this customer-service account",
         95018 => "the state of the session forbids it: a servicer has it, or it waits for one",
-        95030 => "messages of this kind are barred",
+        95030 => "messages of this kind are blocked",
         _ => return None,
     })
 }

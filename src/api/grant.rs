@@ -37,16 +37,16 @@ impl Api {
             _ => (&answer["auth_corp_info"]["corpid"], &answer["permanent_code"]),
         };
         let (Some(id), Some(grant)) = (given.0.as_str(), given.1.as_str()) else {
-            return Err(ApiError::bad_answer(self.account(), path, "it does not say who has authorised what"));
+            return Err(ApiError::bad_answer(self.account(), path, "it names no authorizer"));
         };
         self.keep_grant(id, grant).await?;
         Ok(id.to_owned())
     }
 
-    /// Forgets what an account or a company has given: it was withdrawn.
+    /// Removes the authorisation of an account or a company: it was withdrawn.
     ///
     /// # Errors
-    /// When the journal cannot forget it.
+    /// When the journal cannot remove it.
     pub async fn forget(&self, id: &str) -> Result<(), ApiError> {
         self.keep_grant(id, "").await
     }

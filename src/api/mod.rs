@@ -49,19 +49,19 @@ use crate::{
 const LONGEST_ANSWER: usize = 16 << 20;
 
 /// How often a call is made when the platform is busy, cannot be reached, or limits it.
-const ATTEMPTS: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 
-/// A rest that is waited for even by who does not wait for long ones.
-const SHORT_REST: Duration = Duration::from_secs(1);
+/// A pause that is waited for even by callers that do not wait for long ones.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after a system failure; it doubles.
-const PAUSE: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accounts and companies whose tokens are remembered, at most; others are in the journal.
-const GRANTERS: usize = 10_000;
+const MAX_AUTHORIZERS: usize = 10_000;
 
 /// Paths that a limit is remembered for, at most.
-const PATHS: usize = 256;
+const MAX_PAUSED_PATHS: usize = 256;
 
 /// The API of every account that has a `secret`.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +136,7 @@ struct Inner {
     http: reqwest::Client,
     tokens: Tokens,
     /// Of those who have given this account authority, by AppID or CorpID.
-    granters: Mutex<HashMap<String, Api>>,
+    authorizers: Mutex<HashMap<String, Api>>,
     /// Paths that the platform limits.
     limited: Mutex<HashMap<String, Rest>>,
     limit_pause: Duration,
@@ -193,7 +193,7 @@ impl Api {
                 base,
                 http,
                 tokens,
-                granters: Mutex::default(),
+                authorizers: Mutex::default(),
                 limited: Mutex::default(),
                 limit_pause: settings.limit_pause,
                 metrics,
@@ -217,8 +217,8 @@ impl Api {
     /// this third-party application (by CorpID). Other accounts act for nobody.
     pub fn of_granter(&self, id: &str) -> Option<Self> {
         let inner = &*self.0;
-        let mut granters = inner.granters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = granters.get(id) {
+        let mut authorizers = inner.authorizers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = authorizers.get(id) {
             return Some(known.clone());
         }
         let api = Self(
@@ -229,7 +229,7 @@ impl Api {
                 base: inner.base.clone(),
                 http: inner.http.clone(),
                 tokens: inner.tokens.of_granter(id)?,
-                granters: Mutex::default(),
+                authorizers: Mutex::default(),
                 limited: Mutex::default(),
                 limit_pause: inner.limit_pause,
                 metrics: inner.metrics.clone(),
@@ -237,10 +237,10 @@ impl Api {
             }),
             OnLimit::Wait,
         );
-        if granters.len() >= GRANTERS {
-            granters.clear();
+        if authorizers.len() >= MAX_AUTHORIZERS {
+            authorizers.clear();
         }
-        granters.insert(id.to_owned(), api.clone());
+        authorizers.insert(id.to_owned(), api.clone());
         Some(api)
     }
 
@@ -269,7 +269,7 @@ impl Api {
     /// As [`Api::call`], but never again once the platform may have done what it was asked.
     ///
     /// # Errors
-    /// [`ApiError`]; [`ApiError::is_uncertain`] tells whether it may have been done.
+    /// [`ApiError`]; [`ApiError::is_uncertain`] says whether it may have been done.
     pub async fn call_once(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<Value, ApiError> {
         self.post(path, body, Repeat::Never).await
     }
@@ -322,17 +322,17 @@ impl Api {
             let surely_not_done = !failure.is_uncertain();
             if failure.is_limit() {
                 let rest = self.limit(path, &failure);
-                if self.1 == OnLimit::Fail && (attempt == ATTEMPTS || rest > SHORT_REST) {
+                if self.1 == OnLimit::Fail && (attempt == MAX_ATTEMPTS || rest > SHORT_PAUSE) {
                     return Err(self.limited(path, failure.code().unwrap_or_default(), rest));
                 }
             } else if !failure.is_passing() || (repeat == Repeat::Never && !surely_not_done) {
                 return Err(failure);
             }
-            if attempt == ATTEMPTS {
+            if attempt == MAX_ATTEMPTS {
                 return Err(failure);
             }
             if !failure.is_limit() {
-                time::sleep(PAUSE.saturating_mul(1 << attempt).mul_f64(rand::random_range(0.5..=1.0))).await;
+                time::sleep(FIRST_PAUSE.saturating_mul(1 << attempt).mul_f64(rand::random_range(0.5..=1.0))).await;
             }
             attempt += 1;
         }
@@ -367,14 +367,18 @@ impl Api {
         let mut limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner);
         limited.retain(|_, rest| rest.until > now);
         let is_new = !limited.contains_key(path);
-        if limited.len() < PATHS {
+        if limited.len() < MAX_PAUSED_PATHS {
             let rest = Rest { until: now + pause, code: failure.code().unwrap_or_default() };
             limited.insert(path.to_owned(), rest);
         }
         drop(limited);
-        if is_new && pause > SHORT_REST {
+        if is_new && pause > SHORT_PAUSE {
             let account = &*self.0.account;
-            warn!(account, "{failure}; it rests for {} s, what it is needed for waits", pause.as_secs_f64());
+            warn!(
+                account,
+                "{failure}; no calls of it for {} s, what needs it waits and is not lost",
+                pause.as_secs_f64()
+            );
         }
         pause
     }
@@ -383,7 +387,7 @@ impl Api {
         ApiError::Limited { account: self.0.account.to_string(), path: path.to_owned(), code, rest }
     }
 
-    /// Waits while a path rests.
+    /// Waits while a path is paused.
     ///
     /// # Errors
     /// [`ApiError::Limited`] for who does not wait.
@@ -391,7 +395,7 @@ impl Api {
         let limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
         let Some(Rest { until, code }) = limited else { return Ok(()) };
         let rest = until.saturating_duration_since(Instant::now());
-        if self.1 == OnLimit::Fail && rest > SHORT_REST {
+        if self.1 == OnLimit::Fail && rest > SHORT_PAUSE {
             return Err(self.limited(path, code, rest));
         }
         time::sleep(rest).await;

@@ -15,43 +15,43 @@ use crate::{
 };
 
 /// How many events are asked for at one time.
-pub(super) const PAGE: usize = 500;
+pub(super) const PAGE_SIZE: usize = 500;
 
 /// Which events.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct FilterArguments {
-    /// Of this platform
+    /// Only events of this platform
     #[arg(long)]
     platform: Option<Platform>,
-    /// Of this account, as in mp/shop
+    /// Only events of this account, as in mp/shop
     #[arg(long)]
     account: Option<String>,
-    /// Of this type; mp.event.* stands for all that begin so
+    /// Only events of this type; mp.event.* matches every type that begins so
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// About this openid, userid or account id
+    /// Only events about this openid, userid or account id
     #[arg(long)]
     subject: Option<String>,
-    /// Received then or later: RFC 3339, a date (UTC), or an age such as 90m, 2h, 7d
+    /// Only events received at this time or later: RFC 3339, a date (UTC), or an age such as 90m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Millis>,
-    /// Received before then
+    /// Only events received before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Millis>,
-    /// In this state
+    /// Only events in this state
     #[arg(long)]
     state: Option<StateArgument>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StateArgument {
-    /// Without a reply yet
+    /// No reply yet
     Responding,
-    /// With the reply of its responder, or needing none
+    /// Answered by the responder, or no reply needed
     Answered,
-    /// With the default answer, because its responder failed
+    /// Default answer given, as the responder failed
     Defaulted,
-    /// With the default answer, because its reply came later and is sent through the API
+    /// Default answer given, as the reply came after the deadline; it is sent through the API
     Late,
 }
 
@@ -94,7 +94,8 @@ fn time(text: &str) -> Result<Millis, String> {
         _ => 0,
     };
     let ago = number.parse::<i64>().ok().and_then(|number| number.checked_mul(seconds * 1000));
-    let ago = ago.filter(|_| seconds > 0).ok_or("neither RFC 3339, nor a date, nor an age such as 2h")?;
+    let ago =
+        ago.filter(|_| seconds > 0).ok_or("expected RFC 3339, a date such as 2026-01-02, or an age such as 2h")?;
     Ok(Timestamp::now().as_millisecond().saturating_sub(ago))
 }
 
@@ -119,8 +120,8 @@ pub(super) async fn check_observers(archive: &dyn Archive, names: &[String]) -> 
     let known = archive.observers().await?;
     match names.iter().find(|name| !known.contains(name)) {
         None => Ok(()),
-        Some(unknown) if known.is_empty() => Err(format!("no observer `{unknown}`; the journal knows none").into()),
-        Some(unknown) => Err(format!("no observer `{unknown}`; there are {}", known.join(", ")).into()),
+        Some(unknown) if known.is_empty() => Err(format!("unknown observer `{unknown}`; the journal has none").into()),
+        Some(unknown) => Err(format!("unknown observer `{unknown}`; expected one of {}", known.join(", ")).into()),
     }
 }
 
@@ -133,7 +134,7 @@ pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
     let progress = progress();
     let (mut after, mut done) = (None, 0);
     loop {
-        let page: Vec<Uuid> = archive.events(filter, after, PAGE).await?.iter().map(|stored| stored.id).collect();
+        let page: Vec<Uuid> = archive.events(filter, after, PAGE_SIZE).await?.iter().map(|stored| stored.id).collect();
         let Some(last) = page.last().copied() else { break };
         after = Some(last);
         progress.inc(page.len() as u64);

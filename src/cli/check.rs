@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Also asks the platforms whether the secret of each account works, from this machine
+    /// Also call each platform to check that the account's secret works from this machine
     #[arg(long)]
     online: bool,
 }
@@ -81,7 +81,7 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
                 }
             },
             None if account.platform.protocol().api().is_none() => {}
-            None => println!("{id}: no `secret`, nothing to ask"),
+            None => println!("{id}: no `secret`, not checked"),
         }
     }
     Ok(problems)

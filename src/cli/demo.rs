@@ -23,10 +23,10 @@ use crate::{
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// Ends after the table instead of serving on
+    /// Exit after printing the table instead of serving on
     #[arg(long)]
     once: bool,
-    /// Where to listen [default: 127.0.0.1:8080, or a free port]
+    /// Address to listen on [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 }
@@ -233,7 +233,7 @@ async fn customer_service(
     let answer = player.deliver(&push, now).await?;
     let sent = describe(&endpoint, "wecom.event.kf_msg_or_event", &[]);
     scenes.push(Scene { account, sent, answer, expected: Vec::new(), status: 200 });
-    let sent = timeout(PATIENCE, api.sent_at_least(2)).await.unwrap_or_default();
+    let sent = timeout(SEND_TIMEOUT, api.sent_at_least(2)).await.unwrap_or_default();
     let took = began.elapsed();
     for (what, path, expected) in [
         ("enters the session", "/cgi-bin/kf/send_msg_on_event", "Welcome!"),
@@ -249,7 +249,7 @@ async fn customer_service(
 }
 
 /// How long the answers may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The platform asks again, and somebody else pretends to be it.
 async fn repeat(

@@ -288,7 +288,7 @@ fn mode(rules: &AccountRules, section: &Section<'_>) -> Mode {
     let mode = written.unwrap_or(if sealed { Mode::Safe } else { Mode::Plain });
     let clear = "whoever holds a request back can send another body with its signature";
     match mode {
-        Mode::Plain if sealed => section.warning("mode", format!("plain mode, in spite of `aes_key`: {clear}")),
+        Mode::Plain if sealed => section.warning("mode", format!("plain mode although `aes_key` is set: {clear}")),
         Mode::Plain => section.warning("mode", format!("plain mode: {clear}")),
         Mode::Compat | Mode::Safe if !sealed => {
             section.problem("mode", "needs `aes_key` when it is \"safe\" or \"compat\"");
@@ -375,7 +375,7 @@ fn path(platform: Platform, name: &str, section: &Section<'_>, paths: &mut Paths
     let line = section.line_of("path");
     if let Some((other, other_line)) = paths.0.get(&path) {
         let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
-        section.problem("path", format!("must be its own: {other}{at} has the same"));
+        section.problem("path", format!("is already used by {other}{at}"));
     } else {
         paths.0.insert(path.clone(), (format!("{platform}/{name}"), line));
     }

@@ -126,7 +126,7 @@ impl Config {
     }
 
     /// What is allowed and may still be a mistake, for the log at start: accounts without authentication, clear text,
-    /// a journal that forgets.
+    /// a journal in memory.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }

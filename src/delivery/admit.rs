@@ -26,7 +26,7 @@ use crate::{
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often WeChat and WeCom deliver an event that is not answered.
-const ATTEMPTS: u32 = 3;
+const MAX_DELIVERIES: u32 = 3;
 
 /// An event of a delivery, in the journal.
 pub(super) struct Admitted {
@@ -154,7 +154,7 @@ impl Receiver {
 pub(super) fn wait(delivery: &Delivery<'_>, spec: Option<&EventSpec>, attempt: u32) -> Wait {
     let account = &delivery.request.endpoint.account;
     let reaches_user = spec.is_some_and(|spec| spec.reply == ReplyKind::Passive);
-    let is_held = account.late_reply == LateReply::Hold && reaches_user && attempt < ATTEMPTS;
+    let is_held = account.late_reply == LateReply::Hold && reaches_user && attempt < MAX_DELIVERIES;
     let deadline = if is_held { account.deadline.max(PLATFORM_TIMEOUT) } else { account.deadline };
     let sends = reaches_user && account.late_reply != LateReply::Drop && account.secret.is_some();
     Wait { until: delivery.request.arrived + deadline, is_held, sender: sends.then_some(late::OBSERVER) }

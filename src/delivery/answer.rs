@@ -159,9 +159,9 @@ fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
     let then = match wait.sender {
         Some(_) => "the reply is sent through the API when it is ready",
         None if can_send && endpoint.account.secret.is_none() => {
-            "the reply will not reach the user (set `secret` to send it through the API)"
+            "the reply will be DROPPED (set `secret` to send it through the API)"
         }
-        None => "the reply will not reach the user",
+        None => "the reply will be DROPPED",
     };
     let waited = endpoint.account.deadline.as_secs_f64();
     warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");

@@ -46,7 +46,10 @@ impl Receiver {
         let kept = match self.dispatcher.apis.get(&endpoint.id) {
             Some(api) => api.keep_ticket(ticket).await,
             None => {
-                warn!(account = &*endpoint.id, "{}: a ticket is not kept, for there is no `secret`", endpoint.id);
+                warn!(
+                    account = &*endpoint.id,
+                    "{}: ignored a ticket, as the account has no `secret`: set it to call the API", endpoint.id
+                );
                 Ok(())
             }
         };

@@ -162,7 +162,7 @@ impl Reply {
                 Err(NoAnswer::Stream(StreamError::Failed(failure))) => self.failed(&RespondError::Handler(failure)),
                 Err(NoAnswer::Journal(failure)) => {
                     let (account, event) = (&*self.endpoint.id, self.context.event_id());
-                    warn!(account, %event, "{account}: no answer: {failure}");
+                    warn!(account, %event, "{account}: no reply, gave the default answer: {failure}");
                     (self.default_answer(), Some(failure), Outcome::Failed)
                 }
             };
@@ -179,7 +179,7 @@ impl Reply {
 
     fn failed(&self, failure: &RespondError) -> (Body, Option<String>, Outcome) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        warn!(account, %event, kind, "{account}: no answer to {kind}: {failure}");
+        warn!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: {failure}");
         let outcome = match failure {
             RespondError::Handler(_) => Outcome::Failed,
             RespondError::Reply(_) => Outcome::BadReply,
@@ -189,7 +189,7 @@ impl Reply {
 
     fn panicked(&self, panicked: &Panicked) -> (Body, Option<String>, Outcome) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        error!(account, %event, kind, "{account}: the responder of {kind} {panicked}");
+        error!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: the responder {panicked}");
         (self.default_answer(), Some(format!("the responder {panicked}")), Outcome::Panicked)
     }
 }

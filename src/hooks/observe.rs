@@ -24,8 +24,8 @@ impl Observe {
         Self { name: name.into(), in_order: false, from_beginning: false }
     }
 
-    /// Events of one subject one after the other: one that fails holds back the later ones of its subject, and only
-    /// these, until it is done or dead.
+    /// Events of one subject one after the other: one that fails blocks the later ones of its subject, and only
+    /// these, until it is done or a dead letter.
     #[must_use]
     pub const fn in_order(mut self) -> Self {
         self.in_order = true;

@@ -106,7 +106,7 @@ pub enum ObservationState {
     Leased(Millis),
     /// It has seen the event.
     Done,
-    /// It failed for good.
+    /// It permanently failed.
     Dead(Millis),
 }
 
@@ -122,7 +122,7 @@ impl ObservationState {
     }
 }
 
-/// An event that an observer failed on for good.
+/// An event that an observer permanently failed on.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     /// The event.

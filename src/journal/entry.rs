@@ -48,7 +48,7 @@ impl Entry {
         Arc::new(entry)
     }
 
-    /// A new event in the memory of one that is forgotten, unless somebody still waits for that: memory that was in use a
+    /// A new event in the memory of one that was removed, unless somebody still waits for that: memory that was in use a
     /// moment ago is much faster than any other.
     pub(super) fn renewed(forgotten: Option<Arc<Self>>, id: Uuid, key: DedupeKey) -> Arc<Self> {
         let entry = Self::of(id, Some(key), 1, false);

@@ -1,6 +1,6 @@
 //! The journal in memory, for tests and trials: bounded, and gone with the process.
 //!
-//! The bound is in bytes (`room.rs`). For what is new, the oldest events are forgotten that are answered and that observers
+//! The bound is in bytes (`room.rs`). For what is new, the oldest events are removed that are answered and that observers
 //! have seen; when there are none left, nothing more is taken.
 
 mod room;

@@ -68,7 +68,7 @@ pub enum JournalError {
     #[error("{0}")]
     Storage(Arc<str>),
     /// The node that answers the event is gone; whoever admits the event again answers it.
-    #[error("the node that was to answer the event is gone")]
+    #[error("the node that handled the event stopped before it answered")]
     Abandoned,
     /// The lease expired, and another holder took it.
     #[error("the lease expired and another node took it")]
@@ -110,7 +110,7 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
 /// When it is not there, or cannot be read.
 pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, JournalError> {
     match &config.url {
-        JournalUrl::Memory => Err(JournalError::storage("a journal in memory can be seen by its server only")),
+        JournalUrl::Memory => Err(JournalError::storage("only its own server can read a \"memory:\" journal")),
         #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteArchive::open(path)?)),
         #[cfg(feature = "postgres")]
@@ -145,7 +145,7 @@ fn not_built(url: &JournalUrl) -> JournalError {
 
 /// What a server needs of a journal.
 ///
-/// Everything is atomic, and durable before its entry or its task says so.
+/// Everything is atomic, and durable before its entry or its task reports it.
 pub trait Journal: fmt::Debug + Send + Sync {
     /// Identity for a new event, received at that time: later than those before.
     fn next_id(&self, received: Millis) -> Uuid;
@@ -154,17 +154,17 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// step.
     ///
     /// An entry that is to be [run](Admission::Run) may not be durable yet: [`Journal::record`] or [`Journal::store`]
-    /// has to follow, and the entry tells.
+    /// has to follow, and the entry reports it.
     fn admit(&self, event: NewEvent) -> Task<'_, Admission>;
 
     /// The same for an event that is not decoded yet. It is decoded when nothing is known of its key: of a repeat only if
     /// another node has the event.
     fn admit_undecoded<'j>(&'j self, event: Undecoded<'j>) -> Task<'j, Admission>;
 
-    /// Makes an admitted event durable before it has a reply; the entry tells when it is.
+    /// Makes an admitted event durable before it has a reply; the entry reports when it is.
     fn store(&self, entry: &Arc<Entry>);
 
-    /// Records the reply; the entry tells when that is durable, and the event with it. The first reply stands.
+    /// Records the reply; the entry reports when that is durable, and the event with it. The first reply stands.
     fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord);
 
     /// Takes up to `limit` events that wait for an observer, for as long as `term`: whoever has not

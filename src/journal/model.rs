@@ -19,7 +19,7 @@ pub struct NamedLease {
     pub name: Arc<str>,
     /// What it holds.
     pub value: Option<String>,
-    /// Fences what a former holder writes: a later holder has a higher number.
+    /// Rejects what a former holder writes: a later holder has a higher number.
     pub lease_token: i64,
 }
 
@@ -287,7 +287,7 @@ pub enum Finish {
         /// With what it failed.
         error: String,
     },
-    /// It failed for good.
+    /// It permanently failed.
     Dead {
         /// With what it failed last.
         error: String,

@@ -6,7 +6,7 @@
 //!                    kf/send_msg, kf/send_msg_on_event ◀── reply: responder, recorded, then sent ◀┘
 //! ```
 //!
-//! Both are observers of the journal, so that neither is forgotten when the process ends. Events whose one-time code is
+//! Both are observers of the journal, so that neither is lost when the process ends. Events whose one-time code is
 //! good for 20 seconds have an observer of their own: nothing else is before them.
 
 mod pull;

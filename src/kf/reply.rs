@@ -135,7 +135,7 @@ impl Replier {
         let sent = match (code, customer) {
             (Some(code), _) => api.kf_send_on_event(code, &id, message).await,
             (None, _) if *is_event => {
-                debug!(account = api.account(), event = %lease.id, "an event without a code is not answered");
+                debug!(account = api.account(), event = %lease.id, "an event without a code cannot be answered");
                 return Ok(());
             }
             (None, Some(customer)) => api.kf_send(open_kfid, customer, &id, message).await,
@@ -144,7 +144,7 @@ impl Replier {
         match sent {
             Ok(_) => Ok(()),
             Err(failure) if lease.attempt > 1 && is_repeat(&failure) => {
-                info!(account = api.account(), event = %lease.id, "an earlier attempt had been sent: {failure}");
+                info!(account = api.account(), event = %lease.id, "an earlier attempt was sent already: {failure}");
                 Ok(())
             }
             // The platform knows the id, so that it may be sent again.

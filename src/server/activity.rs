@@ -1,4 +1,4 @@
-//! What a connection is doing, and what it is told to do.
+//! What a connection is doing, and what it is asked to do.
 
 use std::{
     future::Future,
@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 
 /// Changes are counted rather than timed, so that a request costs no look at the clock: whoever watches knows since when
 /// nothing has changed. Nor does a connection have a timer or wait for a token, which both take locks whenever it is
-/// polled: it is woken when it is told something.
+/// polled: it is woken when something is asked of it.
 #[derive(Debug)]
 pub(super) struct Activity {
     /// Number of changes, above two bits of [`Phase`].

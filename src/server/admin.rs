@@ -59,12 +59,12 @@ struct Workers {
 impl Workers {
     /// Whether one of them is free before long.
     async fn answer(&self) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(2);
+        const WORKER_TIMEOUT: Duration = Duration::from_secs(2);
         let asked = async {
             let question = Arc::clone(&self.question).acquire_owned().await;
             let _ = self.runtime.spawn(async move { drop(question) }).await;
         };
-        time::timeout(PATIENCE, asked).await.is_ok()
+        time::timeout(WORKER_TIMEOUT, asked).await.is_ok()
     }
 }
 
@@ -88,7 +88,7 @@ impl Admin {
     }
 }
 
-/// The routes; probes need no token, they tell nothing but whether the server runs.
+/// The routes; probes need no token, they show only whether the server runs.
 pub(super) fn routes(admin: Admin) -> Router {
     let admin = Arc::new(admin);
     let guarded = Router::new()
@@ -139,7 +139,11 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "every worker is blocked by a handler\n").into_response();
     }
     if admin.metrics.loads().are_stuck(Instant::now()) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no room: responders have run for over a minute\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "max_in_flight reached, mostly by responders that have run for over a minute\n",
+        )
+            .into_response();
     }
     match admin.journal.upgrade().map_or(Err(JournalError::Closed), |journal| journal.health()) {
         Ok(()) => "ready\n".into_response(),

@@ -21,12 +21,12 @@ use tokio::task;
 
 /// What each body may hold beside the budget: the usual delivery is smaller. A connection has buffers of that order in any
 /// case, so the limit of connections bounds it.
-pub(super) const FREE: usize = 16 * 1024;
+pub(super) const FREE_BYTES: usize = 16 * 1024;
 
 /// What a body holds at first that does not come with its head.
-const FIRST: usize = 2 * 1024;
+const FIRST_READ_BYTES: usize = 2 * 1024;
 
-/// Bytes that bodies may hold while they are read, beyond [`FREE`] of each.
+/// Bytes that bodies may hold while they are read, beyond [`FREE_BYTES`] of each.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -97,7 +97,7 @@ impl Drop for Share {
 pub(super) struct Reading {
     body: Incoming,
     bytes: Vec<u8>,
-    /// Of the capacity of `bytes`, beyond [`FREE`].
+    /// Of the capacity of `bytes`, beyond [`FREE_BYTES`].
     share: Share,
     /// How long it will be, or may be at most.
     length: usize,
@@ -112,7 +112,7 @@ pub(super) enum Begun {
     Partial(Reading),
 }
 
-/// Takes what has come of a body, up to [`FREE`] bytes. A client that `asks` sends nothing before it is told to.
+/// Takes what has come of a body, up to [`FREE_BYTES`] bytes. A client that `asks` waits for `100 Continue`.
 pub(super) async fn begin(
     mut body: Incoming,
     limit: usize,
@@ -137,7 +137,7 @@ pub(super) async fn begin(
     reading.add(&first)?;
     drop(first);
     let asks = asks();
-    while reading.bytes.len() <= FREE {
+    while reading.bytes.len() <= FREE_BYTES {
         match next_that_came(&mut reading.body, asks).await {
             Came::End => return Ok(Begun::Whole(reading.into_bytes())),
             Came::Piece(piece) => reading.add(&piece?)?,
@@ -162,8 +162,8 @@ impl Reading {
             return Err(BodyError::TooLarge);
         }
         if length > self.bytes.capacity() {
-            let capacity = length.next_power_of_two().max(FIRST).min(self.length);
-            self.share.grow(capacity.saturating_sub(FREE))?;
+            let capacity = length.next_power_of_two().max(FIRST_READ_BYTES).min(self.length);
+            self.share.grow(capacity.saturating_sub(FREE_BYTES))?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(piece);
@@ -193,7 +193,7 @@ pub(super) async fn is_skipped(mut body: Incoming, asks: impl FnOnce() -> bool) 
         return true;
     }
     let (asks, mut skipped) = (asks(), 0);
-    while skipped <= FREE {
+    while skipped <= FREE_BYTES {
         match next_that_came(&mut body, asks).await {
             Came::End => return true,
             Came::Piece(Ok(piece)) => skipped += piece.len(),

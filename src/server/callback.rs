@@ -91,10 +91,10 @@ impl Callbacks {
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
         let (head, body) = request.into_parts();
-        // Who asks whether to send a body is not told to by a look at whether it has come.
+        // To look whether the body has come must not send `100 Continue` to a client that asks for it.
         let asks = || head.headers.contains_key(EXPECT);
         let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
-            debug!("no account has the path of a request");
+            debug!("refused a request with 404: no account has its path");
             return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
         let query = head.uri.query().unwrap_or_default();

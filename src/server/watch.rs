@@ -8,11 +8,11 @@ use std::{
 
 use super::activity::{Activity, Phase, State};
 
-/// How often a connection is looked at; its limits are that exact.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often connections are checked; their limits are that exact.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many connections are chosen at one time to give way: to look for one of 20 000 takes a while.
-const CHOSEN: usize = 256;
+/// How many connections are selected for closing at one time: to find one of 20 000 takes a while.
+const MAX_CANDIDATES: usize = 256;
 
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +70,14 @@ pub(super) struct Watches {
 
 impl Watches {
     pub(super) fn add(&mut self, activity: &Arc<Activity>, limits: Limits) {
-        // When very many come and go, those that are gone are forgotten before the second is over.
+        // When very many come and go, closed ones are removed before the second is over.
         if self.all.len() >= 2 * limits.connections {
             self.look(limits);
         }
         self.all.push(Watch { activity: Arc::downgrade(activity), state: State::default(), since: Instant::now() });
     }
 
-    /// Closes those that are over, and forgets those that are gone.
+    /// Closes those whose time is over, and removes those that are closed.
     pub(super) fn look(&mut self, limits: Limits) {
         let now = Instant::now();
         self.all.retain_mut(|watch| watch.look(limits, now));
@@ -110,9 +110,9 @@ impl Watches {
         });
         let mut waiting: Vec<_> = waiting.collect();
         let order = |watch: &&Watch| (watch.state.phase() != Phase::Idle, watch.since);
-        if waiting.len() > CHOSEN {
-            waiting.select_nth_unstable_by_key(CHOSEN, order);
-            waiting.truncate(CHOSEN);
+        if waiting.len() > MAX_CANDIDATES {
+            waiting.select_nth_unstable_by_key(MAX_CANDIDATES, order);
+            waiting.truncate(MAX_CANDIDATES);
         }
         waiting.sort_unstable_by_key(order);
         self.chosen = waiting.into_iter().rev().map(|watch| (Weak::clone(&watch.activity), watch.state)).collect();
@@ -148,7 +148,7 @@ mod tests {
         assert!(look(20) && !activity.is_over(), "idle for as long as it may be");
         assert!(look(21) && activity.is_over());
         activity.bytes_came();
-        assert!(!activity.is_over(), "a request came before the connection was told");
+        assert!(!activity.is_over(), "a request came before the connection was asked to close");
         assert!(look(30), "seen for the first time");
         activity.bytes_came();
         assert!(look(40) && !activity.is_over() && look(41) && activity.is_over(), "more of a head begins no new one");

@@ -3,9 +3,9 @@
 //!
 //! | pushed | becomes |
 //! |---|---|
-//! | a ticket, every ten minutes | a slot of the journal, sealed; no event, for it is a secret |
+//! | a ticket, every ten minutes | a named lease of the journal, sealed; no event, for it is a secret |
 //! | an authorisation | an event; the observer here redeems its code, and keeps what tokens are made of |
-//! | its withdrawal | an event; what was kept is forgotten |
+//! | its withdrawal | an event; what was kept is removed |
 
 mod release_test;
 
@@ -76,7 +76,7 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
         let tree = payload::parse(leased.record.form, leased.record.payload.text()).ok()?;
         tree.as_object()?.text(name).map(str::to_owned)
     };
-    let missing = || Failed::Permanent(format!("{event_type} does not say who has authorised what"));
+    let missing = || Failed::Permanent(format!("{event_type} names no authorizer, or has no authorisation code"));
     if WITHDRAWN.contains(&event_type) {
         let id = member("AuthorizerAppid").or_else(|| member("AuthCorpId")).ok_or_else(missing)?;
         return api.forget(&id).await.map_err(|failure| late::failed(api, &failure));
@@ -84,6 +84,6 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
     let name = GIVEN.iter().find(|(event, _)| *event == event_type).map(|(_, name)| *name);
     let code = name.and_then(member).ok_or_else(missing)?;
     let id = api.redeem(&code).await.map_err(|failure| late::failed(api, &failure))?;
-    tracing::info!(account = api.account(), "{}: {id} has authorised it", api.account());
+    tracing::info!(account = api.account(), "{}: authorised by {id}", api.account());
     Ok(())
 }

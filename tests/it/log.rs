@@ -78,7 +78,7 @@ async fn errors_of_handlers_stay_in_their_line() {
     let text = log.text();
     assert_eq!(forged(&text), None, "{text}");
     // It is all there, in its line.
-    let line = text.lines().find(|line| line.contains("no answer to mp.message.text")).unwrap();
+    let line = text.lines().find(|line| line.contains("no reply to mp.message.text")).unwrap();
     assert!(line.contains(r"no stock\nERROR forged line\r\u{b}ERROR forged\u{85}ERROR"), "{line}");
     assert!(line.contains(r"\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}txet"), "{line}");
     assert!(line.contains("account=\"mp/shop\"") && line.contains("kind=\"mp.message.text\""), "{line}");

@@ -111,7 +111,7 @@ impl AnswerStream {
             if matches!(next, Some(Ok(_))) {
                 return Poll::Ready(next);
             }
-            // It is dropped here, where its panic has somebody to tell of it.
+            // It is dropped here, where its panic can be reported.
             let ended = chunks.end();
             Poll::Ready(next.or_else(|| ended.err().map(|panicked| Err(panicked.into()))))
         })

@@ -25,7 +25,7 @@ impl Panicked {
         let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => *text,
             (_, Some(text)) => text,
-            (None, None) => "it did not say why",
+            (None, None) => "without a message",
         };
         // It is written into one line of the log.
         let text: String = text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn what_is_thrown_may_be_anything() {
-        assert_eq!(catch(|| panic_any(7)).unwrap_err().to_string(), "panicked: it did not say why");
-        assert_eq!(catch(|| panic_any(Bomb)).unwrap_err().to_string(), "panicked: it did not say why");
+        assert_eq!(catch(|| panic_any(7)).unwrap_err().to_string(), "panicked: without a message");
+        assert_eq!(catch(|| panic_any(Bomb)).unwrap_err().to_string(), "panicked: without a message");
         let long = catch(|| panic!("{}", "好".repeat(1000))).unwrap_err().to_string();
         assert_eq!(long.chars().count(), "panicked: ".len() + super::MAX_TEXT);
     }

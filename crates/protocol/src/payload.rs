@@ -182,7 +182,7 @@ impl Serialize for Value<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// Not well-formed, or cut off.
+    /// Not well-formed, or truncated.
     #[error("not well-formed {form}: {detail}", form = match form { Form::Xml => "XML", Form::Json => "JSON" })]
     Malformed {
         /// The syntax it should have.

@@ -70,7 +70,7 @@ pub trait Wire: Sized {
     }
 }
 
-/// What reading a payload has to know and to tell.
+/// What reading a payload has to know and to report.
 #[derive(Debug)]
 pub struct Reading {
     form: Form,

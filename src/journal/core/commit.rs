@@ -69,7 +69,7 @@ async fn attempt<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result
 
 /// One operation can never be written.
 pub(crate) fn given_up(failure: &JournalError) {
-    error!("{failure}; one operation was given up");
+    error!("{failure}; dropped one operation that can never be stored");
 }
 
 /// What a future gives that never waits, as those of a store that has a thread of its own.

@@ -40,7 +40,7 @@ impl Health {
     /// It cannot store until it says otherwise.
     pub(crate) fn fail(&mut self, trouble: &JournalError) {
         if self.trouble.replace(trouble.clone()).is_none() {
-            error!("{}{trouble}; events are not taken until it can store again", self.prefix);
+            error!("{}{trouble}; deliveries are answered with 503 until it can store again", self.prefix);
         }
     }
 
@@ -101,7 +101,7 @@ impl Counts {
         self.shrunk(bytes);
     }
 
-    /// It has become smaller; the next measurement tells whether there is room.
+    /// It has become smaller; the next measurement shows whether there is room.
     pub(crate) fn shrunk(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
     }

@@ -18,10 +18,10 @@ use super::{
 pub(crate) const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Rows that are removed or added in one transaction: a commit of others waits no longer than that takes.
-pub(crate) const ROWS: usize = 500;
+pub(crate) const MAX_ROWS: usize = 500;
 
 /// Keys are kept so long at least, in milliseconds: longer than a platform repeats a delivery.
-pub(crate) const KEYS_KEPT: Millis = 3_600_000;
+pub(crate) const KEY_RETENTION: Millis = 3_600_000;
 
 /// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
 pub(crate) const LONGEST_PAUSE: Millis = 2 * 86_400_000;
@@ -134,7 +134,7 @@ async fn expire<M: Maintain>(store: &mut M, now: Millis, before: Millis) -> Resu
         repeat(store, Step::Remove(old, now), &mut left).await?;
     }
     store.remove_events(Which::Before(before)).await?;
-    store.remove_keys(Which::Before(before.min(now - KEYS_KEPT))).await
+    store.remove_keys(Which::Before(before.min(now - KEY_RETENTION))).await
 }
 
 /// Removes the oldest events until the store is small enough again: those that nobody needs, and when there are none left,

@@ -26,7 +26,7 @@ pub(super) use self::{
     commit::{Commit, Failure, at_once},
     health::{Counts, Health},
     in_flight::{Admitted, InFlight, Running, Waiter},
-    maintenance::{KEYS_KEPT, LONGEST_PAUSE, Maintain, ROUND_INTERVAL, ROWS, Which},
+    maintenance::{KEY_RETENTION, LONGEST_PAUSE, MAX_ROWS, Maintain, ROUND_INTERVAL, Which},
     missing::Left,
     row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number},
     session::{Dialect, Read, Session, Value},

@@ -28,7 +28,7 @@ const LEASE: usize = 2 * size_of::<(Arc<str>, StoredLease)>() + ARC;
 #[derive(Debug)]
 pub(super) struct Space {
     limit: usize,
-    /// Keys and replies. Most of it can be forgotten.
+    /// Keys and replies. Most of it can be removed.
     remembered: usize,
     /// What observers have still to see.
     observed: usize,

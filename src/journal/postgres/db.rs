@@ -95,8 +95,8 @@ impl Failure {
         };
         if let Some(said) = failure.as_db_error() {
             let hint = match *said.code() {
-                SqlState::DISK_FULL => "; the disk is full, make room and it goes on by itself",
-                SqlState::INSUFFICIENT_PRIVILEGE => "; the user of the journal needs the right to create tables",
+                SqlState::DISK_FULL => "; the disk is full; free some space, nothing needs to be restarted",
+                SqlState::INSUFFICIENT_PRIVILEGE => "; the journal's user needs the right to create tables",
                 SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
                 _ => "",
             };
@@ -158,7 +158,8 @@ impl Pool {
     pub(super) fn new(url: &str) -> Result<Self, JournalError> {
         let tls = || {
             JournalError::storage(
-                "TLS to PostgreSQL is not there yet, and the URL asks for it with sslmode; use a tunnel, or sslmode=disable on a network you trust",
+                "TLS to PostgreSQL is not supported yet, and the URL requires it (sslmode); use a tunnel, or sslmode=disable on \
+                 a network you trust",
             )
         };
         if url.contains("sslmode=verify-") {
@@ -167,7 +168,7 @@ impl Pool {
         // The error of the library quotes what it could not read.
         let mut config: Config = url.parse().map_err(|_| {
             JournalError::storage(
-                "the PostgreSQL URL cannot be read; as in postgres://USER:PASSWORD@HOST:5432/DATABASE",
+                "cannot parse the PostgreSQL URL; expected postgres://USER:PASSWORD@HOST:5432/DATABASE",
             )
         })?;
         if config.get_ssl_mode() == SslMode::Require {

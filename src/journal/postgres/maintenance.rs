@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError, Millis,
-        core::{Counts, KEYS_KEPT, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps},
+        core::{
+            Counts, KEY_RETENTION, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps,
+        },
         id, millis,
     },
     db::{Connection, Failure, limited},
@@ -26,17 +28,17 @@ use super::{
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rows that are removed or added in one transaction.
-const ROWS: i64 = maintenance::ROWS as i64;
+const MAX_ROWS: i64 = maintenance::MAX_ROWS as i64;
 
 /// Chunks that are looked through in a round without finding anything to remove.
-const CHUNKS: usize = 20;
+const MAX_CHUNKS: usize = 20;
 
 /// What nobody has had for so long is gone, in milliseconds: a node, and at the latest an observer when there is no room for
 /// what is left of it.
-const NODE_TIMEOUT: i64 = 3_600_000;
+const NODE_TIMEOUT_MILLIS: i64 = 3_600_000;
 
 /// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
-const MISSING_AFTER: i64 = 10_000;
+const MISSING_AFTER_MILLIS: i64 = 10_000;
 
 /// One node at a time, and none that finds another at it waits.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
@@ -160,9 +162,10 @@ impl Maintain for Maintained {
         self.now = row.try_get(2)?;
         let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
         self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
-        report(&mut db, &self.shared, self.now - MISSING_AFTER, self.retention, &mut self.missing).await?;
+        report(&mut db, &self.shared, self.now - MISSING_AFTER_MILLIS, self.retention, &mut self.missing).await?;
         if self.is_patient() {
-            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT)])).await?;
+            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT_MILLIS)]))
+                .await?;
         }
         db.done();
         Ok(self.now)
@@ -172,7 +175,7 @@ impl Maintain for Maintained {
         let (is_backfill, is_patient) = (matches!(step, Step::Backfill(_)), self.is_patient());
         let step = match step {
             Step::RemoveMissing(_) | Step::DropOrphans(_) if !is_patient => return Ok(Outcome::default()),
-            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING_AFTER)),
+            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING_AFTER_MILLIS)),
             Step::DropOrphans(_) => Step::DropOrphans(self.now - self.patience()),
             step => step,
         };
@@ -207,24 +210,24 @@ impl Maintain for Maintained {
             Which::Before(time) => id::at(time),
             Which::TooMany => Uuid::max(),
         };
-        let (responding, seen) = (id::at(self.now - NODE_TIMEOUT), self.now - NODE_TIMEOUT);
+        let (responding, seen) = (id::at(self.now - NODE_TIMEOUT_MILLIS), self.now - NODE_TIMEOUT_MILLIS);
         let counts = &self.shared.counts;
         let mut db = self.shared.pool.get().await?;
         let statement = db.prepare(REMOVE_EVENTS).await?;
         let mut after = Uuid::nil();
         let mut idle = 0;
-        while idle < CHUNKS && !which.is_enough(counts) && !self.shared.is_closed() {
+        while idle < MAX_CHUNKS && !which.is_enough(counts) && !self.shared.is_closed() {
             let changes = db.client.transaction().await?;
             let locked = changes.query_one(TRY_LOCK, &[&LOCK, &MAINTENANCE]).await?;
             if !locked.try_get(0)? {
                 // Another node is at it.
                 break;
             }
-            let values: [&(dyn ToSql + Sync); 5] = [&after, &before, &ROWS, &responding, &seen];
+            let values: [&(dyn ToSql + Sync); 5] = [&after, &before, &MAX_ROWS, &responding, &seen];
             let row = limited(async { Ok(changes.query_one(&statement, &values).await?) }).await?;
             changes.commit().await?;
             let (looked, gone): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            if looked < ROWS && !(which == Which::TooMany && gone > 0) {
+            if looked < MAX_ROWS && !(which == Which::TooMany && gone > 0) {
                 break;
             }
             after = row.try_get::<_, Option<Uuid>>(2)?.unwrap_or(before);
@@ -243,10 +246,10 @@ impl Maintain for Maintained {
     async fn remove_keys(&mut self, which: Which) -> Result<(), Failure> {
         let (statement, before) = match which {
             Which::Before(time) => (REMOVE_KEYS, time),
-            Which::TooMany => (REMOVE_KEYS_OF_NOTHING, self.now - KEYS_KEPT),
+            Which::TooMany => (REMOVE_KEYS_OF_NOTHING, self.now - KEY_RETENTION),
         };
         let mut db = self.shared.pool.get().await?;
-        while limited(db.execute(statement, &[&before, &ROWS])).await? == ROWS.cast_unsigned() {}
+        while limited(db.execute(statement, &[&before, &MAX_ROWS])).await? == MAX_ROWS.cast_unsigned() {}
         db.done();
         Ok(())
     }
@@ -259,7 +262,7 @@ impl Maintain for Maintained {
 impl Maintained {
     /// How long a node that has just started, and one that makes room, leaves to others to come back with their observers.
     fn patience(&self) -> Millis {
-        (self.retention / 4).clamp(MISSING_AFTER, NODE_TIMEOUT)
+        (self.retention / 4).clamp(MISSING_AFTER_MILLIS, NODE_TIMEOUT_MILLIS)
     }
 
     /// Whether others have had the time to start.

@@ -6,7 +6,7 @@
 //! lease, finish ──▶ statements of their own, fenced by the attempt
 //! ```
 //!
-//! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` tells
+//! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` shows
 //! who is gone, so that another may run what it left. Time is the database's: the clocks of nodes may differ.
 //!
 //! The URL is used without TLS for now; one that asks for it is refused.
@@ -103,7 +103,7 @@ impl Journal for PostgresJournal {
             let joined = self.shared.join(&key);
             match joined.unwrap_or_else(|| self.shared.admit(decode())) {
                 Ok(admission) => Ok(admission),
-                Err(told) => told.await.unwrap_or(Err(JournalError::Closed)),
+                Err(outcome) => outcome.await.unwrap_or(Err(JournalError::Closed)),
             }
         })
     }

@@ -14,9 +14,9 @@ use super::{
     shared::{PROBE_INTERVAL, Shared, Start},
 };
 
-/// How often a node says that it lives, and for how long it is believed, in milliseconds.
+/// How often a node writes its heartbeat, and how long one is valid, in milliseconds.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-const ALIVE: i64 = 4_000;
+const ALIVE_MILLIS: i64 = 4_000;
 
 const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} + $2)
      ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
@@ -58,7 +58,7 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
             connection.insert(fresh)
         }
     };
-    db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE]).await?;
+    db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE_MILLIS]).await?;
     let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
     if names.is_empty() {
         return Ok(());
@@ -81,7 +81,7 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
 async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     let changes = db.client.transaction().await?;
     schema::migrate(&changes).await?;
-    changes.execute(&sql(ALIVE_UNTIL), &[&shared.node, &ALIVE]).await?;
+    changes.execute(&sql(ALIVE_UNTIL), &[&shared.node, &ALIVE_MILLIS]).await?;
     observers::register(shared, &changes).await?;
     changes.commit().await?;
     Ok(())

@@ -23,7 +23,7 @@ const FRAME_HEADER: usize = 24;
 const INDEX: &str = "its -shm";
 
 /// How often a log that looks damaged is read again: another process may just have begun it anew.
-const LOOKS: usize = 3;
+const MAX_READS: usize = 3;
 
 /// Device and inode.
 pub(super) type Identity = (u64, u64);
@@ -43,7 +43,7 @@ pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
 pub(super) struct FileGuard {
     files: [Watched; 3],
     log: Log,
-    /// What is wrong with the log or its index, for good: SQLite does not notice, and what it adds is lost too.
+    /// What is permanently wrong with the log or its index: SQLite does not notice, and what it adds is lost too.
     damage: Option<&'static str>,
 }
 
@@ -112,8 +112,8 @@ impl FileGuard {
     }
 
     fn check_log(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        const WHAT: &str = "its -wal was cut short or overwritten";
-        for _ in 0..LOOKS {
+        const WHAT: &str = "its -wal was truncated or overwritten";
+        for _ in 0..MAX_READS {
             let mut query = db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
             let frames: i64 = query.query_row([], |row| row.get(1))?;
             if self.log.is_as_long_as(usize::try_from(frames).unwrap_or_default()) {
@@ -125,7 +125,7 @@ impl FileGuard {
     }
 }
 
-/// The log, as the file has it. A file that is cut and written on has a hole, so its length alone tells nothing; its last
+/// The log, as the file has it. A file that is cut and written on has a hole, so its length alone proves nothing; its last
 /// frame does, since a cut takes that first.
 struct Log {
     file: File,

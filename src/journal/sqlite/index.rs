@@ -12,16 +12,16 @@ use crate::platform::{DedupeKey, KEY, Key};
 #[derive(Debug)]
 pub(super) struct Index {
     /// By [`Order`](crate::platform::Order).
-    stored: [Ordered; ORDERS],
+    stored: [Ordered; KEY_KINDS],
 }
 
 /// Kinds of keys.
-const ORDERS: usize = 3;
+const KEY_KINDS: usize = 3;
 
 /// Keys of one kind.
 #[derive(Debug)]
 struct Ordered {
-    /// With the time until which another delivery with the key is the same event; `None`: for good.
+    /// With the time until which another delivery with the key is the same event; `None`: forever.
     keys: BTreeMap<Key, Option<Millis>>,
     /// Every key from this one on is in `keys`.
     complete_from: Key,

@@ -32,7 +32,7 @@ impl ServerLock {
     /// Locks the file before SQLite opens it; it may not be there yet.
     ///
     /// # Errors
-    /// When another server has it, or `.lock` cannot be made.
+    /// When another server has it, or `.lock` cannot be created.
     pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
         // First the one that nobody else sees: a server that is refused must not touch `.lock`.
         let database = lock_database(path)?;
@@ -41,7 +41,7 @@ impl ServerLock {
             Ok(None) => return Err(taken(path)),
             Err(failure) => {
                 return Err(JournalError::storage(format!(
-                    "cannot lock {}.lock: {failure}; check that its folder exists and may be written to",
+                    "cannot lock {}.lock: {failure}; check that its directory exists and is writable",
                     path.display()
                 )));
             }
@@ -77,7 +77,9 @@ impl ServerLock {
         match lock_beside(&self.path) {
             Ok(Some(file)) => {
                 let path = self.path.display();
-                warn!("{path}.lock was removed or replaced, and is locked anew; leave it alone while a server runs");
+                warn!(
+                    "{path}.lock was removed or replaced; created and locked it again: do not touch it while a server runs"
+                );
                 *held = file;
                 true
             }
@@ -90,7 +92,7 @@ impl ServerLock {
 
 fn taken(path: &Path) -> JournalError {
     JournalError::storage(format!(
-        "another echostr serves from {}; several nodes share a PostgreSQL journal",
+        "another echostr uses {}; to run several nodes, share a PostgreSQL journal",
         path.display()
     ))
 }
@@ -125,9 +127,9 @@ fn lock_beside(path: &Path) -> std::io::Result<Option<File>> {
 /// The path that SQLite uses, so that each name of a file has the same log and the same lock: links are followed.
 pub(super) fn resolve(path: &Path) -> PathBuf {
     /// As many as the system follows.
-    const LINKS: usize = 40;
+    const MAX_LINKS: usize = 40;
     let mut path = path.to_owned();
-    for _ in 0..LINKS {
+    for _ in 0..MAX_LINKS {
         if let Ok(found) = fs::canonicalize(&path) {
             return found;
         }

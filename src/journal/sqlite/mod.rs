@@ -66,7 +66,7 @@ use crate::{
 pub use archive::SqliteArchive;
 
 /// Keys of a kind that are held in memory, about 64 bytes each.
-const INDEXED: usize = 1 << 17;
+const MAX_INDEXED: usize = 1 << 17;
 
 /// The journal in a SQLite file.
 pub struct SqliteJournal {
@@ -96,7 +96,7 @@ impl SqliteJournal {
     pub fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|failure| {
-                JournalError::storage(format!("cannot make the folder {}: {failure}", folder.display()))
+                JournalError::storage(format!("cannot create the directory {}: {failure}", folder.display()))
             })?;
         }
         let path = &lock::resolve(path);
@@ -145,7 +145,7 @@ impl SqliteJournal {
         Box::pin(async move { response.await.unwrap_or(Err(JournalError::Closed)) })
     }
 
-    /// Joins what is known of a key. `asked` is what the file says, if it was asked; without it memory tells, as far as it can.
+    /// Joins what is known of a key. `asked` is what the file has, if it was read; without it, what memory has.
     fn join(&self, key: &DedupeKey, asked: Option<Option<Found>>) -> Joined<'_> {
         let pending = self.shared.lock();
         // It may have begun to run while the file was asked.
@@ -162,7 +162,7 @@ impl SqliteJournal {
         }
     }
 
-    /// Admits an event as far as memory can tell; gives it back when only the file can.
+    /// Admits an event if memory is enough to decide; returns it when the file has to be read.
     fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
         let mut pending = match &event.key {
             None => self.shared.lock(),
@@ -367,7 +367,7 @@ impl Journal for SqliteJournal {
         Box::pin(async move {
             match task::spawn_blocking(end).await {
                 Ok(Ok(())) => Ok(()),
-                _ => Err(JournalError::storage("the writer of the journal ended badly")),
+                _ => Err(JournalError::storage("the writer of the journal panicked")),
             }
         })
     }
@@ -407,10 +407,10 @@ pub(super) fn check(path: &Path) -> Result<(), JournalError> {
         path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let Some(folder) = known.into_iter().find(|folder| folder.exists()) else { return Ok(()) };
     let cannot =
-        |why: &str| JournalError::storage(format!("{} cannot be made: {} {why}", path.display(), folder.display()));
+        |why: &str| JournalError::storage(format!("{} cannot be created: {} {why}", path.display(), folder.display()));
     match folder.metadata() {
-        Ok(found) if !found.is_dir() => Err(cannot("is no folder")),
-        Ok(found) if found.permissions().readonly() => Err(cannot("may not be written to")),
+        Ok(found) if !found.is_dir() => Err(cannot("is not a directory")),
+        Ok(found) if found.permissions().readonly() => Err(cannot("is not writable")),
         Ok(_) => Ok(()),
         Err(failure) => Err(cannot(&failure.to_string())),
     }
@@ -429,13 +429,13 @@ async fn read<T: Send + 'static>(
 /// The latest keys, and the number of the latest event.
 fn load(db: &Connection) -> rusqlite::Result<(Index, u64)> {
     let latest: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    let mut index = Index::new(INDEXED);
+    let mut index = Index::new(MAX_INDEXED);
     let mut query =
         db.prepare("SELECT key, until FROM dedupe WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT ?3")?;
     for order in [Order::None, Order::Time, Order::MessageId] {
         let (from, to) = ([order as u8], [order as u8 + 1]);
         // One more than there is room for, so that the index notices what it does not hold.
-        let mut rows = query.query(params![&from[..], &to[..], INDEXED as i64 + 1])?;
+        let mut rows = query.query(params![&from[..], &to[..], MAX_INDEXED as i64 + 1])?;
         while let Some(row) = rows.next()? {
             index.remember(row.get(0)?, row.get(1)?);
         }

@@ -153,11 +153,11 @@ fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
 /// Why the tables cannot be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Migration {
-    #[error("the journal is of version {version}, and this program knows up to {known}: it was written by a later one")]
-    Newer { version: usize, known: usize },
     #[error(
-        "the journal is of version {version}, and this program needs {known}: `echostr serve` brings it up to date"
+        "the journal has schema version {version}, this program supports up to {known}: use the newer echostr that wrote it"
     )]
+    Newer { version: usize, known: usize },
+    #[error("the journal has schema version {version}, this program needs {known}: run `echostr serve` to migrate it")]
     Older { version: usize, known: usize },
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),

@@ -126,7 +126,7 @@ impl Writer {
 
     fn write(&mut self, ops: Vec<Op>) {
         if ops.is_empty() && !self.shared.lock().health.has_trouble() {
-            // Nothing to write, and still readiness is to tell when the files are gone.
+            // Nothing to write, and still readiness has to fail when the files were removed.
             let looked = self.check_lock().and_then(|()| self.shared.guard().check(&self.db));
             return looked.unwrap_or_else(|failure| self.fail(ops, &failure));
         }

@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// How long an attempt is waited for, as the platforms do.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a delivery may take until it is answered, whatever happens to the servers.
-const PATIENCE: Duration = Duration::from_secs(90);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One of so many answered deliveries is sent again at once.
 const REPEATED: u32 = 8;
@@ -155,10 +155,10 @@ impl Connection {
     /// The reply in clear text.
     async fn until_answered(&mut self, delivery: &Delivery) -> Option<String> {
         let load = Arc::clone(&self.load);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + DELIVERY_TIMEOUT;
         loop {
             load.counts.attempts.fetch_add(1, Ordering::Relaxed);
-            match time::timeout(ATTEMPT, self.attempt(delivery)).await {
+            match time::timeout(ATTEMPT_TIMEOUT, self.attempt(delivery)).await {
                 Ok(Ok((200, body))) => {
                     let reply = delivery.open_reply(&load.accounts, &body);
                     if reply.is_none() {
@@ -177,7 +177,7 @@ impl Connection {
                 }
             }
             if Instant::now() > until {
-                load.complain(format!("{}: not answered for {PATIENCE:?}", delivery.name()));
+                load.complain(format!("{}: not answered for {DELIVERY_TIMEOUT:?}", delivery.name()));
                 return None;
             }
             let pause = self.random.random_range(100..=300);

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a round may take, whatever happens.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Every answer is looked at for its status, one of this many for what it says.
 const SAMPLE: usize = 512;
@@ -115,7 +115,7 @@ impl Client {
             let work: Vec<_> = work.collect();
             let mut connections = Vec::with_capacity(work.len());
             for work in work {
-                connections.push(time::timeout(PATIENCE, work).await.map_err(|_| "a round takes too long")???);
+                connections.push(time::timeout(ANSWER_TIMEOUT, work).await.map_err(|_| "a round takes too long")???);
             }
             Ok::<_, Failure>(connections)
         }))?;

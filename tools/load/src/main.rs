@@ -31,7 +31,7 @@ const WARM_UP: usize = 8_000;
 const MAX_BATCH: usize = 200_000;
 
 /// A server less busy than this was not measured, but waited for.
-const BUSY: f64 = 0.85;
+const MIN_BUSY: f64 = 0.85;
 
 /// Measures echostr against a bare axum server. The whole run takes about rounds x seconds x 15.
 #[derive(Parser)]
@@ -110,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     for case in cases {
         let measured = measure(arguments, &case, &workspace, core)?;
         wrong += measured.wrong;
-        waited |= median(measured.rounds.iter().map(Round::busy).collect()) < BUSY;
+        waited |= median(measured.rounds.iter().map(Round::busy).collect()) < MIN_BUSY;
         print_row(case.name(), &measured.rounds, Some((&measured.bare, case.aim(arguments.journal.is_some()))));
         bare.extend(measured.bare);
     }

@@ -107,7 +107,7 @@ impl Keys {
     }
 
     /// Which token signed a time, a nonce and, for encrypted bodies, the cipher text. Every token is tried, so that
-    /// the time it takes tells nothing.
+    /// the time it takes reveals nothing.
     pub(super) fn signed_by(&self, given: &str, time: &str, nonce: &str, sealed: Option<&str>) -> Option<usize> {
         self.token_that(|token| matches_hex(signature(token, time, nonce, sealed), given))
     }

@@ -258,7 +258,7 @@ fn is_harmless(echo: &str) -> bool {
     echo.len() <= MAX_ECHO && echo.bytes().all(harmless)
 }
 
-/// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.
+/// The body as text without a byte-order mark, and the syntax its first character shows; headers are not trusted.
 pub(super) fn text(body: &[u8]) -> Result<(&str, Form), Refusal> {
     with_form(std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?)
 }

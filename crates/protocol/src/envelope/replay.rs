@@ -125,7 +125,7 @@ pub struct ReplayGuard(Mutex<Seen>);
 /// Hashes of queries, and of the bodies they came with.
 type Bodies = HashMap<u64, u64, BuildPrehashed>;
 
-/// Old queries are forgotten all at one time: to look each up again would double what a check costs.
+/// Old queries are removed all at one time: to look each up again would double what a check costs.
 #[derive(Debug, Default)]
 struct Seen {
     latest: Bodies,
