@@ -1,8 +1,8 @@
 //! Replies that were too late for the response: sent through the API, each at most once.
 //!
-//! The reply is in the journal, and with it a delivery to this observer: both came in one step. A send that was begun is
-//! marked first. When its end is not known - the process died, the platform gave no answer - it is not begun again, for
-//! the platform may have sent it: it becomes a dead letter that states this.
+//! The reply is in the journal, and with it an observation of this observer: both came in one step. A send is marked
+//! before it starts. When its outcome is not known - the process died, the platform gave no answer - it is not repeated,
+//! for the platform may have sent it: it becomes a dead letter that states this.
 
 use std::{
     sync::Arc,
@@ -28,7 +28,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it is recorded that a send was started.
 const STARTED_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
-/// What is remembered.
+/// The value of the lease.
 const BEGUN: &str = "begun";
 const SENT: &str = "sent";
 
@@ -60,7 +60,7 @@ pub fn job(apis: &Apis, journal: &Arc<dyn Journal>) -> Job {
                 apis.of_event(account, &tree, record.query(AUTHORIZER).as_deref())
             };
             let api = api.ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
-            send(&api.without_rests(), &*journal, &leased).await
+            send(&api.without_waiting(), &*journal, &leased).await
         })
     });
     Job { name: OBSERVER.into(), timeout: Some(SEND_TIMEOUT), scope: Scope::Account, run }
@@ -86,13 +86,13 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
     mark(journal, &held, BEGUN, Some(SEND_TIMEOUT)).await.map_err(|failure| again(&failure))?;
     match api.call_once(message.path, &message.body).await {
         Ok(_) => {
-            // Whoever looks again would else take it for unknown.
+            // Otherwise a later attempt would take the outcome for unknown.
             let _ = mark(journal, &held, SENT, None).await;
             Ok(())
         }
         Err(failure) if failure.is_uncertain() => Err(not_known(&failure.to_string())),
         Err(failure) => {
-            // It was not sent, so that it may be begun again.
+            // It was not sent, so it can be repeated.
             mark(journal, &held, "", None).await.map_err(|failure| not_known(&failure.to_string()))?;
             Err(failed(api, &failure))
         }
@@ -118,10 +118,10 @@ fn again(failure: &impl ToString) -> Failed {
     Failed::Retry(failure.to_string())
 }
 
-/// Whether a call that was refused is to be made again. One that the platform limits has not failed: it waits, as does
+/// Whether a refused call is retried. One that the platform limits has not failed: it waits, as does
 /// everything of its account; where others have authorised the account, each has limits of its own.
 pub(crate) fn failed(api: &Api, failure: &ApiError) -> Failed {
-    if let Some(after) = failure.rest() {
+    if let Some(after) = failure.pause() {
         return Failed::NotYet { after, of_account: !api.is_of_granter(), reason: failure.to_string() };
     }
     if failure.is_passing() || failure.can_be_mended() {

@@ -1,4 +1,4 @@
-//! What can be counted. Labels come from tables and configuration, never from payloads.
+//! Metrics. Labels come from tables and configuration, never from payloads.
 
 use std::{
     fmt,
@@ -37,7 +37,7 @@ const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1
 pub enum Outcome {
     /// A responder's reply was given.
     Answered,
-    /// Nobody responds to the event; it was acknowledged.
+    /// The event has no responder; it was acknowledged.
     Acknowledged,
     /// The event is not in the catalogue, or its shape differs; it was acknowledged.
     Unknown,

@@ -89,9 +89,9 @@ pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 /// Why it was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// It is to be tried again, after a pause.
+    /// Retry after a pause.
     Retry(String),
-    /// Trying again would not help.
+    /// Retrying would not help: a dead letter.
     Permanent(String),
     /// It cannot be done yet. Nothing has failed: the attempt does not count.
     NotYet {
@@ -161,7 +161,7 @@ struct Work {
 }
 
 impl Observers {
-    /// Begins to give events to the observers.
+    /// Starts to give events to the observers.
     pub fn start(jobs: Vec<Job>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
         let (stop, cancelled, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ends, ended) = mpsc::channel(MAX_BATCH);
@@ -203,7 +203,7 @@ impl Observers {
     }
 }
 
-/// Leases events and starts their handlers, for ever.
+/// Leases events and starts their handlers, until it is stopped.
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
     let name = Arc::clone(&work.job.name);
     let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
@@ -233,7 +233,7 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
                     tasks.spawn(attempt(Arc::clone(&work), Arc::clone(&permits), leased, permit));
                 }
             }
-            // The journal says by itself what is wrong.
+            // The journal logs what is wrong.
             Err(_) => time::sleep(POLL_INTERVAL).await,
         }
     }
@@ -318,7 +318,7 @@ fn pause(settings: &Settings, attempt: u32) -> Duration {
 async fn finish(journal: Arc<dyn Journal>, mut ended: mpsc::Receiver<Finished>) {
     let mut some = Vec::with_capacity(MAX_BATCH);
     while ended.recv_many(&mut some, MAX_BATCH).await > 0 {
-        // A journal that cannot store is asked again; meanwhile there are no new leases, so nothing piles up.
+        // Retried while the journal cannot store; meanwhile there are no new leases, so nothing piles up.
         while let Err(failure) = journal.finish(some.clone()).await
             && failure != JournalError::Closed
         {

@@ -1,4 +1,4 @@
-//! What went wrong with a call, what that means, and what to do about it.
+//! Errors of calls: what happened, what it means, and what to do about it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::journal::JournalError;
 /// Too many calls of one API at one time.
 pub(super) const TOO_MANY_AT_ONCE: i64 = 45033;
 
-/// Why a call of the platform's API was not done. No message has a secret or a token in it.
+/// Why a call of the platform's API failed. No message has a secret or a token in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -25,7 +25,7 @@ pub enum ApiError {
         /// `errmsg` of the answer.
         message: String,
     },
-    /// The platform was called too often, and is to be left alone for a while.
+    /// The platform's rate limit was reached; it is not called for a while.
     #[error(
         "{account}: {path} is paused for {} s more: the platform's rate limit was reached ({code})",
         rest.as_secs_f64().ceil()
@@ -35,12 +35,12 @@ pub enum ApiError {
         account: String,
         /// Path of the API.
         path: String,
-        /// `errcode` of the answer that said so.
+        /// `errcode` of that answer.
         code: i64,
         /// For how long.
         rest: Duration,
     },
-    /// The platform could not be reached, or gave no whole answer in time.
+    /// The platform could not be reached, or sent no complete response in time.
     #[error("{account}: no response from {path}: {cause}")]
     Unreachable {
         /// The account.
@@ -49,7 +49,7 @@ pub enum ApiError {
         path: String,
         /// What happened.
         cause: String,
-        /// Whether the platform may have done what it was asked.
+        /// Whether the platform may have executed the call.
         uncertain: bool,
     },
     /// The platform's gateway refused it.
@@ -62,7 +62,7 @@ pub enum ApiError {
         /// The status.
         status: u16,
     },
-    /// The answer is not what the API is known to give.
+    /// The response has not the form that the API documents.
     #[error("{account}: cannot read the response of {path}: {cause}")]
     BadAnswer {
         /// The account.
@@ -72,16 +72,16 @@ pub enum ApiError {
         /// Why not.
         cause: String,
     },
-    /// What was to be sent cannot be written as JSON.
+    /// The body cannot be written as JSON.
     #[error("the body of the call is not JSON: {0}")]
     NotJson(String),
     /// The account has no `secret`, or its platform has no API here.
     #[error("{0} has no `secret`, so its API cannot be called")]
     NoSecret(String),
-    /// The platform pushes a ticket every ten minutes, and tokens are made of it.
+    /// The platform pushes a ticket every ten minutes; access tokens are requested with it.
     #[error("{0}: the platform has pushed no ticket yet; it does so every ten minutes, to the account's address")]
     NoTicket(String),
-    /// It has not given this account authority, or has withdrawn it.
+    /// It has not authorised this account, or has withdrawn that.
     #[error("{account}: {id} has not authorised it, or not since the secret was changed")]
     NotGranted {
         /// The account.
@@ -106,7 +106,7 @@ impl ApiError {
         Self::NotKept(failure.to_string())
     }
 
-    /// Whether the access token is no longer good.
+    /// Whether the access token is no longer valid.
     pub(super) fn is_bad_token(&self) -> bool {
         /// 40082 and 42009 are of third-party applications.
         const BAD_TOKEN: [i64; 5] = [40001, 40014, 42001, 40082, 42009];
@@ -121,7 +121,7 @@ impl ApiError {
         }
     }
 
-    /// Whether the platform may have done what it was asked.
+    /// Whether the platform may have executed the call.
     pub const fn is_uncertain(&self) -> bool {
         match self {
             Self::Unreachable { uncertain, .. } => *uncertain,
@@ -131,7 +131,7 @@ impl ApiError {
         }
     }
 
-    /// Whether the same may go well a moment later.
+    /// Whether the same call may succeed a moment later.
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Refused { code, .. } => *code == -1 || self.is_limit(),
@@ -141,7 +141,7 @@ impl ApiError {
         }
     }
 
-    /// Whether somebody can mend it in the console or the configuration, so that it goes well later.
+    /// Whether somebody can fix it in the console or the configuration, so that it succeeds later.
     pub const fn can_be_mended(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(
@@ -168,13 +168,13 @@ impl ApiError {
         }
     }
 
-    /// Whether the platform was asked too often.
+    /// Whether the platform's rate limit was reached.
     pub const fn is_limit(&self) -> bool {
         matches!(self, Self::Limited { .. } | Self::Refused { code: 45009 | 45011 | TOO_MANY_AT_ONCE, .. })
     }
 
-    /// How long the platform is to be left alone, if it was asked too often.
-    pub(crate) fn rest(&self) -> Option<Duration> {
+    /// How long to wait, if the platform's rate limit was reached.
+    pub(crate) fn pause(&self) -> Option<Duration> {
         /// The shortest of the platforms' limits is of a minute.
         const UNKNOWN: Duration = Duration::from_secs(60);
         match self {
@@ -193,7 +193,7 @@ struct Verdict {
     errmsg: String,
 }
 
-/// The refusal that an answer is, if it is one.
+/// The error in an answer, if it has one.
 pub(super) fn refused(account: &str, path: &str, body: &[u8]) -> Option<ApiError> {
     match serde_json::from_slice(body) {
         Ok(Verdict { errcode: 0, .. }) => None,

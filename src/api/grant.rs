@@ -1,4 +1,4 @@
-//! What third-party platforms and applications are given: tickets, and the authority of accounts and companies.
+//! Credentials of third-party platforms and applications: tickets, and the authorisations of accounts and companies.
 
 use serde_json::json;
 
@@ -6,15 +6,15 @@ use super::{Api, ApiError, token::What};
 use crate::{journal::JournalError, platform::Credential};
 
 impl Api {
-    /// Keeps the latest ticket (`component_verify_ticket`, `suite_ticket`), sealed, for all nodes.
+    /// Stores the latest ticket (`component_verify_ticket`, `suite_ticket`), sealed, for all nodes.
     ///
     /// # Errors
-    /// When the journal cannot keep it.
+    /// When the journal cannot store it.
     pub async fn keep_ticket(&self, ticket: &str) -> Result<(), JournalError> {
         self.0.tokens.keep(What::Ticket, ticket).await
     }
 
-    /// Redeems an authorisation code, and keeps what it gives. Gives the AppID or CorpID of who has authorised.
+    /// Redeems an authorisation code, and stores the credential. Returns the AppID or CorpID of the authorizer.
     ///
     /// # Errors
     /// [`ApiError`]; a code can be redeemed once.

@@ -1,7 +1,7 @@
-//! The platforms' own API, as far as receiving needs it: pull what a callback only announces, answer what was too late.
+//! The platforms' own API, as far as receiving needs it: pull announced messages, send late replies.
 //!
 //! ```text
-//! handlers, pull, late replies ──▶ Api::call ──▶ token (cached, shared, renewed early) ──▶ the platform
+//! handlers, pull, late replies ──▶ Api::call ──▶ token (cached, shared, refreshed early) ──▶ the platform
 //!                                     ▲                                                        │
 //!                                     └──── once more with a new token, later when limited ────┘
 //! ```
@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `token` | access tokens: one refresh at a time, on all nodes |
 //! | `vault` | what the journal keeps of them, sealed with the account's secret |
-//! | `grant` | what third-party platforms and applications are given: tickets, authority of accounts and companies |
+//! | `grant` | credentials of third-party platforms and applications: tickets, authorisations of accounts and companies |
 //! | `error` | what the platforms' codes mean, and what to do about them |
 //! | `kf` | the calls of WeCom customer service |
 
@@ -57,10 +57,10 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a system failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Accounts and companies whose tokens are remembered, at most; others are in the journal.
+/// Authorizers whose tokens are cached, at most; those of others are in the journal.
 const MAX_AUTHORIZERS: usize = 10_000;
 
-/// Paths that a limit is remembered for, at most.
+/// Paths that can be paused at one time, at most.
 const MAX_PAUSED_PATHS: usize = 256;
 
 /// The API of every account that has a `secret`.
@@ -122,7 +122,7 @@ pub struct Api(Arc<Inner>, OnLimit);
 /// What is done while the platform limits a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnLimit {
-    /// It is waited for.
+    /// The call waits.
     Wait,
     /// The call fails with [`ApiError::Limited`].
     Fail,
@@ -135,19 +135,19 @@ struct Inner {
     base: String,
     http: reqwest::Client,
     tokens: Tokens,
-    /// Of those who have given this account authority, by AppID or CorpID.
+    /// Of the authorizers of this account, by AppID or CorpID.
     authorizers: Mutex<HashMap<String, Api>>,
     /// Paths that the platform limits.
-    limited: Mutex<HashMap<String, Rest>>,
+    limited: Mutex<HashMap<String, Pause>>,
     limit_pause: Duration,
     metrics: ApiMetrics,
     /// Whether it acts for an account or a company that has authorised this one.
     is_of_granter: bool,
 }
 
-/// How long a path is left alone, and the code that said so.
+/// How long a path is paused, and the code that caused it.
 #[derive(Clone, Copy, Debug)]
-struct Rest {
+struct Pause {
     until: Instant,
     code: i64,
 }
@@ -158,12 +158,12 @@ impl fmt::Debug for Api {
     }
 }
 
-/// Whether a call may be made again when it is not known what became of it.
+/// Whether a call may be repeated when its outcome is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// It may: twice is as good as once.
+    /// It may: it is idempotent.
     Safe,
-    /// It must not: only what was surely not done is tried again.
+    /// It must not: only a call that was surely not executed is repeated.
     Never,
 }
 
@@ -203,8 +203,8 @@ impl Api {
         ))
     }
 
-    /// The same, for who does better things than to wait while the platform limits a call for long.
-    pub(crate) fn without_rests(&self) -> Self {
+    /// The same, for callers that have better things to do than to wait while the platform limits a call for long.
+    pub(crate) fn without_waiting(&self) -> Self {
         Self(Arc::clone(&self.0), OnLimit::Fail)
     }
 
@@ -257,8 +257,8 @@ impl Api {
     /// Calls an API with a JSON body: `call("cgi-bin/user/info/updateremark", &json!({…}))`. The access token is added,
     /// and renewed when the platform no longer takes it.
     ///
-    /// System failures and limits are waited for, within reason; what the platform was asked may then have been done
-    /// more than once. See [`Api::call_once`].
+    /// System failures and limits are retried, within reason; the platform may then have executed the call more than
+    /// once. See [`Api::call_once`].
     ///
     /// # Errors
     /// [`ApiError`], with the platform's code and what it means.
@@ -266,10 +266,10 @@ impl Api {
         self.post(path, body, Repeat::Safe).await
     }
 
-    /// As [`Api::call`], but never again once the platform may have done what it was asked.
+    /// As [`Api::call`], but never repeated once the platform may have executed it.
     ///
     /// # Errors
-    /// [`ApiError`]; [`ApiError::is_uncertain`] says whether it may have been done.
+    /// [`ApiError`]; [`ApiError::is_uncertain`] returns whether it may have been executed.
     pub async fn call_once(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<Value, ApiError> {
         self.post(path, body, Repeat::Never).await
     }
@@ -292,10 +292,10 @@ impl Api {
         serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.0.account, path, "it is not JSON"))
     }
 
-    /// Says whether the secret works, and asks the platform for a token if there is none yet.
+    /// Checks that the secret works; requests a token from the platform if there is none yet.
     ///
     /// # Errors
-    /// [`ApiError`], which says what to do.
+    /// [`ApiError`], with what to do.
     pub async fn check(&self) -> Result<(), ApiError> {
         self.0.tokens.get(None).await.map(drop)
     }
@@ -356,7 +356,7 @@ impl Api {
         error::refused(&inner.account, path, &body).map_or(Ok(body), Err)
     }
 
-    /// Leaves a path alone for a while; gives how long.
+    /// Pauses a path for a while; returns how long.
     fn limit(&self, path: &str, failure: &ApiError) -> Duration {
         let pause = if failure.code() == Some(error::TOO_MANY_AT_ONCE) {
             Duration::from_millis(500).mul_f64(rand::random_range(0.2..=1.0))
@@ -368,8 +368,8 @@ impl Api {
         limited.retain(|_, rest| rest.until > now);
         let is_new = !limited.contains_key(path);
         if limited.len() < MAX_PAUSED_PATHS {
-            let rest = Rest { until: now + pause, code: failure.code().unwrap_or_default() };
-            limited.insert(path.to_owned(), rest);
+            let pausing = Pause { until: now + pause, code: failure.code().unwrap_or_default() };
+            limited.insert(path.to_owned(), pausing);
         }
         drop(limited);
         if is_new && pause > SHORT_PAUSE {
@@ -390,10 +390,10 @@ impl Api {
     /// Waits while a path is paused.
     ///
     /// # Errors
-    /// [`ApiError::Limited`] for who does not wait.
+    /// [`ApiError::Limited`] for callers that do not wait.
     async fn wait_for_limit(&self, path: &str) -> Result<(), ApiError> {
         let limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
-        let Some(Rest { until, code }) = limited else { return Ok(()) };
+        let Some(Pause { until, code }) = limited else { return Ok(()) };
         let rest = until.saturating_duration_since(Instant::now());
         if self.1 == OnLimit::Fail && rest > SHORT_PAUSE {
             return Err(self.limited(path, code, rest));

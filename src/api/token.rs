@@ -1,8 +1,8 @@
-//! Access tokens: cached in the process, shared by the nodes through the journal, renewed ahead of their end.
+//! Access tokens: cached in the process, shared by the nodes through the journal, refreshed ahead of their end.
 //!
 //! Only the holder of the account's lease asks the platform for a token, so that one revocation brings one refresh, on
-//! however many nodes. A journal that is away does not keep an account from its token: both kinds of API give the same
-//! token to whoever asks while it is good.
+//! however many nodes. Without the journal an account still gets a token: both kinds of API return the same token while
+//! it is valid.
 
 use std::{
     fmt,
@@ -30,14 +30,14 @@ use crate::{
 /// A token is refreshed this long before its end, or in the last tenth of a shorter life.
 const REFRESH_AHEAD: Millis = 600_000;
 
-/// How long a node may take to ask for a token.
+/// How long a node may take to request a token.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether another node has a token, and for how long.
+/// How often the token of another node is polled for, and for how long.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const LEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a refusal stands. Asking again and again with a wrong secret gets the address blocked.
+/// How long a refusal stands. Platforms block an address that repeats a wrong secret.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// An access token.
@@ -65,12 +65,12 @@ impl Token {
         self.value.expose()
     }
 
-    fn is_good(&self, bad: Option<&Self>, now: Millis) -> bool {
+    fn is_valid(&self, bad: Option<&Self>, now: Millis) -> bool {
         now < self.expires && bad.is_none_or(|bad| bad.value != self.value)
     }
 
     fn is_fresh(&self, bad: Option<&Self>, now: Millis) -> bool {
-        now < self.renew && self.is_good(bad, now)
+        now < self.renew && self.is_valid(bad, now)
     }
 }
 
@@ -156,7 +156,7 @@ impl Tokens {
         })))
     }
 
-    /// That of an account or a company that has given itself into the hands of this one.
+    /// The token for an authorizer of this account.
     pub(super) fn of_granter(&self, id: &str) -> Option<Self> {
         let inner = &*self.0;
         let source = match inner.source {
@@ -200,11 +200,11 @@ impl Tokens {
         self.0.keep(what, text).await
     }
 
-    /// A token that is good, and not the `bad` one that the platform no longer takes.
+    /// A valid token, other than the `bad` one that the platform no longer accepts.
     pub(super) async fn get(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let inner = &self.0;
         let now = now_millis();
-        if let Some(token) = inner.cached().filter(|token| token.is_good(bad, now)) {
+        if let Some(token) = inner.cached().filter(|token| token.is_valid(bad, now)) {
             if !token.is_fresh(bad, now) && inner.renewing.try_lock().is_ok() {
                 let this = self.clone();
                 tokio::spawn(async move {
@@ -218,7 +218,7 @@ impl Tokens {
         self.renew(bad).await
     }
 
-    /// Gets a fresh token: another node's, or a new one. Boxed, for a token may be asked for with another one.
+    /// Gets a fresh token: another node's, or a new one. Boxed, as a token may be requested with another one.
     fn renew<'t>(&'t self, bad: Option<&'t Token>) -> Renewing<'t> {
         Box::pin(self.renew_now(bad))
     }
@@ -251,12 +251,12 @@ impl Tokens {
         if let Some(held) = &held
             && let Some(token) = held.value.as_deref().and_then(|kept| inner.usable(kept, bad))
         {
-            inner.let_go(held, None).await;
+            inner.release(held, None).await;
             return Ok(token);
         }
         let fetched = inner.fetch(bad).await;
         if let Some(held) = &held {
-            inner.let_go(held, fetched.as_deref().ok()).await;
+            inner.release(held, fetched.as_deref().ok()).await;
         }
         match &fetched {
             Ok(token) => *inner.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(token)),
@@ -287,7 +287,7 @@ impl Inner {
         }
     }
 
-    /// What the journal keeps, if it will do; it is cached then.
+    /// The journal's token, if it is usable; it is cached then.
     fn usable(&self, kept: &str, bad: Option<&Token>) -> Option<Arc<Token>> {
         let opened = self.vault.open(&self.lease_name, kept)?;
         let Kept { token, renew, expires } = serde_json::from_str(&opened).ok()?;
@@ -299,7 +299,7 @@ impl Inner {
         Some(token)
     }
 
-    async fn let_go(&self, held: &NamedLease, token: Option<&Token>) {
+    async fn release(&self, held: &NamedLease, token: Option<&Token>) {
         let value = token.map(|token| {
             let kept = Kept { token: token.expose().into(), renew: token.renew, expires: token.expires };
             self.vault.seal(&self.lease_name, &serde_json::to_string(&kept).unwrap_or_default())
@@ -309,7 +309,7 @@ impl Inner {
         }
     }
 
-    /// Asks the platform.
+    /// Requests a token from the platform.
     async fn fetch(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let token = self.ask(false).await?;
         // The stable API gives the same token until it is forced, which it allows 20 times a day.
@@ -405,7 +405,7 @@ impl Inner {
         self.answer(path, request).await
     }
 
-    /// As the platform that was given authority; once more if its own token is no longer good.
+    /// A call with the platform's own token; repeated once if that token is no longer valid.
     async fn post_as(&self, upper: &Tokens, path: &str, body: &Value) -> Result<Value, ApiError> {
         let mut bad: Option<Arc<Token>> = None;
         loop {
@@ -425,7 +425,7 @@ impl Inner {
         serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.account, path, "it is not JSON"))
     }
 
-    /// What was kept of what the platform pushed.
+    /// A stored credential that the platform pushed.
     async fn kept(&self, what: What<'_>) -> Result<Zeroizing<String>, ApiError> {
         let lease_name = what.lease_name(&self.account);
         let kept = self.journal.read_lease(&lease_name).await.map_err(|failure| ApiError::not_kept(&failure))?;
@@ -452,7 +452,7 @@ impl Inner {
     }
 }
 
-/// What platforms push or give once, and what tokens are made of.
+/// Credentials that platforms push or return once, with which tokens are requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What<'i> {
     /// `component_verify_ticket`, `suite_ticket`: the latest counts.

@@ -104,7 +104,7 @@ pub(super) fn print_time(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
 }
 
-/// Ends with what is wrong about the arguments.
+/// Exits with a usage error.
 pub(super) fn usage(what: &str) -> ! {
     Arguments::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
@@ -115,7 +115,7 @@ pub(super) fn open(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<d
     Ok(journal::open_archive(&config.journal)?)
 }
 
-/// Refuses names that no observer has.
+/// Refuses names of unknown observers.
 pub(super) async fn check_observers(archive: &dyn Archive, names: &[String]) -> Result<(), Box<dyn Error>> {
     let known = archive.observers().await?;
     match names.iter().find(|name| !known.contains(name)) {
@@ -125,7 +125,7 @@ pub(super) async fn check_observers(archive: &dyn Archive, names: &[String]) -> 
     }
 }
 
-/// Calls `act` with each page of events, the oldest first, and shows on a terminal how far it is.
+/// Calls `act` with each page of events, the oldest first, and shows the progress on a terminal.
 pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
     archive: &dyn Archive,
     filter: &Filter,
@@ -144,7 +144,7 @@ pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
     Ok(done)
 }
 
-/// How far long work is: on a terminal, and only there.
+/// A progress bar, on a terminal only.
 pub(super) fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}");
     let progress = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));

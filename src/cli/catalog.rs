@@ -1,4 +1,4 @@
-//! `echostr catalog`: every event, or which events payload files are.
+//! `echostr catalog`: lists the events, or identifies payload files.
 
 use std::{
     error::Error,
@@ -97,7 +97,7 @@ fn list(out: &mut impl Write, arguments: &Arguments) -> Result<(), Box<dyn Error
 #[derive(Debug, Serialize)]
 struct Match {
     file: String,
-    /// The event type; `….unknown` when the catalogue does not know it.
+    /// The event type; `….unknown` when it is not in the catalogue.
     r#type: Option<&'static str>,
     rust_type: Option<String>,
     /// The typed event, with the platform's own names.

@@ -87,7 +87,7 @@ impl FromStr for Letter {
 }
 
 impl Chosen {
-    /// Refuses what is too little, or two ways to say which.
+    /// Refuses no selection, or two.
     fn check(&self) {
         let filter = Filter { observer: None, ..self.which.filter() };
         match (self.letters.is_empty(), filter == Filter::default()) {

@@ -212,7 +212,7 @@ async fn play(config: &Config, base: &str, api: &FakeApi) -> Result<Vec<Scene>, 
     Ok(scenes)
 }
 
-/// A customer enters and writes; the callback only says so, and the answers go out by API.
+/// A customer enters and writes; the callback only announces it, and the answers are sent by API.
 async fn customer_service(
     config: &Config,
     base: &str,
@@ -251,7 +251,7 @@ async fn customer_service(
 /// How long the answers may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The platform asks again, and somebody else pretends to be it.
+/// The platform retries, and somebody else forges a request.
 async fn repeat(
     config: &Config,
     base: &str,
@@ -290,7 +290,7 @@ fn describe(endpoint: &Endpoint, event: &str, set: &[(&str, &str)]) -> String {
     format!("{event} {}{sealed}", set.join(" ")).replace(" ,", ",").trim().to_owned()
 }
 
-/// Prints the table; says how many scenes went wrong.
+/// Prints the table; returns how many scenes failed.
 fn print(scenes: &[Scene]) -> usize {
     let bold = |text: &str| {
         if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }

@@ -113,7 +113,7 @@ where
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {
-        // A closed pipe (`| head`) is no failure.
+        // A closed pipe (`| head`) is not a failure.
         if io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }

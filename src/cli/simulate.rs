@@ -123,7 +123,7 @@ fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dyn Error>> {
             }
         }
     }
-    // `text` is the end of `mp.message.text`, and no wire value of an event.
+    // `text` is the end of `mp.message.text`, and not a wire value of an event.
     if found.len() > 1 {
         found.retain(|entry| entry.id.ends_with(&format!(".{name}")) || entry.type_name == name);
     }

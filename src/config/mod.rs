@@ -42,7 +42,7 @@ pub use self::{
 };
 use crate::{event::Platform, secret::Secret};
 
-/// Where the file is looked for when nobody says.
+/// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config/echostr.toml", "/etc/echostr/echostr.toml"];
 
 /// Names the file where no argument does.
@@ -181,9 +181,9 @@ fn syntax(message: &str) -> String {
     guess.map_or_else(|| message.to_owned(), |kind| format!("{kind}; a string has quotes"))
 }
 
-/// Reports the tables that nobody reads.
+/// Reports unknown tables.
 fn check_tables(reader: &Reader<'_>, root: &DeTable<'_>) {
-    /// Announced in the design; written today, they would be ignored.
+    /// Reserved for later versions; today they would be ignored.
     const RESERVED: [&str; 2] = ["forward", "answer"];
     /// Tables of earlier versions, and what they are called now.
     const RENAMED: [(&str, &str); 1] = [("delivery", "observers")];

@@ -265,7 +265,7 @@ fn checks_accounts() {
     }
     check(
         &format!("{shop}path = \"/im/chat\"\n{chat}"),
-        &["c.toml:5: [im.chat] `path` must be its own: mp/shop (line 4) has the same"],
+        &["c.toml:5: [im.chat] `path` is already used by mp/shop (line 4)"],
     );
     for (table, wrong) in [
         (

@@ -32,7 +32,7 @@ impl Observe {
         self
     }
 
-    /// Begins with the events that are in the journal already, when the name comes up for the first time.
+    /// Starts with the events that are in the journal already, when the name is registered for the first time.
     #[must_use]
     pub const fn from_beginning(mut self) -> Self {
         self.from_beginning = true;

@@ -28,23 +28,23 @@ use crate::{
     platform,
 };
 
-/// Longer than a call with its pauses. A process that is gone lets go before.
+/// Longer than a call with its pauses. The lease of a process that has stopped is released earlier.
 const LEASE_DURATION: Duration = Duration::from_secs(300);
 
-/// How often a desk is asked for that another node pulls.
+/// How often the lease of a desk that another node pulls is tried.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The pause between calls without a token, which the platform limits narrowly.
 const TOKENLESS_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long the token of a callback is good, in milliseconds; a little less than the platform says.
+/// How long the token of a callback is valid, in milliseconds; a little less than the platform documents.
 const TOKEN_LIFETIME: Millis = 590_000;
 
 /// Messages are from "now on" if they were sent this long before the first callback, in milliseconds: that one may have
 /// been delivered late.
 const BACKLOG_TOLERANCE: Millis = 60_000;
 
-/// Pages in a row without an entry and without a new cursor, after which the platform is asked again later.
+/// Pages in a row without an entry and without a new cursor, after which the pull is retried later.
 const MAX_EMPTY_PAGES: u32 = 20;
 
 /// The observers that answer.
@@ -98,13 +98,13 @@ impl Drop for Pulling {
             next
         };
         if let Some(next) = next {
-            // One that is gone drops it, and so hands it on.
+            // A waiter that was dropped drops it, and so hands it on.
             drop(next.turn.send(Turn::Pull(Self { puller: Arc::clone(&self.puller), desk: self.desk.clone() })));
         }
     }
 }
 
-/// What a callback says beside the desk.
+/// What a callback holds beside the desk.
 #[derive(Clone, Debug)]
 struct Notice {
     token: Option<String>,
@@ -218,7 +218,7 @@ impl Puller {
             };
             Progress { cursor: None, from }
         });
-        let done = self.pages(&api.without_rests(), desk, &held, progress, token, deadline).await;
+        let done = self.pages(&api.without_waiting(), desk, &held, progress, token, deadline).await;
         if done.is_err() {
             // Another node may go on at once. If this fails the lease expires.
             let _ = self.journal.write_lease(&held, LeaseWrite::default()).await;

@@ -44,7 +44,7 @@ pub(super) struct Admin {
     metrics: Metrics,
     token: Option<Secret>,
     stopping: CancellationToken,
-    /// The thread must not keep the journal open when its server is gone.
+    /// Weak: the thread must not keep the journal open after its server.
     journal: Weak<dyn Journal>,
     workers: Workers,
 }
@@ -52,12 +52,12 @@ pub(super) struct Admin {
 /// The threads that serve deliveries and run handlers.
 struct Workers {
     runtime: Handle,
-    /// One question at a time, so that those which nobody answers do not pile up.
+    /// One question at a time, so that unanswered ones do not pile up.
     question: Arc<Semaphore>,
 }
 
 impl Workers {
-    /// Whether one of them is free before long.
+    /// Whether one of them is free soon.
     async fn answer(&self) -> bool {
         const WORKER_TIMEOUT: Duration = Duration::from_secs(2);
         let asked = async {
@@ -147,7 +147,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
     match admin.journal.upgrade().map_or(Err(JournalError::Closed), |journal| journal.health()) {
         Ok(()) => "ready\n".into_response(),
-        // What exactly is in the log, and is not for everybody who may ask.
+        // The log has the details, which are not for every client.
         Err(JournalError::Full) => (StatusCode::SERVICE_UNAVAILABLE, "the journal is full\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot store\n").into_response(),
     }

@@ -1,7 +1,7 @@
 //! Reads bodies, within bounds of size, time and memory.
 //!
 //! A body that comes with its head is taken as it is. Any other is copied as it comes: what the system hands over may be
-//! a few bytes in a buffer of many, so a list of pieces could hold far more than the body.
+//! a few bytes in a buffer of many, so a list of chunks could hold far more than the body.
 
 use std::{
     future::poll_fn,
@@ -125,7 +125,7 @@ pub(super) async fn begin(
     }
     let first = match next_that_came(&mut body, true).await {
         Came::End => return Ok(Begun::Whole(Bytes::new())),
-        Came::Piece(piece) => piece?,
+        Came::Chunk(piece) => piece?,
         Came::Nothing => Bytes::new(),
     };
     if body.is_end_stream() {
@@ -140,7 +140,7 @@ pub(super) async fn begin(
     while reading.bytes.len() <= FREE_BYTES {
         match next_that_came(&mut reading.body, asks).await {
             Came::End => return Ok(Begun::Whole(reading.into_bytes())),
-            Came::Piece(piece) => reading.add(&piece?)?,
+            Came::Chunk(piece) => reading.add(&piece?)?,
             Came::Nothing => break,
         }
     }
@@ -187,7 +187,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// Whether the rest of a body that nobody wants has come, and is out of the way. A client that `asks` sends none.
+/// Whether the rest of an unneeded body has come, and was discarded. A client that `asks` sends none.
 pub(super) async fn is_skipped(mut body: Incoming, asks: impl FnOnce() -> bool) -> bool {
     if body.is_end_stream() {
         return true;
@@ -196,8 +196,8 @@ pub(super) async fn is_skipped(mut body: Incoming, asks: impl FnOnce() -> bool) 
     while skipped <= FREE_BYTES {
         match next_that_came(&mut body, asks).await {
             Came::End => return true,
-            Came::Piece(Ok(piece)) => skipped += piece.len(),
-            Came::Piece(Err(_)) | Came::Nothing => return false,
+            Came::Chunk(Ok(piece)) => skipped += piece.len(),
+            Came::Chunk(Err(_)) | Came::Nothing => return false,
         }
     }
     false
@@ -206,18 +206,18 @@ pub(super) async fn is_skipped(mut body: Incoming, asks: impl FnOnce() -> bool) 
 /// What has come of a body next.
 enum Came {
     End,
-    Piece(Result<Bytes, BodyError>),
+    Chunk(Result<Bytes, BodyError>),
     Nothing,
 }
 
-/// The next piece, without waiting for the client: what it has sent may still have to be read, which takes a turn of the
-/// runtime. `at_once`: it is not looked for.
+/// The next chunk, without waiting for the client: what it has sent may still have to be read, which takes a turn of the
+/// runtime. `at_once`: without that turn.
 async fn next_that_came(body: &mut Incoming, at_once: bool) -> Came {
     let mut frame = body.frame();
     for is_last in [at_once, true] {
         match poll_fn(|context| Poll::Ready(frame.poll_unpin(context))).await {
             Poll::Ready(None) => return Came::End,
-            Poll::Ready(Some(frame)) => return Came::Piece(data(frame)),
+            Poll::Ready(Some(frame)) => return Came::Chunk(data(frame)),
             Poll::Pending if is_last => break,
             Poll::Pending => task::yield_now().await,
         }
@@ -226,7 +226,7 @@ async fn next_that_came(body: &mut Incoming, at_once: bool) -> Came {
 }
 
 fn data(frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Bytes, BodyError> {
-    // Nothing else than data is of use.
+    // Only data is of use.
     Ok(frame.map_err(|_| BodyError::Broken)?.into_data().unwrap_or_default())
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Callbacks {
     trusted_proxies: Vec<IpRange>,
 }
 
-/// Why a request has no body to go on with.
+/// Why a request has no body.
 enum Unread {
     /// Its query is refused already.
     Refused(delivery::Response),
@@ -246,7 +246,7 @@ pub(super) fn service(
     })
 }
 
-/// Answers a request whose body nobody wants.
+/// Answers a request whose body is not needed.
 async fn dismiss(
     peer: &Peer,
     body: Incoming,

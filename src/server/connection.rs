@@ -44,7 +44,7 @@ use super::{
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// After an error of the system (mostly: no more file descriptors), accepting rests for a moment.
+/// After an error of the system (mostly: no more file descriptors), accepting pauses for a moment.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection whose last answer has been written is read, so that the client sees the answer: a socket that is
@@ -57,7 +57,7 @@ const HANDSHAKE_WAIT: Duration = Duration::from_millis(100);
 /// At a shutdown, how long a connection that has been used may take to begin another request.
 const LAST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 
-/// At a shutdown, how often connections are looked at.
+/// At a shutdown, how often connections are checked.
 const LAST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
@@ -78,7 +78,7 @@ struct Connections<F> {
     watches: Watches,
     tasks: TaskTracker,
     open: Option<Gauge>,
-    /// The listener takes no more.
+    /// The listener accepts no more.
     is_stopping: bool,
 }
 
@@ -133,7 +133,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(limits.connections));
         let reached = Throttle::default();
         let mut look = time::interval(POLL_INTERVAL);
-        // A connection that there is no place for yet; the next ones wait in the queue of the system.
+        // A connection that there is no room for yet; the next ones wait in the queue of the system.
         let mut waiting = None;
         loop {
             let accepted = select! {
@@ -240,7 +240,7 @@ where
     }
 }
 
-/// Has the system ignore who begins to connect from now on, so that the queue can be emptied before the socket is closed.
+/// Makes the system ignore new handshakes from now on, so that the queue can be emptied before the socket is closed.
 /// Handshakes that have begun go on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn refuse_handshakes(socket: &TcpListener) -> io::Result<()> {

@@ -50,10 +50,10 @@ pub enum StartError {
         address: SocketAddr,
         /// Where it is configured.
         section: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// An account's AES key is no key.
+    /// An account's AES key is not valid.
     #[error("[{account}] aes_key: {source}")]
     Key {
         /// The account.
@@ -171,7 +171,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready; then takes no more connections, lets deliveries and handlers in flight finish
-    /// within the grace period, and returns. Says whether everything finished.
+    /// within the grace period, and returns whether everything finished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let stopping = CancellationToken::new();
         let admin = admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal);
@@ -256,7 +256,7 @@ async fn wake(workers: runtime::Handle) {
 }
 
 async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>) {
-    /// How often responders that run for long are named.
+    /// How often responders that run for long are logged.
     const LONG_INTERVAL: Duration = Duration::from_secs(60);
     let mut tick = time::interval(Duration::from_secs(5));
     let mut named = Instant::now();

@@ -19,7 +19,7 @@ struct Passed {
     omitted: u64,
 }
 
-/// How many lines were left out before this one: nothing, or text to be put behind what happened.
+/// How many lines were suppressed before this one: empty, or text to append to the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Omitted(u64);
 

@@ -1,5 +1,5 @@
-//! Watches over the connections of a listener: none is held for long by a client that does not send, and when there is
-//! no room for more, those that wait for their clients give way.
+//! Watches the connections of a listener: closes those whose client does not send for long, and when the limit is
+//! reached, those that have been idle longest.
 
 use std::{
     sync::{Arc, Weak},
@@ -35,7 +35,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Ends a connection that has been waiting for its client for too long; returns whether to look at it again.
+    /// Ends a connection that has been waiting for its client for too long; returns whether to check it again.
     fn look(&mut self, limits: Limits, now: Instant) -> bool {
         let Some(activity) = self.activity.upgrade() else { return false };
         let state = activity.state();
@@ -51,20 +51,20 @@ impl Watch {
             Phase::Busy | Phase::Body => return true,
         };
         if now - self.since > limit {
-            // Looked at again, as it goes on when bytes have come meanwhile.
+            // Checked again, as it goes on when bytes have come meanwhile.
             activity.end_if_still(state);
         }
         true
     }
 }
 
-/// Looks at the connections of a listener.
+/// Checks the connections of a listener.
 #[derive(Default)]
 pub(super) struct Watches {
     all: Vec<Watch>,
-    /// Those that give way next, the last one first, and what they were doing when they were chosen.
+    /// Those that are closed next, the last one first, and what they were doing when they were selected.
     chosen: Vec<(Weak<Activity>, State)>,
-    /// Nothing was found to choose since the last look.
+    /// Nothing was found to select since the last check.
     none: bool,
 }
 
@@ -84,7 +84,7 @@ impl Watches {
         self.none = false;
     }
 
-    /// Closes the connection that has waited for its client for longest: an idle one, else one that has sent a part of a
+    /// Closes the connection that has waited longest for its client: an idle one, else one that has sent a part of a
     /// request. Returns whether there was one.
     pub(super) fn make_room(&mut self) -> bool {
         loop {

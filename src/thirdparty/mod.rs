@@ -1,10 +1,10 @@
 //! Third-party platforms (第三方平台) and third-party applications (企业微信第三方应用): they act for accounts and companies
-//! that have authorised them, with tokens made of tickets that the platform pushes.
+//! that have authorised them, with tokens requested with tickets that the platform pushes.
 //!
 //! | pushed | becomes |
 //! |---|---|
 //! | a ticket, every ten minutes | a named lease of the journal, sealed; no event, for it is a secret |
-//! | an authorisation | an event; the observer here redeems its code, and keeps what tokens are made of |
+//! | an authorisation | an event; the observer here redeems its code, and stores the credential |
 //! | its withdrawal | an event; what was kept is removed |
 
 mod release_test;
@@ -45,7 +45,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
     let accounts: HashSet<String> = accounts.map(config::Account::id).collect();
     (!accounts.is_empty()).then(|| journal::Observer {
         name: OBSERVER.into(),
-        // What was given is not withdrawn before it is kept.
+        // In order, so that a withdrawal is not handled before its authorisation.
         in_order: true,
         from_beginning: false,
         wants: Arc::new(move |account, event_type| {
@@ -64,7 +64,7 @@ pub fn job(apis: &Apis) -> Job {
             let _permit = permit;
             let account = Arc::clone(&leased.record.account);
             let api = apis.get(&account).ok_or_else(|| Failed::Retry(format!("{account} has no `secret`")))?;
-            keep(&api.without_rests(), &leased).await
+            keep(&api.without_waiting(), &leased).await
         })
     });
     Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }

@@ -15,7 +15,7 @@ use std::{
 /// Characters of a panic's text that are kept.
 const MAX_TEXT: usize = 300;
 
-/// What a handler said when it panicked.
+/// The message of a handler's panic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {0}")]
 pub struct Panicked(Box<str>);
@@ -29,7 +29,7 @@ impl Panicked {
         };
         // It is written into one line of the log.
         let text: String = text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        // What was thrown may itself panic when it is dropped. The second one is a leak of a few bytes.
+        // The payload of a panic may itself panic when it is dropped. That second payload is leaked, a few bytes.
         if let Err(second) = panic::catch_unwind(AssertUnwindSafe(move || drop(payload))) {
             std::mem::forget(second);
         }
@@ -55,7 +55,7 @@ impl<T> Caught<T> {
         Self(Some(inner))
     }
 
-    /// Runs its code; nothing if it is gone.
+    /// Runs its code; `None` if it was dropped.
     ///
     /// # Errors
     /// With the text of its panic.

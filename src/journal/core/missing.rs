@@ -1,12 +1,12 @@
-//! What is said of observers that are no longer registered: what waits for them, and what they failed on, is kept for the
-//! retention, and nothing of it goes without a word.
+//! Log lines about observers that are no longer registered: their pending events and dead letters are kept for the
+//! retention, and never removed without a line.
 
 use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::super::{INTERNAL_PREFIX, Millis};
 
-/// What there is of an observer.
+/// What is left of an observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     /// Events that wait for it.
@@ -22,7 +22,7 @@ impl Left {
     }
 }
 
-/// Says something of an observer and what is left of it, unless that is nothing.
+/// Logs something of an observer and what is left of it, unless that is nothing.
 macro_rules! say {
     ($level:ident($name:ident, $waiting:ident, $dead:ident), $($text:tt)+) => {
         if $waiting > 0 || $dead > 0 {
@@ -53,7 +53,7 @@ pub(crate) fn back(name: &str, Left { waiting, dead }: Left) {
     );
 }
 
-/// The time of an observer that is missing is over.
+/// The retention of a missing observer is over.
 pub(crate) fn removed(name: &str, Left { waiting, dead }: Left) {
     say!(
         warn(name, waiting, dead),
@@ -62,7 +62,7 @@ pub(crate) fn removed(name: &str, Left { waiting, dead }: Left) {
     );
 }
 
-/// There was no room for everything that is kept for an observer that is missing.
+/// There was no room for everything that is kept for a missing observer.
 pub(crate) fn dropped(name: &str, Left { waiting, dead }: Left) {
     say!(
         warn(name, waiting, dead),
@@ -71,7 +71,7 @@ pub(crate) fn dropped(name: &str, Left { waiting, dead }: Left) {
     );
 }
 
-/// Dead letters are as old as they may be.
+/// Dead letters were removed after the retention.
 pub(crate) fn expired(count: u64) {
     if count > 0 {
         warn!(count, "removed {count} dead letters older than [journal] retention");

@@ -48,7 +48,7 @@ pub(crate) trait Row {
     }
 }
 
-/// Why a row cannot be read. The store is well; only another program can have written this.
+/// Why a row cannot be read. The store works; only another program can have written this.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RowError {
     #[error("column {column} cannot be read: {cause}")]
@@ -93,8 +93,8 @@ pub(crate) fn stored(row: &dyn Row) -> Result<Stored, RowError> {
     Ok(Stored { id, record, deliveries: row.count(8)?, state, reply: row.text(10)?, failure: row.text(11)? })
 }
 
-/// An event on lease, from the columns of `event_columns`. One that cannot be read is passed over until its lease is over,
-/// so that it holds up no other.
+/// An event on lease, from the columns of `event_columns`. One that cannot be read is skipped until its lease is over, so
+/// that it blocks no other.
 pub(crate) fn leased(row: &dyn Row, observer: &Arc<str>, attempt: u32, until: Millis) -> Option<Leased> {
     let unreadable = |failure: &RowError| {
         error!(observer = &**observer, "observer {observer} skipped an event that cannot be read: {failure}");

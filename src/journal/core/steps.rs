@@ -83,7 +83,7 @@ async fn remove<S: Session>(session: &mut S, old: Old, before: Millis) -> Result
 
 const OF_NAME: &str = "(SELECT id FROM observer WHERE name = $1)";
 
-/// What there is of an observer.
+/// What is left of an observer.
 pub(crate) async fn left<S: Session>(session: &mut S, name: &str) -> Result<Left, S::Failure> {
     let text = format!(
         "SELECT (SELECT count(*) FROM delivery WHERE observer = {OF_NAME}),

@@ -49,7 +49,7 @@ impl Space {
         self.used().saturating_add(bytes) <= self.limit
     }
 
-    /// What observers may fill: events that nobody observes are taken all the same when they are behind.
+    /// What observations may fill: events without observers are still admitted when observers are behind.
     pub(super) const fn observable(&self) -> usize {
         self.limit - self.limit / 8
     }

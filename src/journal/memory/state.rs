@@ -30,7 +30,7 @@ const OBSERVED_MARK: u64 = 1;
 pub(super) struct State {
     /// By key. A table that is small stays where it is fast: what is in the entries is not touched to find one.
     events: HashTable<Remembered>,
-    /// Those that nobody needs any more, in the order in which that came about, so the oldest are removed first.
+    /// Those that are no longer needed, in the order in which that happened, so the oldest are removed first.
     done: VecDeque<Remembered>,
     /// What each observer has still to see, by event.
     pub(super) observations: HashMap<Arc<str>, BTreeMap<Uuid, Observation>>,
@@ -63,7 +63,7 @@ pub(super) struct StoredLease {
 }
 
 impl StoredLease {
-    /// Whether it would be gone after a while, so that it may go when there is no room.
+    /// Whether it expires, so that it may be removed earlier when there is no room.
     const fn ends(&self) -> bool {
         self.expires.is_some() || self.value.is_none()
     }
@@ -96,13 +96,13 @@ impl Remembered {
     }
 }
 
-/// An event, once for all that observe it; gone with the last of their observations.
+/// An event, once for all that observe it; removed with the last of their observations.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) record: EventRecord,
     /// Where the event's reply is published.
     pub(super) entry: Arc<Entry>,
-    /// Whether one of its observers answers it, so that nobody does when they are done.
+    /// Whether one of its observers answers it: when they are done, nobody will.
     is_pulled: bool,
     bytes: usize,
 }
@@ -146,7 +146,7 @@ impl State {
         known.filter(|known| known.stands(now)).map(|known| &known.entry)
     }
 
-    /// Removes what is too old, and the oldest of what nobody needs, until there is room. Returns what was removed last.
+    /// Removes what is too old, and the oldest of what is not needed, until there is room. Returns what was removed last.
     pub(super) fn make_room(&mut self, now: Millis, wanted: Wanted) -> Result<Option<Arc<Entry>>, JournalError> {
         if wanted.observed > self.room.observable() {
             return Err(JournalError::storage(format!(

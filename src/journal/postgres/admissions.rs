@@ -47,7 +47,7 @@ pub(super) const ADMIT: &str = "WITH new AS (
     )
     SELECT id FROM won";
 
-/// Looks known keys up, counts the deliveries, and takes over what a node left behind that is gone. Rows are locked in
+/// Looks known keys up, counts the deliveries, and takes over what a dead node left behind. Rows are locked in
 /// their order, so that two nodes do not wait for each other.
 const AGAIN: &str = "WITH found AS (
         SELECT dedupe.key, event.id FROM dedupe JOIN event ON event.id = dedupe.id

@@ -85,7 +85,7 @@ impl commit::Failure for Failure {
 }
 
 impl Failure {
-    /// What it means to whoever runs the server. What PostgreSQL says has no password in it.
+    /// The error for the operator. PostgreSQL's messages have no password in them.
     pub(super) fn explain(&self) -> JournalError {
         let failure = match self {
             Self::Journal(failure) => return failure.clone(),
@@ -213,7 +213,7 @@ impl Pool {
         Ok(Lent { connection, pool: self, _permit: permit })
     }
 
-    /// Lets go of every connection nobody uses.
+    /// Closes every idle connection.
     pub(super) fn clear(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -316,8 +316,8 @@ pub(super) fn text(message: &str) -> String {
 /// Now by the clock of the database, which is the one of all nodes: milliseconds.
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 
-/// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event about
-/// nobody has one of its own.
+/// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event
+/// without a subject has one of its own.
 const ORDERING_KEY: &str = "
     CASE WHEN T.subject IS NULL THEN convert_to(' ' || T.id::text, 'UTF8')
          WHEN octet_length(T.subject) > 256 THEN '\\xff'::bytea || sha256(T.subject) ELSE T.subject END";

@@ -18,7 +18,7 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
     rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
 }
 
-/// A node that is gone holds none.
+/// A dead node holds none.
 const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
          fence = slot.fence + 1, until = excluded.until, node = excluded.node,

@@ -33,17 +33,17 @@ const MAX_ROWS: i64 = maintenance::MAX_ROWS as i64;
 /// Chunks that are looked through in a round without finding anything to remove.
 const MAX_CHUNKS: usize = 20;
 
-/// What nobody has had for so long is gone, in milliseconds: a node, and at the latest an observer when there is no room for
-/// what is left of it.
+/// After this time without a sign of life a node is removed; an observer that no node has had for so long may be removed
+/// when there is no room for what is left of it.
 const NODE_TIMEOUT_MILLIS: i64 = 3_600_000;
 
-/// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
+/// An observer that no node has had for so long is missing; what is left of it is kept for the retention.
 const MISSING_AFTER_MILLIS: i64 = 10_000;
 
 /// One node at a time, and none that finds another at it waits.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
 
-/// Leases of nodes that are gone wait again.
+/// Leases of dead nodes are pending again.
 const REAPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
      WHERE leased AND due > {now} AND observer = ANY($1)
        AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = delivery.node AND node.alive_until > {now})";
@@ -137,7 +137,7 @@ impl Maintain for Maintained {
         !self.shared.is_closed()
     }
 
-    /// Looks for leases of nodes that are gone.
+    /// Looks for leases of dead nodes.
     async fn look(&mut self) -> Result<bool, Failure> {
         if !matches!(self.shared.health(), Ok(()) | Err(JournalError::Full)) {
             return Ok(false);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` shows
-//! who is gone, so that another may run what it left. Time is the database's: the clocks of nodes may differ.
+//! which nodes are dead, so that another runs what they left. Time is the database's: the clocks of nodes may differ.
 //!
 //! The URL is used without TLS for now; one that asks for it is refused.
 

@@ -87,7 +87,7 @@ async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// This node is gone: others need not wait for it.
+/// This node leaves: others need not wait for it.
 pub(super) async fn leave(shared: &Shared) -> Result<(), Failure> {
     const LEAVE: &str = "UPDATE node SET alive_until = {now} - 1 WHERE id = $1";
     const RELEASE: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now} WHERE node = $1 AND leased AND observer = ANY($2)";

@@ -52,7 +52,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// What an error of SQLite means to whoever runs the server.
+/// What an error of SQLite means to the operator.
 pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     let path = path.display();
     let hint = match failure.sqlite_error_code() {

@@ -73,7 +73,7 @@ pub(super) fn repeated(db: &Connection, number: u64) -> rusqlite::Result<()> {
     update.execute([db::to_sql(number)]).map(drop)
 }
 
-/// Events of one ordering key go to an observer one after the other; an event about nobody has one of its own.
+/// Events of one ordering key go to an observer one after the other; an event without a subject has one of its own.
 fn ordering_key(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
     subject.map_or_else(|| format!(" {seq}").into(), Cow::Borrowed)
 }

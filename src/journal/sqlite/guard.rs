@@ -1,6 +1,6 @@
 //! Whether the files are still those that were opened, and still whole.
 //!
-//! SQLite goes on writing to a file that was moved away, removed or cut short, and reports success. What it wrote is lost
+//! SQLite goes on writing to a file that was moved away, removed or truncated, and reports success. What it wrote is lost
 //! to the next process, and a checkpoint of a log with a hole in it destroys what was safe. So the writer looks before and
 //! after each commit, and nothing is acknowledged unless both looks went well.
 
@@ -158,7 +158,7 @@ impl Log {
     /// Whether the log has so many frames, after those of the last look or, where it was begun anew, instead of them.
     fn is_as_long_as(&mut self, frames: usize) -> bool {
         if frames == 0 {
-            // All of it is in the database: somebody had SQLite cut it.
+            // All of it is in the database: a checkpoint has truncated it.
             self.last = None;
             return true;
         }

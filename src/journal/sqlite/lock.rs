@@ -3,7 +3,7 @@
 //! Two, as each has a gap. The one on the database itself follows the file through links and mounts, and cannot be removed
 //! while the server runs; it is taken where it does not meet the locks of SQLite. On Linux `flock` and the `fcntl` locks
 //! of SQLite ignore each other on local disks; elsewhere, and on some network disks, they do not. The one on `.lock` beside
-//! the file works everywhere, and for earlier versions of this program, until somebody removes that file.
+//! the file works everywhere, and for earlier versions of this program, until that file is removed.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -34,7 +34,7 @@ impl ServerLock {
     /// # Errors
     /// When another server has it, or `.lock` cannot be created.
     pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
-        // First the one that nobody else sees: a server that is refused must not touch `.lock`.
+        // First the one that has no file of its own: a server that is refused must not touch `.lock`.
         let database = lock_database(path)?;
         let beside = match lock_beside(path) {
             Ok(Some(beside)) => beside,

@@ -135,7 +135,7 @@ impl Maintain for Maintained {
         let shared = Arc::clone(&self.shared);
         let run = move |db: &Connection| {
             let now = shared.now();
-            // These end by the clock that goes on evenly.
+            // These end by the monotonic clock.
             let step = match &step {
                 Step::Remove(old @ (Old::Leases | Old::UsedQueries), _) => Step::Remove(*old, now),
                 step => step.clone(),
@@ -260,7 +260,7 @@ impl Maintained {
         Ok(())
     }
 
-    /// The next events that nobody needs, and the last one that was looked at. All of it is read at one moment: an event
+    /// The next events that are not needed, and the last one that was checked. All of it is read at one moment: an event
     /// that comes later is not among them, and what was there had its deliveries.
     fn removable(&self, after: i64, before: i64) -> rusqlite::Result<(Vec<i64>, Option<i64>)> {
         let moment = self.db.unchecked_transaction()?;

@@ -231,7 +231,7 @@ enum Joined<'j> {
 struct Found {
     id: Uuid,
     deliveries: u32,
-    /// None yet: its responder ran in a process that is gone.
+    /// None yet: its responder ran in a process that has ended.
     reply: Option<Body>,
 }
 

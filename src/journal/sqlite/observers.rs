@@ -28,7 +28,7 @@ pub(super) struct Observing {
 }
 
 /// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
-/// left of them stays. Leases of the process before are over: its lock is gone.
+/// left of them stays. Leases of the process before are over: its lock is released.
 pub(super) fn register(
     db: &mut Connection,
     observers: &[Observer],
@@ -137,7 +137,7 @@ pub(super) fn lease(
                     take.execute(params![observing.id, &*account, due, seq, until])?;
                     leased.extend(readable);
                 }
-                // Retention leaves what somebody needs; only another program can have removed it.
+                // Retention leaves what is needed; only another program can have removed it.
                 None => drop(remove(db, observing.id, &account, due, seq)?),
             }
         }

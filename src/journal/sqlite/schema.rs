@@ -163,7 +163,7 @@ pub(super) enum Migration {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// What that means to whoever runs the server.
+/// The error for the operator.
 pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
     match failure {
         Migration::Sqlite(failure) => db::explain(path, &failure),

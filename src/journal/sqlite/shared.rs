@@ -105,7 +105,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Adds an admission, which is written when somebody [wants](Shared::want) it.
+    /// Adds an admission, which is written when it is [wanted](Shared::want).
     pub(super) fn admit(&mut self, event: NewEvent, entry: &Arc<Entry>) {
         entry.ticket.store(self.base + self.ops.len() as u64, Ordering::Relaxed);
         self.ops.push(Op::Admit { event, entry: Arc::clone(entry), reply: None });
@@ -134,7 +134,7 @@ impl Pending {
     }
 }
 
-/// A clock that goes on evenly, whatever happens to the system's.
+/// A monotonic clock, whatever happens to the system's.
 struct Steady {
     base: Millis,
     started: Instant,
@@ -252,7 +252,7 @@ impl Shared {
         }
     }
 
-    /// Sleeps until somebody wants the batch and there is so much of it; says whether it slept for too long.
+    /// Sleeps until the batch is wanted and has so much; returns whether it slept for too long.
     pub(super) fn wait<'p>(
         &self,
         mut pending: MutexGuard<'p, Pending>,

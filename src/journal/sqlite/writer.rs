@@ -170,7 +170,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Fails when another server has locked `.lock`, which somebody must have removed.
+    /// Fails when another server has locked `.lock`, which must have been removed.
     fn check_lock(&mut self) -> rusqlite::Result<()> {
         if self.locked.elapsed() < IDLE_INTERVAL && !self.shared.lock().health.has_trouble() {
             return Ok(());

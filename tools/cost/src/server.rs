@@ -18,7 +18,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take. The dearest body ever found took 40 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A directory for the configuration and the log of the servers; gone when dropped.
+/// A directory for the configuration and the log of the servers; removed when dropped.
 pub(crate) struct Workspace(PathBuf);
 
 impl Workspace {

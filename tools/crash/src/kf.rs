@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: &KfArguments) -> Result<bool, Failure> {
     for node in &mut nodes {
         let status = node.stop()?;
         if !status.success() {
-            return Err(format!("a server that was told to stop ended with {status}\n{}", node.log()).into());
+            return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
         }
     }
 

@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     for node in &mut nodes {
         let status = node.stop()?;
         if !status.success() {
-            return Err(format!("a server that was told to stop ended with {status}\n{}", node.log()).into());
+            return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
         }
     }
 
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     }
     println!("{:<58} {:>8.1}", "seconds of load", loaded.as_secs_f64());
     println!("{:<58} {:>8}", "attempts", count(&load.counts.attempts));
-    println!("{:<58} {:>8}", "attempts that were cut off or found nobody", count(&load.counts.cut));
+    println!("{:<58} {:>8}", "attempts that were cancelled or not connected", count(&load.counts.cut));
     println!("{:<58} {:>8}", "attempts that were refused with 503", count(&load.counts.refused));
     println!("{:<58} {:>8}", "repeats after a 200, same reply", count(&load.counts.repeats));
     report.print();

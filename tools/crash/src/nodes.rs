@@ -86,13 +86,13 @@ impl Node {
     /// `kill`, and what it ended with.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus, Failure> {
         let mut child = self.child.take().ok_or("the server does not run")?;
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
         let until = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
-            if Instant::now() > until || !told.success() {
+            if Instant::now() > until || !signalled.success() {
                 child.kill()?;
                 child.wait()?;
                 return Err(format!("a server did not stop\n{}", self.log()).into());

@@ -62,7 +62,7 @@ impl Postgres {
         self.own.is_some()
     }
 
-    /// Without a checkpoint: what is not durable is gone.
+    /// Without a checkpoint: what is not durable is lost.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
         self.own.as_ref().map_or(Ok(()), |it| it.control("restart", &["-m", "immediate", "-o", &it.options()]))
     }

@@ -1,4 +1,4 @@
-//! Cuts the power in a trace of a server: what was not synced is gone, and what was answered has to be there.
+//! Cuts the power in a trace of a server: what was not synced is lost, and what was answered has to be there.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -97,7 +97,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let cases: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
     if cases.is_empty() {
         let names: Vec<_> = Case::all().iter().map(Case::name).collect();
-        return Err(format!("no case has that name; there are: {}", names.join(", ")).into());
+        return Err(format!("unknown case; expected one of {}", names.join(", ")).into());
     }
     let workspace = Workspace::new()?;
     let core = Core::of_server();

@@ -1,4 +1,4 @@
-//! What the server holds in memory: idle, with many idle connections, with many deliveries in work, with bodies that
+//! What the server holds in memory: idle, with many idle connections, with many deliveries in flight, with bodies that
 //! anybody sends.
 
 use std::{net::SocketAddr, path::Path, thread, time::Duration};
@@ -67,7 +67,7 @@ pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
         });
         let round = client.run(&process, Some(&case), &batch, IN_FLIGHT)?;
         let resident = measured.join().map_err(|_| "the measurement panicked")??;
-        println!("{:<44} {resident:>9.1} {:>9}", format!("{IN_FLIGHT} deliveries in work"), 256);
+        println!("{:<44} {resident:>9.1} {:>9}", format!("{IN_FLIGHT} deliveries in flight"), 256);
         Ok::<_, Failure>(round)
     })?;
     drop((client, process));
@@ -116,6 +116,6 @@ fn large_in_work(workspace: &Workspace, case: &Case, name: &str, elements: usize
         return Err(format!("{} deliveries of 1 MiB were not taken", round.wrong).into());
     }
     let each = (process.peak_mib()? - before) / COUNT as f64;
-    println!("{:<44} {each:>9.1}", format!("each delivery of 1 MiB in work, {name}"));
+    println!("{:<44} {each:>9.1}", format!("each delivery of 1 MiB in flight, {name}"));
     Ok(())
 }

@@ -53,7 +53,7 @@ impl fmt::Display for Core {
     }
 }
 
-/// A directory for the configuration and the logs of the servers; gone when dropped.
+/// A directory for the configuration and the logs of the servers; removed when dropped.
 pub(crate) struct Workspace(PathBuf);
 
 impl Workspace {

@@ -1,4 +1,4 @@
-//! What an admission costs in a journal that holds much already, with an observer and retention at work beside it.
+//! What an admission costs in a journal that holds much already, with an observer and retention running beside it.
 
 use std::{
     borrow::Cow,

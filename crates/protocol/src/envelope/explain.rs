@@ -10,10 +10,10 @@ use crate::{
     platform::UrlCheck,
 };
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// As it should be.
+    /// It passed.
     Passed,
     /// The first fault.
     Failed,
@@ -24,7 +24,7 @@ pub enum StepResult {
 pub struct Step {
     /// What was checked.
     pub name: &'static str,
-    /// How it went.
+    /// The result.
     pub result: StepResult,
     /// What was found; for a failure, the likely cause and what to do.
     pub detail: String,

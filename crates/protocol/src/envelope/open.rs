@@ -70,7 +70,7 @@ impl Keys {
             Expected::SignedTime => self.open_signed_time(query, body, now),
             Expected::Clear => self.open_clear(query, body, now),
             Expected::Either => {
-                // Before the body is read for it: anybody can send one.
+                // Before the body is parsed: anybody can send one.
                 self.check_plain_signature(query, now)?;
                 // An encrypted body stays one when somebody has taken the signs of it out of the query.
                 if self.is_encrypted(body) {
