@@ -218,7 +218,7 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
         );
         std::fs::write(&config, text).unwrap();
         let program = Program::serve(&config);
-        let line = program.says(&["echostr.kf-pull", "30 events", "kept until", "secret"]).await;
+        let line = program.says(&["echostr.kf-pull", "30 pending events", "kept until", "secret"]).await;
         assert!(line.contains("WARN"), "{line}");
         drop(program);
 
