@@ -72,7 +72,7 @@ impl Receiver {
         if wait.is_held && !entry.is_replied() {
             return Err(Unanswered::Held);
         }
-        // A reply that is there and cannot be recorded is not late: whoever asks again gets it. Nor is one that may have been
+        // A reply that is there and cannot be recorded is not late: the next repeat gets it. Nor is one that may have been
         // recorded by another node.
         if !entry.give_up() {
             return Err(slow().into());

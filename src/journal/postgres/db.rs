@@ -32,23 +32,23 @@ use super::{
     queries,
 };
 
-/// How long a connection may take to come about.
+/// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long one piece of work may take, beyond the time limit of each statement.
+/// How long one operation may take, beyond the time limit of each statement.
 const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Connections of one node, beside that of the heartbeat.
 const CONNECTIONS: usize = 8;
 
-/// What every session begins with. A commit is durable when it returns, whatever the server's setting is.
+/// The settings of every session. A commit is durable when it returns, whatever the server's setting is.
 const SESSION: &str = "
     SET statement_timeout = '5s';
     SET lock_timeout = '3s';
     SET idle_in_transaction_session_timeout = '10s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Why something could not be done.
+/// Why an operation failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Database(tokio_postgres::Error),
@@ -72,7 +72,7 @@ impl From<tokio_postgres::Error> for Failure {
 impl commit::Failure for Failure {
     fn is_trouble(&self) -> bool {
         let Self::Database(failure) = self else { return !matches!(self, Self::Row(_)) };
-        // Class 21, 22, 23 and 54: what was asked cannot be stored.
+        // Class 21, 22, 23 and 54: the data cannot be stored.
         let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
         !matches!(class, Some("21" | "22" | "23" | "54"))
     }
@@ -154,7 +154,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Reads the URL; connects when asked.
+    /// Parses the URL; connects on first use.
     pub(super) fn new(url: &str) -> Result<Self, JournalError> {
         let tls = || {
             JournalError::storage(
@@ -188,7 +188,7 @@ impl Pool {
         let connecting = async {
             let (client, driver) = self.config.connect(NoTls).await?;
             let driver = AbortOnDropHandle::new(tokio::spawn(async move {
-                // Whoever uses the client gets the error.
+                // The user of the client gets the error.
                 let _ = driver.await;
             }));
             client.batch_execute(SESSION).await?;
@@ -197,7 +197,7 @@ impl Pool {
         time::timeout(WORK_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Slow))
     }
 
-    /// A connection for a piece of work. One that is not [given back](Lent::done) is not used again.
+    /// A connection for one operation. One that is not [returned](Lent::done) is not used again.
     pub(super) async fn get(&self) -> Result<Lent<'_>, Failure> {
         let permit = time::timeout(WORK_TIMEOUT, self.permits.acquire()).await;
         let Ok(Ok(permit)) = permit else { return Err(Failure::Slow) };
@@ -227,7 +227,7 @@ pub(super) struct Lent<'p> {
 }
 
 impl Lent<'_> {
-    /// The work went well.
+    /// The operation succeeded; the connection can be reused.
     pub(super) fn done(self) {
         self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.connection);
     }
@@ -247,7 +247,7 @@ impl DerefMut for Lent<'_> {
     }
 }
 
-/// Some work, within the time limit.
+/// An operation, within the time limit.
 pub(super) async fn limited<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     time::timeout(WORK_TIMEOUT, work).await.unwrap_or(Err(Failure::Slow))
 }

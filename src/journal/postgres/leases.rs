@@ -63,7 +63,7 @@ pub(super) async fn write(shared: &Shared, held: &NamedLease, write: &LeaseWrite
     let mut admitted = 0;
     if !events.is_empty() {
         let columns = Columns::of(&events, &shared.observing());
-        // Nobody owns them: who answers them is an observer.
+        // No node owns them: an observer answers them.
         let won = changes.query(&admit, &columns.values(&None)).await?;
         admitted = won.len() + events.iter().filter(|event| event.key.is_none()).count();
         changes.execute(&mark, &[&answered]).await?;

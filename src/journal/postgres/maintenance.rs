@@ -1,4 +1,4 @@
-//! Maintenance of the database, by each node: leases of the dead, retention, counting.
+//! Maintenance of the database, by each node: leases of dead nodes, retention, counting.
 
 use std::{
     collections::HashSet,
@@ -30,7 +30,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows that are removed or added in one transaction.
 const MAX_ROWS: i64 = maintenance::MAX_ROWS as i64;
 
-/// Chunks that are looked through in a round without finding anything to remove.
+/// Chunks that are searched in a round without finding anything to remove.
 const MAX_CHUNKS: usize = 20;
 
 /// After this time without a sign of life a node is removed; an observer that no node has had for so long may be removed
@@ -40,7 +40,7 @@ const NODE_TIMEOUT_MILLIS: i64 = 3_600_000;
 /// An observer that no node has had for so long is missing; what is left of it is kept for the retention.
 const MISSING_AFTER_MILLIS: i64 = 10_000;
 
-/// One node at a time, and none that finds another at it waits.
+/// One node at a time; another does not wait for it.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
 
 /// Leases of dead nodes are pending again.
@@ -48,7 +48,7 @@ const REAPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {no
      WHERE leased AND due > {now} AND observer = ANY($1)
        AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = delivery.node AND node.alive_until > {now})";
 
-/// What waits longer than anybody should waits no more: the clock has jumped.
+/// An observation that is due later than any pause allows is due now: the clock has jumped.
 const JUMPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
      WHERE observer = ANY($1) AND due > {now} + $2";
 
@@ -83,8 +83,8 @@ const REMOVE_KEYS_OF_NOTHING: &str = "
         SELECT key FROM dedupe WHERE admitted < $1 AND NOT EXISTS (SELECT 1 FROM event WHERE event.id = dedupe.id)
         ORDER BY admitted LIMIT $2)";
 
-/// Removes some events, but for those that are needed: by an observer, by one that is still given the past, or by the
-/// responder. Says how many were looked at, how many removed, and which was the last.
+/// Removes some events, except those that are needed: by an observer, by the backfill of one, or by the responder.
+/// Returns how many were checked, how many removed, and which was the last.
 const REMOVE_EVENTS: &str = "
     WITH few AS (
         SELECT id FROM event WHERE id > $1 AND id < $2
@@ -100,7 +100,7 @@ const REMOVE_EVENTS: &str = "
     )
     SELECT (SELECT count(*) FROM few), (SELECT count(*) FROM gone), (SELECT id FROM few ORDER BY id DESC LIMIT 1)";
 
-/// Looks after the database, for ever.
+/// Maintains the database until the journal is closed.
 pub(super) async fn run(shared: Arc<Shared>, retention: Duration) {
     shared.started().await;
     let begun = Instant::now();
@@ -115,7 +115,7 @@ struct Maintained {
     retention: Millis,
     begun: Instant,
     is_first: bool,
-    /// Observers that were missing at the last look.
+    /// Observers that were missing at the last check.
     missing: HashSet<i32>,
     /// The time of the last count.
     now: Millis,
@@ -220,7 +220,7 @@ impl Maintain for Maintained {
             let changes = db.client.transaction().await?;
             let locked = changes.query_one(TRY_LOCK, &[&LOCK, &MAINTENANCE]).await?;
             if !locked.try_get(0)? {
-                // Another node is at it.
+                // Another node runs it.
                 break;
             }
             let values: [&(dyn ToSql + Sync); 5] = [&after, &before, &MAX_ROWS, &responding, &seen];
@@ -260,7 +260,7 @@ impl Maintain for Maintained {
 }
 
 impl Maintained {
-    /// How long a node that has just started, and one that makes room, leaves to others to come back with their observers.
+    /// How long a node that has just started, and one that makes room, waits for others to come back with their observers.
     fn patience(&self) -> Millis {
         (self.retention / 4).clamp(MISSING_AFTER_MILLIS, NODE_TIMEOUT_MILLIS)
     }
@@ -271,7 +271,7 @@ impl Maintained {
     }
 }
 
-/// Warns once of each that no node has had since a time, and says when it is back. `known` are those of the last look.
+/// Logs each observer once that no node has had since a time, and when it is back. `known` are those of the last check.
 async fn report(
     db: &mut Connection,
     shared: &Shared,
@@ -284,7 +284,7 @@ async fn report(
     let mut found = HashSet::new();
     for row in rows {
         let (id, name, seen): (i32, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        // This node's own are entered anew by the next heartbeat.
+        // This node's own are inserted again by the next heartbeat.
         if own(&name) {
             continue;
         }

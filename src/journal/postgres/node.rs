@@ -23,7 +23,7 @@ const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} 
 
 const SEEN: &str = "UPDATE observer SET seen = {now} WHERE name = ANY($1) RETURNING name, id, in_order";
 
-/// Says every second that this node lives; connects anew when the connection is lost.
+/// Writes a heartbeat every second; reconnects when the connection is lost.
 pub(super) async fn heartbeat(shared: Arc<Shared>) {
     let mut connection = None;
     loop {
@@ -43,7 +43,7 @@ pub(super) async fn heartbeat(shared: Arc<Shared>) {
         shared.start.send_replace(Start::Over);
         tokio::select! {
             () = time::sleep(pause) => {}
-            // Somebody else has met trouble: look again, but not at once and again.
+            // Another task has met an error: check again, after a pause.
             () = async { shared.look.notified().await; time::sleep(PROBE_INTERVAL / 2).await } => {}
         }
     }
@@ -77,7 +77,7 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
     Ok(())
 }
 
-/// Brings the tables up to date and enters the node and its observers.
+/// Migrates the tables, and inserts the node and its observers.
 async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     let changes = db.client.transaction().await?;
     schema::migrate(&changes).await?;

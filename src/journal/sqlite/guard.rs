@@ -1,8 +1,8 @@
 //! Whether the files are still those that were opened, and still whole.
 //!
 //! SQLite goes on writing to a file that was moved away, removed or truncated, and reports success. What it wrote is lost
-//! to the next process, and a checkpoint of a log with a hole in it destroys what was safe. So the writer looks before and
-//! after each commit, and nothing is acknowledged unless both looks went well.
+//! to the next process, and a checkpoint of a log with a hole in it destroys what was safe. So the writer checks before and
+//! after each commit, and nothing is acknowledged unless both checks pass.
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ const FRAME_HEADER: usize = 24;
 /// The index of the log, which is mapped into memory.
 const INDEX: &str = "its -shm";
 
-/// How often a log that looks damaged is read again: another process may just have begun it anew.
+/// How often a log that looks damaged is read again: another process may just have restarted it.
 const MAX_READS: usize = 3;
 
 /// Device and inode.
@@ -80,13 +80,13 @@ impl FileGuard {
         self.damage.is_some()
     }
 
-    /// Fails when the files are not those that were opened, or were cut short: before a commit or a checkpoint.
+    /// Fails when the files are not those that were opened, or were truncated: before a commit or a checkpoint.
     pub(super) fn check(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.check_files().map_err(db::moved)?;
         if self.log.is_intact() { Ok(()) } else { self.check_log(db) }
     }
 
-    /// Fails when a commit that went well is not in the files.
+    /// Fails when a successful commit is not in the files.
     pub(super) fn check_committed(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.check_files().map_err(db::moved)?;
         self.check_log(db)
@@ -135,7 +135,7 @@ struct Log {
     spare: Vec<u8>,
 }
 
-/// The end of the log at the last look.
+/// The end of the log at the last check.
 struct Last {
     header: [u8; LOG_HEADER],
     frames: usize,
@@ -143,7 +143,7 @@ struct Last {
 }
 
 impl Log {
-    /// Whether the end of the log at the last look is still there.
+    /// Whether the end of the log at the last check is still there.
     fn is_intact(&mut self) -> bool {
         let Some(last) = self.last.take() else { return false };
         let intact = self.header().is_ok_and(|header| header == last.header) && self.has(&last);

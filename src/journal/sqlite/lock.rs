@@ -18,7 +18,7 @@ use super::{
     guard::{beside, identity},
 };
 
-/// NamedLease as long as the journal is open.
+/// Held as long as the journal is open.
 ///
 /// Closing any descriptor of a file ends the process's `fcntl` locks on it, so this has to be dropped after the
 /// connections of SQLite.
@@ -61,13 +61,13 @@ impl ServerLock {
         Ok(())
     }
 
-    /// Lets go of the database itself, where that lock is in SQLite's way; says whether there was one. Before the first
-    /// connection only.
+    /// Releases the lock on the database itself, where it is in SQLite's way; returns whether there was one. Before
+    /// the first connection only.
     pub(super) fn release_database(&self) -> bool {
         self.database.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
-    /// Makes and locks `.lock` again where it was removed or replaced; says whether this server still has it.
+    /// Creates and locks `.lock` again where it was removed or replaced; returns whether this server still has it.
     pub(super) fn keep(&self) -> bool {
         let mut held = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
         let found = fs::metadata(beside(&self.path, ".lock")).ok();
@@ -84,7 +84,7 @@ impl ServerLock {
                 true
             }
             Ok(None) => false,
-            // A folder that may not be written to any more: then no other server can lock it either.
+            // The directory is no longer writable: then no other server can lock it either.
             Err(_) => true,
         }
     }
@@ -97,7 +97,7 @@ fn taken(path: &Path) -> JournalError {
     ))
 }
 
-/// Locks the database itself; nothing where it is not there yet, or such a lock is not to be had.
+/// Locks the database itself; `None` where it is not there yet, or cannot be locked.
 #[cfg(target_os = "linux")]
 fn lock_database(path: &Path) -> Result<Option<File>, JournalError> {
     // For writing: an overlay would hand out another file to those who only read.

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::platform::{KEY, Key};
 
-/// How often the log is looked at.
+/// How often the log is checked.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Operations that are worth a checkpoint, and pages of the log that are too many: then the writer is asked to help.
@@ -95,7 +95,7 @@ struct Maintained {
     observers: Arc<[Observer]>,
     /// How much had been written at the last checkpoint, and when that was.
     checkpointed: (u64, Instant),
-    /// All observers that begin with the past have been given it.
+    /// The backfill of all observers is done.
     backfilled: bool,
     /// The last of the events that were removed for being too many.
     removed: Option<i64>,
@@ -231,19 +231,19 @@ impl Maintained {
         self.shared.lock().health.is_closed()
     }
 
-    /// Ends a round when the files are not those that were opened; the writer says what is wrong.
+    /// Ends a round when the files are not those that were opened; the writer logs what is wrong.
     fn check_files(&self) -> Result<(), Stop> {
         self.shared.guard().check(&self.db).map_err(|_| Stop::Journal)
     }
 
-    /// Moves what is durable from the log to its place in the file, without holding up commits.
+    /// Moves what is durable from the log to its place in the file, without blocking commits.
     fn checkpoint(&mut self) -> Result<(), Stop> {
         let written = self.shared.written.load(Ordering::Relaxed);
         let (before, at) = self.checkpointed;
         if written == before || (written - before < CHECKPOINT_OPERATIONS && at.elapsed() < ROUND_INTERVAL) {
             return Ok(());
         }
-        // A log that was cut would take what is safe along.
+        // A truncated log would destroy what is safe.
         self.check_files()?;
         let pages: i64 = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
         self.checkpointed = (written, Instant::now());
@@ -283,14 +283,14 @@ impl Maintained {
         Ok((found.into_iter().filter(|seq| !needed.contains(seq)).collect(), end))
     }
 
-    /// Has the writer do something, and waits for it.
+    /// Runs an operation on the writer, and waits for it.
     fn write<T: Send + 'static>(
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Stop> {
         let (respond, response) = mpsc::channel();
         self.shared.push(Op::Work(Work::new(run, move |done| drop(respond.send(done)))));
-        // The writer has said what is wrong.
+        // The writer has logged what is wrong.
         response.recv().unwrap_or(Err(JournalError::Closed)).map_err(|_| Stop::Journal)
     }
 }

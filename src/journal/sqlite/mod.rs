@@ -89,10 +89,10 @@ impl fmt::Debug for SqliteJournal {
 }
 
 impl SqliteJournal {
-    /// Opens the file, makes it if it is not there, and brings it up to date.
+    /// Opens the file, creates it if it is not there, and migrates it.
     ///
     /// # Errors
-    /// When it cannot be opened or written to, is no journal, or another process serves from it.
+    /// When it cannot be opened or written to, is not a journal, or another process uses it.
     pub fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|failure| {
@@ -135,7 +135,7 @@ impl SqliteJournal {
         })
     }
 
-    /// Has the writer do something, in one transaction with the rest of the batch.
+    /// Runs an operation on the writer, in one transaction with the rest of the batch.
     fn work<T: Send + 'static>(
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -218,7 +218,7 @@ impl SqliteJournal {
     }
 }
 
-/// What joining an event by its key comes to.
+/// The result of joining an event by its key.
 enum Joined<'j> {
     Known(Admission),
     /// Nothing has the key, as long as this is held.
@@ -394,15 +394,15 @@ impl Drop for SqliteJournal {
     }
 }
 
-/// Says whether a server could use the file; a server may run on it. What is not there yet is not made.
+/// Checks whether a server could use the file; a server may run on it. Nothing is created.
 ///
 /// # Errors
-/// When it cannot be read, is no journal, or could not be made.
+/// When it cannot be read, is not a journal, or could not be created.
 pub(super) fn check(path: &Path) -> Result<(), JournalError> {
     if path.exists() {
         return SqliteArchive::open(path).map(drop);
     }
-    // The folder is made, where it is not there.
+    // A server creates the directory, where it is not there.
     let known =
         path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let Some(folder) = known.into_iter().find(|folder| folder.exists()) else { return Ok(()) };
@@ -416,7 +416,7 @@ pub(super) fn check(path: &Path) -> Result<(), JournalError> {
     }
 }
 
-/// Runs a query where it does not hold up other tasks.
+/// Runs a query where it does not block other tasks.
 async fn read<T: Send + 'static>(
     reader: Arc<Mutex<Connection>>,
     path: PathBuf,

@@ -107,12 +107,12 @@ const STEPS: [&str; 3] = [
 ",
 ];
 
-/// Brings the tables up to date.
+/// Migrates the tables.
 ///
 /// # Errors
 /// When the file was written by a later version, or SQLite fails.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
-    // Whoever only looks must not wait for a server that writes.
+    // A reader must not wait for a server that writes.
     if version(db)? == STEPS.len() {
         return Ok(());
     }
@@ -150,7 +150,7 @@ fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
     db.pragma_update(None, "user_version", version as i64)
 }
 
-/// Why the tables cannot be brought up to date.
+/// Why the tables cannot be migrated.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Migration {
     #[error(

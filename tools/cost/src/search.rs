@@ -34,7 +34,7 @@ pub(crate) struct Found {
     pub(crate) bytes: usize,
 }
 
-/// An ordinary text to an account, which whoever knows the token and the key has sent.
+/// An ordinary text to an account, signed and encrypted.
 pub(crate) struct Ordinary<'t> {
     target: &'t Target,
     base: Base,

@@ -74,7 +74,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Posts a body, and says what CPU time the server took for it.
+    /// Posts a body, and returns the CPU time that the server took for it.
     pub(crate) fn deliver(&mut self, target: &str, body: &str) -> Result<Cost, Failure> {
         let before = self.settled_cpu()?;
         let status = match self.send(target, body) {

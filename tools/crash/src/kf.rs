@@ -42,13 +42,13 @@ const LIFE_MILLIS: std::ops::Range<u64> = 200..2000;
 /// How often WeCom delivers a callback that is not answered.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// How long what is left may take, once nobody is killed any more.
+/// How long the rest may take, after the last kill.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Customers; one who writes more than five times before an answer comes would be answered five times only.
 const CUSTOMERS: u64 = 4_000;
 
-/// Says whether every message was answered once.
+/// Returns whether every message was answered once.
 pub(crate) fn run(arguments: &KfArguments) -> Result<bool, Failure> {
     if arguments.journal == JournalKind::Sqlite && arguments.nodes > 1 {
         return Err("several nodes need --journal postgres".into());

@@ -39,7 +39,7 @@ enum Trouble {
     StopDatabase,
 }
 
-/// Says whether nothing was lost, doubled or run again.
+/// Returns whether nothing was lost, doubled or run again.
 pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     if arguments.journal == JournalKind::Sqlite && arguments.nodes > 1 {
         return Err("several nodes need --journal postgres".into());

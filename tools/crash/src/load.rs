@@ -34,7 +34,7 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(90);
 /// One of so many answered deliveries is sent again at once.
 const REPEATED: u32 = 8;
 
-/// One of so many is about somebody whom other connections tell of at the same time.
+/// One of so many has a subject that other connections use at the same time.
 const SHARED: u64 = 5;
 
 /// What the platform knows in the end.
@@ -225,7 +225,7 @@ fn parse(bytes: &[u8]) -> Option<(u16, String)> {
     Some((status, body.get(..length)?.to_owned()))
 }
 
-/// Sends some deliveries; says whether all of them were answered as they should.
+/// Sends some deliveries; returns whether all answers were right.
 pub(crate) fn send(address: SocketAddr, first: u64, deliveries: u64, connections: usize) -> Result<bool, Failure> {
     let runtime = Runtime::new()?;
     // The even ones are plain: a trace shows what they are about.

@@ -12,7 +12,7 @@ use crate::{Failure, nodes::free_address};
 /// Where Debian has the programs that are not in the path.
 const PROGRAMS: &str = "/usr/lib/postgresql";
 
-/// Who runs it when this program is run by root, who must not.
+/// The user that runs it when this program is run by root, as PostgreSQL refuses root.
 const USER: &str = "postgres";
 
 /// A database; stopped when dropped, if it is our own.

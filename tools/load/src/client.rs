@@ -25,7 +25,7 @@ use crate::{
 /// How long a round may take, whatever happens.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Every answer is looked at for its status, one of this many for what it says.
+/// The status of every answer is checked, and the body of one of this many.
 const SAMPLE: usize = 512;
 
 /// Connections that stay open from round to round.
@@ -135,7 +135,7 @@ impl Client {
     }
 }
 
-/// One connection: the next request that nobody has sent, until there is none.
+/// One connection: the next unsent request, until there is none.
 async fn send(mut stream: TcpStream, shared: Rc<Shared>) -> Result<TcpStream, Failure> {
     let mut buffer = vec![0; 16 * 1024];
     loop {

@@ -54,7 +54,7 @@ struct Arguments {
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
-    /// Measure memory under a flood of large notices that nobody takes.
+    /// Measure memory under a flood of large notices that are never pulled.
     #[arg(long)]
     waiting: bool,
     /// Measure admissions into a SQLite journal that holds so many events already, as in 10000,1000000.
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures every case; says whether every answer was right.
+/// Measures every case; returns whether every answer was right.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let wanted = |case: &Case| arguments.case.as_ref().is_none_or(|name| case.name().contains(name.as_str()));
     let cases: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
@@ -153,7 +153,7 @@ fn measure(arguments: &Arguments, case: &Case, workspace: &Workspace, core: Core
 
     let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
-        // Every delivery is a new event, made while nobody measures.
+        // Every delivery is a new event, made before the measurement.
         batch = Batch::new(case, batch.next_serial(), count);
         let round = client.run(&server, Some(case), &batch, count)?;
         wrong += round.wrong;
