@@ -124,7 +124,7 @@ pub(crate) fn failed(api: &Api, failure: &ApiError) -> Failed {
     if let Some(after) = failure.pause() {
         return Failed::NotYet { after, of_account: !api.is_of_granter(), reason: failure.to_string() };
     }
-    if failure.is_passing() || failure.can_be_mended() {
+    if failure.is_passing() || failure.can_be_fixed() {
         again(failure)
     } else {
         Failed::Permanent(failure.to_string())

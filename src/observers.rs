@@ -292,7 +292,7 @@ impl Work {
     }
 }
 
-/// One attempt of a handler. The event is read anew: what is stored is what the platform wrote.
+/// One attempt of a handler. The event is parsed again: the journal stores what the platform wrote.
 async fn observe(
     dispatcher: &Dispatcher,
     observer: &Observer,

@@ -175,7 +175,7 @@ impl Message {
         NewEvent {
             id: journal.next_id(i64::try_from(now.as_millis()).unwrap()),
             key: Some(DedupeKey { window: self.window, ..key }),
-            record: record,
+            record,
             observers: observers.iter().map(|name| (*name).into()).collect(),
         }
     }

@@ -53,7 +53,7 @@ impl InFlight {
         Self::waiting(self.keys.insert(key.bytes, Running::Entry(Arc::clone(entry))))
     }
 
-    /// Nothing runs under a key any more, or it was not to run here; returns the deliveries that wait for the outcome
+    /// A key is no longer in flight, or was not to run here; returns the deliveries that wait for the outcome
     /// of its admission.
     pub(crate) fn release(&mut self, key: &DedupeKey) -> Vec<Waiter> {
         Self::waiting(self.keys.remove(&key.bytes))

@@ -57,7 +57,7 @@ pub(crate) trait Maintain: Send {
     /// Removes events that are not needed, the oldest first: those from before a time, or as many as there are too many.
     fn remove_events(&mut self, which: Which) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
-    /// Removes keys that no platform repeats any more: of events from before a time, or of those that were removed for
+    /// Removes keys that platforms no longer repeat: of events from before a time, or of those that were removed for
     /// being too many.
     fn remove_keys(&mut self, which: Which) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 

@@ -30,7 +30,7 @@ pub(super) struct Space {
     limit: usize,
     /// Keys and replies. Most of it can be removed.
     remembered: usize,
-    /// What observers have still to see.
+    /// Pending observations.
     observed: usize,
     leases: usize,
 }

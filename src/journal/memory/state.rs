@@ -32,7 +32,7 @@ pub(super) struct State {
     events: HashTable<Remembered>,
     /// Those that are no longer needed, in the order in which that happened, so the oldest are removed first.
     done: VecDeque<Remembered>,
-    /// What each observer has still to see, by event.
+    /// Pending observations of each observer, by event.
     pub(super) observations: HashMap<Arc<str>, BTreeMap<Uuid, Observation>>,
     pub(super) leases: HashMap<Arc<str>, StoredLease>,
     /// Token of the latest lease, whichever.
@@ -175,7 +175,7 @@ impl State {
 
     fn forget_oldest(&mut self) -> Option<Arc<Entry>> {
         let oldest = self.done.pop_front()?;
-        // The key may have been admitted anew after its window.
+        // The key may have been admitted again after its window.
         let is_oldest = |known: &Remembered| Arc::ptr_eq(&known.entry, &oldest.entry);
         if let Ok(known) = self.events.find_entry(oldest.hash(), is_oldest) {
             known.remove();
@@ -255,7 +255,7 @@ impl State {
         while !self.room.fits(0) && self.forget_oldest().is_some() {}
     }
 
-    /// Nobody needs an event any more.
+    /// An event is no longer needed.
     fn done(&mut self, entry: &Arc<Entry>) {
         let admitted = (entry.ticket.load(Ordering::Relaxed) >> 1).cast_signed();
         self.done.push_back(Remembered { entry: Arc::clone(entry), admitted });

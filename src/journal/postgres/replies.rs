@@ -86,7 +86,7 @@ pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Bod
     Ok(reply)
 }
 
-/// Writes replies, for ever.
+/// Writes replies until the journal is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut writer = Records { shared: Arc::clone(&shared) };
     loop {

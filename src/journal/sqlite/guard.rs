@@ -67,7 +67,7 @@ impl FileGuard {
             let opened = fs::metadata(&path).ok().as_ref().map(identity);
             Watched { path, opened, length, name }
         };
-        // The log is kept when it begins anew, but for a process that asks SQLite to cut it: see `Log`.
+        // The log is kept when it restarts, unless a process asks SQLite to truncate it: see `Log`.
         let files =
             [watched("", "the database", Some(0)), watched("-wal", "its -wal", None), watched("-shm", INDEX, Some(0))];
         let log = File::open(beside(path, "-wal")).map_err(|_| db::moved("its -wal cannot be read"))?;
@@ -75,7 +75,7 @@ impl FileGuard {
         Ok(Self { files, log: Log { file: log, frame, last: None, spare: Vec::new() }, damage: None })
     }
 
-    /// Whether the log may not be moved into the database any more.
+    /// Whether the log must no longer be moved into the database.
     pub(super) const fn is_damaged(&self) -> bool {
         self.damage.is_some()
     }
@@ -155,7 +155,7 @@ impl Log {
         self.read(last.frames).is_ok() && self.spare == last.frame
     }
 
-    /// Whether the log has so many frames, after those of the last look or, where it was begun anew, instead of them.
+    /// Whether the log has so many frames, after those of the last check or, where it was restarted, instead of them.
     fn is_as_long_as(&mut self, frames: usize) -> bool {
         if frames == 0 {
             // All of it is in the database: a checkpoint has truncated it.

@@ -248,7 +248,7 @@ impl Maintained {
         let pages: i64 = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
         self.checkpointed = (written, Instant::now());
         if pages > LONG_LOG_PAGES {
-            // Commits keep adding to the log; only the writer can find it all moved, and begin it anew.
+            // Commits keep adding to the log; only the writer can find it all moved, and restart it.
             self.shared.help_checkpoint.store(true, Ordering::Relaxed);
         }
         Ok(())
