@@ -122,9 +122,9 @@ fn again(failure: &impl ToString) -> Failed {
 /// everything of its account; where others have authorised the account, each has limits of its own.
 pub(crate) fn failed(api: &Api, failure: &ApiError) -> Failed {
     if let Some(after) = failure.pause() {
-        return Failed::NotYet { after, of_account: !api.is_of_granter(), reason: failure.to_string() };
+        return Failed::NotYet { after, of_account: !api.is_of_authorizer(), reason: failure.to_string() };
     }
-    if failure.is_passing() || failure.can_be_fixed() {
+    if failure.is_passing() || failure.can_be_mended() {
         again(failure)
     } else {
         Failed::Permanent(failure.to_string())

@@ -142,7 +142,7 @@ impl ApiError {
     }
 
     /// Whether somebody can fix it in the console or the configuration, so that it succeeds later.
-    pub const fn can_be_fixed(&self) -> bool {
+    pub const fn can_be_mended(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(
                 code,

@@ -142,7 +142,7 @@ struct Inner {
     limit_pause: Duration,
     metrics: ApiMetrics,
     /// Whether it acts for an account or a company that has authorised this one.
-    is_of_granter: bool,
+    is_of_authorizer: bool,
 }
 
 /// How long a path is paused, and the code that caused it.
@@ -197,7 +197,7 @@ impl Api {
                 limited: Mutex::default(),
                 limit_pause: settings.limit_pause,
                 metrics,
-                is_of_granter: false,
+                is_of_authorizer: false,
             }),
             OnLimit::Wait,
         ))
@@ -209,8 +209,8 @@ impl Api {
     }
 
     /// Whether it acts for an account or a company that has authorised the configured one.
-    pub(crate) fn is_of_granter(&self) -> bool {
-        self.0.is_of_granter
+    pub(crate) fn is_of_authorizer(&self) -> bool {
+        self.0.is_of_authorizer
     }
 
     /// The API of an account that has authorised this third-party platform (by AppID), or of a company that has installed
@@ -233,7 +233,7 @@ impl Api {
                 limited: Mutex::default(),
                 limit_pause: inner.limit_pause,
                 metrics: inner.metrics.clone(),
-                is_of_granter: true,
+                is_of_authorizer: true,
             }),
             OnLimit::Wait,
         );
