@@ -97,8 +97,9 @@ impl Apis {
             return None;
         }
         let api = self.0.get(account)?;
-        let of_granter = platform::acts_for(api.0.platform, payload, authorizer).and_then(|id| api.of_granter(id));
-        Some(of_granter.unwrap_or_else(|| api.clone()))
+        let of_authorizer =
+            platform::acts_for(api.0.platform, payload, authorizer).and_then(|id| api.of_authorizer(id));
+        Some(of_authorizer.unwrap_or_else(|| api.clone()))
     }
 }
 
@@ -215,7 +216,7 @@ impl Api {
 
     /// The API of an account that has authorised this third-party platform (by AppID), or of a company that has installed
     /// this third-party application (by CorpID). Other accounts act for nobody.
-    pub fn of_granter(&self, id: &str) -> Option<Self> {
+    pub fn of_authorizer(&self, id: &str) -> Option<Self> {
         let inner = &*self.0;
         let mut authorizers = inner.authorizers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = authorizers.get(id) {
@@ -228,7 +229,7 @@ impl Api {
                 agent_id: inner.agent_id,
                 base: inner.base.clone(),
                 http: inner.http.clone(),
-                tokens: inner.tokens.of_granter(id)?,
+                tokens: inner.tokens.of_authorizer(id)?,
                 authorizers: Mutex::default(),
                 limited: Mutex::default(),
                 limit_pause: inner.limit_pause,

@@ -157,7 +157,7 @@ impl Tokens {
     }
 
     /// The token for an authorizer of this account.
-    pub(super) fn of_granter(&self, id: &str) -> Option<Self> {
+    pub(super) fn of_authorizer(&self, id: &str) -> Option<Self> {
         let inner = &*self.0;
         let source = match inner.source {
             Source::Component => Source::Authorizer(self.clone()),
