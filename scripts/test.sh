@@ -34,7 +34,7 @@ peer_openssl() {
 }
 
 # The journal of several nodes is tested on an instance of its own; the tests start it. A cluster of the system is not
-# wanted, so the package is told not to make one.
+# wanted, so the package is configured not to create one.
 postgres() {
   has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
 }

@@ -1,4 +1,4 @@
-//! From an event to a handler that runs: what the event is, what the handler is given, which type it is read as.
+//! From an event to a running handler: which type the event is decoded as, and what the handler gets.
 //!
 //! Every handler is called through here, with an event of a delivery or with one of the journal, and every event is decoded
 //! here: once, by the handler itself where that has the event's own type.
@@ -52,11 +52,11 @@ pub(crate) struct Incoming<'e> {
     pub(crate) source: Source<'e>,
     pub(crate) tree: &'e Value<'e>,
     pub(crate) identity: &'e Identity<'e>,
-    /// The account that has authorised a third-party platform.
+    /// The authorizer of a third-party platform.
     pub(crate) authorizer: Option<&'e str>,
 }
 
-/// One try to have an event handled.
+/// One attempt to handle an event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
     /// Identity of the event.
@@ -68,12 +68,12 @@ pub(crate) struct Attempt {
 
 /// An event that has been decoded, with its handler not yet polled.
 pub(crate) struct Call<T> {
-    /// What the event is; `None` when nobody knows it, or it has not the shape of that.
+    /// The catalogue's entry; `None` when the event is unknown, or has an unexpected shape.
     pub(crate) spec: Option<&'static EventSpec>,
     pub(crate) context: Context,
     /// The handler, if there is one.
     pub(crate) running: Result<Running<T>, NotStarted>,
-    /// Why it is not the event that its names say.
+    /// Why it cannot be read as the event that its names stand for.
     misshapen: Option<Unreadable>,
     /// The event type by its names.
     named: &'static str,
@@ -88,7 +88,7 @@ pub(crate) enum NotStarted {
     #[error("unexpected shape: {0}")]
     Misshapen(Unreadable),
     /// There is none.
-    #[error("nobody responds to {0}")]
+    #[error("no responder for {0}")]
     NoHandler(&'static str),
 }
 
@@ -122,7 +122,7 @@ impl Dispatcher {
         parsed(source, |event| self.call(event, attempt, |_, _| Some(&observer.handler)))
     }
 
-    /// Decodes an event as what its names say, or takes it for unknown, and starts the handler of that.
+    /// Decodes an event as the type of its names, or takes it for unknown, and starts the handler.
     fn call<'h, T: Send + 'static>(
         &self,
         event: Incoming<'_>,
@@ -196,7 +196,7 @@ fn start<T: Send + 'static>(
     }
 }
 
-/// Parses an event that was stored, and says what it is by its names.
+/// Parses a stored event, and identifies it by its names.
 fn parsed<R>(source: Source<'_>, then: impl FnOnce(Incoming<'_>) -> R) -> Result<R, PayloadError> {
     let tree = payload::parse(source.form, source.payload.text())?;
     let query = source.query.and_then(|query| Query::parse(query).ok());

@@ -1,4 +1,4 @@
-//! Deliveries in flight: how many there may be, how many of them of one account, and whose responders run for minutes.
+//! Deliveries in flight: limits for all and for each account, and which responders run for minutes.
 //!
 //! `max_in_flight` is divided in two. One half belongs to the accounts, an equal part each, so that none is ever refused
 //! because of others. The other half is for whoever needs more; no account takes more than its share in all.
@@ -18,13 +18,13 @@ use tracing::warn;
 
 use crate::config::Share;
 
-/// A responder that runs for longer is worth a line in the log.
-const LONG: Duration = Duration::from_secs(60);
+/// A responder that runs for longer is logged.
+const LONG_RUN: Duration = Duration::from_secs(60);
 
-/// How often an account says that it rejects deliveries.
+/// How often it is logged that an account rejects deliveries.
 const REJECTED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lines about responders that are written at one time.
+/// Lines about long-running responders that are logged at one time.
 const MAX_LINES: usize = 20;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,7 +105,7 @@ impl Load {
         Self { account, share, own, used: AtomicUsize::new(0), rejected: Throttle::new(), running: Mutex::default() }
     }
 
-    /// Room for one more delivery, of the account's own or of the `shared`. Nothing if there is none, which is logged.
+    /// A permit for one more delivery, of the account's own or of the `shared`. `None` if there is none, which is logged.
     pub(crate) fn enter(self: &Arc<Self>, shared: &Arc<Semaphore>) -> Option<Permit> {
         let Share { most, of, .. } = self.share;
         let permit = match self.used.fetch_add(1, Ordering::Relaxed) < most {
@@ -114,12 +114,12 @@ impl Load {
         };
         let Some(permit) = permit else {
             let used = self.used.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
-            // Whoever may send requests can cause the line, so that it does not come with each.
+            // Clients can cause this line, so it is not logged for each rejection.
             if let Some(skipped) = self.rejected.pass() {
                 let account = &*self.account;
                 let why = match used >= most && most < of {
-                    true => format!("its share of max_in_flight ({most} of {of}) is reached"),
-                    false => format!("max_in_flight ({of}) is reached"),
+                    true => format!("its share of max_in_flight ({most} of {of}) reached"),
+                    false => format!("max_in_flight ({of}) reached"),
                 };
                 let more = if skipped > 0 { format!("; {skipped} more since the last line") } else { String::new() };
                 warn!(account, "{account}: rejected a delivery with 503: {why}{more}");
@@ -141,7 +141,7 @@ impl Load {
     }
 
     fn long(&self, now: Instant) -> Vec<Long> {
-        let Some(before) = now.checked_sub(LONG) else { return Vec::new() };
+        let Some(before) = now.checked_sub(LONG_RUN) else { return Vec::new() };
         let mut long: Vec<Long> = Vec::new();
         for ((since, _), event_type) in lock(&self.running).since.range(..(before, u64::MAX)) {
             match long.iter_mut().find(|it| it.event_type == *event_type) {
@@ -197,11 +197,11 @@ impl Loads {
                 longest,
                 "{account}: {count} responders of {event_type} have run for over {} s, the oldest for {longest} s; each \
                  takes one of the account's {most} deliveries in flight: give them a timeout",
-                LONG.as_secs()
+                LONG_RUN.as_secs()
             );
         }
         if let Some(more) = all.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
-            warn!("responders of {more} more accounts and event types have run for over {} s", LONG.as_secs());
+            warn!("responders of {more} more accounts and event types have run for over {} s", LONG_RUN.as_secs());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Replies that were too late for the response: sent through the API, each at most once.
 //!
-//! The reply is in the journal, and with it a delivery to this observer: both came in one step. A send that was begun is
-//! marked first. When its end is not known - the process died, the platform gave no answer - it is not begun again, for
-//! the platform may have sent it: a dead letter says so.
+//! The reply is in the journal, and with it an observation of this observer: both came in one step. A send is marked
+//! before it starts. When its outcome is not known - the process died, the platform gave no answer - it is not repeated,
+//! for the platform may have sent it: it becomes a dead letter that states this.
 
 use std::{
     sync::Arc,
@@ -23,12 +23,12 @@ use crate::{
 pub const OBSERVER: &str = "echostr.late-reply";
 
 /// Longer than a call with its pauses.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long it is remembered that a send was begun.
-const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
+/// How long it is recorded that a send was started.
+const STARTED_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
-/// What is remembered.
+/// The value of the lease.
 const BEGUN: &str = "begun";
 const SENT: &str = "sent";
 
@@ -60,10 +60,10 @@ pub fn job(apis: &Apis, journal: &Arc<dyn Journal>) -> Job {
                 apis.of_event(account, &tree, record.query(AUTHORIZER).as_deref())
             };
             let api = api.ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
-            send(&api.without_rests(), &*journal, &leased).await
+            send(&api.without_waiting(), &*journal, &leased).await
         })
     });
-    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(SEND_TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), Failed> {
@@ -71,28 +71,28 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
     let message = {
         let form = if reply.starts_with('<') { Form::Xml } else { Form::Json };
         let tree = payload::parse(form, reply).map_err(|failure| Failed::Permanent(failure.to_string()))?;
-        let object = tree.as_object().ok_or_else(|| Failed::Permanent("the reply is no document".to_owned()))?;
+        let object = tree.as_object().ok_or_else(|| Failed::Permanent("the reply is not a document".to_owned()))?;
         let message = leased.record.platform.protocol().message(api.agent_id(), object);
         message.map_err(|failure| Failed::Permanent(failure.to_string()))?
     };
-    let slot = format!("late/{}", leased.lease.id);
-    let held = journal.acquire_lease(&slot, TIMEOUT).await.map_err(|failure| again(&failure))?;
-    let held = held.ok_or_else(|| Failed::Retry("it is being sent".to_owned()))?;
+    let lease_name = format!("late/{}", leased.lease.id);
+    let held = journal.acquire_lease(&lease_name, SEND_TIMEOUT).await.map_err(|failure| again(&failure))?;
+    let held = held.ok_or_else(|| Failed::Retry("another attempt is sending it".to_owned()))?;
     match held.value.as_deref() {
         Some(BEGUN) => return Err(not_known("the process ended while it was sent")),
         Some(SENT) => return Ok(()),
         _ => {}
     }
-    mark(journal, &held, BEGUN, Some(TIMEOUT)).await.map_err(|failure| again(&failure))?;
+    mark(journal, &held, BEGUN, Some(SEND_TIMEOUT)).await.map_err(|failure| again(&failure))?;
     match api.call_once(message.path, &message.body).await {
         Ok(_) => {
-            // Whoever looks again would else take it for unknown.
+            // Otherwise a later attempt would take the outcome for unknown.
             let _ = mark(journal, &held, SENT, None).await;
             Ok(())
         }
         Err(failure) if failure.is_uncertain() => Err(not_known(&failure.to_string())),
         Err(failure) => {
-            // It was not sent, so that it may be begun again.
+            // It was not sent, so it can be repeated.
             mark(journal, &held, "", None).await.map_err(|failure| not_known(&failure.to_string()))?;
             Err(failed(api, &failure))
         }
@@ -105,23 +105,24 @@ async fn mark(
     value: &str,
     keep: Option<Duration>,
 ) -> Result<(), journal::JournalError> {
-    let write = LeaseWrite { value: Some(value.to_owned()), keep, expires: Some(REMEMBERED), events: Vec::new() };
+    let write =
+        LeaseWrite { value: Some(value.to_owned()), keep, expires: Some(STARTED_RETENTION), events: Vec::new() };
     journal.write_lease(held, write).await.map(drop)
 }
 
 fn not_known(why: &str) -> Failed {
-    Failed::Permanent(format!("it may have been sent, and is not sent again: {why}"))
+    Failed::Permanent(format!("it may have been sent, so it is not sent again: {why}"))
 }
 
 fn again(failure: &impl ToString) -> Failed {
     Failed::Retry(failure.to_string())
 }
 
-/// Whether a call that was refused is to be made again. One that the platform limits has not failed: it waits, as does
+/// Whether a refused call is retried. One that the platform limits has not failed: it waits, as does
 /// everything of its account; where others have authorised the account, each has limits of its own.
 pub(crate) fn failed(api: &Api, failure: &ApiError) -> Failed {
-    if let Some(after) = failure.rest() {
-        return Failed::NotYet { after, of_account: !api.is_of_granter(), reason: failure.to_string() };
+    if let Some(after) = failure.pause() {
+        return Failed::NotYet { after, of_account: !api.is_of_authorizer(), reason: failure.to_string() };
     }
     if failure.is_passing() || failure.can_be_mended() {
         again(failure)

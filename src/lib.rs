@@ -1,8 +1,8 @@
 //! Receives the callbacks of WeChat Official Accounts, Mini Programs, third-party platforms, WeCom and Tencent IM:
-//! verifies, decrypts, types, answers, fans out.
+//! verifies and decrypts them, stores each event once, calls typed handlers and sends their replies.
 //!
-//! The `echostr` command is what most people need; see the README. A program of one's own has all of it - `serve`, `check`,
-//! `demo`, `simulate`, `events`, logging, signals - with handlers of its own:
+//! Most people need the `echostr` command; see the README. Your own program gets all of it - `serve`, `check`, `demo`,
+//! `simulate`, `events`, logging, signals - with your handlers:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -17,7 +17,7 @@
 //! }
 //! ```
 //!
-//! A server inside of another program takes a few lines, too:
+//! To run the server inside another program:
 //!
 //! ```
 //! use echostr::{
@@ -58,20 +58,20 @@
 //! | modules | what they do |
 //! |---|---|
 //! | [`hooks`], [`event`], [`events`], [`replies`] | what handlers see: the registry, typed events, answers |
-//! | [`config`], [`secret`], [`clock`] | the configuration file, strings that must not be seen, the time of day |
+//! | [`config`], [`secret`], [`clock`] | the configuration file, secrets that are never printed, the time of day |
 //! | [`crypto`], [`envelope`] | signatures, ciphers; opening a request and sealing a reply |
 //! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
-//! | [`platform`] | what differs between platforms: which event, whose, a repeat or not, how an answer is written |
-//! | [`delivery`], [`journal`] | the life of a delivery; what is remembered of it |
-//! | [`observers`] | who has to see events, durably: handlers, and the server's own |
-//! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
-//! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; what can be counted; lines that cannot be forged |
-//! | [`run`], [`demo`] | the `echostr` command with handlers of one's own; the handlers of `[handlers.demo]` |
+//! | [`platform`] | what differs between platforms: event type, subject, key of repeats, how an answer is written |
+//! | [`delivery`], [`journal`] | the life of a delivery; the stored events |
+//! | [`observers`] | durable observers: handlers, and internal ones |
+//! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, customer service, late replies, third parties |
+//! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; metrics; log lines that cannot be forged |
+//! | [`run`], [`demo`] | the `echostr` command with your handlers; the handlers of `[handlers.demo]` |
 //! | [`simulate`], [`catalog`] | playing the platform; the catalogue and its samples |
 //!
 //! Dependencies point downwards; ARCHITECTURE.md has the invariants.
 
-// The README's handlers say `echostr`, and can be pasted into this crate as they are.
+// The README's handlers use the name `echostr`, and can be pasted into this crate as they are.
 extern crate self as echostr;
 
 use echostr_protocol::panics;
@@ -103,7 +103,7 @@ mod streams;
 pub mod testing;
 pub mod thirdparty;
 
-/// The Rust of the documents compiles.
+/// The Rust code of the documents compiles.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../README.md")]

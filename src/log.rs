@@ -1,5 +1,5 @@
 //! Text for people: lines of the log, and what commands print. What comes from outside (errors of handlers and of
-//! platforms, addresses, what users wrote) can neither begin a line of its own nor tell a terminal what to do.
+//! platforms, addresses, what users wrote) can neither begin a line of its own nor send commands to a terminal.
 //!
 //! The log of `echostr serve` is written with [`fields`], so no line has to take care of it. A subscriber of one's own
 //! takes it the same way, unless it writes JSON, which escapes by itself:

@@ -1,4 +1,4 @@
-//! What can be counted. Labels come from tables and configuration, never from payloads.
+//! Metrics. Labels come from tables and configuration, never from payloads.
 
 use std::{
     fmt,
@@ -37,9 +37,9 @@ const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1
 pub enum Outcome {
     /// A responder's reply was given.
     Answered,
-    /// Nobody responds to the event; it was acknowledged.
+    /// The event has no responder; it was acknowledged.
     Acknowledged,
-    /// The catalogue does not know the event, or not its shape; it was acknowledged.
+    /// The event is not in the catalogue, or its shape differs; it was acknowledged.
     Unknown,
     /// A repeat was given the reply of its event.
     Repeated,
@@ -51,15 +51,15 @@ pub enum Outcome {
     BadReply,
     /// The responder was late, and the default answer was given.
     Late,
-    /// The responder is not done; the platform asks again, and gets its reply then.
+    /// The responder is not done; the platform retries, and gets its reply then.
     Held,
     /// A URL check was answered.
     Verified,
-    /// The journal could not store the event; the platform asks again.
+    /// The journal could not store the event; the platform retries.
     NotStored,
-    /// Too many deliveries in work; the platform asks again.
+    /// Too many deliveries in flight; the platform retries.
     Overloaded,
-    /// The bodies that are being read hold what they may; the platform asks again.
+    /// The bodies that are being read fill `body_memory`; the platform retries.
     BodyMemory,
     /// The body was too large.
     TooLarge,
@@ -122,11 +122,11 @@ pub struct Metrics {
     pub observed: Counter,
     /// Observers that failed or panicked.
     pub observation_failed: Counter,
-    /// Events that an observer failed on for good.
+    /// Dead letters: events that an observer permanently failed on.
     pub observation_dead: Counter,
     /// Bytes of the journal in use.
     pub journal_bytes: Gauge,
-    /// Events that observers have still to see, by observer and event.
+    /// Pending observations: one per event and observer.
     pub waiting: Gauge,
     /// Dead letters.
     pub dead: Gauge,
@@ -187,30 +187,34 @@ impl Metrics {
         let recorder = Arc::new(builder.build_recorder());
         let handle = recorder.handle();
         for (name, unit, text) in [
-            (DELIVERIES, None, "Deliveries by how they ended"),
-            (OBSERVATIONS, None, "Runs of observers by how they ended"),
+            (DELIVERIES, None, "Deliveries, by outcome"),
+            (OBSERVATIONS, None, "Attempts of observers, by result"),
             (API_CALLS, None, "Calls of the platforms' API"),
-            (TOKENS, None, "Requests for access tokens"),
+            (TOKENS, None, "Access tokens requested from the platform"),
         ] {
             recorder.describe_counter(name.into(), unit, text.into());
         }
-        recorder.describe_histogram(RESPONDER.into(), Some(Unit::Seconds), "How long responders take".into());
+        recorder.describe_histogram(RESPONDER.into(), Some(Unit::Seconds), "Run time of responders".into());
         recorder.describe_gauge(IN_FLIGHT.into(), None, "Deliveries in flight".into());
         recorder.describe_gauge(ACCOUNT_IN_FLIGHT.into(), None, "Deliveries in flight, by account".into());
         recorder.describe_gauge(
             OLDEST_RESPONDER.into(),
             Some(Unit::Seconds),
-            "How long the responder has run that runs the longest".into(),
+            "Run time so far of the responder that has run longest".into(),
         );
         recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
         recorder.describe_gauge(
             BODY_MEMORY.into(),
             Some(Unit::Bytes),
-            "Bytes that bodies hold which are being read, beyond 16 KiB of each".into(),
+            "Memory of the request bodies being read, beyond 16 KiB of each".into(),
         );
         recorder.describe_gauge(JOURNAL_BYTES.into(), Some(Unit::Bytes), "Bytes of the journal in use".into());
-        recorder.describe_gauge(WAITING.into(), None, "Events that observers have still to see".into());
-        recorder.describe_gauge(DEAD.into(), None, "Events that observers failed on for good".into());
+        recorder.describe_gauge(WAITING.into(), None, "Pending observations (one per event and observer)".into());
+        recorder.describe_gauge(
+            DEAD.into(),
+            None,
+            "Dead letters: events that an observer permanently failed on".into(),
+        );
         let observations = |result| counter(&recorder, OBSERVATIONS, vec![Label::from_static_parts("result", result)]);
         Self {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),

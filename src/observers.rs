@@ -3,7 +3,7 @@
 //! One task per observer leases as much as it has room for; each event runs in a task of its own; one task ends the
 //! leases, many at a time. A lease that nobody ends expires, and its event is leased again, by this process or another.
 //!
-//! There is room by account, so that one whose events take long, or whose API rests or hangs, does not hold up the others.
+//! There is room by account, so that one whose events take long, or whose API is paused or hangs, does not block the others.
 //!
 //! An observer is a handler, or a background [job](Job) of the server: what must be done for an event, once it is in the
 //! journal, whatever happens to the process.
@@ -28,7 +28,7 @@ use self::permits::Permits;
 pub(crate) use self::subscribers::{Candidate, Subscribers};
 
 use crate::{
-    config::Delivery as Settings,
+    config::Observers as Settings,
     dispatch::{Attempt, Dispatcher, Source},
     event,
     hooks::{Hooks, Observer},
@@ -38,13 +38,13 @@ use crate::{
 };
 
 /// A lease outlasts the longest attempt by this, so that its outcome is reported in time.
-const MARGIN: Duration = Duration::from_secs(15);
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// How often an observer looks when nothing is announced: for pauses that are over, replays, other nodes.
+/// How often an observer polls when nothing is announced: for pauses that are over, replays, other nodes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many events are leased, and how many leases are ended, at one time.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// The names of internal observers begin with this; no handler's may.
 pub use crate::journal::INTERNAL_PREFIX;
@@ -54,9 +54,9 @@ pub use crate::journal::INTERNAL_PREFIX;
 pub struct Job {
     /// The observer.
     pub name: Arc<str>,
-    /// How long an attempt may take; `[delivery] timeout` without.
+    /// How long an attempt may take; `[observers] timeout` without.
     pub timeout: Option<Duration>,
-    /// Whose events `[delivery] concurrency` counts.
+    /// Whose events `[observers] concurrency` counts.
     pub scope: Scope,
     /// What is done with an event, until then.
     pub run: Run,
@@ -68,7 +68,7 @@ impl fmt::Debug for Job {
     }
 }
 
-/// Whose events `[delivery] concurrency` counts.
+/// Whose events `[observers] concurrency` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All that the observer is given, of so many accounts: one of several has half of it at most.
@@ -89,9 +89,9 @@ pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 /// Why it was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// It is to be tried again, after a pause.
+    /// Retry after a pause.
     Retry(String),
-    /// Trying again would not help.
+    /// Retrying would not help: a dead letter.
     Permanent(String),
     /// It cannot be done yet. Nothing has failed: the attempt does not count.
     NotYet {
@@ -161,10 +161,10 @@ struct Work {
 }
 
 impl Observers {
-    /// Begins to give events to the observers.
+    /// Starts to give events to the observers.
     pub fn start(jobs: Vec<Job>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
         let (stop, cancelled, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let (ends, ended) = mpsc::channel(BATCH);
+        let (ends, ended) = mpsc::channel(MAX_BATCH);
         for job in jobs {
             let work = Arc::new(Work {
                 timeout: job.timeout.unwrap_or(settings.timeout),
@@ -203,17 +203,17 @@ impl Observers {
     }
 }
 
-/// Leases events and starts their handlers, for ever.
+/// Leases events and starts their handlers, until it is stopped.
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
     let name = Arc::clone(&work.job.name);
     let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
-    let term = work.timeout + MARGIN;
+    let term = work.timeout + LEASE_MARGIN;
     loop {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
             permits.freed().await;
             continue;
         };
-        room.limit = room.limit.min(BATCH);
+        room.limit = room.limit.min(MAX_BATCH);
         let arrivals = work.journal.arrivals().notified();
         match work.journal.lease_within(&name, room, term).await {
             Ok(leased) if leased.is_empty() => {
@@ -233,7 +233,7 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
                     tasks.spawn(attempt(Arc::clone(&work), Arc::clone(&permits), leased, permit));
                 }
             }
-            // The journal says by itself what is wrong.
+            // The journal logs what is wrong.
             Err(_) => time::sleep(POLL_INTERVAL).await,
         }
     }
@@ -267,21 +267,21 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
                 permits.rest(&lease.account, Instant::now() + after);
             }
             let pause = after.as_secs_f64();
-            debug!(observer = name, %event, "observer {name} is given {event} again in {pause} s: {reason}");
+            debug!(observer = name, %event, "observer {name} deferred {event} for {pause} s: {reason}");
             return work.end(lease, Finish::Postponed { after }).await;
         }
         Failed::Retry(error) if attempt < work.settings.max_attempts => {
             work.metrics.observation_failed.increment(1);
             let after = pause(&work.settings, attempt);
             let pause = after.as_secs_f64();
-            warn!(observer = name, %event, attempt, "observer {name} failed on {event}, again in {pause} s: {error}");
+            warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
             return work.end(lease, Finish::Retry { after, error }).await;
         }
         Failed::Retry(error) | Failed::Permanent(error) => error,
     };
     work.metrics.observation_failed.increment(1);
     work.metrics.observation_dead.increment(1);
-    error!(observer = name, %event, attempt, "observer {name} permanently failed on {event}: {error}");
+    error!(observer = name, %event, attempt, "observer {name} permanently failed on {event}, now a dead letter: {error}");
     work.end(lease, Finish::Dead { error }).await;
 }
 
@@ -292,7 +292,7 @@ impl Work {
     }
 }
 
-/// One attempt of a handler. The event is read anew: what is stored is what the platform wrote.
+/// One attempt of a handler. The event is parsed again: the journal stores what the platform wrote.
 async fn observe(
     dispatcher: &Dispatcher,
     observer: &Observer,
@@ -316,9 +316,9 @@ fn pause(settings: &Settings, attempt: u32) -> Duration {
 
 /// Ends leases, many at a time, until nobody is left to end one.
 async fn finish(journal: Arc<dyn Journal>, mut ended: mpsc::Receiver<Finished>) {
-    let mut some = Vec::with_capacity(BATCH);
-    while ended.recv_many(&mut some, BATCH).await > 0 {
-        // A journal that cannot store is asked again; meanwhile there are no new leases, so nothing piles up.
+    let mut some = Vec::with_capacity(MAX_BATCH);
+    while ended.recv_many(&mut some, MAX_BATCH).await > 0 {
+        // Retried while the journal cannot store; meanwhile there are no new leases, so nothing piles up.
         while let Err(failure) = journal.finish(some.clone()).await
             && failure != JournalError::Closed
         {

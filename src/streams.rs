@@ -1,8 +1,8 @@
-//! Streamed answers of AI bots, which come in chunks: the platform asks for what there is by now, again and again, until the end.
+//! Streamed answers of AI bots, which come in chunks: the platform polls for the text so far, until the end.
 //!
-//! What there is lives in a slot of the journal beside the message itself, so that any node can show it, and go on: when
-//! the process that takes the chunks is gone, the node that is asked next has the slot to itself, and asks the handler
-//! again. The text that users have seen never gets shorter by that.
+//! The text so far is in a named lease of the journal beside the message itself, so that any node can answer a poll, and
+//! go on: when the process that takes the chunks has ended, the node that is polled next gets the lease, and calls the
+//! handler again. The text that users have seen never gets shorter by that.
 
 use std::{
     collections::HashMap,
@@ -29,20 +29,20 @@ use crate::{
     replies::wecom_bot::MAX_CONTENT_BYTES,
 };
 
-/// How long the platform asks, after the message.
+/// How long the platform polls, after the message.
 const POLL_PERIOD: Duration = Duration::from_secs(360);
 
-/// How long the slot is leased; longer than between two writes.
+/// How long the lease lasts; longer than between two writes.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
 
-/// How often what there is is written, at most; and at least, to keep the slot.
+/// How often the text so far is written, at most; and at least, to keep the lease.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long what there is stays in the journal.
+/// How long the text stays in the journal.
 const RETENTION: Duration = Duration::from_secs(900);
 
-/// How often a handler is asked for one message.
+/// How often a handler is called for one message.
 const MAX_RUNS: u32 = 3;
 
 /// Chunks without text that are taken one after the other. A stream that has nothing but these must not keep a thread busy.
@@ -51,7 +51,7 @@ const MAX_EMPTY_CHUNKS: u32 = 64;
 /// The pause after so many.
 const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the slot holds.
+/// The value of the lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept {
     content: String,
@@ -88,11 +88,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn slot(account: &str, id: Uuid) -> String {
+fn lease_name(account: &str, id: Uuid) -> String {
     format!("stream/{account}/{}", id.simple())
 }
 
-/// The answer so far, as the platform takes it.
+/// The answer so far, in the platform's form.
 fn snapshot(id: &str, content: &str, finished: bool) -> Body {
     let mut stream = Object::with_capacity(3);
     stream.push("id", Value::Text(id.to_owned().into()));
@@ -116,7 +116,7 @@ fn add(content: &mut String, chunk: &str) -> bool {
     true
 }
 
-/// A stream that runs.
+/// A running stream.
 struct Pump {
     account: Arc<str>,
     event_type: &'static str,
@@ -134,7 +134,7 @@ struct Pump {
 pub(crate) enum NoAnswer {
     /// Its stream failed before it had any text.
     Stream(StreamError),
-    /// What there is cannot be kept.
+    /// The text so far cannot be stored.
     Journal(String),
 }
 
@@ -160,7 +160,7 @@ impl Streams {
         &self.tasks
     }
 
-    /// Begins to take the chunks of an answer; gives the first answer, which has those that are there already.
+    /// Starts to take the chunks of an answer; returns the first answer, which has the chunks that are ready.
     ///
     /// # Errors
     /// [`NoAnswer`] when there is nothing to show.
@@ -200,18 +200,18 @@ impl Streams {
             }
         }
         let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
-        let held = self.journal.acquire_lease(&slot(&account, id), LEASE_DURATION).await.map_err(journal)?;
-        let held = held.ok_or_else(|| NoAnswer::Journal("another node answers it".to_owned()))?;
+        let held = self.journal.acquire_lease(&lease_name(&account, id), LEASE_DURATION).await.map_err(journal)?;
+        let held = held.ok_or_else(|| NoAnswer::Journal("another node is answering it".to_owned()))?;
         self.write(&held, &kept).await.map_err(journal)?;
         let body = snapshot(&id.simple().to_string(), &kept.content, false);
         self.start(Pump { account, event_type, id, held, chunks, shown: String::new(), _permit: permit }, kept);
         Ok(body)
     }
 
-    /// What there is by now.
+    /// The text so far.
     ///
     /// # Errors
-    /// When the journal cannot say.
+    /// When the journal cannot be read.
     pub(crate) async fn poll(
         self: &Arc<Self>,
         account: &Arc<str>,
@@ -226,13 +226,13 @@ impl Streams {
             let seen = lock(&live);
             return Ok(snapshot(id, &seen.content, seen.finished));
         }
-        let name = slot(account, event);
+        let name = lease_name(account, event);
         let kept = self.journal.read_lease(&name).await?;
         let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else {
             return Ok(snapshot(id, "", true));
         };
         let body = snapshot(id, &kept.content, kept.finished);
-        // Whoever takes the chunks has the slot. If nobody does, the process is gone.
+        // Whoever takes the chunks has the lease. If nobody has it, the process has ended.
         if !kept.finished
             && let Some(held) = self.journal.acquire_lease(&name, LEASE_DURATION).await?
         {
@@ -241,7 +241,7 @@ impl Streams {
         Ok(body)
     }
 
-    /// Asks the handler again for an answer whose process is gone.
+    /// Calls the handler again for an answer whose process has ended.
     async fn go_on(
         self: &Arc<Self>,
         account: Arc<str>,
@@ -285,7 +285,7 @@ impl Streams {
         id: Uuid,
         kept: &Kept,
     ) -> Result<(&'static str, AnswerStream), Box<dyn std::error::Error + Send + Sync>> {
-        let platform = Platform::of_account(account).ok_or("its account is of no known platform")?;
+        let platform = Platform::of_account(account).ok_or("the platform of its account is unknown")?;
         let payload = Payload::new(kept.payload.as_str());
         let source = Source { platform, account, form: Form::Json, payload: &payload, query: None };
         let attempt = Attempt { id, number: kept.runs, deadline: Instant::now() + POLL_PERIOD };
@@ -293,9 +293,9 @@ impl Streams {
         call.log_unreadable();
         let event_type = call.context.raw().event_type;
         let answer = time::timeout(POLL_PERIOD, call.running?).await;
-        match answer.map_err(|_| format!("the responder of {event_type} gave no answer in time"))? {
+        match answer.map_err(|_| format!("the responder of {event_type} returned no answer in time"))? {
             Ok(Ok(Answer::Stream(chunks))) => Ok((event_type, chunks)),
-            Ok(Ok(_)) => Err(format!("the responder of {event_type} gave no stream this time").into()),
+            Ok(Ok(_)) => Err(format!("the responder of {event_type} returned no stream this time").into()),
             Ok(Err(failure)) => Err(failure.into()),
             Err(panicked) => Err(format!("the responder of {event_type} {panicked}").into()),
         }
@@ -313,7 +313,7 @@ impl Streams {
         });
     }
 
-    /// Takes chunks until the end, and writes what there is now and then.
+    /// Takes chunks until the end, and writes the text so far now and then.
     async fn pump(&self, pump: Pump, mut kept: Kept, live: &Mutex<Seen>) {
         let Pump { account, event_type, id, held, mut chunks, shown, _permit } = pump;
         let ends = Instant::now() + POLL_PERIOD;
@@ -331,7 +331,7 @@ impl Streams {
                 Ok(Some(Ok(chunk))) => {
                     kept.finished = add(&mut kept.content, &chunk);
                     (changed, empty) = (true, 0);
-                    // One that has all of it ready leaves the thread to others now and then.
+                    // A stream that is always ready yields the thread to others now and then.
                     task::coop::consume_budget().await;
                 }
                 Ok(Some(Err(failure))) => {
@@ -362,7 +362,7 @@ impl Streams {
     /// Writes the end; what cannot be written is shown as long as this process lives.
     async fn settle(&self, held: &NamedLease, kept: &Kept) {
         if let Err(failure) = self.write(held, kept).await {
-            warn!("the end of an answer is not kept: {failure}");
+            warn!("could not store the end of a streamed answer: {failure}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every message and event that WeChat, WeCom and Tencent IM push, as data: how it is told from others, its fields, samples in
+//! Every message and event that WeChat, WeCom and Tencent IM push, as data: how it is recognised, its fields, samples in
 //! each form, what may answer it.
 //!
 //! There is one TOML file per platform, and it is part of this crate. The typed events of `echostr-protocol`, the event

@@ -1,4 +1,4 @@
-//! What went wrong with a call, what that means, and what to do about it.
+//! Errors of calls: what happened, what it means, and what to do about it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::journal::JournalError;
 /// Too many calls of one API at one time.
 pub(super) const TOO_MANY_AT_ONCE: i64 = 45033;
 
-/// Why a call of the platform's API was not done. No message has a secret or a token in it.
+/// Why a call of the platform's API failed. No message has a secret or a token in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -25,20 +25,23 @@ pub enum ApiError {
         /// `errmsg` of the answer.
         message: String,
     },
-    /// The platform was called too often, and is to be left alone for a while.
-    #[error("{account}: {path} rests for {} s more, as it was called too often ({code})", rest.as_secs_f64().ceil())]
+    /// The platform's rate limit was reached; it is not called for a while.
+    #[error(
+        "{account}: {path} is paused for {} s more: the platform's rate limit was reached ({code})",
+        rest.as_secs_f64().ceil()
+    )]
     Limited {
         /// The account.
         account: String,
         /// Path of the API.
         path: String,
-        /// `errcode` of the answer that said so.
+        /// `errcode` of that answer.
         code: i64,
         /// For how long.
         rest: Duration,
     },
-    /// The platform could not be reached, or gave no whole answer in time.
-    #[error("{account}: {path} gave no answer: {cause}")]
+    /// The platform could not be reached, or sent no complete response in time.
+    #[error("{account}: no response from {path}: {cause}")]
     Unreachable {
         /// The account.
         account: String,
@@ -46,11 +49,11 @@ pub enum ApiError {
         path: String,
         /// What happened.
         cause: String,
-        /// Whether the platform may have done what it was asked.
+        /// Whether the platform may have executed the call.
         uncertain: bool,
     },
     /// The platform's gateway refused it.
-    #[error("{account}: {path} was answered with HTTP status {status}")]
+    #[error("{account}: {path} returned HTTP status {status}")]
     Status {
         /// The account.
         account: String,
@@ -59,8 +62,8 @@ pub enum ApiError {
         /// The status.
         status: u16,
     },
-    /// The answer is not what the API is known to give.
-    #[error("{account}: the answer of {path} cannot be read: {cause}")]
+    /// The response has not the form that the API documents.
+    #[error("{account}: cannot read the response of {path}: {cause}")]
     BadAnswer {
         /// The account.
         account: String,
@@ -69,16 +72,16 @@ pub enum ApiError {
         /// Why not.
         cause: String,
     },
-    /// What was to be sent cannot be written as JSON.
-    #[error("the body of the call is no JSON: {0}")]
+    /// The body cannot be written as JSON.
+    #[error("the body of the call is not JSON: {0}")]
     NotJson(String),
     /// The account has no `secret`, or its platform has no API here.
     #[error("{0} has no `secret`, so its API cannot be called")]
     NoSecret(String),
-    /// The platform pushes a ticket every ten minutes, and tokens are made of it.
+    /// The platform pushes a ticket every ten minutes; access tokens are requested with it.
     #[error("{0}: the platform has pushed no ticket yet; it does so every ten minutes, to the account's address")]
     NoTicket(String),
-    /// It has not given this account authority, or has withdrawn it.
+    /// It has not authorised this account, or has withdrawn that.
     #[error("{account}: {id} has not authorised it, or not since the secret was changed")]
     NotGranted {
         /// The account.
@@ -86,8 +89,8 @@ pub enum ApiError {
         /// AppID or CorpID.
         id: String,
     },
-    /// The journal does not tell what tokens are made of.
-    #[error("what access tokens are made of cannot be read or kept: {0}")]
+    /// The credentials that access tokens are requested with cannot be read or stored.
+    #[error("cannot read or store the credentials for access tokens in the journal: {0}")]
     NotKept(String),
     /// The HTTP client could not be set up.
     #[error("the HTTP client cannot be set up: {0}")]
@@ -103,7 +106,7 @@ impl ApiError {
         Self::NotKept(failure.to_string())
     }
 
-    /// Whether the access token is no longer good.
+    /// Whether the access token is no longer valid.
     pub(super) fn is_bad_token(&self) -> bool {
         /// 40082 and 42009 are of third-party applications.
         const BAD_TOKEN: [i64; 5] = [40001, 40014, 42001, 40082, 42009];
@@ -118,7 +121,7 @@ impl ApiError {
         }
     }
 
-    /// Whether the platform may have done what it was asked.
+    /// Whether the platform may have executed the call.
     pub const fn is_uncertain(&self) -> bool {
         match self {
             Self::Unreachable { uncertain, .. } => *uncertain,
@@ -128,7 +131,7 @@ impl ApiError {
         }
     }
 
-    /// Whether the same may go well a moment later.
+    /// Whether the same call may succeed a moment later.
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Refused { code, .. } => *code == -1 || self.is_limit(),
@@ -138,7 +141,7 @@ impl ApiError {
         }
     }
 
-    /// Whether somebody can mend it in the console or the configuration, so that it goes well later.
+    /// Whether somebody can fix it in the console or the configuration, so that it succeeds later.
     pub const fn can_be_mended(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(
@@ -165,13 +168,13 @@ impl ApiError {
         }
     }
 
-    /// Whether the platform was asked too often.
+    /// Whether the platform's rate limit was reached.
     pub const fn is_limit(&self) -> bool {
         matches!(self, Self::Limited { .. } | Self::Refused { code: 45009 | 45011 | TOO_MANY_AT_ONCE, .. })
     }
 
-    /// How long the platform is to be left alone, if it was asked too often.
-    pub(crate) fn rest(&self) -> Option<Duration> {
+    /// How long to wait, if the platform's rate limit was reached.
+    pub(crate) fn pause(&self) -> Option<Duration> {
         /// The shortest of the platforms' limits is of a minute.
         const UNKNOWN: Duration = Duration::from_secs(60);
         match self {
@@ -190,7 +193,7 @@ struct Verdict {
     errmsg: String,
 }
 
-/// The refusal that an answer is, if it is one.
+/// The error in an answer, if it has one.
 pub(super) fn refused(account: &str, path: &str, body: &[u8]) -> Option<ApiError> {
     match serde_json::from_slice(body) {
         Ok(Verdict { errcode: 0, .. }) => None,
@@ -219,13 +222,13 @@ fn shortened(mut message: String) -> String {
 pub const fn meaning(code: i64) -> Option<&'static str> {
     Some(match code {
         -1 => "the platform is busy; try again later",
-        40001 => "the secret is wrong, or the access token is not valid; copy the secret anew from the console",
-        40013 => "the app_id or corp_id is wrong; copy it anew from the console",
-        40014 => "the access token is not valid; does another program renew it?",
+        40001 => "the secret is wrong, or the access token is not valid; copy the secret again from the console",
+        40013 => "the app_id or corp_id is wrong; copy it again from the console",
+        40014 => "the access token is not valid; does another program refresh it?",
         40082 | 42009 => "the suite_access_token is not valid or has expired",
         40084 => "the permanent code is not valid; the company has to authorise again",
         40085 => "the ticket is not valid; wait for the next one, within ten minutes",
-        40125 => "the secret is wrong; copy it anew from the console, where it may have been reset",
+        40125 => "the secret is wrong; copy it again from the console, where it may have been reset",
         40164 => "this machine's address is not in the IP allow list (IP白名单) of the account; add it in the console",
         40243 => "the secret is frozen; unfreeze it in the console",
         41001 => "the call came without an access token",
@@ -242,7 +245,7 @@ pub const fn meaning(code: i64) -> Option<&'static str> {
         45047 => "as many messages were sent as one message of the user allows; wait for the next one",
         48001 => "the account may not call this API; look at its permissions (接口权限) in the console",
         48002 => "the application may not call this API; name it as one that may in the console",
-        48004 => "the API is barred for the account; see the notices in the console",
+        48004 => "the API is blocked for the account; see the notices in the console",
         50002 => "the user is restricted",
         61003 => "the account has not authorised the platform",
         61004 => {
@@ -256,18 +259,18 @@ pub const fn meaning(code: i64) -> Option<&'static str> {
         60020 => "this machine's address is not in the application's trusted IPs (企业可信IP); add it in the console",
         60111 => "there is no such member",
         81013 => "none of the receivers is in the application's visible range",
-        89503 => "this call from this machine's address waits for the administrator's consent",
+        89503 => "this call from this machine's address is waiting for the administrator's consent",
         95000 => "there is no such customer-service account (open_kfid)",
         95001 => "more than 5 messages since the customer's last one; wait for the next one",
         95002 => "48 hours have passed since the customer's last message; nothing can be sent until the next one",
-        95004 => "the customer-service account is gone",
+        95004 => "the customer-service account was deleted",
         95007 => "the token of the callback is wrong or has expired",
         95011 | 95012 => "the secret belongs to the other edition of customer service",
         95013 => "the session is over; it begins again with the customer's next message",
         95016 => "the session cannot change to that state",
         95017 => "calls of the API are switched off for this customer-service account",
         95018 => "the state of the session forbids it: a servicer has it, or it waits for one",
-        95030 => "messages of this kind are barred",
+        95030 => "messages of this kind are blocked",
         _ => return None,
     })
 }

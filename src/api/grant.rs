@@ -1,4 +1,4 @@
-//! What third-party platforms and applications are given: tickets, and the authority of accounts and companies.
+//! Credentials of third-party platforms and applications: tickets, and the authorisations of accounts and companies.
 
 use serde_json::json;
 
@@ -6,15 +6,15 @@ use super::{Api, ApiError, token::What};
 use crate::{journal::JournalError, platform::Credential};
 
 impl Api {
-    /// Keeps the latest ticket (`component_verify_ticket`, `suite_ticket`), sealed, for all nodes.
+    /// Stores the latest ticket (`component_verify_ticket`, `suite_ticket`), sealed, for all nodes.
     ///
     /// # Errors
-    /// When the journal cannot keep it.
+    /// When the journal cannot store it.
     pub async fn keep_ticket(&self, ticket: &str) -> Result<(), JournalError> {
         self.0.tokens.keep(What::Ticket, ticket).await
     }
 
-    /// Redeems an authorisation code, and keeps what it gives. Gives the AppID or CorpID of who has authorised.
+    /// Redeems an authorisation code, and stores the credential. Returns the AppID or CorpID of the authorizer.
     ///
     /// # Errors
     /// [`ApiError`]; a code can be redeemed once.
@@ -37,16 +37,16 @@ impl Api {
             _ => (&answer["auth_corp_info"]["corpid"], &answer["permanent_code"]),
         };
         let (Some(id), Some(grant)) = (given.0.as_str(), given.1.as_str()) else {
-            return Err(ApiError::bad_answer(self.account(), path, "it does not say who has authorised what"));
+            return Err(ApiError::bad_answer(self.account(), path, "it names no authorizer"));
         };
         self.keep_grant(id, grant).await?;
         Ok(id.to_owned())
     }
 
-    /// Forgets what an account or a company has given: it was withdrawn.
+    /// Removes the authorisation of an account or a company: it was withdrawn.
     ///
     /// # Errors
-    /// When the journal cannot forget it.
+    /// When the journal cannot remove it.
     pub async fn forget(&self, id: &str) -> Result<(), ApiError> {
         self.keep_grant(id, "").await
     }

@@ -35,10 +35,10 @@ impl Page {
 
 impl Api {
     /// Messages and events of a customer-service account from `cursor` on; without one from the oldest of the last three
-    /// days on. `token` is that of the callback, good for 10 minutes; calls without one are limited narrowly.
+    /// days on. `token` is that of the callback, valid for 10 minutes; calls without one are limited narrowly.
     ///
     /// # Errors
-    /// [`ApiError`]; 95007 when the token is no longer good.
+    /// [`ApiError`]; 95007 when the token is no longer valid.
     pub async fn kf_sync(&self, open_kfid: &str, cursor: Option<&str>, token: Option<&str>) -> Result<Page, ApiError> {
         let mut body = json!({ "open_kfid": open_kfid, "limit": LIMIT });
         for (name, value) in [("cursor", cursor), ("token", token)] {

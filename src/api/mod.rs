@@ -1,7 +1,7 @@
-//! The platforms' own API, as far as receiving needs it: pull what a callback only announces, answer what was too late.
+//! The platforms' own API, as far as receiving needs it: pull announced messages, send late replies.
 //!
 //! ```text
-//! handlers, pull, late replies ──▶ Api::call ──▶ token (cached, shared, renewed early) ──▶ the platform
+//! handlers, pull, late replies ──▶ Api::call ──▶ token (cached, shared, refreshed early) ──▶ the platform
 //!                                     ▲                                                        │
 //!                                     └──── once more with a new token, later when limited ────┘
 //! ```
@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `token` | access tokens: one refresh at a time, on all nodes |
 //! | `vault` | what the journal keeps of them, sealed with the account's secret |
-//! | `grant` | what third-party platforms and applications are given: tickets, authority of accounts and companies |
+//! | `grant` | credentials of third-party platforms and applications: tickets, authorisations of accounts and companies |
 //! | `error` | what the platforms' codes mean, and what to do about them |
 //! | `kf` | the calls of WeCom customer service |
 
@@ -49,19 +49,19 @@ use crate::{
 const LONGEST_ANSWER: usize = 16 << 20;
 
 /// How often a call is made when the platform is busy, cannot be reached, or limits it.
-const ATTEMPTS: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 
-/// A rest that is waited for even by who does not wait for long ones.
-const SHORT_REST: Duration = Duration::from_secs(1);
+/// A pause that is waited for even by callers that do not wait for long ones.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after a system failure; it doubles.
-const PAUSE: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Accounts and companies whose tokens are remembered, at most; others are in the journal.
-const GRANTERS: usize = 10_000;
+/// Authorizers whose tokens are cached, at most; those of others are in the journal.
+const MAX_AUTHORIZERS: usize = 10_000;
 
-/// Paths that a limit is remembered for, at most.
-const PATHS: usize = 256;
+/// Paths that can be paused at one time, at most.
+const MAX_PAUSED_PATHS: usize = 256;
 
 /// The API of every account that has a `secret`.
 #[derive(Clone, Debug, Default)]
@@ -97,8 +97,9 @@ impl Apis {
             return None;
         }
         let api = self.0.get(account)?;
-        let of_granter = platform::acts_for(api.0.platform, payload, authorizer).and_then(|id| api.of_granter(id));
-        Some(of_granter.unwrap_or_else(|| api.clone()))
+        let of_authorizer =
+            platform::acts_for(api.0.platform, payload, authorizer).and_then(|id| api.of_authorizer(id));
+        Some(of_authorizer.unwrap_or_else(|| api.clone()))
     }
 }
 
@@ -122,7 +123,7 @@ pub struct Api(Arc<Inner>, OnLimit);
 /// What is done while the platform limits a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnLimit {
-    /// It is waited for.
+    /// The call waits.
     Wait,
     /// The call fails with [`ApiError::Limited`].
     Fail,
@@ -135,19 +136,19 @@ struct Inner {
     base: String,
     http: reqwest::Client,
     tokens: Tokens,
-    /// Of those who have given this account authority, by AppID or CorpID.
-    granters: Mutex<HashMap<String, Api>>,
+    /// Of the authorizers of this account, by AppID or CorpID.
+    authorizers: Mutex<HashMap<String, Api>>,
     /// Paths that the platform limits.
-    limited: Mutex<HashMap<String, Rest>>,
+    limited: Mutex<HashMap<String, Pause>>,
     limit_pause: Duration,
     metrics: ApiMetrics,
     /// Whether it acts for an account or a company that has authorised this one.
-    is_of_granter: bool,
+    is_of_authorizer: bool,
 }
 
-/// How long a path is left alone, and the code that said so.
+/// How long a path is paused, and the code that caused it.
 #[derive(Clone, Copy, Debug)]
-struct Rest {
+struct Pause {
     until: Instant,
     code: i64,
 }
@@ -158,12 +159,12 @@ impl fmt::Debug for Api {
     }
 }
 
-/// Whether a call may be made again when it is not known what became of it.
+/// Whether a call may be repeated when its outcome is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// It may: twice is as good as once.
+    /// It may: it is idempotent.
     Safe,
-    /// It must not: only what was surely not done is tried again.
+    /// It must not: only a call that was surely not executed is repeated.
     Never,
 }
 
@@ -193,32 +194,32 @@ impl Api {
                 base,
                 http,
                 tokens,
-                granters: Mutex::default(),
+                authorizers: Mutex::default(),
                 limited: Mutex::default(),
                 limit_pause: settings.limit_pause,
                 metrics,
-                is_of_granter: false,
+                is_of_authorizer: false,
             }),
             OnLimit::Wait,
         ))
     }
 
-    /// The same, for who does better things than to wait while the platform limits a call for long.
-    pub(crate) fn without_rests(&self) -> Self {
+    /// The same, for callers that have better things to do than to wait while the platform limits a call for long.
+    pub(crate) fn without_waiting(&self) -> Self {
         Self(Arc::clone(&self.0), OnLimit::Fail)
     }
 
     /// Whether it acts for an account or a company that has authorised the configured one.
-    pub(crate) fn is_of_granter(&self) -> bool {
-        self.0.is_of_granter
+    pub(crate) fn is_of_authorizer(&self) -> bool {
+        self.0.is_of_authorizer
     }
 
     /// The API of an account that has authorised this third-party platform (by AppID), or of a company that has installed
     /// this third-party application (by CorpID). Other accounts act for nobody.
-    pub fn of_granter(&self, id: &str) -> Option<Self> {
+    pub fn of_authorizer(&self, id: &str) -> Option<Self> {
         let inner = &*self.0;
-        let mut granters = inner.granters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = granters.get(id) {
+        let mut authorizers = inner.authorizers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = authorizers.get(id) {
             return Some(known.clone());
         }
         let api = Self(
@@ -228,19 +229,19 @@ impl Api {
                 agent_id: inner.agent_id,
                 base: inner.base.clone(),
                 http: inner.http.clone(),
-                tokens: inner.tokens.of_granter(id)?,
-                granters: Mutex::default(),
+                tokens: inner.tokens.of_authorizer(id)?,
+                authorizers: Mutex::default(),
                 limited: Mutex::default(),
                 limit_pause: inner.limit_pause,
                 metrics: inner.metrics.clone(),
-                is_of_granter: true,
+                is_of_authorizer: true,
             }),
             OnLimit::Wait,
         );
-        if granters.len() >= GRANTERS {
-            granters.clear();
+        if authorizers.len() >= MAX_AUTHORIZERS {
+            authorizers.clear();
         }
-        granters.insert(id.to_owned(), api.clone());
+        authorizers.insert(id.to_owned(), api.clone());
         Some(api)
     }
 
@@ -257,8 +258,8 @@ impl Api {
     /// Calls an API with a JSON body: `call("cgi-bin/user/info/updateremark", &json!({…}))`. The access token is added,
     /// and renewed when the platform no longer takes it.
     ///
-    /// System failures and limits are waited for, within reason; what the platform was asked may then have been done
-    /// more than once. See [`Api::call_once`].
+    /// System failures and limits are retried, within reason; the platform may then have executed the call more than
+    /// once. See [`Api::call_once`].
     ///
     /// # Errors
     /// [`ApiError`], with the platform's code and what it means.
@@ -266,10 +267,10 @@ impl Api {
         self.post(path, body, Repeat::Safe).await
     }
 
-    /// As [`Api::call`], but never again once the platform may have done what it was asked.
+    /// As [`Api::call`], but never repeated once the platform may have executed it.
     ///
     /// # Errors
-    /// [`ApiError`]; [`ApiError::is_uncertain`] tells whether it may have been done.
+    /// [`ApiError`]; [`ApiError::is_uncertain`] returns whether it may have been executed.
     pub async fn call_once(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<Value, ApiError> {
         self.post(path, body, Repeat::Never).await
     }
@@ -292,10 +293,10 @@ impl Api {
         serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.0.account, path, "it is not JSON"))
     }
 
-    /// Says whether the secret works, and asks the platform for a token if there is none yet.
+    /// Checks that the secret works; requests a token from the platform if there is none yet.
     ///
     /// # Errors
-    /// [`ApiError`], which says what to do.
+    /// [`ApiError`], with what to do.
     pub async fn check(&self) -> Result<(), ApiError> {
         self.0.tokens.get(None).await.map(drop)
     }
@@ -322,17 +323,17 @@ impl Api {
             let surely_not_done = !failure.is_uncertain();
             if failure.is_limit() {
                 let rest = self.limit(path, &failure);
-                if self.1 == OnLimit::Fail && (attempt == ATTEMPTS || rest > SHORT_REST) {
+                if self.1 == OnLimit::Fail && (attempt == MAX_ATTEMPTS || rest > SHORT_PAUSE) {
                     return Err(self.limited(path, failure.code().unwrap_or_default(), rest));
                 }
             } else if !failure.is_passing() || (repeat == Repeat::Never && !surely_not_done) {
                 return Err(failure);
             }
-            if attempt == ATTEMPTS {
+            if attempt == MAX_ATTEMPTS {
                 return Err(failure);
             }
             if !failure.is_limit() {
-                time::sleep(PAUSE.saturating_mul(1 << attempt).mul_f64(rand::random_range(0.5..=1.0))).await;
+                time::sleep(FIRST_PAUSE.saturating_mul(1 << attempt).mul_f64(rand::random_range(0.5..=1.0))).await;
             }
             attempt += 1;
         }
@@ -356,7 +357,7 @@ impl Api {
         error::refused(&inner.account, path, &body).map_or(Ok(body), Err)
     }
 
-    /// Leaves a path alone for a while; gives how long.
+    /// Pauses a path for a while; returns how long.
     fn limit(&self, path: &str, failure: &ApiError) -> Duration {
         let pause = if failure.code() == Some(error::TOO_MANY_AT_ONCE) {
             Duration::from_millis(500).mul_f64(rand::random_range(0.2..=1.0))
@@ -367,14 +368,18 @@ impl Api {
         let mut limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner);
         limited.retain(|_, rest| rest.until > now);
         let is_new = !limited.contains_key(path);
-        if limited.len() < PATHS {
-            let rest = Rest { until: now + pause, code: failure.code().unwrap_or_default() };
-            limited.insert(path.to_owned(), rest);
+        if limited.len() < MAX_PAUSED_PATHS {
+            let pausing = Pause { until: now + pause, code: failure.code().unwrap_or_default() };
+            limited.insert(path.to_owned(), pausing);
         }
         drop(limited);
-        if is_new && pause > SHORT_REST {
+        if is_new && pause > SHORT_PAUSE {
             let account = &*self.0.account;
-            warn!(account, "{failure}; it rests for {} s, what it is needed for waits", pause.as_secs_f64());
+            warn!(
+                account,
+                "{failure}; no calls of it for {} s, what needs it waits and is not lost",
+                pause.as_secs_f64()
+            );
         }
         pause
     }
@@ -383,15 +388,15 @@ impl Api {
         ApiError::Limited { account: self.0.account.to_string(), path: path.to_owned(), code, rest }
     }
 
-    /// Waits while a path rests.
+    /// Waits while a path is paused.
     ///
     /// # Errors
-    /// [`ApiError::Limited`] for who does not wait.
+    /// [`ApiError::Limited`] for callers that do not wait.
     async fn wait_for_limit(&self, path: &str) -> Result<(), ApiError> {
         let limited = self.0.limited.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
-        let Some(Rest { until, code }) = limited else { return Ok(()) };
+        let Some(Pause { until, code }) = limited else { return Ok(()) };
         let rest = until.saturating_duration_since(Instant::now());
-        if self.1 == OnLimit::Fail && rest > SHORT_REST {
+        if self.1 == OnLimit::Fail && rest > SHORT_PAUSE {
             return Err(self.limited(path, code, rest));
         }
         time::sleep(rest).await;

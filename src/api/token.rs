@@ -1,8 +1,8 @@
-//! Access tokens: cached in the process, shared by the nodes through the journal, renewed ahead of their end.
+//! Access tokens: cached in the process, shared by the nodes through the journal, refreshed ahead of their end.
 //!
-//! Only the holder of the account's slot asks the platform for a token, so that one revocation brings one refresh, on
-//! however many nodes. A journal that is away does not keep an account from its token: both kinds of API give the same
-//! token to whoever asks while it is good.
+//! Only the holder of the account's lease asks the platform for a token, so that one revocation brings one refresh, on
+//! however many nodes. Without the journal an account still gets a token: both kinds of API return the same token while
+//! it is valid.
 
 use std::{
     fmt,
@@ -27,18 +27,18 @@ use crate::{
     secret::Secret,
 };
 
-/// A token is renewed this long before its end, or in the last tenth of a shorter life.
-const AHEAD: Millis = 600_000;
+/// A token is refreshed this long before its end, or in the last tenth of a shorter life.
+const REFRESH_AHEAD: Millis = 600_000;
 
-/// How long a node may take to ask for a token.
-const TERM: Duration = Duration::from_secs(30);
+/// How long a node may take to request a token.
+const LEASE_DURATION: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether another node has a token, and for how long.
-const LOOK: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the token of another node is polled for, and for how long.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const LEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a refusal stands. Asking again and again with a wrong secret gets the address blocked.
-const REFUSED: Duration = Duration::from_secs(60);
+/// How long a refusal stands. Platforms block an address that repeats a wrong secret.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// An access token.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,19 +58,19 @@ impl Token {
     fn new(value: &str, lives: Duration, now: Millis) -> Self {
         let lives = Millis::try_from(lives.as_millis()).unwrap_or(Millis::MAX);
         let expires = now.saturating_add(lives);
-        Self { value: Secret::new(value), renew: expires - AHEAD.min(lives / 10), expires }
+        Self { value: Secret::new(value), renew: expires - REFRESH_AHEAD.min(lives / 10), expires }
     }
 
     pub(super) fn expose(&self) -> &str {
         self.value.expose()
     }
 
-    fn is_good(&self, bad: Option<&Self>, now: Millis) -> bool {
+    fn is_valid(&self, bad: Option<&Self>, now: Millis) -> bool {
         now < self.expires && bad.is_none_or(|bad| bad.value != self.value)
     }
 
     fn is_fresh(&self, bad: Option<&Self>, now: Millis) -> bool {
-        now < self.renew && self.is_good(bad, now)
+        now < self.renew && self.is_valid(bad, now)
     }
 }
 
@@ -115,7 +115,7 @@ struct Inner {
     base: String,
     http: reqwest::Client,
     journal: Arc<dyn Journal>,
-    slot: String,
+    lease_name: String,
     vault: Vault,
     cached: Mutex<Option<Arc<Token>>>,
     refusal: Mutex<Option<(ApiError, Instant)>>,
@@ -146,7 +146,7 @@ impl Tokens {
             base,
             http,
             journal,
-            slot: format!("token/{}", account.id()),
+            lease_name: format!("token/{}", account.id()),
             vault: Vault::new(&secret),
             secret,
             cached: Mutex::default(),
@@ -156,8 +156,8 @@ impl Tokens {
         })))
     }
 
-    /// That of an account or a company that has given itself into the hands of this one.
-    pub(super) fn of_granter(&self, id: &str) -> Option<Self> {
+    /// The token for an authorizer of this account.
+    pub(super) fn of_authorizer(&self, id: &str) -> Option<Self> {
         let inner = &*self.0;
         let source = match inner.source {
             Source::Component => Source::Authorizer(self.clone()),
@@ -171,7 +171,7 @@ impl Tokens {
             base: inner.base.clone(),
             http: inner.http.clone(),
             journal: Arc::clone(&inner.journal),
-            slot: format!("token/{}/{id}", inner.account),
+            lease_name: format!("token/{}/{id}", inner.account),
             vault: Vault::new(&inner.secret),
             secret: inner.secret.clone(),
             cached: Mutex::default(),
@@ -195,21 +195,21 @@ impl Tokens {
         &self.0.id
     }
 
-    /// Keeps a text in a slot of the journal, sealed.
+    /// Keeps a text in a named lease of the journal, sealed.
     pub(super) async fn keep(&self, what: What<'_>, text: &str) -> Result<(), JournalError> {
         self.0.keep(what, text).await
     }
 
-    /// A token that is good, and not the `bad` one that the platform no longer takes.
+    /// A valid token, other than the `bad` one that the platform no longer accepts.
     pub(super) async fn get(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let inner = &self.0;
         let now = now_millis();
-        if let Some(token) = inner.cached().filter(|token| token.is_good(bad, now)) {
+        if let Some(token) = inner.cached().filter(|token| token.is_valid(bad, now)) {
             if !token.is_fresh(bad, now) && inner.renewing.try_lock().is_ok() {
                 let this = self.clone();
                 tokio::spawn(async move {
                     if let Err(failure) = this.renew(None).await {
-                        warn!("{failure}; the token is good for a while yet");
+                        warn!("{failure}; the present access token is still valid, so nothing is lost yet");
                     }
                 });
             }
@@ -218,7 +218,7 @@ impl Tokens {
         self.renew(bad).await
     }
 
-    /// Gets a fresh token: another node's, or a new one. Boxed, for a token may be asked for with another one.
+    /// Gets a fresh token: another node's, or a new one. Boxed, as a token may be requested with another one.
     fn renew<'t>(&'t self, bad: Option<&'t Token>) -> Renewing<'t> {
         Box::pin(self.renew_now(bad))
     }
@@ -232,31 +232,31 @@ impl Tokens {
         inner.still_refused()?;
         let began = Instant::now();
         let held = loop {
-            match inner.journal.acquire_lease(&inner.slot, TERM).await {
+            match inner.journal.acquire_lease(&inner.lease_name, LEASE_DURATION).await {
                 Ok(Some(held)) => break Some(held),
-                Ok(None) if began.elapsed() < PATIENCE => {}
+                Ok(None) if began.elapsed() < LEASE_TIMEOUT => {}
                 Ok(None) => break None,
                 Err(failure) => {
-                    warn!("{}: the journal does not tell of access tokens: {failure}", inner.account);
+                    warn!("{}: cannot read the shared access token from the journal: {failure}", inner.account);
                     break None;
                 }
             }
-            if let Ok(Some(kept)) = inner.journal.read_lease(&inner.slot).await
+            if let Ok(Some(kept)) = inner.journal.read_lease(&inner.lease_name).await
                 && let Some(token) = inner.usable(&kept, bad)
             {
                 return Ok(token);
             }
-            time::sleep(LOOK).await;
+            time::sleep(POLL_INTERVAL).await;
         };
         if let Some(held) = &held
             && let Some(token) = held.value.as_deref().and_then(|kept| inner.usable(kept, bad))
         {
-            inner.let_go(held, None).await;
+            inner.release(held, None).await;
             return Ok(token);
         }
         let fetched = inner.fetch(bad).await;
         if let Some(held) = &held {
-            inner.let_go(held, fetched.as_deref().ok()).await;
+            inner.release(held, fetched.as_deref().ok()).await;
         }
         match &fetched {
             Ok(token) => *inner.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(token)),
@@ -279,7 +279,7 @@ impl Inner {
     fn still_refused(&self) -> Result<(), ApiError> {
         let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         match &*refusal {
-            Some((failure, at)) if at.elapsed() < REFUSED => Err(failure.clone()),
+            Some((failure, at)) if at.elapsed() < REFUSED_PAUSE => Err(failure.clone()),
             _ => {
                 *refusal = None;
                 Ok(())
@@ -287,9 +287,9 @@ impl Inner {
         }
     }
 
-    /// What the journal keeps, if it will do; it is cached then.
+    /// The journal's token, if it is usable; it is cached then.
     fn usable(&self, kept: &str, bad: Option<&Token>) -> Option<Arc<Token>> {
-        let opened = self.vault.open(&self.slot, kept)?;
+        let opened = self.vault.open(&self.lease_name, kept)?;
         let Kept { token, renew, expires } = serde_json::from_str(&opened).ok()?;
         let token = Arc::new(Token { value: Secret::new(&*token), renew, expires });
         if !token.is_fresh(bad, now_millis()) {
@@ -299,17 +299,17 @@ impl Inner {
         Some(token)
     }
 
-    async fn let_go(&self, held: &NamedLease, token: Option<&Token>) {
+    async fn release(&self, held: &NamedLease, token: Option<&Token>) {
         let value = token.map(|token| {
             let kept = Kept { token: token.expose().into(), renew: token.renew, expires: token.expires };
-            self.vault.seal(&self.slot, &serde_json::to_string(&kept).unwrap_or_default())
+            self.vault.seal(&self.lease_name, &serde_json::to_string(&kept).unwrap_or_default())
         });
         if let Err(failure) = self.journal.write_lease(held, LeaseWrite { value, ..LeaseWrite::default() }).await {
-            warn!("{}: other nodes are not told of the access token: {failure}", self.account);
+            warn!("{}: could not publish the access token to other nodes: {failure}", self.account);
         }
     }
 
-    /// Asks the platform.
+    /// Requests a token from the platform.
     async fn fetch(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let token = self.ask(false).await?;
         // The stable API gives the same token until it is forced, which it allows 20 times a day.
@@ -318,7 +318,7 @@ impl Inner {
         } else {
             token
         };
-        info!(account = self.account, "{}: has a new access token", self.account);
+        info!(account = self.account, "{}: access token refreshed", self.account);
         Ok(Arc::new(token))
     }
 
@@ -392,7 +392,7 @@ impl Inner {
         };
         match (answer[name].as_str(), answer["expires_in"].as_u64()) {
             (Some(token), Some(seconds)) => Ok(Token::new(token, Duration::from_secs(seconds), asked)),
-            _ => Err(ApiError::bad_answer(&self.account, path, &format!("it has no {name}"))),
+            _ => Err(ApiError::bad_answer(&self.account, path, &format!("`{name}` is missing"))),
         }
     }
 
@@ -405,7 +405,7 @@ impl Inner {
         self.answer(path, request).await
     }
 
-    /// As the platform that was given authority; once more if its own token is no longer good.
+    /// A call with the platform's own token; repeated once if that token is no longer valid.
     async fn post_as(&self, upper: &Tokens, path: &str, body: &Value) -> Result<Value, ApiError> {
         let mut bad: Option<Arc<Token>> = None;
         loop {
@@ -425,11 +425,11 @@ impl Inner {
         serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.account, path, "it is not JSON"))
     }
 
-    /// What was kept of what the platform pushed.
+    /// A stored credential that the platform pushed.
     async fn kept(&self, what: What<'_>) -> Result<Zeroizing<String>, ApiError> {
-        let slot = what.slot(&self.account);
-        let kept = self.journal.read_lease(&slot).await.map_err(|failure| ApiError::not_kept(&failure))?;
-        let kept = kept.and_then(|kept| self.vault.open(&slot, &kept)).filter(|kept| !kept.is_empty());
+        let lease_name = what.lease_name(&self.account);
+        let kept = self.journal.read_lease(&lease_name).await.map_err(|failure| ApiError::not_kept(&failure))?;
+        let kept = kept.and_then(|kept| self.vault.open(&lease_name, &kept)).filter(|kept| !kept.is_empty());
         kept.ok_or_else(|| match what {
             What::Ticket => ApiError::NoTicket(self.account.clone()),
             What::Grant(id) => ApiError::NotGranted { account: self.account.clone(), id: id.to_owned() },
@@ -437,22 +437,22 @@ impl Inner {
     }
 
     async fn keep(&self, what: What<'_>, text: &str) -> Result<(), JournalError> {
-        let slot = what.slot(&self.account);
+        let lease_name = what.lease_name(&self.account);
         let began = Instant::now();
         loop {
-            if let Some(held) = self.journal.acquire_lease(&slot, TERM).await? {
-                let write = LeaseWrite { value: Some(self.vault.seal(&slot, text)), ..LeaseWrite::default() };
+            if let Some(held) = self.journal.acquire_lease(&lease_name, LEASE_DURATION).await? {
+                let write = LeaseWrite { value: Some(self.vault.seal(&lease_name, text)), ..LeaseWrite::default() };
                 return self.journal.write_lease(&held, write).await.map(drop);
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > LEASE_TIMEOUT {
                 return Err(JournalError::Lost);
             }
-            time::sleep(LOOK).await;
+            time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// What platforms push or give once, and what tokens are made of.
+/// Credentials that platforms push or return once, with which tokens are requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What<'i> {
     /// `component_verify_ticket`, `suite_ticket`: the latest counts.
@@ -462,7 +462,7 @@ pub(super) enum What<'i> {
 }
 
 impl What<'_> {
-    fn slot(self, account: &str) -> String {
+    fn lease_name(self, account: &str) -> String {
         match self {
             Self::Ticket => format!("ticket/{account}"),
             Self::Grant(id) => format!("grant/{account}/{id}"),

@@ -1,4 +1,4 @@
-//! What the journal keeps of access tokens: sealed, so that whoever reads the journal has none.
+//! Access tokens in the journal: sealed, so that reading the journal reveals none.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use crate::secret::Secret;
 /// Bytes of the nonce before a sealed text.
 const NONCE: usize = 12;
 
-/// Seals texts with a key that follows from an account's secret. With another secret they read as nothing, which is as
-/// it should be: they were made for the old one.
+/// Seals texts with a key that follows from an account's secret. With another secret they cannot be opened, which is
+/// right: they were made for the old one.
 pub(crate) struct Vault(Aes256Gcm);
 
 impl fmt::Debug for Vault {

@@ -13,7 +13,7 @@ use crate::{
 pub(super) const DEMO: &str = include_str!("../../config/demo.toml");
 
 /// The configuration and the account called `id` in it. Where no file was named, an account that the usual file does
-/// not have may be one of `demo`; the user is told.
+/// not have may be one of `demo`, which is printed.
 pub(super) fn load(arguments: &ConfigArgument, id: &str) -> Result<(Config, Endpoint), Box<dyn Error>> {
     let config = match find_config(arguments.config.as_deref()) {
         Ok(path) => Config::load(&path)?,
@@ -23,7 +23,7 @@ pub(super) fn load(arguments: &ConfigArgument, id: &str) -> Result<(Config, Endp
     let demo = demo()?;
     let config = match config.account(id) {
         None if arguments.config.is_none() && demo.account(id).is_some() => {
-            eprintln!("taking {id} of `echostr demo`");
+            eprintln!("using {id} of `echostr demo`: no configuration has such an account");
             demo
         }
         _ => config,
@@ -41,7 +41,7 @@ pub(super) fn demo() -> Result<Config, Box<dyn Error>> {
 pub(super) fn endpoint(config: &Config, id: &str) -> Result<Endpoint, Box<dyn Error>> {
     let account = config.account(id).ok_or_else(|| {
         let known: Vec<_> = config.accounts.iter().map(crate::config::Account::id).collect();
-        format!("no account `{id}` in {}; there are {}", config.origin(), known.join(", "))
+        format!("unknown account `{id}` in {}; expected one of {}", config.origin(), known.join(", "))
     })?;
     Ok(Endpoint::new(account.clone(), &Metrics::new())?)
 }

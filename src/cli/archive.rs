@@ -15,43 +15,43 @@ use crate::{
 };
 
 /// How many events are asked for at one time.
-pub(super) const PAGE: usize = 500;
+pub(super) const PAGE_SIZE: usize = 500;
 
 /// Which events.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct FilterArguments {
-    /// Of this platform
+    /// Only events of this platform
     #[arg(long)]
     platform: Option<Platform>,
-    /// Of this account, as in mp/shop
+    /// Only events of this account, as in mp/shop
     #[arg(long)]
     account: Option<String>,
-    /// Of this type; mp.event.* stands for all that begin so
+    /// Only events of this type; mp.event.* matches every type that begins so
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// About this openid, userid or account id
+    /// Only events about this openid, userid or account id
     #[arg(long)]
     subject: Option<String>,
-    /// Received then or later: RFC 3339, a date (UTC), or an age such as 90m, 2h, 7d
+    /// Only events received at this time or later: RFC 3339, a date (UTC), or an age such as 90m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Millis>,
-    /// Received before then
+    /// Only events received before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Millis>,
-    /// In this state
+    /// Only events in this state
     #[arg(long)]
     state: Option<StateArgument>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StateArgument {
-    /// Without a reply yet
+    /// No reply yet
     Responding,
-    /// With the reply of its responder, or needing none
+    /// Answered by the responder, or no reply needed
     Answered,
-    /// With the default answer, because its responder failed
+    /// Default answer given, as the responder failed
     Defaulted,
-    /// With the default answer, because its reply came later and is sent through the API
+    /// Default answer given, as the reply came after the deadline; it is sent through the API
     Late,
 }
 
@@ -94,7 +94,8 @@ fn time(text: &str) -> Result<Millis, String> {
         _ => 0,
     };
     let ago = number.parse::<i64>().ok().and_then(|number| number.checked_mul(seconds * 1000));
-    let ago = ago.filter(|_| seconds > 0).ok_or("neither RFC 3339, nor a date, nor an age such as 2h")?;
+    let ago =
+        ago.filter(|_| seconds > 0).ok_or("expected RFC 3339, a date such as 2026-01-02, or an age such as 2h")?;
     Ok(Timestamp::now().as_millisecond().saturating_sub(ago))
 }
 
@@ -103,7 +104,7 @@ pub(super) fn print_time(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
 }
 
-/// Ends with what is wrong about the arguments.
+/// Exits with a usage error.
 pub(super) fn usage(what: &str) -> ! {
     Arguments::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
@@ -114,17 +115,17 @@ pub(super) fn open(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<d
     Ok(journal::open_archive(&config.journal)?)
 }
 
-/// Refuses names that no observer has.
+/// Refuses names of unknown observers.
 pub(super) async fn check_observers(archive: &dyn Archive, names: &[String]) -> Result<(), Box<dyn Error>> {
     let known = archive.observers().await?;
     match names.iter().find(|name| !known.contains(name)) {
         None => Ok(()),
-        Some(unknown) if known.is_empty() => Err(format!("no observer `{unknown}`; the journal knows none").into()),
-        Some(unknown) => Err(format!("no observer `{unknown}`; there are {}", known.join(", ")).into()),
+        Some(unknown) if known.is_empty() => Err(format!("unknown observer `{unknown}`; the journal has none").into()),
+        Some(unknown) => Err(format!("unknown observer `{unknown}`; expected one of {}", known.join(", ")).into()),
     }
 }
 
-/// Calls `act` with each page of events, the oldest first, and shows on a terminal how far it is.
+/// Calls `act` with each page of events, the oldest first, and shows the progress on a terminal.
 pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
     archive: &dyn Archive,
     filter: &Filter,
@@ -133,7 +134,7 @@ pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
     let progress = progress();
     let (mut after, mut done) = (None, 0);
     loop {
-        let page: Vec<Uuid> = archive.events(filter, after, PAGE).await?.iter().map(|stored| stored.id).collect();
+        let page: Vec<Uuid> = archive.events(filter, after, PAGE_SIZE).await?.iter().map(|stored| stored.id).collect();
         let Some(last) = page.last().copied() else { break };
         after = Some(last);
         progress.inc(page.len() as u64);
@@ -143,7 +144,7 @@ pub(super) async fn each_page<W: Future<Output = Result<u64, Box<dyn Error>>>>(
     Ok(done)
 }
 
-/// How far long work is: on a terminal, and only there.
+/// A progress bar, on a terminal only.
 pub(super) fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}");
     let progress = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));

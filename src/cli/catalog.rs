@@ -1,4 +1,4 @@
-//! `echostr catalog`: every event, or which events payload files are.
+//! `echostr catalog`: lists the events, or identifies payload files.
 
 use std::{
     error::Error,
@@ -23,13 +23,13 @@ use crate::{
 pub(super) struct Arguments {
     /// Only this platform
     platform: Option<Platform>,
-    /// Says which events these payloads are
+    /// Names the event type of each payload file
     #[arg(long = "match", value_name = "FILE", num_args = 1.., conflicts_with = "platform")]
     files: Vec<PathBuf>,
-    /// With --match: the payloads are of this platform
+    /// With --match: read the payloads as events of this platform
     #[arg(long = "platform", value_name = "PLATFORM", id = "of")]
     of: Option<Platform>,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -97,7 +97,7 @@ fn list(out: &mut impl Write, arguments: &Arguments) -> Result<(), Box<dyn Error
 #[derive(Debug, Serialize)]
 struct Match {
     file: String,
-    /// The event type; `….unknown` when the catalogue does not know it.
+    /// The event type; `….unknown` when it is not in the catalogue.
     r#type: Option<&'static str>,
     rust_type: Option<String>,
     /// The typed event, with the platform's own names.
@@ -153,7 +153,7 @@ fn match_file(path: &Path, of: Option<Platform>) -> Match {
     let best = matches.min_by_key(|matched| {
         (matched.rust_type.is_none(), matched.unknown_fields.len() + matched.unreadable_fields.len())
     });
-    best.unwrap_or_else(|| failed("the catalogue knows no such event".to_owned()))
+    best.unwrap_or_else(|| failed("no such event in the catalogue".to_owned()))
 }
 
 /// The payload as an event of one platform; `None` when it does not look like that platform at all.

@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Also asks the platforms whether the secret of each account works, from this machine
+    /// Also call each platform to check that the account's secret works from this machine
     #[arg(long)]
     online: bool,
 }
@@ -60,9 +60,9 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the platform of each account that has a secret; says what works, and gives what does not.
+/// Checks each account that has a secret against its platform; prints successes, returns failures.
 async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
-    // The tokens are for this process only: a server's are not touched, for the platforms give the same one.
+    // The tokens are for this process only: a server's stay valid, as the platforms return the same one.
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new(&Options {
         retention: config.journal.retention,
         max_size: 1 << 20,
@@ -81,13 +81,13 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
                 }
             },
             None if account.platform.protocol().api().is_none() => {}
-            None => println!("{id}: no `secret`, nothing to ask"),
+            None => println!("{id}: no `secret`, not checked"),
         }
     }
     Ok(problems)
 }
 
-/// A token first, then a call that only reads: WeCom looks at the caller's address and permissions there.
+/// A token first, then a call that only reads: WeCom checks the caller's address and permissions there.
 async fn ask(account: &Account, api: &Api) -> Result<(), ApiError> {
     api.check().await?;
     let Some(rules) = account.platform.protocol().api() else { return Ok(()) };

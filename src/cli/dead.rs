@@ -1,4 +1,4 @@
-//! `echostr dead`: events that an observer failed on for good.
+//! `echostr dead`: events that an observer permanently failed on.
 
 use std::{
     error::Error,
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     ConfigArgument, Done,
-    archive::{self, FilterArguments, PAGE, print_time, usage},
+    archive::{self, FilterArguments, PAGE_SIZE, print_time, usage},
     runtime,
 };
 use crate::{
@@ -26,16 +26,16 @@ pub(super) enum Command {
     Ls {
         #[command(flatten)]
         which: Which,
-        /// So many at most; 0 for all
+        /// Show at most N dead letters (0 = all)
         #[arg(long, default_value_t = 50, value_name = "N")]
         limit: usize,
-        /// One JSON object a line: the event in CloudEvents form, observer, attempts, error, time
+        /// Print one JSON object per line: the event as a CloudEvent, observer, attempts, error, time
         #[arg(long)]
         json: bool,
     },
-    /// Offers dead letters to their observers once more
+    /// Gives dead letters to their observers again
     Replay(Chosen),
-    /// Removes dead letters; their events stay as long as all events
+    /// Removes dead letters; the events stay in the journal until their retention is over
     Drop(Chosen),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Which {
     config: ConfigArgument,
     #[command(flatten)]
     filter: FilterArguments,
-    /// Of this observer
+    /// Only dead letters of this observer
     #[arg(long, value_name = "NAME")]
     observer: Option<String>,
 }
@@ -62,10 +62,10 @@ impl Which {
 pub(super) struct Chosen {
     #[command(flatten)]
     which: Which,
-    /// Events, or an event of one observer
+    /// Ids of the events, each for all of its observers or for one
     #[arg(value_name = "ID[/OBSERVER]")]
     letters: Vec<Letter>,
-    /// Every dead letter, where neither a filter nor an id is given
+    /// Every dead letter; needed when neither a filter nor an id is given
     #[arg(long)]
     all: bool,
 }
@@ -87,13 +87,13 @@ impl FromStr for Letter {
 }
 
 impl Chosen {
-    /// Refuses what is too little, or two ways to say which.
+    /// Refuses no selection, or two.
     fn check(&self) {
         let filter = Filter { observer: None, ..self.which.filter() };
         match (self.letters.is_empty(), filter == Filter::default()) {
-            (false, false) => usage("either ids or a filter, not both; --observer goes with ids"),
+            (false, false) => usage("give either ids or a filter, not both; --observer can be combined with ids"),
             (true, true) if self.which.observer.is_none() && !self.all => {
-                usage("which dead letters? Give ids, a filter, or --all")
+                usage("no dead letters selected: give ids, a filter, or --all")
             }
             _ => {}
         }
@@ -112,7 +112,7 @@ pub(super) fn run(command: &Command) -> Done {
             Command::Replay(chosen) => {
                 let archive = archive::open(&chosen.which.config)?;
                 let done = each(&*archive, chosen, |letters| archive.revive(letters)).await?;
-                writeln!(io::stdout(), "offered once more: {done}")?;
+                writeln!(io::stdout(), "replayed: {done}")?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Drop(chosen) => {
@@ -134,7 +134,7 @@ async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) 
     let mut left = if limit == 0 { usize::MAX } else { limit };
     let mut after = None;
     while left > 0 {
-        let page = archive.dead(filter, after, PAGE.min(left)).await?;
+        let page = archive.dead(filter, after, PAGE_SIZE.min(left)).await?;
         let Some(last) = page.last() else { break };
         after = Some((last.event.id, last.observer.clone()));
         left -= page.len();
@@ -187,7 +187,7 @@ async fn each<'a>(
             letters.extend(dead.filter(|name| wanted.is_none_or(|wanted| wanted == name)).map(|name| (*event, name)));
             if letters.len() == before {
                 let of = wanted.map_or_else(String::new, |name| format!(" of observer {name}"));
-                let hint = wanted.filter(|name| !observers.contains(name)).map_or("", |_| ", which there is not");
+                let hint = wanted.filter(|name| !observers.contains(name)).map_or("", |_| ", which does not exist");
                 return Err(format!("no dead letter of event {event}{of}{hint}; nothing was done").into());
             }
         }
@@ -196,7 +196,7 @@ async fn each<'a>(
     let progress = archive::progress();
     let mut after = None;
     loop {
-        let page = archive.dead(&filter, after, PAGE).await?;
+        let page = archive.dead(&filter, after, PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
         after = Some((last.event.id, last.observer.clone()));
         progress.inc(page.len() as u64);

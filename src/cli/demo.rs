@@ -23,10 +23,10 @@ use crate::{
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// Ends after the table instead of serving on
+    /// Exit after printing the table instead of serving on
     #[arg(long)]
     once: bool,
-    /// Where to listen [default: 127.0.0.1:8080, or a free port]
+    /// Address to listen on [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 }
@@ -201,7 +201,7 @@ async fn play(config: &Config, base: &str, api: &FakeApi) -> Result<Vec<Scene>, 
     Ok(scenes)
 }
 
-/// A customer enters and writes; the callback only says so, and the answers go out by API.
+/// A customer enters and writes; the callback only announces it, and the answers are sent by API.
 async fn customer_service(
     config: &Config,
     base: &str,
@@ -222,7 +222,7 @@ async fn customer_service(
     let answer = player.deliver(&push, now).await?;
     let sent = describe(&endpoint, "wecom.event.kf_msg_or_event", &[]);
     scenes.push(Scene { account, sent, answer, expected: Vec::new(), status: 200 });
-    let sent = timeout(PATIENCE, api.sent_at_least(2)).await.unwrap_or_default();
+    let sent = timeout(SEND_TIMEOUT, api.sent_at_least(2)).await.unwrap_or_default();
     let took = began.elapsed();
     for (what, path, expected) in [
         ("enters the session", "/cgi-bin/kf/send_msg_on_event", "Welcome!"),
@@ -238,9 +238,9 @@ async fn customer_service(
 }
 
 /// How long the answers may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The platform asks again, and somebody else pretends to be it.
+/// The platform retries, and somebody else forges a request.
 async fn repeat(
     config: &Config,
     base: &str,
@@ -279,7 +279,7 @@ fn describe(endpoint: &Endpoint, event: &str, set: &[(&str, &str)]) -> String {
     format!("{event} {}{sealed}", set.join(" ")).replace(" ,", ",").trim().to_owned()
 }
 
-/// Prints the table; says how many scenes went wrong.
+/// Prints the table; returns how many scenes failed.
 fn print(scenes: &[Scene]) -> usize {
     let bold = |text: &str| {
         if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }

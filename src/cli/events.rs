@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     ConfigArgument, Done,
-    archive::{self, FilterArguments, PAGE, print_time, usage},
+    archive::{self, FilterArguments, PAGE_SIZE, print_time, usage},
     runtime,
 };
 use crate::{
@@ -20,11 +20,11 @@ use crate::{
     log::{escape, escape_json},
 };
 
-/// How often `tail` looks.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often `tail` polls the journal.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Events that `tail` begins with.
-const TAIL: usize = 10;
+/// Events that `tail` starts with.
+const TAIL_EVENTS: usize = 10;
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
@@ -34,46 +34,46 @@ pub(super) enum Command {
         config: ConfigArgument,
         #[command(flatten)]
         filter: FilterArguments,
-        /// The newest of this many; 0 for all
+        /// Show at most N newest events (0 = all)
         #[arg(long, default_value_t = 50, value_name = "N")]
         limit: usize,
-        /// One CloudEvents object a line
+        /// Print one CloudEvents object per line
         #[arg(long)]
         json: bool,
     },
-    /// Shows one event, its reply, and what its observers have done
+    /// Shows one event, its reply, and the state of each observer
     Show {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Its id
+        /// Id of the event
         id: Uuid,
-        /// All of it as one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Lists the newest events, and then those that come
+    /// Shows the newest events, then follows new ones until Ctrl-C
     Tail {
         #[command(flatten)]
         config: ConfigArgument,
         #[command(flatten)]
         filter: FilterArguments,
-        /// One CloudEvents object a line
+        /// Print one CloudEvents object per line
         #[arg(long)]
         json: bool,
     },
-    /// Offers events to observers once more, as if they were new
+    /// Gives events to observers again, as if they were new; responders do not run
     Replay {
         #[command(flatten)]
         config: ConfigArgument,
         #[command(flatten)]
         filter: FilterArguments,
-        /// Events, by their ids
+        /// Ids of the events
         #[arg(value_name = "ID")]
         ids: Vec<Uuid>,
-        /// To this observer; may be given several times
+        /// Replay to this observer; can be repeated
         #[arg(long = "observer", value_name = "NAME", required = true)]
         observers: Vec<String>,
-        /// Every event, where neither a filter nor an id is given
+        /// Replay every event; needed when neither a filter nor an id is given
         #[arg(long)]
         all: bool,
     },
@@ -94,8 +94,8 @@ pub(super) fn run(command: &Command) -> Done {
             Command::Replay { config, filter, ids, observers, all } => {
                 let filter = filter.filter();
                 match (ids.is_empty(), filter == Filter::default()) {
-                    (false, false) => usage("either ids or a filter, not both"),
-                    (true, true) if !all => usage("which events? Give ids, a filter, or --all"),
+                    (false, false) => usage("give either ids or a filter, not both"),
+                    (true, true) if !all => usage("no events selected: give ids, a filter, or --all"),
                     _ => {}
                 }
                 replay(&*archive::open(config)?, &filter, ids, observers).await
@@ -127,17 +127,17 @@ impl Lines {
         if self.json {
             return writeln!(self.out, "{}", escape_json(&stored.cloud_event().to_string()));
         }
-        let facts = &stored.record;
+        let record = &stored.record;
         writeln!(
             self.out,
             "{}  {}  {:<18} {:<32} {:<10} {:>2}  {}",
-            print_time(facts.received),
+            print_time(record.received),
             stored.id,
-            facts.account,
-            facts.event_type,
+            record.account,
+            record.event_type,
             stored.state.as_str(),
             stored.deliveries,
-            escape(facts.subject.as_deref().unwrap_or("-"))
+            escape(record.subject.as_deref().unwrap_or("-"))
         )
     }
 }
@@ -152,7 +152,7 @@ async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) 
     } else {
         let mut after = None;
         loop {
-            let page = archive.events(filter, after, PAGE).await?;
+            let page = archive.events(filter, after, PAGE_SIZE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             page.iter().try_for_each(|stored| lines.event(stored))?;
@@ -167,17 +167,17 @@ async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
         let mut lines = Lines::new(json);
         lines.head()?;
         let mut after = None;
-        let mut page = archive.newest(filter, TAIL).await?;
+        let mut page = archive.newest(filter, TAIL_EVENTS).await?;
         loop {
             for stored in &page {
                 lines.event(stored)?;
                 after = Some(stored.id);
             }
             lines.out.flush()?;
-            if page.len() < PAGE {
-                tokio::time::sleep(LOOK).await;
+            if page.len() < PAGE_SIZE {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
-            page = archive.events(filter, after, PAGE).await?;
+            page = archive.events(filter, after, PAGE_SIZE).await?;
         }
     };
     tokio::select! {
@@ -188,22 +188,22 @@ async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
 
 async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
     let Some(stored) = archive.event(id).await? else { return Err(format!("no event {id}").into()) };
-    let deliveries = archive.observations(id).await?;
-    let observers: Vec<Json> = deliveries
+    let observations = archive.observations(id).await?;
+    let observers: Vec<Json> = observations
         .iter()
-        .map(|delivery| {
-            let time = match delivery.state {
+        .map(|observation| {
+            let time = match observation.state {
                 ObservationState::Waiting(at) | ObservationState::Leased(at) | ObservationState::Dead(at) => {
                     Some(print_time(at))
                 }
                 ObservationState::Done => None,
             };
             json!({
-                "observer": delivery.observer,
-                "state": delivery.state.as_str(),
+                "observer": observation.observer,
+                "state": observation.state.as_str(),
                 "time": time,
-                "attempts": delivery.attempts,
-                "error": delivery.error,
+                "attempts": observation.attempts,
+                "error": observation.error,
             })
         })
         .collect();
@@ -228,17 +228,17 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
         Some(reply) => writeln!(out, "reply: {}", escape(reply))?,
         None => writeln!(out, "reply: the plain success")?,
     }
-    for delivery in &deliveries {
-        let error = delivery.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
-        let state = match delivery.state {
+    for observation in &observations {
+        let error = observation.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
+        let state = match observation.state {
             ObservationState::Waiting(at) => format!("waiting, due {}", print_time(at)),
-            ObservationState::Leased(until) => format!("at work, until {} at the latest", print_time(until)),
+            ObservationState::Leased(until) => format!("in flight, lease expires {}", print_time(until)),
             ObservationState::Done => "done".to_owned(),
             ObservationState::Dead(at) => format!("dead since {}", print_time(at)),
         };
         let attempts =
-            if delivery.attempts == 0 { String::new() } else { format!(", attempts: {}", delivery.attempts) };
-        writeln!(out, "observer {}: {state}{attempts}{error}", delivery.observer)?;
+            if observation.attempts == 0 { String::new() } else { format!(", attempts: {}", observation.attempts) };
+        writeln!(out, "observer {}: {state}{attempts}{error}", observation.observer)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -263,6 +263,6 @@ async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[Uuid], observers:
     } else {
         offered += archive::each_page(archive, filter, offer).await?;
     }
-    writeln!(io::stdout(), "offered once more: {offered}; what waits already stays as it is")?;
+    writeln!(io::stdout(), "replayed: {offered}; observations that are pending already are not doubled")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,10 +13,10 @@ use crate::{
 pub(super) struct Arguments {
     /// The account, as in mp/shop
     account: String,
-    /// The URL that was requested, or its part behind `?`
+    /// The requested URL, or only its query string
     #[arg(long)]
     url: String,
-    /// The body that was posted; without it the request is a GET
+    /// File with the posted body; without it the request is a GET
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     #[command(flatten)]
@@ -46,6 +46,6 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     if steps.iter().any(|step| step.result == StepResult::Failed) {
         return Ok(ExitCode::FAILURE);
     }
-    println!("the account takes this request");
+    println!("the account accepts this request");
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{ConfigArgument, Done};
 use crate::config::{Config, find_config};
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(arguments: &ConfigArgument) -> Done {
     let config = Config::load(&find_config(arguments.config.as_deref())?)?;
@@ -19,8 +19,8 @@ pub(super) fn run(arguments: &ConfigArgument) -> Done {
         address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
     }
     let mut stream =
-        TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| format!("no server at {address}: {error}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+        TcpStream::connect_timeout(&address, TIMEOUT).map_err(|error| format!("no server at {address}: {error}"))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer)?;

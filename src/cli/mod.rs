@@ -30,7 +30,7 @@ use crate::{
     log::escape_lines,
 };
 
-/// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, types, answers, fans out.
+/// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, answers and stores them.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -40,27 +40,27 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Receives callbacks until it is stopped
+    /// Runs the server until it is stopped
     Serve(ConfigArgument),
-    /// Checks the configuration; prints each problem on a line
+    /// Checks the configuration and prints every problem with its line
     Check(check::Arguments),
-    /// Serves an account per platform, and plays the platforms against itself; needs no configuration
+    /// Runs a server with an account per platform and sends it the platforms' callbacks; needs no configuration
     Demo(demo::Arguments),
-    /// Acts as the platform: signs, seals and posts a sample, opens and prints the answer
+    /// Acts as the platform: signs, encrypts and posts a sample event, decrypts and prints the answer
     Simulate(simulate::Arguments),
-    /// Walks through the verification of a captured request and names the first step that fails
+    /// Verifies a captured request step by step and names the step that fails
     Explain(explain::Arguments),
     /// Prints a new token and a new AES key
     Keygen,
-    /// Lists the events, or says which events payload files are
+    /// Lists the events that are known, or names the event type of payload files
     Catalog(catalog::Arguments),
-    /// Looks into the journal: lists, shows and replays events
+    /// Lists, shows, follows and replays stored events
     #[command(subcommand)]
     Events(events::Command),
-    /// Events that an observer failed on for good: lists, replays and drops them
+    /// Lists, replays and drops dead letters: events that an observer permanently failed on
     #[command(subcommand)]
     Dead(dead::Command),
-    /// Asks a running server whether it is ready; for container health checks
+    /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
 }
 
@@ -113,7 +113,7 @@ where
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {
-        // A closed pipe (`| head`) is no failure.
+        // A closed pipe (`| head`) is not a failure.
         if io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }

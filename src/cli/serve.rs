@@ -73,6 +73,6 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
 /// A connection is a file descriptor, and the usual soft limit of 1024 is less than `max_connections`.
 fn raise_file_limit() {
     if let Err(failure) = rlimit::increase_nofile_limit(u64::MAX) {
-        warn!("cannot raise the limit of open files: {failure}");
+        warn!("cannot raise the limit of open files, so `ulimit -n` limits connections: {failure}");
     }
 }

@@ -17,21 +17,21 @@ use crate::{
 pub(super) struct Arguments {
     /// The account, as in mp/shop
     account: String,
-    /// Event type (mp.event.subscribe), its end (subscribe), or name of its Rust type (Subscribe)
+    /// Event type (mp.event.subscribe), its last part (subscribe), or its Rust type (Subscribe)
     event: String,
-    /// Replaces a field of the sample, by its dotted path; may be repeated
+    /// Replace a field of the sample, by its dotted path; can be repeated
     #[arg(long, value_name = "FIELD=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
-    /// Base URL of the server [default: its configured address on this machine]
+    /// Base URL of the server [default: the configured address on this machine]
     #[arg(long, value_name = "BASE")]
     url: Option<String>,
-    /// Delivers the same event so many times, as the platform repeats one
+    /// Deliver the same event N times, as a platform that retries
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: u32,
-    /// AppID of the account whose message it is, for a third-party platform
+    /// For a third-party platform: AppID of the authorizer whose message it is
     #[arg(long, value_name = "APPID", default_value = "wx0000000000000000")]
     authorizer: String,
-    /// Sends the JSON form where there are both
+    /// Send JSON where the platform can send XML or JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -118,16 +118,16 @@ fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dyn Error>> {
             }
         }
     }
-    // `text` is the end of `mp.message.text`, and no wire value of an event.
+    // `text` is the end of `mp.message.text`, and not a wire value of an event.
     if found.len() > 1 {
         found.retain(|entry| entry.id.ends_with(&format!(".{name}")) || entry.type_name == name);
     }
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(format!("no event `{name}` of {platform}; `echostr catalog {platform}` lists them").into()),
+        0 => Err(format!("unknown event `{name}` of {platform}; `echostr catalog {platform}` lists them").into()),
         _ => {
             let ids: Vec<_> = found.iter().map(|entry| entry.id.as_str()).collect();
-            Err(format!("`{name}` can be {}", ids.join(", ")).into())
+            Err(format!("`{name}` is ambiguous; expected one of {}", ids.join(", ")).into())
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
 pub use crate::envelope::Mode;
 use crate::{event::Platform, platform::AccountRules, secret::Secret};
 
-/// In `receive_ids`: whoever it is for.
+/// In `receive_ids`: any receiver.
 const ANY: &str = "any";
 
 /// One configured receiver of a platform.
@@ -45,7 +45,7 @@ pub struct Account {
     pub agent_id: Option<u64>,
     /// Secret of the platform's API.
     pub secret: Option<Secret>,
-    /// What becomes of a reply that is not ready at the deadline.
+    /// What happens to a reply that is not ready at the deadline.
     pub late_reply: LateReply,
     /// Answer when the responder fails or panics.
     pub on_error: Verdict,
@@ -55,7 +55,7 @@ pub struct Account {
     pub api_base: Option<String>,
     /// What is pulled of a customer-service account that was never pulled before.
     pub backlog: Backlog,
-    /// Whether the receive id of an opened message may be any, as that of companies that nobody knows beforehand.
+    /// Whether the receive id of an opened message may be any, for companies that are not known beforehand.
     pub receives_for_any: bool,
     /// Whether the platform's release test of a third-party platform is answered.
     pub release_test: bool,
@@ -90,7 +90,7 @@ pub enum Backlog {
     ThreeDays,
 }
 
-/// What becomes of a reply that is not ready at the deadline.
+/// What happens to a reply that is not ready at the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateReply {
     /// Answer a repeat of the delivery with it, and send it through the API after the last one.
@@ -138,7 +138,7 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
             accounts.push(account(platform, key, &section, server, &mut paths));
         }
     }
-    // One half is divided among the accounts; the other is for whoever needs more.
+    // One half is divided among the accounts; the other is shared.
     let reserved = server.max_in_flight / 2 / accounts.len().max(1);
     let half = if accounts.len() > 1 { (server.max_in_flight / 2).max(1) } else { server.max_in_flight };
     let most = server.max_in_flight_per_account.unwrap_or(half);
@@ -288,7 +288,7 @@ fn mode(rules: &AccountRules, section: &Section<'_>) -> Mode {
     let mode = written.unwrap_or(if sealed { Mode::Safe } else { Mode::Plain });
     let clear = "whoever holds a request back can send another body with its signature";
     match mode {
-        Mode::Plain if sealed => section.warning("mode", format!("plain mode, in spite of `aes_key`: {clear}")),
+        Mode::Plain if sealed => section.warning("mode", format!("plain mode although `aes_key` is set: {clear}")),
         Mode::Plain => section.warning("mode", format!("plain mode: {clear}")),
         Mode::Compat | Mode::Safe if !sealed => {
             section.problem("mode", "needs `aes_key` when it is \"safe\" or \"compat\"");
@@ -363,7 +363,7 @@ fn sdk_app_id(section: &Section<'_>) -> Option<u64> {
     section.integer("sdk_app_id", 1..=u32::MAX.into())
 }
 
-/// Who has which route.
+/// Accounts by route.
 #[derive(Default)]
 struct Paths(HashMap<String, (String, Option<usize>)>);
 
@@ -375,7 +375,7 @@ fn path(platform: Platform, name: &str, section: &Section<'_>, paths: &mut Paths
     let line = section.line_of("path");
     if let Some((other, other_line)) = paths.0.get(&path) {
         let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
-        section.problem("path", format!("must be its own: {other}{at} has the same"));
+        section.problem("path", format!("is already used by {other}{at}"));
     } else {
         paths.0.insert(path.clone(), (format!("{platform}/{name}"), line));
     }

@@ -23,7 +23,7 @@ impl Admin {
     pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: SocketAddr) -> Self {
         const ADDRESS: &str = "an address and a port such as \"127.0.0.1:9180\"";
         /// A shorter one can be guessed; 16 characters of `echostr keygen` cannot.
-        const SHORT: usize = 16;
+        const SHORT_LENGTH: usize = 16;
         let section = reader.section(root, "admin", KEYS);
         let listen = section.matching("listen", ADDRESS, |text| text.parse().ok());
         let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
@@ -32,7 +32,7 @@ impl Admin {
         if reachable {
             section.require("token", "`listen` is not a loopback address, so anybody could read what came in");
         }
-        if reachable && token.as_ref().is_some_and(|token| token.expose().len() < SHORT) {
+        if reachable && token.as_ref().is_some_and(|token| token.expose().len() < SHORT_LENGTH) {
             section.warning("token", "`token` is shorter than 16 characters and can be reached from other machines");
         }
         let overlap = |a: SocketAddr, b: SocketAddr| a.ip() == b.ip() || a.ip().is_unspecified();

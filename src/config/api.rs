@@ -14,7 +14,7 @@ pub(super) const KEYS: &[&str] = &["timeout", "limit_pause"];
 pub struct Api {
     /// How long a call may take; 10 seconds.
     pub timeout: Duration,
-    /// How long an API rests after the platform said that it was called too often; 1 minute, as long as the shortest of
+    /// How long an API is not called after the platform's rate limit was reached; 1 minute, as long as the shortest of
     /// its limits.
     pub limit_pause: Duration,
 }

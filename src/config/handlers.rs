@@ -60,8 +60,8 @@ impl Config {
         T::deserialize(deserializer).map(Some).map_err(|error| wrong(&error, span.start))
     }
 
-    /// Names of the `[handlers.NAME]` tables that nobody has [read](Config::handler) so far: worth a warning once every handler
-    /// is registered.
+    /// Names of the `[handlers.NAME]` tables that no handler has [read](Config::handler) so far: worth a warning once every
+    /// handler is registered.
     pub fn unread_handlers(&self) -> Vec<&str> {
         let unread = self.handlers.iter().filter(|(_, is_read)| !is_read.load(Ordering::Relaxed));
         unread.map(|(name, _)| name.as_str()).collect()

@@ -19,18 +19,18 @@ pub struct Journal {
     pub url: JournalUrl,
     /// How long events are kept; 7 days.
     pub retention: Duration,
-    /// How large it may get, in bytes; 10 GiB. The oldest events go earlier then, but none that observers still need:
-    /// when only these are left, deliveries are refused with 503. A `memory:` journal does not look at it.
+    /// How large it may get, in bytes; 10 GiB. Above it the oldest events are removed earlier, but none that observers
+    /// need: when only these are left, deliveries are refused with 503. A `memory:` journal ignores it.
     pub max_size: u64,
-    /// What a `memory:` journal may hold, in bytes; 64 MiB. Other journals do not look at it.
+    /// What a `memory:` journal may hold, in bytes; 64 MiB. Other journals ignore it.
     pub memory_limit: usize,
 }
 
-/// What the `url` of the journal says.
+/// The `url` of the journal.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JournalUrl {
-    /// `memory:` - gone with the process.
+    /// `memory:` - lost when the process ends.
     Memory,
     /// `sqlite://PATH`; a relative path starts at the working directory.
     Sqlite(PathBuf),

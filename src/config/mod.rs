@@ -7,10 +7,10 @@
 mod accounts;
 mod admin;
 mod api;
-mod delivery;
 mod handlers;
 mod journal;
 mod log;
+mod observers;
 mod problem;
 mod reader;
 mod server;
@@ -33,16 +33,16 @@ pub use self::{
     accounts::{Account, Backlog, LateReply, Mode, Share, Verdict},
     admin::Admin,
     api::Api,
-    delivery::{Backoff, Delivery},
     journal::{Journal, JournalUrl},
     log::{Log, LogFormat},
+    observers::{Backoff, Observers},
     problem::{ConfigError, Problem},
     server::Server,
     values::{IpRange, secret},
 };
 use crate::{event::Platform, secret::Secret};
 
-/// Where the file is looked for when nobody says.
+/// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config/echostr.toml", "/etc/echostr/echostr.toml"];
 
 /// Names the file where no argument does.
@@ -60,8 +60,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[journal]`.
     pub journal: Journal,
-    /// `[delivery]`.
-    pub delivery: Delivery,
+    /// `[observers]`.
+    pub observers: Observers,
     /// `[api]`.
     pub api: Api,
     /// `[PLATFORM.NAME]`, in the order of [`Platform::ALL`], then by name.
@@ -113,7 +113,7 @@ impl Config {
         let log = log::Log::read(&reader, root);
         let admin = Admin::read(&reader, root, server.listen);
         let journal = Journal::read(&reader, root);
-        let delivery = Delivery::read(&reader, root);
+        let observers = Observers::read(&reader, root);
         let api = Api::read(&reader, root);
         let accounts = accounts::read(&reader, root, &server);
         let handlers = handlers::read(&reader, root);
@@ -122,11 +122,11 @@ impl Config {
             return Err(ConfigError { problems });
         }
         let (origin, source) = (origin.into(), Secret::new(text));
-        Ok(Self { server, log, admin, journal, delivery, api, accounts, handlers, warnings, origin, source })
+        Ok(Self { server, log, admin, journal, observers, api, accounts, handlers, warnings, origin, source })
     }
 
     /// What is allowed and may still be a mistake, for the log at start: accounts without authentication, clear text,
-    /// a journal that forgets.
+    /// a journal in memory.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
@@ -181,16 +181,20 @@ fn syntax(message: &str) -> String {
     guess.map_or_else(|| message.to_owned(), |kind| format!("{kind}; a string has quotes"))
 }
 
-/// Reports the tables that nobody reads.
+/// Reports unknown tables.
 fn check_tables(reader: &Reader<'_>, root: &DeTable<'_>) {
-    /// Announced in the design; written today, they would be ignored.
+    /// Reserved for later versions; today they would be ignored.
     const RESERVED: [&str; 2] = ["forward", "answer"];
-    const SECTIONS: [&str; 7] = ["server", "log", "admin", "journal", "delivery", "api", "handlers"];
+    /// Tables of earlier versions, and what they are called now.
+    const RENAMED: [(&str, &str); 1] = [("delivery", "observers")];
+    const SECTIONS: [&str; 7] = ["server", "log", "admin", "journal", "observers", "api", "handlers"];
     let known: Vec<&str> = SECTIONS.into_iter().chain(Platform::ALL.map(Platform::as_str)).collect();
     for (at, value) in root {
         let (key, line): (&str, _) = (at.get_ref(), Some(reader.line(at)));
         if RESERVED.contains(&key) {
             reader.problem(line, format!("`{key}` is not supported by this version yet"));
+        } else if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+            reader.problem(line, format!("[{key}] is now called [{new}]; rename the table, its keys are the same"));
         } else if !known.contains(&key) {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             let hint = suggestion(key, &known);

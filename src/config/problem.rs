@@ -1,8 +1,8 @@
-//! What is wrong with a configuration, told so that it can be put right.
+//! What is wrong with a configuration, reported so that it can be fixed.
 
 use std::{fmt, sync::Arc};
 
-/// One thing wrong, or (from [`Config::warnings`](super::Config::warnings)) worth a second thought.
+/// One error, or one of [`Config::warnings`](super::Config::warnings).
 ///
 /// Printed as `config/echostr.toml:12: [mp.shop] unknown key ...`. The text names keys, never values: a secret in the
 /// wrong place must not reach a log either.
@@ -13,7 +13,7 @@ pub struct Problem {
     pub origin: Arc<str>,
     /// Line in it, from 1; absent where the file as a whole is meant.
     pub line: Option<usize>,
-    /// What is wrong and, where it can be known, what to write instead.
+    /// What is wrong and, if known, what to write instead.
     pub text: String,
 }
 

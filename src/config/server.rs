@@ -54,7 +54,7 @@ pub struct Server {
     pub body_timeout: Duration,
     /// How long an idle connection is kept; 75 seconds.
     pub keep_alive: Duration,
-    /// How long a shutdown waits for deliveries in work; 10 seconds.
+    /// How long a shutdown waits for deliveries in flight; 10 seconds.
     pub shutdown_grace: Duration,
 }
 

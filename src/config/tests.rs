@@ -152,14 +152,18 @@ fn checks_the_sections() {
         &[&format!("c.toml:2: [journal] `url` must be {url}; a journal in memory is \"memory:\"")],
     );
     check(
-        "[delivery]\nmax_attempts = 0\n",
-        &["c.toml:2: [delivery] `max_attempts` must be a whole number from 1 to 1000"],
+        "[observers]\nmax_attempts = 0\n",
+        &["c.toml:2: [observers] `max_attempts` must be a whole number from 1 to 1000"],
+    );
+    check(
+        "[log]\n[delivery]\nmax_attempts = 3\n",
+        &["c.toml:2: [delivery] is now called [observers]; rename the table, its keys are the same"],
     );
     let backoff = "two durations such as \"1s..10m\", the shorter one first, more than 0 and at most 1d";
     for wrong in ["1s", "10m..1s", "0s..1s", "1s..2d", ".."] {
         check(
-            &format!("[delivery]\nbackoff = \"{wrong}\"\n"),
-            &[&format!("c.toml:2: [delivery] `backoff` must be {backoff}")],
+            &format!("[observers]\nbackoff = \"{wrong}\"\n"),
+            &[&format!("c.toml:2: [observers] `backoff` must be {backoff}")],
         );
     }
     check("handlers = 1\n", &["c.toml:1: `handlers` must be a table, not an integer"]);
@@ -261,7 +265,7 @@ fn checks_accounts() {
     }
     check(
         &format!("{shop}path = \"/im/chat\"\n{chat}"),
-        &["c.toml:5: [im.chat] `path` must be its own: mp/shop (line 4) has the same"],
+        &["c.toml:5: [im.chat] `path` is already used by mp/shop (line 4)"],
     );
     for (table, wrong) in [
         (
@@ -367,7 +371,7 @@ fn has_defaults() {
     assert_eq!(config.server.max_age, Some(Duration::from_secs(600)));
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9180");
     assert_eq!(config.journal.url, JournalUrl::Sqlite("data/echostr.db".into()));
-    assert_eq!(config.delivery.backoff.longest, Duration::from_secs(600));
+    assert_eq!(config.observers.backoff.longest, Duration::from_secs(600));
     assert!(config.accounts.is_empty());
     assert_eq!(warnings(""), ["c.toml: no account is configured: every callback is answered with 404"]);
 
@@ -503,7 +507,7 @@ fn the_file_of_the_repository_is_the_defaults() {
     assert_eq!(format!("{:?}", file.server), format!("{:?}", empty.server));
     assert_eq!(format!("{:?}", file.log), format!("{:?}", empty.log));
     assert_eq!(format!("{:?}", file.admin), format!("{:?}", empty.admin));
-    assert_eq!(format!("{:?}", file.delivery), format!("{:?}", empty.delivery));
+    assert_eq!(format!("{:?}", file.observers), format!("{:?}", empty.observers));
     assert_eq!(format!("{:?}", file.api), format!("{:?}", empty.api));
     assert_eq!(format!("{:?}", file.journal), format!("{:?}", empty.journal));
     assert!(file.accounts.is_empty() && file.handlers.is_empty());
@@ -569,7 +573,7 @@ fn the_file_of_the_repository_has_every_key() {
         ("log", log::KEYS),
         ("admin", admin::KEYS),
         ("journal", journal::KEYS),
-        ("delivery", delivery::KEYS),
+        ("observers", observers::KEYS),
         ("api", api::KEYS),
     ];
     for (section, keys) in sections {

@@ -22,11 +22,11 @@ use crate::{
     thirdparty::ReleaseTest,
 };
 
-/// When the platforms cut the connection of an attempt; a held attempt waits no longer.
+/// When the platforms close the connection of an attempt; a held attempt waits no longer.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often WeChat and WeCom deliver an event that is not answered.
-const ATTEMPTS: u32 = 3;
+const MAX_DELIVERIES: u32 = 3;
 
 /// An event of a delivery, in the journal.
 pub(super) struct Admitted {
@@ -40,7 +40,7 @@ pub(super) struct Admitted {
 #[derive(Clone, Copy)]
 pub(super) struct Wait {
     pub(super) until: Instant,
-    /// The platform asks again when it gets no answer, and may wait for that.
+    /// The platform retries when it gets no answer, and may wait for that.
     pub(super) is_held: bool,
     /// A reply that comes later is sent by this observer.
     pub(super) sender: Option<&'static str>,
@@ -74,7 +74,7 @@ impl Receiver {
             None => {
                 let (call, new) = self.decode(delivery, event, None, received);
                 if new.observers.is_empty() {
-                    // A question of now that nobody observes: there is nothing to remember.
+                    // A question about this moment that nobody observes: there is nothing to store.
                     let entry = Entry::new(new.id, None, 1);
                     entry.mark_stored();
                     return Ok(self.respond(delivery, event, call, entry, received, None));
@@ -89,7 +89,7 @@ impl Receiver {
             }
             Admission::Run(entry) => entry,
         };
-        // One whose node is gone has an identity already, with which its responder is called.
+        // One whose node has stopped has an identity already, with which its responder is called.
         let call = call.filter(|call| call.context.event_id() == entry.id);
         let call = call.unwrap_or_else(|| self.call(delivery, event, entry.id));
         Ok(self.respond(delivery, event, call, entry, received, Some(Arc::clone(&self.journal))))
@@ -149,12 +149,12 @@ impl Receiver {
     }
 }
 
-/// How long a delivery waits for the reply. A held one waits until the platform asks again, and the last attempt is
+/// How long a delivery waits for the reply. A held one waits until the platform retries, and the last attempt is
 /// answered in time whatever happens.
 pub(super) fn wait(delivery: &Delivery<'_>, spec: Option<&EventSpec>, attempt: u32) -> Wait {
     let account = &delivery.request.endpoint.account;
     let reaches_user = spec.is_some_and(|spec| spec.reply == ReplyKind::Passive);
-    let is_held = account.late_reply == LateReply::Hold && reaches_user && attempt < ATTEMPTS;
+    let is_held = account.late_reply == LateReply::Hold && reaches_user && attempt < MAX_DELIVERIES;
     let deadline = if is_held { account.deadline.max(PLATFORM_TIMEOUT) } else { account.deadline };
     let sends = reaches_user && account.late_reply != LateReply::Drop && account.secret.is_some();
     Wait { until: delivery.request.arrived + deadline, is_held, sender: sends.then_some(late::OBSERVER) }

@@ -1,4 +1,4 @@
-//! What goes back: the reply when it is there in time, else the default answer, sealed when the delivery was.
+//! The response: the reply if it is there in time, else the default answer, sealed when the delivery was.
 
 use std::borrow::Cow;
 
@@ -21,9 +21,9 @@ use crate::{
 
 /// Why a delivery has no answer.
 pub(super) enum Unanswered {
-    /// Its event is not durable, or cannot be said to be.
+    /// Its event is not durable, or it is not known whether it is.
     Journal(JournalError),
-    /// The reply is still to come, and the platform asks again.
+    /// The reply is not ready, and the platform retries.
     Held,
 }
 
@@ -42,7 +42,7 @@ impl Receiver {
         admitted: &Admitted,
     ) -> Result<Body, Unanswered> {
         match self.reply_of(delivery.request.endpoint, admitted).await {
-            // The node that was to answer is gone, and this one takes the event over.
+            // The node that handled the event has stopped; this one takes the event over.
             Err(Unanswered::Journal(JournalError::Abandoned)) => {
                 let admitted = self.admit(delivery, event).await?;
                 self.reply_of(delivery.request.endpoint, &admitted).await
@@ -72,7 +72,7 @@ impl Receiver {
         if wait.is_held && !entry.is_replied() {
             return Err(Unanswered::Held);
         }
-        // A reply that is there and cannot be recorded is not late: whoever asks again gets it. Nor is one that may have been
+        // A reply that is there and cannot be recorded is not late: the next repeat gets it. Nor is one that may have been
         // recorded by another node.
         if !entry.give_up() {
             return Err(slow().into());
@@ -90,7 +90,7 @@ impl Receiver {
         })
     }
 
-    /// Writes the reply that goes back, sealed when the delivery was.
+    /// Writes the response, sealed when the delivery was.
     pub(super) fn write(&self, endpoint: &Endpoint, reply: Body, seal: Option<&Seal>) -> Response {
         let (body, sealed) = match (reply, seal) {
             (Body::Plain(text), _) => (Cow::Borrowed(text), false),
@@ -111,7 +111,7 @@ impl Receiver {
         Response::Answer { body, content }
     }
 
-    /// The answer to a delivery whose event has none: the platform is to ask again.
+    /// The answer to a delivery whose event has none: the platform has to retry.
     pub(super) fn unanswered(&self, delivery: &Delivery<'_>, tree: &Value<'_>, why: &Unanswered) -> Response {
         let endpoint = delivery.request.endpoint;
         match why {
@@ -123,7 +123,7 @@ impl Receiver {
         }
     }
 
-    /// The journal could not store an event. What the platform asks only once gets the configured verdict.
+    /// The journal could not store an event. A question that the platform asks only once gets the configured verdict.
     pub(super) fn event_not_stored(
         &self,
         delivery: &Delivery<'_>,
@@ -142,7 +142,7 @@ impl Receiver {
         }
     }
 
-    /// The journal could not store: the platform is to ask again.
+    /// The journal could not store: the platform has to retry.
     pub(super) fn not_stored(&self, endpoint: &Endpoint, failure: &JournalError) -> Response {
         endpoint.metrics.count(Outcome::NotStored);
         warn!(
@@ -159,16 +159,16 @@ fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
     let then = match wait.sender {
         Some(_) => "the reply is sent through the API when it is ready",
         None if can_send && endpoint.account.secret.is_none() => {
-            "the reply will not reach the user (set `secret` to send it through the API)"
+            "the reply will be DROPPED (set `secret` to send it through the API)"
         }
-        None => "the reply will not reach the user",
+        None => "the reply will be DROPPED",
     };
     let waited = endpoint.account.deadline.as_secs_f64();
     warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");
 }
 
-/// The answer of an event that nobody has answered. What decides (IM "before") is allowed or refused, which takes the
-/// payload for those that are decided account by account.
+/// The answer to an event without a reply. A question (IM "before") is allowed or refused; where it is decided account
+/// by account, that takes the payload.
 pub(super) fn default_answer(allow: bool, spec: Option<&EventSpec>, event: &RawEvent) -> Body {
     if let Some(body) = default_without_payload(allow, spec, event.platform) {
         return body;

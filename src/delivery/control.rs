@@ -1,4 +1,4 @@
-//! Pushes that are no events: tickets, and questions for the rest of a streamed answer.
+//! Pushes that are not events: tickets, and polls of a streamed answer.
 
 use tracing::warn;
 
@@ -24,7 +24,7 @@ impl Receiver {
         }
     }
 
-    /// Answers a bot's platform with what there is by now of a streamed answer.
+    /// Answers a poll of a bot's platform with the text of a streamed answer so far.
     async fn poll_stream(&self, request: Request<'_>, tree: &Value<'_>, seal: Option<&Seal>) -> Response {
         let endpoint = request.endpoint;
         let polled = match &self.streams {
@@ -40,13 +40,16 @@ impl Receiver {
         }
     }
 
-    /// Keeps what tokens of a third-party platform or application are made of.
+    /// Stores the ticket that access tokens of a third-party platform or application are requested with.
     async fn keep_ticket(&self, request: Request<'_>, ticket: &str) -> Response {
         let endpoint = request.endpoint;
         let kept = match self.dispatcher.apis.get(&endpoint.id) {
             Some(api) => api.keep_ticket(ticket).await,
             None => {
-                warn!(account = &*endpoint.id, "{}: a ticket is not kept, for there is no `secret`", endpoint.id);
+                warn!(
+                    account = &*endpoint.id,
+                    "{}: ignored a ticket, as the account has no `secret`: set it to call the API", endpoint.id
+                );
                 Ok(())
             }
         };

@@ -20,7 +20,7 @@ pub struct Endpoint {
     pub account: config::Account,
     /// As in `mp/shop`.
     pub id: Arc<str>,
-    /// What its requests are checked with.
+    /// The keys that its requests are checked with.
     pub keys: Keys,
     /// Which of its queries are remembered.
     pub(super) guarded: Guarded,
@@ -33,7 +33,7 @@ impl Endpoint {
     /// Prepares an account.
     ///
     /// # Errors
-    /// When one of its AES keys is no key; the configuration checks that before.
+    /// When one of its AES keys is not valid; the configuration checks that before.
     pub fn new(account: config::Account, metrics: &Metrics) -> Result<Self, KeyError> {
         let aes_keys = account.aes_keys.iter().map(|key| EncodingKey::parse(key.expose())).collect::<Result<_, _>>()?;
         let keys = Keys {

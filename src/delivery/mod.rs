@@ -3,7 +3,7 @@
 //! ```text
 //! bytes ─▶ open ─▶ tree ─▶ admit ─▶ new? ─▶ respond ─▶ record ─▶ answer ─▶ bytes
 //!                    │                └─ known: the recorded reply ─┘
-//!                    └─ control: a push that is no event
+//!                    └─ control: a push that is not an event
 //! ```
 //!
 //! | file | what it does |
@@ -11,8 +11,8 @@
 //! | `endpoint` | an account, ready to receive |
 //! | `open` | signature, decryption, replayed queries; the check of the URL |
 //! | `control` | tickets, and polls of streamed answers |
-//! | `admit` | an event is entered once; who is first calls the responder |
-//! | `respond` | runs the responder, and records what it says |
+//! | `admit` | an event is stored once; its first delivery calls the responder |
+//! | `respond` | runs the responder, and records its reply |
 //! | `answer` | waits for the reply, until the deadline; seals it |
 
 mod admit;
@@ -57,7 +57,7 @@ pub enum Response {
     },
     /// Refused.
     Refused(Refusal),
-    /// Cannot be taken now; the platform asks again.
+    /// Rejected for now with 503; the platform retries.
     Unavailable(&'static str),
 }
 
@@ -86,12 +86,12 @@ pub struct Receiver {
     tasks: TaskTracker,
 }
 
-/// A POST that has room among those in flight.
+/// A POST with a permit to be in flight.
 #[derive(Clone, Copy)]
 struct Request<'r> {
     endpoint: &'r Arc<Endpoint>,
     query: &'r str,
-    /// The account that has authorised a third-party platform, by the route.
+    /// The authorizer of a third-party platform, by the route.
     authorizer: Option<&'r str>,
     arrived: Instant,
     permit: &'r Arc<Permit>,
@@ -116,7 +116,7 @@ struct PushedEvent<'v> {
 }
 
 impl Receiver {
-    /// A receiver with these handlers, and room for so many deliveries in flight beside those reserved for each account.
+    /// A receiver with these handlers, and permits for so many deliveries in flight beside those reserved for each account.
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new());
         let dispatcher = Dispatcher { hooks, apis: Apis::default(), clock };
@@ -135,15 +135,15 @@ impl Receiver {
         Self { dispatcher, subscribers, streams: None, journal, replays, in_flight, tasks }
     }
 
-    /// Takes streamed answers, too.
+    /// Supports streamed answers, too.
     #[must_use]
     pub(crate) fn with_streams(self) -> Self {
         let streams = Streams::new(self.dispatcher.clone(), Arc::clone(&self.journal), self.tasks.clone());
         Self { streams: Some(streams), ..self }
     }
 
-    /// Takes one POST from its arrival to its answer. `authorizer` is the account whose message a third-party platform is
-    /// given, by its route.
+    /// Handles one POST from its arrival to its answer. `authorizer` is the account whose message a third-party platform
+    /// receives, by the route.
     pub async fn receive(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
@@ -189,7 +189,7 @@ impl Receiver {
 
         let platform = endpoint.account.platform;
         if let Some(control) = tree.as_object().and_then(|object| platform.protocol().control(object)) {
-            // It is rare, so that others are not moved about with room for it.
+            // It is rare, and large: boxed, so that every other result stays small.
             return Ok(Box::pin(self.control(request, &tree, control, seal.as_ref())).await);
         }
 

@@ -1,4 +1,4 @@
-//! From bytes to a request that is known to be the platform's.
+//! From bytes to a verified request.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Opened<'q> {
     pub(super) form: Form,
     /// How the answer is sealed, if the request was.
     pub(super) seal: Option<Seal>,
-    /// What is to be remembered of the query.
+    /// What is stored of the query, against replays.
     pub(super) used: Option<UsedQuery>,
 }
 
@@ -52,7 +52,7 @@ impl Receiver {
         }
     }
 
-    /// Refuses a POST whose body is still to come, if its query says enough.
+    /// Refuses a POST before its body is read, if its query is enough to decide.
     pub fn refuse_early(&self, endpoint: &Endpoint, query: &str) -> Option<Response> {
         let now = self.dispatcher.clock.now();
         let checked = Query::parse(query).and_then(|query| endpoint.keys.check_query(&query, now));
@@ -75,7 +75,7 @@ impl Receiver {
         Ok(Opened { query, text, form, seal, used })
     }
 
-    /// Has the journal remember a query, and asks it what other nodes know of it.
+    /// Stores a query in the journal, and asks it whether another node has seen the query.
     pub(super) async fn use_query(&self, used: Option<&UsedQuery>) -> Result<Result<(), Refusal>, JournalError> {
         let Some(used) = used else { return Ok(Ok(())) };
         let Some(asked) = self.journal.use_query(used) else { return Ok(Ok(())) };

@@ -1,4 +1,4 @@
-//! The responder of a new event: it is run, and what it says is recorded, or the default answer in its place.
+//! The responder of a new event: runs it, and records its reply, or the default answer in its place.
 
 use std::{
     mem,
@@ -39,9 +39,9 @@ struct Reply {
     spec: Option<&'static EventSpec>,
     address: Address,
     context: Context,
-    /// Who takes the chunks of a streamed answer.
+    /// What takes the chunks of a streamed answer.
     streams: Option<Arc<Streams>>,
-    /// Who sends a reply that comes too late.
+    /// The observer that sends a late reply.
     sender: Option<&'static str>,
     subject: Option<Box<str>>,
     received: Millis,
@@ -100,7 +100,7 @@ impl Receiver {
         match running.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => reply.finish(result, started),
             Poll::Pending => {
-                // The event is to be durable before its default answer is given.
+                // The event must be durable before its default answer is given.
                 if let Some(journal) = &reply.journal {
                     journal.store(&reply.entry);
                 }
@@ -119,7 +119,7 @@ impl Receiver {
 }
 
 impl Reply {
-    /// Records what the responder says, or the default answer in its place.
+    /// Records the responder's reply, or the default answer in its place.
     fn finish(mut self, result: Result<Responded, Panicked>, started: Instant) {
         self.endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
         let address = mem::take(&mut self.address);
@@ -147,9 +147,9 @@ impl Reply {
         record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender });
     }
 
-    /// Has the chunks of an answer taken; their first answer is the reply.
+    /// Starts a streamed answer; its first text is the reply.
     fn stream(self, streams: Arc<Streams>, chunks: AnswerStream) {
-        // The event is to be durable, whenever the first chunk comes.
+        // The event must be durable, whenever the first chunk comes.
         if let Some(journal) = &self.journal {
             journal.store(&self.entry);
         }
@@ -162,7 +162,7 @@ impl Reply {
                 Err(NoAnswer::Stream(StreamError::Failed(failure))) => self.failed(&RespondError::Handler(failure)),
                 Err(NoAnswer::Journal(failure)) => {
                     let (account, event) = (&*self.endpoint.id, self.context.event_id());
-                    warn!(account, %event, "{account}: no answer: {failure}");
+                    warn!(account, %event, "{account}: no reply, gave the default answer: {failure}");
                     (self.default_answer(), Some(failure), Outcome::Failed)
                 }
             };
@@ -179,7 +179,7 @@ impl Reply {
 
     fn failed(&self, failure: &RespondError) -> (Body, Option<String>, Outcome) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        warn!(account, %event, kind, "{account}: no answer to {kind}: {failure}");
+        warn!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: {failure}");
         let outcome = match failure {
             RespondError::Handler(_) => Outcome::Failed,
             RespondError::Reply(_) => Outcome::BadReply,
@@ -189,7 +189,7 @@ impl Reply {
 
     fn panicked(&self, panicked: &Panicked) -> (Body, Option<String>, Outcome) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        error!(account, %event, kind, "{account}: the responder of {kind} {panicked}");
+        error!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: the responder {panicked}");
         (self.default_answer(), Some(format!("the responder {panicked}")), Outcome::Panicked)
     }
 }

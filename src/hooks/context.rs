@@ -52,12 +52,12 @@ impl Context {
         self.0.id
     }
 
-    /// When the answer must be there; what comes later is not lost, but the platform may no longer take it.
+    /// When the answer is due; a later one is recorded, but the platform may no longer accept it.
     pub fn deadline(&self) -> Instant {
         self.0.deadline
     }
 
-    /// How much time is left for the answer.
+    /// Time left for the answer.
     pub fn remaining(&self) -> Duration {
         self.0.deadline.saturating_duration_since(Instant::now())
     }
@@ -95,7 +95,7 @@ pub struct RawEvent {
     pub platform: Platform,
     /// The account that received it, as in `mp/shop`.
     pub account: Arc<str>,
-    /// The event type, as in `mp.event.subscribe`; what nobody knows is `mp.event.unknown` and the like.
+    /// The event type, as in `mp.event.subscribe`; unknown events are `mp.event.unknown` and the like.
     pub event_type: &'static str,
     /// Syntax of the payload.
     pub form: Form,
@@ -109,7 +109,7 @@ impl RawEvent {
     /// The payload as a tree.
     ///
     /// # Errors
-    /// Never for an event that a handler was given; the payload was read before.
+    /// Never for the event of a handler; its payload was parsed before.
     pub fn tree(&self) -> Result<Value<'_>, PayloadError> {
         payload::parse(self.form, self.payload.text())
     }

@@ -90,7 +90,7 @@ impl Hooks {
     }
 
     /// Registers a responder for events that have none of their own: by event type with a trailing `*`
-    /// (`im.command.group.*`), by family (`im/group_member`), or `*` for everything, also what nobody knows.
+    /// (`im.command.group.*`), by family (`im/group_member`), or `*` for everything, unknown events included.
     ///
     /// # Panics
     /// When the pattern matches no event, or has a responder already.
@@ -108,7 +108,7 @@ impl Hooks {
 
     fn add_pattern(&mut self, responder: Responder) {
         self.by_pattern.push(responder);
-        // A family or a single type before a beginning, a longer beginning before a shorter one, everything last.
+        // A family or a single type before a prefix, a longer prefix before a shorter one, everything last.
         self.by_pattern.sort_by_key(|responder| match &responder.handler.selection {
             Selection::Pattern(pattern) => (pattern.ends_with('*'), usize::MAX - pattern.len()),
             _ => (true, usize::MAX),
@@ -116,7 +116,7 @@ impl Hooks {
     }
 
     /// Registers an observer under a stable name: it sees every matching event at least once, with retries
-    /// (`[delivery]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
+    /// (`[observers]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
     ///
     /// # Panics
     /// When the name is taken, or begins with `echostr.`, as those of internal observers do.

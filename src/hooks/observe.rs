@@ -24,15 +24,15 @@ impl Observe {
         Self { name: name.into(), in_order: false, from_beginning: false }
     }
 
-    /// Events of one subject one after the other: one that fails holds back the later ones of its subject, and only
-    /// these, until it is done or dead.
+    /// Events of one subject one after the other: one that fails blocks the later ones of its subject, and only
+    /// these, until it is done or a dead letter.
     #[must_use]
     pub const fn in_order(mut self) -> Self {
         self.in_order = true;
         self
     }
 
-    /// Begins with the events that are in the journal already, when the name comes up for the first time.
+    /// Starts with the events that are in the journal already, when the name is registered for the first time.
     #[must_use]
     pub const fn from_beginning(mut self) -> Self {
         self.from_beginning = true;

@@ -12,7 +12,7 @@ pub(super) enum Selection {
     Event(&'static EventSpec),
     /// By event type with a trailing `*`, or by family as in `im/group_member`.
     Pattern(String),
-    /// Everything, also what nobody knows.
+    /// Everything, unknown events included.
     All,
 }
 

@@ -1,4 +1,4 @@
-//! What the command line asks of a journal.
+//! The command line's view of a journal.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{EventRecord, Millis, State, Task, model::plain_success};
 use crate::{event::Platform, platform::Body};
 
-/// What the command line needs of a journal. Everything it changes, a running server takes up by itself.
+/// What the command line needs of a journal. A running server picks up its changes by itself.
 pub trait Archive: fmt::Debug + Send + Sync {
     /// Up to `limit` events that match, the oldest first, from `after` on.
     fn events(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Task<'_, Vec<Stored>>;
@@ -18,22 +18,22 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// One event.
     fn event(&self, id: Uuid) -> Task<'_, Option<Stored>>;
 
-    /// What the observers have to do with an event, or had.
+    /// The observations of an event, done ones included.
     fn observations(&self, id: Uuid) -> Task<'_, Vec<Observation>>;
 
-    /// Names of the observers, in the order of the alphabet.
+    /// Names of the observers, sorted.
     fn observers(&self) -> Task<'_, Vec<String>>;
 
-    /// Offers events to an observer once more, as if they were new; says how many. One that waits already stays as it is.
+    /// Gives events to an observer again, as if they were new; returns how many. Pending ones stay as they are.
     fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64>;
 
     /// Up to `limit` dead letters whose event matches, the oldest event first, from `after` on.
     fn dead(&self, filter: &Filter, after: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>>;
 
-    /// Offers dead letters to their observers once more; says how many.
+    /// Gives dead letters to their observers again; returns how many.
     fn revive(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
 
-    /// Removes dead letters; says how many. Their events stay as long as all events.
+    /// Removes dead letters; returns how many. Their events stay for the retention.
     fn drop_dead(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
 }
 
@@ -53,7 +53,7 @@ pub struct Filter {
     pub since: Option<Millis>,
     /// Received before.
     pub until: Option<Millis>,
-    /// How far it is.
+    /// Its state.
     pub state: Option<State>,
     /// With this observer; of dead letters only.
     pub observer: Option<String>,
@@ -68,7 +68,7 @@ pub struct Stored {
     pub record: EventRecord,
     /// How often the platform has delivered it.
     pub deliveries: u32,
-    /// How far it is.
+    /// Its state.
     pub state: State,
     /// The recorded reply, if it is more than the plain success.
     pub reply: Option<String>,
@@ -84,29 +84,29 @@ impl Stored {
     }
 }
 
-/// What an observer has to do with an event.
+/// An observation: one observer's state with one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// The observer.
     pub observer: String,
-    /// How far it is.
+    /// Its state.
     pub state: ObservationState,
     /// Attempts so far.
     pub attempts: u32,
-    /// With what the last one failed.
+    /// The error of the last one.
     pub error: Option<String>,
 }
 
-/// How far an observer is with an event.
+/// The state of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObservationState {
-    /// It gets the event then, or as soon as there is room.
+    /// Due then, or as soon as there is room.
     Waiting(Millis),
-    /// It has the event until then.
+    /// In flight; the lease ends then.
     Leased(Millis),
     /// It has seen the event.
     Done,
-    /// It failed for good.
+    /// It permanently failed.
     Dead(Millis),
 }
 
@@ -122,7 +122,7 @@ impl ObservationState {
     }
 }
 
-/// An event that an observer failed on for good.
+/// An event that an observer permanently failed on.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     /// The event.
@@ -131,7 +131,7 @@ pub struct DeadLetter {
     pub observer: String,
     /// Attempts it took.
     pub attempts: u32,
-    /// With what the last one failed.
+    /// The error of the last one.
     pub error: String,
     /// When.
     pub died: Millis,

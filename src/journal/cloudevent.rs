@@ -34,7 +34,7 @@ impl EventRecord {
 }
 
 impl Stored {
-    /// The event as CloudEvents JSON. It is derived from the payload, so a version that knows more says more.
+    /// The event as CloudEvents JSON. It is derived from the payload, so a later version may have more fields.
     pub fn cloud_event(&self) -> Json {
         let record = &self.record;
         let mut event = json!({

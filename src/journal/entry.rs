@@ -1,4 +1,4 @@
-//! An admitted event, while somebody waits for its reply.
+//! An admitted event, until its reply is settled.
 
 use std::sync::{
     Arc, OnceLock,
@@ -16,7 +16,7 @@ const REPLIED: u8 = 1;
 /// The platform has been answered without the reply.
 const GIVEN_UP: u8 = 2;
 
-/// An admitted event. Only journals settle it, and only once what they say is durable.
+/// An admitted event. Only journals settle it, and only with what is durable.
 #[derive(Debug)]
 pub struct Entry {
     /// Identity of the event.
@@ -29,7 +29,7 @@ pub struct Entry {
     stored: AtomicBool,
     /// [`REPLIED`] and [`GIVEN_UP`].
     turn: AtomicU8,
-    /// Whether it was asked for instead of delivered.
+    /// Whether it was pulled instead of delivered.
     pub(super) pulled: bool,
     reply: OnceLock<Result<Body, JournalError>>,
     changed: Notify,
@@ -41,14 +41,14 @@ impl Entry {
         Arc::new(Self::of(id, key, deliveries, false))
     }
 
-    /// An event that was asked for, and is to be answered.
+    /// An event that was pulled, and is to be answered.
     pub fn pulled(id: Uuid) -> Arc<Self> {
         let entry = Self::of(id, None, 1, true);
         entry.mark_stored();
         Arc::new(entry)
     }
 
-    /// A new event in the memory of one that is forgotten, unless somebody still waits for that: memory that was in use a
+    /// A new event in the memory of one that was removed, unless that is still waited for: memory that was in use a
     /// moment ago is much faster than any other.
     pub(super) fn renewed(forgotten: Option<Arc<Self>>, id: Uuid, key: DedupeKey) -> Arc<Self> {
         let entry = Self::of(id, Some(key), 1, false);
@@ -87,7 +87,7 @@ impl Entry {
         self.deliveries.load(Ordering::Relaxed)
     }
 
-    /// Counts a repeat; says how often the platform has delivered the event now.
+    /// Counts a repeat; returns how often the platform has delivered the event now.
     pub fn delivered_again(&self) -> u32 {
         self.deliveries.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
@@ -97,12 +97,12 @@ impl Entry {
         self.turn.load(Ordering::Acquire) & REPLIED != 0
     }
 
-    /// The responder is done, and its reply is about to be recorded. Says whether somebody gave up on it before.
+    /// The responder is done, and its reply is about to be recorded. Returns whether it was given up before.
     pub fn mark_replied(&self) -> bool {
         self.turn.fetch_or(REPLIED, Ordering::AcqRel) & GIVEN_UP != 0
     }
 
-    /// The platform is answered without the reply, unless the responder is done: then this says no.
+    /// The platform is answered without the reply, unless the responder is done: then this returns false.
     pub fn give_up(&self) -> bool {
         let given_up = |turn: u8| (turn & REPLIED == 0).then_some(turn | GIVEN_UP);
         self.turn.fetch_update(Ordering::AcqRel, Ordering::Acquire, given_up).is_ok()
@@ -150,7 +150,7 @@ impl Entry {
         self.changed.notify_waiters();
     }
 
-    /// The event has a reply, or will have none; the first word stands.
+    /// The event has a reply, or will have none; the first outcome stands.
     pub fn settle(&self, reply: Result<Body, JournalError>) {
         let _ = self.reply.set(reply);
         self.changed.notify_waiters();

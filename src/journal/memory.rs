@@ -1,7 +1,7 @@
-//! The journal in memory, for tests and trials: bounded, and gone with the process.
+//! The journal in memory, for tests and trials: bounded, and lost when the process ends.
 //!
-//! The bound is in bytes (`room.rs`). For what is new, the oldest events are forgotten that are answered and that observers
-//! have seen; when there are none left, nothing more is taken.
+//! The bound is in bytes (`room.rs`). For what is new, the oldest events are removed that are answered and that observers
+//! have seen; when there are none left, new events are refused.
 
 mod room;
 mod state;
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::platform::DedupeKey;
 
-/// Remembers the latest events, as many as fit, and what observers have still to see.
+/// Holds the latest events, as many as fit, and the pending observations.
 #[derive(Debug)]
 pub struct MemoryJournal {
     in_order: HashMap<Arc<str>, bool>,
@@ -181,7 +181,7 @@ impl MemoryJournal {
             let event = &observation.event;
             let account = &event.record.account;
             let of_account = taken.entry(Arc::clone(account)).or_default();
-            // The first of an ordering key holds back the others, whatever it waits for.
+            // The first of an ordering key blocks the others, whatever it waits for.
             let key = event.record.subject.clone().map(|subject| (Arc::clone(account), subject));
             let first = !in_order || key.is_none_or(|key| keys.insert(key));
             if first && observation.due <= now && *of_account < room.of_account(account) {

@@ -1,8 +1,8 @@
 //! Where events, their replies and the state of observers live.
 //!
-//! [`Journal`] is what a running server asks of it: admit an event once, keep its reply, lease it to observers.
-//! [`Archive`] is what the command line asks: list, show, replay; it works beside a running server and without one.
-//! One behaviour, several places: [`sqlite`] for one node, [`postgres`] for several, [`memory`] for trials.
+//! [`Journal`] is for a running server: admit an event once, keep its reply, lease it to observers.
+//! [`Archive`] is for the command line: list, show, replay; it works beside a running server and without one.
+//! One behaviour, several stores: [`sqlite`] for one node, [`postgres`] for several, [`memory`] for trials.
 
 // Each database uses its part of what is here.
 #![cfg_attr(not(all(feature = "sqlite", feature = "postgres")), allow(dead_code, unused_macros, unused_imports))]
@@ -49,26 +49,26 @@ use crate::{
 /// Work of a journal, which ends with a value or with why it could not be done.
 pub type Task<'j, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send + 'j>>;
 
-/// The names of the server's own observers begin with this; no handler's may.
+/// The names of internal observers begin with this; no handler's may.
 pub const INTERNAL_PREFIX: &str = "echostr.";
 
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
 
-/// Why the journal could not do something. Nothing was done then.
+/// Why an operation of the journal failed. It had no effect then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The journal is as large as it may be, and observers still need what is in it.
+    /// The journal has reached its largest size, and observers still need what is in it.
     #[error(
         "the journal has reached [journal] max_size (memory_limit, in memory), and observers still need what is in it"
     )]
     Full,
-    /// The disk is full, the file is damaged, the database is away.
+    /// The disk is full, the file is damaged, the database cannot be reached.
     #[error("{0}")]
     Storage(Arc<str>),
-    /// The node that answers the event is gone; whoever admits the event again answers it.
-    #[error("the node that was to answer the event is gone")]
+    /// The node that handled the event has stopped; the node that admits the event again answers it.
+    #[error("the node that handled the event stopped before it answered")]
     Abandoned,
     /// The lease expired, and another holder took it.
     #[error("the lease expired and another node took it")]
@@ -104,13 +104,13 @@ pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dy
     })
 }
 
-/// Opens a journal to look into it, beside a running server or without one.
+/// Opens a journal for the command line, beside a running server or without one.
 ///
 /// # Errors
 /// When it is not there, or cannot be read.
 pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, JournalError> {
     match &config.url {
-        JournalUrl::Memory => Err(JournalError::storage("a journal in memory can be seen by its server only")),
+        JournalUrl::Memory => Err(JournalError::storage("only its own server can read a \"memory:\" journal")),
         #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteArchive::open(path)?)),
         #[cfg(feature = "postgres")]
@@ -120,7 +120,7 @@ pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, Journa
     }
 }
 
-/// Says whether a journal can be used, and leaves it as it is.
+/// Checks whether a journal can be used, without changing it.
 ///
 /// # Errors
 /// Why it cannot.
@@ -145,7 +145,7 @@ fn not_built(url: &JournalUrl) -> JournalError {
 
 /// What a server needs of a journal.
 ///
-/// Everything is atomic, and durable before its entry or its task says so.
+/// Everything is atomic, and durable before its entry or its task reports it.
 pub trait Journal: fmt::Debug + Send + Sync {
     /// Identity for a new event, received at that time: later than those before.
     fn next_id(&self, received: Millis) -> Uuid;
@@ -154,30 +154,30 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// step.
     ///
     /// An entry that is to be [run](Admission::Run) may not be durable yet: [`Journal::record`] or [`Journal::store`]
-    /// has to follow, and the entry tells.
+    /// has to follow, and the entry reports it.
     fn admit(&self, event: NewEvent) -> Task<'_, Admission>;
 
     /// The same for an event that is not decoded yet. It is decoded when nothing is known of its key: of a repeat only if
     /// another node has the event.
     fn admit_undecoded<'j>(&'j self, event: Undecoded<'j>) -> Task<'j, Admission>;
 
-    /// Makes an admitted event durable before it has a reply; the entry tells when it is.
+    /// Makes an admitted event durable before it has a reply; the entry reports when it is.
     fn store(&self, entry: &Arc<Entry>);
 
-    /// Records the reply; the entry tells when that is durable, and the event with it. The first reply stands.
+    /// Records the reply; the entry reports when that is durable, and the event with it. The first reply stands.
     fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord);
 
-    /// Takes up to `limit` events that wait for an observer, for as long as `term`: whoever has not
-    /// [finished](Journal::finish) one by then has lost it.
+    /// Takes up to `limit` events that wait for an observer, for as long as `term`: a lease that is not
+    /// [finished](Journal::finish) by then expires.
     fn lease(&self, observer: &str, limit: usize, term: Duration) -> Task<'_, Vec<Leased>> {
         self.lease_within(observer, Room::of(limit), term)
     }
 
-    /// The same, of each account no more than there is room for. However much waits of an account without room, it costs
-    /// nothing to pass it over.
+    /// The same, of each account no more than there is room for. However much is pending of an account without room, it
+    /// costs nothing to skip it.
     fn lease_within(&self, observer: &str, room: Room, term: Duration) -> Task<'_, Vec<Leased>>;
 
-    /// Ends leases. One that has been lost meanwhile is passed over.
+    /// Ends leases. One that has expired and was taken by another is skipped.
     fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()>;
 
     /// Notified when there may be something new for observers.
@@ -190,7 +190,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(None)))
     }
 
-    /// Remembers for which body a signed query was used, beyond this process: no later than the next event that is
+    /// Records for which body a signed query was used, beyond this process: no later than the next event that is
     /// admitted, or a second after. `None` where nobody else can have used it; else the body that it was used for first.
     fn use_query(&self, used: &UsedQuery) -> Option<Task<'_, u64>> {
         let _ = used;
@@ -206,19 +206,19 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// The value of a named lease.
     fn read_lease(&self, name: &str) -> Task<'_, Option<String>>;
 
-    /// Acquires a named lease for as long as `term`; `None` while another holds it. A process that is gone holds none.
+    /// Acquires a named lease for as long as `term`; `None` while another holds it. A process that has ended holds none.
     fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>>;
 
-    /// Writes a named lease and admits events together, in one step; gives the number of events that were new.
+    /// Writes a named lease and admits events together, in one step; returns the number of events that were new.
     ///
     /// # Errors
-    /// [`JournalError::Lost`] when another holds it now: nothing was done then.
+    /// [`JournalError::Lost`] when another holds it now: nothing was changed then.
     fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize>;
 
     /// Whether it can store.
     ///
     /// # Errors
-    /// Why not, if it failed to the last time it tried. It goes on trying by itself.
+    /// The last failure. It retries by itself.
     fn health(&self) -> Result<(), JournalError>;
 
     /// What it holds, for the metrics.
@@ -229,7 +229,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Makes everything durable and lets go of what is leased.
+    /// Makes everything durable and releases all leases.
     fn close(&self) -> Task<'_, ()>;
 }
 

@@ -1,4 +1,4 @@
-//! What is put into a journal and comes out of it.
+//! The data that a journal takes and returns.
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     platform::{self, Body, DedupeKey},
 };
 
-/// A named value with one holder at a time, who alone may write it: what outlives a process and is no event, such as
+/// A named value with one holder at a time, who alone may write it: what outlives a process and is not an event, such as
 /// access tokens and the cursor of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedLease {
@@ -19,7 +19,7 @@ pub struct NamedLease {
     pub name: Arc<str>,
     /// What it holds.
     pub value: Option<String>,
-    /// Fences what a former holder writes: a later holder has a higher number.
+    /// Rejects what a former holder writes: a later holder has a higher number.
     pub lease_token: i64,
 }
 
@@ -32,11 +32,11 @@ pub struct LeaseWrite {
     pub keep: Option<Duration>,
     /// When it is removed; never without.
     pub expires: Option<Duration>,
-    /// Events that were asked for instead of delivered. One whose key is known is left out.
+    /// Events that were pulled instead of delivered. One whose key is known is left out.
     pub events: Vec<Pulled>,
 }
 
-/// An event that was asked for.
+/// An event that was pulled.
 #[derive(Clone, Debug)]
 pub struct Pulled {
     /// The event.
@@ -48,11 +48,11 @@ pub struct Pulled {
 /// What a journal is opened with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long events are kept that nobody needs any more.
+    /// How long events are kept that are no longer needed.
     pub retention: Duration,
     /// How large it may get, in bytes.
     pub max_size: u64,
-    /// Everybody who observes.
+    /// All observers.
     pub observers: Vec<Observer>,
 }
 
@@ -83,10 +83,10 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// What admitting a delivery says about its event.
+/// The outcome of admitting a delivery.
 #[derive(Debug)]
 pub enum Admission {
-    /// The responder is to be run: the event is new, or the process that ran its responder is gone. The entry has the
+    /// The responder is to be run: the event is new, or the process that ran its responder has ended. The entry has the
     /// identity of the event, which is the earlier one in the second case.
     Run(Arc<Entry>),
     /// The event is known: its responder runs, or has answered.
@@ -122,7 +122,7 @@ impl fmt::Debug for Undecoded<'_> {
     }
 }
 
-/// What is kept of a delivery.
+/// What the journal stores of an event.
 #[derive(Clone, Debug)]
 pub struct EventRecord {
     /// Platform of the account.
@@ -150,7 +150,7 @@ pub struct ReplyRecord {
     pub body: Body,
     /// Why it is the default answer and not the responder's, if it is.
     pub failure: Option<String>,
-    /// Who sends it when the platform was answered without it.
+    /// The observer that sends it when the platform was answered without it.
     pub sender: Option<Box<ReplySender>>,
 }
 
@@ -169,7 +169,7 @@ impl ReplyRecord {
     }
 }
 
-/// Who sends a reply that comes too late.
+/// The observer that sends a late reply.
 #[derive(Clone, Debug)]
 pub struct ReplySender {
     /// The observer that the event is offered to.
@@ -183,7 +183,7 @@ pub struct ReplySender {
 /// How far an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Its responder runs, or ran in a process that is gone.
+    /// Its responder runs, or ran in a process that has ended.
     Responding,
     /// It has the reply of its responder, or needs none.
     Answered,
@@ -229,7 +229,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for so many, whosever they are.
+    /// Room for so many, of any account.
     pub fn of(limit: usize) -> Self {
         Self { limit, each: limit, less: HashMap::new() }
     }
@@ -260,7 +260,7 @@ pub struct Lease {
     pub observer: Arc<str>,
     /// The account of the event.
     pub account: Arc<str>,
-    /// Which attempt this is, from 1: the fence. A later lease of the same event has a higher one.
+    /// Which attempt this is, from 1: the token of the lease. A later lease of the same event has a higher one.
     pub attempt: u32,
     /// When it ends, by the journal's clock.
     pub until: Millis,
@@ -280,21 +280,21 @@ pub struct Finished {
 pub enum Finish {
     /// It has seen the event.
     Done,
-    /// It failed, and is to be asked again.
+    /// It failed, and is retried.
     Retry {
         /// After this long.
         after: Duration,
-        /// With what it failed.
+        /// The error.
         error: String,
     },
-    /// It failed for good.
+    /// It permanently failed.
     Dead {
-        /// With what it failed last.
+        /// The last error.
         error: String,
     },
-    /// It was not asked: the server is shutting down. The attempt does not count.
+    /// It was cancelled, as the server is shutting down. The attempt does not count.
     Released,
-    /// It cannot be asked yet, as its account rests. The attempt does not count.
+    /// Deferred, as the API of its account is paused. The attempt does not count.
     Postponed {
         /// For so long.
         after: Duration,
@@ -306,7 +306,7 @@ pub enum Finish {
 pub struct Usage {
     /// Bytes in use.
     pub bytes: u64,
-    /// Observations that are not done, also of observers that are not registered any more.
+    /// Observations that are not done, also of observers that are no longer registered.
     pub waiting: u64,
     /// Observations that are dead letters.
     pub dead: u64,

@@ -1,4 +1,4 @@
-//! WeCom customer service (微信客服): a callback says only that there is something, so it is pulled, and answered by API.
+//! WeCom customer service (微信客服): a callback only announces messages; they are pulled, and answered by API.
 //!
 //! ```text
 //! callback ──▶ journal ──▶ pull: one per (account, open_kfid), cursor and events in one step ──▶ journal
@@ -6,8 +6,8 @@
 //!                    kf/send_msg, kf/send_msg_on_event ◀── reply: responder, recorded, then sent ◀┘
 //! ```
 //!
-//! Both are observers of the journal, so that neither is forgotten when the process ends. Events whose one-time code is
-//! good for 20 seconds have an observer of their own: nothing else is before them.
+//! Both are observers of the journal, so that neither is lost when the process ends. Events whose one-time code is
+//! valid for 20 seconds have an observer of their own, so that nothing is queued before them.
 
 mod pull;
 mod reply;
@@ -29,13 +29,13 @@ use crate::{
 pub const PULL: &str = "echostr.kf-pull";
 /// Answers messages, those of one customer one after the other.
 pub const REPLY: &str = "echostr.kf-reply";
-/// Answers events whose code is good for seconds only.
+/// Answers events whose code is valid for seconds only.
 pub const REPLY_AT_ONCE: &str = "echostr.kf-reply-at-once";
 
 /// A backlog of three days at a thousand messages a page, with a platform that limits.
 const LONGEST_PULL: Duration = Duration::from_secs(1800);
 
-/// Longer than a call with its pauses, and a responder that takes its time.
+/// Longer than a call with its pauses, and a slow responder.
 const LONGEST_REPLY: Duration = Duration::from_secs(300);
 
 /// Events whose code is soon over.

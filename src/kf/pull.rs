@@ -28,23 +28,23 @@ use crate::{
     platform,
 };
 
-/// Longer than a call with its pauses. A process that is gone lets go before.
+/// Longer than a call with its pauses. The lease of a process that has stopped is released earlier.
 const LEASE_DURATION: Duration = Duration::from_secs(300);
 
-/// How often a desk is asked for that another node pulls.
+/// How often the lease of a desk that another node pulls is tried.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The pause between calls without a token, which the platform limits narrowly.
 const TOKENLESS_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long the token of a callback is good, in milliseconds; a little less than the platform says.
+/// How long the token of a callback is valid, in milliseconds; a little less than the platform documents.
 const TOKEN_LIFETIME: Millis = 590_000;
 
 /// Messages are from "now on" if they were sent this long before the first callback, in milliseconds: that one may have
 /// been delivered late.
 const BACKLOG_TOLERANCE: Millis = 60_000;
 
-/// Pages in a row without an entry and without a new cursor, after which the platform is asked again later.
+/// Pages in a row without an entry and without a new cursor, after which the pull is retried later.
 const MAX_EMPTY_PAGES: u32 = 20;
 
 /// The observers that answer.
@@ -98,20 +98,20 @@ impl Drop for Pulling {
             next
         };
         if let Some(next) = next {
-            // One that is gone drops it, and so hands it on.
+            // A waiter that was dropped drops it, and so hands it on.
             drop(next.turn.send(Turn::Pull(Self { puller: Arc::clone(&self.puller), desk: self.desk.clone() })));
         }
     }
 }
 
-/// What a callback says beside the desk.
+/// What a callback holds beside the desk.
 #[derive(Clone, Debug)]
 struct Notice {
     token: Option<String>,
     received: Millis,
 }
 
-/// What the slot of a desk holds.
+/// The value of a desk's lease.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Progress {
     cursor: Option<String>,
@@ -157,7 +157,7 @@ impl Puller {
             Err(given) => {
                 // Only to wait takes no room.
                 permit.release();
-                given.await.map_err(|_| Failed::Retry("the pull ended without a word".to_owned()))?
+                given.await.map_err(|_| Failed::Retry("the pull ended without a result".to_owned()))?
             }
         };
         let Turn::Pull(pulling) = turn else { return Ok(()) };
@@ -201,11 +201,11 @@ impl Puller {
         };
         let now = now_millis();
         let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_LIFETIME);
-        let slot = format!("kf/{account}/{open_kfid}");
-        let held = match self.journal.acquire_lease(&slot, LEASE_DURATION).await {
+        let lease_name = format!("kf/{account}/{open_kfid}");
+        let held = match self.journal.acquire_lease(&lease_name, LEASE_DURATION).await {
             Ok(Some(held)) => held,
             Ok(None) => {
-                let reason = "another node pulls this desk".to_owned();
+                let reason = "another node is pulling this customer-service account".to_owned();
                 return Err(Failed::NotYet { after: POLL_INTERVAL, of_account: false, reason });
             }
             Err(failure) => return Err(Failed::Retry(failure.to_string())),
@@ -218,7 +218,7 @@ impl Puller {
             };
             Progress { cursor: None, from }
         });
-        let done = self.pages(&api.without_rests(), desk, &held, progress, token, deadline).await;
+        let done = self.pages(&api.without_waiting(), desk, &held, progress, token, deadline).await;
         if done.is_err() {
             // Another node may go on at once. If this fails the lease expires.
             let _ = self.journal.write_lease(&held, LeaseWrite::default()).await;
@@ -239,13 +239,13 @@ impl Puller {
         loop {
             if Instant::now() + LEASE_DURATION > deadline {
                 // What there is so far is kept, and it has not failed.
-                let reason = "there is more than can be pulled at one time".to_owned();
+                let reason = "more messages than one pull takes".to_owned();
                 return Err(Failed::NotYet { after: Duration::ZERO, of_account: false, reason });
             }
             let page = match api.kf_sync(open_kfid, progress.cursor.as_deref(), token.as_deref()).await {
                 Ok(page) => page,
                 Err(failure) if failure.code() == Some(BAD_CALLBACK_TOKEN) && token.is_some() => {
-                    debug!(account = &**account, "{account}: the callback's token is no longer good, going on without");
+                    debug!(account = &**account, "{account}: the callback's token has expired, pulling without it");
                     token = None;
                     continue;
                 }
@@ -264,7 +264,9 @@ impl Puller {
                 LeaseWrite { value: Some(value), keep: has_more.then_some(LEASE_DURATION), expires: None, events };
             let admitted = match self.journal.write_lease(held, write).await {
                 Ok(admitted) => admitted,
-                Err(JournalError::Lost) => return Err(Failed::Retry("another node pulls this account".to_owned())),
+                Err(JournalError::Lost) => {
+                    return Err(Failed::Retry("another node is pulling this customer-service account".to_owned()));
+                }
                 Err(failure) => return Err(Failed::Retry(failure.to_string())),
             };
             debug!(
@@ -276,7 +278,7 @@ impl Puller {
             }
             empty = if stands_still { empty + 1 } else { 0 };
             if empty >= MAX_EMPTY_PAGES {
-                return Err(Failed::Retry("the platform says that there is more, and gives nothing".to_owned()));
+                return Err(Failed::Retry("the platform reports more messages and returns none".to_owned()));
             }
             if token.is_none() {
                 time::sleep(TOKENLESS_PAUSE).await;
@@ -295,7 +297,7 @@ impl Puller {
         const FORM: Form = Form::Json;
         let (platform, text) = (self.accounts.get(account)?.platform, entry.get());
         let tree = payload::parse(FORM, text).unwrap_or_else(|failure| {
-            warn!(account = &**account, "{account}: an entry cannot be read: {failure}");
+            warn!(account = &**account, "{account}: skipped a message that cannot be read: {failure}");
             Value::Null
         });
         if platform::time(&tree).zip(from).is_some_and(|(sent, from)| sent < from) {

@@ -1,6 +1,6 @@
 //! The answer to what was pulled: the responder runs, its reply is recorded, then it is sent under the event's own id.
 //!
-//! The platform refuses a second message of one id. So a send whose end is not known is begun again, and a refusal that
+//! The platform refuses a second message of one id. So a send with an unknown outcome is repeated, and a refusal that
 //! nothing else explains means that the first one had arrived.
 
 use std::{sync::Arc, time::Instant};
@@ -87,10 +87,10 @@ impl Replier {
         };
         let Body::Document(message) = body else { return Ok(()) };
         let message = serde_json::from_str(&message).map_err(|failure| Failed::Permanent(failure.to_string()))?;
-        self.send(&api.without_rests(), &lease, &destination, &message).await
+        self.send(&api.without_waiting(), &lease, &destination, &message).await
     }
 
-    /// Has the responder say what to answer. One that fails is asked again, as an observer is: nobody else would be.
+    /// Runs the responder. One that fails is retried, as an observer is: the platform does not retry.
     async fn respond(&self, leased: &Leased, deadline: Instant) -> Result<Body, Failed> {
         let Leased { lease, record, .. } = leased;
         let (platform, form) = (record.platform, record.form);
@@ -115,7 +115,7 @@ impl Replier {
         })
     }
 
-    /// Makes the reply durable; gives the one that stands.
+    /// Makes the reply durable; returns the one that stands.
     async fn record(&self, lease: &Lease, body: Body) -> Result<Body, Failed> {
         let entry = Entry::pulled(lease.id);
         entry.mark_replied();
@@ -135,7 +135,7 @@ impl Replier {
         let sent = match (code, customer) {
             (Some(code), _) => api.kf_send_on_event(code, &id, message).await,
             (None, _) if *is_event => {
-                debug!(account = api.account(), event = %lease.id, "an event without a code is not answered");
+                debug!(account = api.account(), event = %lease.id, "an event without a code cannot be answered");
                 return Ok(());
             }
             (None, Some(customer)) => api.kf_send(open_kfid, customer, &id, message).await,
@@ -144,7 +144,7 @@ impl Replier {
         match sent {
             Ok(_) => Ok(()),
             Err(failure) if lease.attempt > 1 && is_repeat(&failure) => {
-                info!(account = api.account(), event = %lease.id, "an earlier attempt had been sent: {failure}");
+                info!(account = api.account(), event = %lease.id, "an earlier attempt was sent already: {failure}");
                 Ok(())
             }
             // The platform knows the id, so that it may be sent again.

@@ -21,7 +21,7 @@ pub(super) struct Permits {
     state: Mutex<State>,
     /// Notified when a permit is given back: who leases.
     freed: Notify,
-    /// The same: those who [acquire](Permit::acquire) one again.
+    /// The same, for those that [acquire](Permit::acquire) one again.
     returned: Notify,
 }
 
@@ -94,7 +94,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Gives it back, for as long as nothing is done but to wait.
+    /// Gives it back while only waiting.
     pub fn release(&mut self) {
         if !std::mem::take(&mut self.is_held) {
             return;

@@ -1,4 +1,4 @@
-//! Who wants an event: the observers it is stored for.
+//! Subscribers of an event: the observers it is stored for.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Subscribers {
         Self { hooks, internal }
     }
 
-    /// The event as the journal is given it, for everybody who wants it but those that are left out.
+    /// The event for the journal, with every observer that wants it, except those left out.
     pub(crate) fn new_event(&self, candidate: Candidate<'_>, left_out: &[&str]) -> NewEvent {
         let Candidate { id, key, raw, spec, tree, received } = candidate;
         let internal = self.internal.iter().filter(|it| (it.wants)(&raw.account, raw.event_type)).map(|it| &it.name);

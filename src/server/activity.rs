@@ -1,4 +1,4 @@
-//! What a connection is doing, and what it is told to do.
+//! What a connection is doing, and what it is asked to do.
 
 use std::{
     future::Future,
@@ -13,9 +13,9 @@ use std::{
 use axum::http::{HeaderValue, Response, header::CONNECTION};
 use futures_util::task::AtomicWaker;
 
-/// Changes are counted rather than timed, so that a request costs no look at the clock: whoever watches knows since when
+/// Changes are counted rather than timed, so that a request does not read the clock: the watcher knows since when
 /// nothing has changed. Nor does a connection have a timer or wait for a token, which both take locks whenever it is
-/// polled: it is woken when it is told something.
+/// polled: it is woken when something is asked of it.
 #[derive(Debug)]
 pub(super) struct Activity {
     /// Number of changes, above two bits of [`Phase`].
@@ -41,7 +41,7 @@ pub(super) enum Phase {
     Body = 3,
 }
 
-/// What a connection was doing when somebody looked.
+/// What a connection was doing when it was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct State(u64);
 
@@ -82,7 +82,7 @@ impl Activity {
         self.state.store(changes << 2 | phase as u64, Ordering::Relaxed);
     }
 
-    /// The first bytes of a head begin it; more of them do not begin it anew.
+    /// The first bytes of a head begin it; more of them do not begin it again.
     pub(super) fn bytes_came(&self) {
         if self.state().phase() == Phase::Idle {
             self.set(Phase::Head);
@@ -103,7 +103,7 @@ impl Activity {
         self.over.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// The next answer says that it is the last one.
+    /// The next answer has `Connection: close`.
     pub(super) fn finish(&self) {
         self.finish.store(true, Ordering::Relaxed);
     }
@@ -117,7 +117,7 @@ impl Activity {
     }
 }
 
-/// Who is at the other end, and what its connection is doing.
+/// The peer, and what its connection is doing.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,

@@ -44,7 +44,7 @@ pub(super) struct Admin {
     metrics: Metrics,
     token: Option<Secret>,
     stopping: CancellationToken,
-    /// The thread must not keep the journal open when its server is gone.
+    /// Weak: the thread must not keep the journal open after its server.
     journal: Weak<dyn Journal>,
     workers: Workers,
 }
@@ -52,19 +52,19 @@ pub(super) struct Admin {
 /// The threads that serve deliveries and run handlers.
 struct Workers {
     runtime: Handle,
-    /// One question at a time, so that those which nobody answers do not pile up.
+    /// One question at a time, so that unanswered ones do not pile up.
     question: Arc<Semaphore>,
 }
 
 impl Workers {
-    /// Whether one of them is free before long.
+    /// Whether one of them is free soon.
     async fn answer(&self) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(2);
+        const WORKER_TIMEOUT: Duration = Duration::from_secs(2);
         let asked = async {
             let question = Arc::clone(&self.question).acquire_owned().await;
             let _ = self.runtime.spawn(async move { drop(question) }).await;
         };
-        time::timeout(PATIENCE, asked).await.is_ok()
+        time::timeout(WORKER_TIMEOUT, asked).await.is_ok()
     }
 }
 
@@ -88,7 +88,7 @@ impl Admin {
     }
 }
 
-/// The routes; probes need no token, they tell nothing but whether the server runs.
+/// The routes; probes need no token, they show only whether the server runs.
 pub(super) fn routes(admin: Admin) -> Router {
     let admin = Arc::new(admin);
     let guarded = Router::new()
@@ -139,11 +139,15 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "every worker is blocked by a handler\n").into_response();
     }
     if admin.metrics.loads().are_stuck(Instant::now()) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no room: responders have run for over a minute\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "max_in_flight reached, mostly by responders that have run for over a minute\n",
+        )
+            .into_response();
     }
     match admin.journal.upgrade().map_or(Err(JournalError::Closed), |journal| journal.health()) {
         Ok(()) => "ready\n".into_response(),
-        // What exactly is in the log, and is not for everybody who may ask.
+        // The log has the details, which are not for every client.
         Err(JournalError::Full) => (StatusCode::SERVICE_UNAVAILABLE, "the journal is full\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot store\n").into_response(),
     }

@@ -1,7 +1,7 @@
 //! Reads bodies, within bounds of size, time and memory.
 //!
 //! A body that comes with its head is taken as it is. Any other is copied as it comes: what the system hands over may be
-//! a few bytes in a buffer of many, so a list of pieces could hold far more than the body.
+//! a few bytes in a buffer of many, so a list of chunks could hold far more than the body.
 
 use std::{
     future::poll_fn,
@@ -21,12 +21,12 @@ use tokio::task;
 
 /// What each body may hold beside the budget: the usual delivery is smaller. A connection has buffers of that order in any
 /// case, so the limit of connections bounds it.
-pub(super) const FREE: usize = 16 * 1024;
+pub(super) const FREE_BYTES: usize = 16 * 1024;
 
 /// What a body holds at first that does not come with its head.
-const FIRST: usize = 2 * 1024;
+const FIRST_READ_BYTES: usize = 2 * 1024;
 
-/// Bytes that bodies may hold while they are read, beyond [`FREE`] of each.
+/// Bytes that bodies may hold while they are read, beyond [`FREE_BYTES`] of each.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -97,7 +97,7 @@ impl Drop for Share {
 pub(super) struct Reading {
     body: Incoming,
     bytes: Vec<u8>,
-    /// Of the capacity of `bytes`, beyond [`FREE`].
+    /// Of the capacity of `bytes`, beyond [`FREE_BYTES`].
     share: Share,
     /// How long it will be, or may be at most.
     length: usize,
@@ -112,7 +112,7 @@ pub(super) enum Begun {
     Partial(Reading),
 }
 
-/// Takes what has come of a body, up to [`FREE`] bytes. A client that `asks` sends nothing before it is told to.
+/// Takes what has come of a body, up to [`FREE_BYTES`] bytes. A client that `asks` waits for `100 Continue`.
 pub(super) async fn begin(
     mut body: Incoming,
     limit: usize,
@@ -125,7 +125,7 @@ pub(super) async fn begin(
     }
     let first = match next_that_came(&mut body, true).await {
         Came::End => return Ok(Begun::Whole(Bytes::new())),
-        Came::Piece(piece) => piece?,
+        Came::Chunk(piece) => piece?,
         Came::Nothing => Bytes::new(),
     };
     if body.is_end_stream() {
@@ -137,10 +137,10 @@ pub(super) async fn begin(
     reading.add(&first)?;
     drop(first);
     let asks = asks();
-    while reading.bytes.len() <= FREE {
+    while reading.bytes.len() <= FREE_BYTES {
         match next_that_came(&mut reading.body, asks).await {
             Came::End => return Ok(Begun::Whole(reading.into_bytes())),
-            Came::Piece(piece) => reading.add(&piece?)?,
+            Came::Chunk(piece) => reading.add(&piece?)?,
             Came::Nothing => break,
         }
     }
@@ -162,8 +162,8 @@ impl Reading {
             return Err(BodyError::TooLarge);
         }
         if length > self.bytes.capacity() {
-            let capacity = length.next_power_of_two().max(FIRST).min(self.length);
-            self.share.grow(capacity.saturating_sub(FREE))?;
+            let capacity = length.next_power_of_two().max(FIRST_READ_BYTES).min(self.length);
+            self.share.grow(capacity.saturating_sub(FREE_BYTES))?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(piece);
@@ -187,17 +187,17 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// Whether the rest of a body that nobody wants has come, and is out of the way. A client that `asks` sends none.
+/// Whether the rest of an unneeded body has come, and was discarded. A client that `asks` sends none.
 pub(super) async fn is_skipped(mut body: Incoming, asks: impl FnOnce() -> bool) -> bool {
     if body.is_end_stream() {
         return true;
     }
     let (asks, mut skipped) = (asks(), 0);
-    while skipped <= FREE {
+    while skipped <= FREE_BYTES {
         match next_that_came(&mut body, asks).await {
             Came::End => return true,
-            Came::Piece(Ok(piece)) => skipped += piece.len(),
-            Came::Piece(Err(_)) | Came::Nothing => return false,
+            Came::Chunk(Ok(piece)) => skipped += piece.len(),
+            Came::Chunk(Err(_)) | Came::Nothing => return false,
         }
     }
     false
@@ -206,18 +206,18 @@ pub(super) async fn is_skipped(mut body: Incoming, asks: impl FnOnce() -> bool) 
 /// What has come of a body next.
 enum Came {
     End,
-    Piece(Result<Bytes, BodyError>),
+    Chunk(Result<Bytes, BodyError>),
     Nothing,
 }
 
-/// The next piece, without waiting for the client: what it has sent may still have to be read, which takes a turn of the
-/// runtime. `at_once`: it is not looked for.
+/// The next chunk, without waiting for the client: what it has sent may still have to be read, which takes a turn of the
+/// runtime. `at_once`: without that turn.
 async fn next_that_came(body: &mut Incoming, at_once: bool) -> Came {
     let mut frame = body.frame();
     for is_last in [at_once, true] {
         match poll_fn(|context| Poll::Ready(frame.poll_unpin(context))).await {
             Poll::Ready(None) => return Came::End,
-            Poll::Ready(Some(frame)) => return Came::Piece(data(frame)),
+            Poll::Ready(Some(frame)) => return Came::Chunk(data(frame)),
             Poll::Pending if is_last => break,
             Poll::Pending => task::yield_now().await,
         }
@@ -226,7 +226,7 @@ async fn next_that_came(body: &mut Incoming, at_once: bool) -> Came {
 }
 
 fn data(frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Bytes, BodyError> {
-    // Nothing else than data is of use.
+    // Only data is of use.
     Ok(frame.map_err(|_| BodyError::Broken)?.into_data().unwrap_or_default())
 }
 

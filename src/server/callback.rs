@@ -51,7 +51,7 @@ pub(super) struct Callbacks {
     trusted_proxies: Vec<IpRange>,
 }
 
-/// Why a request has no body to go on with.
+/// Why a request has no body.
 enum Unread {
     /// Its query is refused already.
     Refused(delivery::Response),
@@ -91,10 +91,10 @@ impl Callbacks {
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
         let (head, body) = request.into_parts();
-        // Who asks whether to send a body is not told to by a look at whether it has come.
+        // To look whether the body has come must not send `100 Continue` to a client that asks for it.
         let asks = || head.headers.contains_key(EXPECT);
         let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
-            debug!("no account has the path of a request");
+            debug!("refused a request with 404: no account has its path");
             return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
         let query = head.uri.query().unwrap_or_default();
@@ -246,7 +246,7 @@ pub(super) fn service(
     })
 }
 
-/// Answers a request whose body nobody wants.
+/// Answers a request whose body is not needed.
 async fn dismiss(
     peer: &Peer,
     body: Incoming,

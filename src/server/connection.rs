@@ -37,28 +37,28 @@ use tracing::{debug, error, warn};
 use super::{
     activity::{Activity, Peer},
     throttle::Throttle,
-    watch::{LOOK_INTERVAL, Limits, Watches},
+    watch::{Limits, POLL_INTERVAL, Watches},
 };
 
 /// More headers and longer ones than any platform or proxy sends.
 const MAX_HEADERS: usize = 64;
-const MAX_HEAD: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// After an error of the system (mostly: no more file descriptors), accepting rests for a moment.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// After an error of the system (mostly: no more file descriptors), accepting pauses for a moment.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection whose last answer has been written is read, so that the client sees the answer: a socket that is
 /// closed with bytes in it is reset.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// At a shutdown, how long handshakes that have begun may take.
-const HANDSHAKES: Duration = Duration::from_millis(100);
+const HANDSHAKE_WAIT: Duration = Duration::from_millis(100);
 
 /// At a shutdown, how long a connection that has been used may take to begin another request.
-const LAST_CALL: Duration = Duration::from_millis(250);
+const LAST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 
-/// At a shutdown, how often connections are looked at.
-const LAST_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// At a shutdown, how often connections are checked.
+const LAST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ struct Connections<F> {
     watches: Watches,
     tasks: TaskTracker,
     open: Option<Gauge>,
-    /// The listener takes no more.
+    /// The listener accepts no more.
     is_stopping: bool,
 }
 
@@ -91,11 +91,11 @@ impl Listener {
         limit: &'static str,
         advice: &'static str,
     ) -> io::Result<Self> {
-        const QUEUE: u32 = 4096;
+        const ACCEPT_BACKLOG: u32 = 4096;
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        let socket = socket.listen(QUEUE)?.into_std()?;
+        let socket = socket.listen(ACCEPT_BACKLOG)?.into_std()?;
         Ok(Self { socket, limits, open: None, limit, advice })
     }
 
@@ -132,8 +132,8 @@ impl Listener {
         };
         let places = Arc::new(Semaphore::new(limits.connections));
         let reached = Throttle::default();
-        let mut look = time::interval(LOOK_INTERVAL);
-        // A connection that there is no place for yet; the next ones wait in the queue of the system.
+        let mut look = time::interval(POLL_INTERVAL);
+        // A connection that there is no room for yet; the next ones wait in the queue of the system.
         let mut waiting = None;
         loop {
             let accepted = select! {
@@ -158,7 +158,7 @@ impl Listener {
                 Ok(accepted) => accepted,
                 Err(failure) => {
                     error!("cannot accept connections: {failure}");
-                    time::sleep(ACCEPT_REST).await;
+                    time::sleep(ACCEPT_RETRY_PAUSE).await;
                     continue;
                 }
             };
@@ -168,8 +168,8 @@ impl Listener {
             }
             waiting = Some((stream, address));
             let then = match connections.watches.make_room() {
-                true => "the one that has waited for its client for longest is closed for each new one",
-                false => "all are in use, so new ones wait",
+                true => "each new connection closes the one that has been idle longest",
+                false => "all are in use, new connections wait",
             };
             if let Some(more) = reached.allow() {
                 let (limit, count, advice) = (self.limit, limits.connections, self.advice);
@@ -178,10 +178,10 @@ impl Listener {
         }
         connections.stop(socket, waiting).await;
         // hyper would wait for the rest of a head, which may never come.
-        limits.header = limits.header.min(LOOK_INTERVAL);
+        limits.header = limits.header.min(POLL_INTERVAL);
         limits.new = limits.header;
-        limits.idle = limits.idle.min(LAST_CALL);
-        let mut look = time::interval(LAST_LOOK_INTERVAL);
+        limits.idle = limits.idle.min(LAST_REQUEST_WAIT);
+        let mut look = time::interval(LAST_POLL_INTERVAL);
         let mut finished = pin!(connections.tasks.wait());
         loop {
             select! {
@@ -228,7 +228,7 @@ where
         if let Some((stream, address)) = waiting {
             self.start(stream, address, None);
         }
-        let until = time::Instant::now() + HANDSHAKES;
+        let until = time::Instant::now() + HANDSHAKE_WAIT;
         while let Ok(Ok((stream, address))) = time::timeout_at(until, socket.accept()).await {
             self.start(stream, address, None);
         }
@@ -240,7 +240,7 @@ where
     }
 }
 
-/// Has the system ignore who begins to connect from now on, so that the queue can be emptied before the socket is closed.
+/// Makes the system ignore new handshakes from now on, so that the queue can be emptied before the socket is closed.
 /// Handshakes that have begun go on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn refuse_handshakes(socket: &TcpListener) -> io::Result<()> {
@@ -270,19 +270,19 @@ where
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     until_over(&activity, |context| connection.poll_unpin(context)).await.unwrap_or(Ok(()))?;
     if activity.lingers() {
         let stream = connection.into_parts().io.into_inner().stream;
         // Boxed, as it is rare and would make every connection larger.
-        let mut read = Box::pin(time::timeout(LINGER, discard(stream)));
+        let mut read = Box::pin(time::timeout(LINGER_TIMEOUT, discard(stream)));
         let _ = until_over(&activity, |context| read.as_mut().poll(context)).await;
     }
     Ok(())
 }
 
-/// Goes on until the connection is told to end, which it does not while there is something to read.
+/// Serves until the connection is asked to end, which it does not do while there is something to read.
 async fn until_over<T>(activity: &Activity, mut go_on: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     poll_fn(|context| {
         activity.wake_here(context.waker());
@@ -301,7 +301,7 @@ async fn discard(mut stream: TcpStream) {
     while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
 }
 
-/// A stream that tells when bytes come. It does not write vectored: head and body of an answer are small, and are written
+/// A stream that reports when bytes come. It does not write vectored: head and body of an answer are small, and are written
 /// faster from one buffer, into which they have to be copied, than from two.
 struct Watched {
     stream: TcpStream,

@@ -50,10 +50,10 @@ pub enum StartError {
         address: SocketAddr,
         /// Where it is configured.
         section: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// An account's AES key is no key.
+    /// An account's AES key is not valid.
     #[error("[{account}] aes_key: {source}")]
     Key {
         /// The account.
@@ -82,7 +82,7 @@ pub struct Server {
     metrics: Metrics,
     jobs: Vec<Job>,
     journal: Arc<dyn Journal>,
-    delivery: config::Delivery,
+    observer_settings: config::Observers,
     grace: Duration,
 }
 
@@ -127,15 +127,15 @@ impl Server {
             new: config.server.keep_alive,
         };
         let listener =
-            Listener::bind(config.server.listen, limits, "max_connections", "raise it if these are good clients")
+            Listener::bind(config.server.listen, limits, "max_connections", "raise it if the clients are legitimate")
                 .map_err(|source| StartError::Listen {
-                    address: config.server.listen,
-                    section: "[server] listen",
-                    source,
-                })?;
+                address: config.server.listen,
+                section: "[server] listen",
+                source,
+            })?;
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
         let admin =
-            Listener::bind(config.admin.listen, limits, "the limit of admin connections", "see who can reach it")
+            Listener::bind(config.admin.listen, limits, "the limit of admin connections", "check who can reach it")
                 .map_err(|source| StartError::Listen {
                     address: config.admin.listen,
                     section: "[admin] listen",
@@ -149,7 +149,7 @@ impl Server {
             metrics,
             jobs,
             journal,
-            delivery: config.delivery.clone(),
+            observer_settings: config.observers.clone(),
             grace: config.server.shutdown_grace,
         })
     }
@@ -157,7 +157,7 @@ impl Server {
     /// Where callbacks are received.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not report it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.address()
     }
@@ -165,7 +165,7 @@ impl Server {
     /// Where health and metrics are served.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not report it.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.address()
     }
@@ -176,12 +176,12 @@ impl Server {
         &self.journal
     }
 
-    /// Serves until `shutdown` is ready; then takes no more connections, lets deliveries and handlers in work finish
-    /// within the grace period, and returns. Says whether everything finished.
+    /// Serves until `shutdown` is ready; then takes no more connections, lets deliveries and handlers in flight finish
+    /// within the grace period, and returns whether everything finished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let stopping = CancellationToken::new();
         let admin = admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal);
-        let observers = Observers::start(self.jobs, &self.journal, &self.delivery, &self.metrics);
+        let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let _stopped = stopped.clone().drop_guard();
@@ -190,9 +190,9 @@ impl Server {
             move |peer| callback::service(Arc::clone(&callbacks), peer)
         }));
         let serving_admin = serve_admin(self.admin, admin, stopped.clone());
-        let upkeep = tokio::spawn(upkeep(self.metrics, Arc::clone(&self.journal)));
+        let maintenance = tokio::spawn(maintain(self.metrics, Arc::clone(&self.journal)));
         shutdown.await;
-        info!("shutting down: finishing what is in work, {} s at most", self.grace.as_secs_f64());
+        info!("shutting down: waiting {} s at most for what is in flight", self.grace.as_secs_f64());
         stopping.cancel();
         observers.stop();
         let drained = time::timeout(self.grace, async {
@@ -202,9 +202,11 @@ impl Server {
         });
         let finished = drained.await.is_ok();
         if !finished {
-            warn!("the grace period is over; what was in work was cut off: the platform asks again, observers too");
+            warn!(
+                "the grace period is over; cancelled what was in flight: platforms retry it, observers after the next start"
+            );
         }
-        let closed = time::timeout(CLOSING, async {
+        let closed = time::timeout(CLOSE_TIMEOUT, async {
             observers.cancel().await;
             self.journal.close().await
         });
@@ -213,13 +215,13 @@ impl Server {
         }
         stopped.cancel();
         let _ = time::timeout(Duration::from_secs(1), serving_admin).await;
-        upkeep.abort();
+        maintenance.abort();
         finished
     }
 }
 
 /// How long the journal may take to write what is left, beyond the grace period.
-const CLOSING: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections of the admin listener; more than probes and collectors of metrics need.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -242,7 +244,7 @@ fn serve_admin(listener: Listener, admin: admin::Admin, stopped: CancellationTok
         let _ = ended.send(());
     };
     if let Err(failure) = thread::Builder::new().name("admin".to_owned()).spawn(serve) {
-        error!("[admin] is not served, as its thread cannot be started: {failure}");
+        error!("[admin] is not served: cannot start its thread: {failure}");
     }
     end
 }
@@ -259,8 +261,8 @@ async fn wake(workers: runtime::Handle) {
     }
 }
 
-async fn upkeep(metrics: Metrics, journal: Arc<dyn Journal>) {
-    /// How often responders that run for long are named.
+async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>) {
+    /// How often responders that run for long are logged.
     const LONG_INTERVAL: Duration = Duration::from_secs(60);
     let mut tick = time::interval(Duration::from_secs(5));
     let mut named = Instant::now();

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// At most one line in this time.
-const INTERVAL: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets one line through in a while, and counts the others.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ struct Passed {
     omitted: u64,
 }
 
-/// How many lines were left out before this one: nothing, or text to be put behind what happened.
+/// How many lines were suppressed before this one: empty, or text to append to the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Omitted(u64);
 
@@ -32,7 +32,7 @@ impl Throttle {
     fn allow_at(&self, now: Instant) -> Option<Omitted> {
         let mut passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *passed {
-            Some(passed) if now.saturating_duration_since(passed.last) < INTERVAL => {
+            Some(passed) if now.saturating_duration_since(passed.last) < LOG_INTERVAL => {
                 passed.omitted = passed.omitted.saturating_add(1);
                 None
             }
@@ -63,8 +63,8 @@ mod tests {
         let (throttle, start) = (Throttle::default(), Instant::now());
         let line = |after| throttle.allow_at(start + after).map(|omitted| omitted.to_string());
         assert_eq!(line(Duration::ZERO).as_deref(), Some(""));
-        assert_eq!((line(INTERVAL / 2), line(INTERVAL / 2)), (None, None));
-        assert_eq!(line(INTERVAL).as_deref(), Some(" (2 more times since the last line)"));
-        assert_eq!((line(INTERVAL), line(2 * INTERVAL).is_some()), (None, true));
+        assert_eq!((line(LOG_INTERVAL / 2), line(LOG_INTERVAL / 2)), (None, None));
+        assert_eq!(line(LOG_INTERVAL).as_deref(), Some(" (2 more times since the last line)"));
+        assert_eq!((line(LOG_INTERVAL), line(2 * LOG_INTERVAL).is_some()), (None, true));
     }
 }

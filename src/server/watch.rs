@@ -1,5 +1,5 @@
-//! Watches over the connections of a listener: none is held for long by a client that does not send, and when there is
-//! no room for more, those that wait for their clients give way.
+//! Watches the connections of a listener: closes those whose client does not send for long, and when the limit is
+//! reached, those that have been idle longest.
 
 use std::{
     sync::{Arc, Weak},
@@ -8,11 +8,11 @@ use std::{
 
 use super::activity::{Activity, Phase, State};
 
-/// How often a connection is looked at; its limits are that exact.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often connections are checked; their limits are that exact.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many connections are chosen at one time to give way: to look for one of 20 000 takes a while.
-const CHOSEN: usize = 256;
+/// How many connections are selected for closing at one time: to find one of 20 000 takes a while.
+const MAX_CANDIDATES: usize = 256;
 
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Ends a connection that has been waiting for its client for too long; returns whether to look at it again.
+    /// Ends a connection that has been waiting for its client for too long; returns whether to check it again.
     fn look(&mut self, limits: Limits, now: Instant) -> bool {
         let Some(activity) = self.activity.upgrade() else { return false };
         let state = activity.state();
@@ -51,40 +51,40 @@ impl Watch {
             Phase::Busy | Phase::Body => return true,
         };
         if now - self.since > limit {
-            // Looked at again, as it goes on when bytes have come meanwhile.
+            // Checked again, as it goes on when bytes have come meanwhile.
             activity.end_if_still(state);
         }
         true
     }
 }
 
-/// Looks at the connections of a listener.
+/// Checks the connections of a listener.
 #[derive(Default)]
 pub(super) struct Watches {
     all: Vec<Watch>,
-    /// Those that give way next, the last one first, and what they were doing when they were chosen.
+    /// Those that are closed next, the last one first, and what they were doing when they were selected.
     chosen: Vec<(Weak<Activity>, State)>,
-    /// Nothing was found to choose since the last look.
+    /// Nothing was found to select since the last check.
     none: bool,
 }
 
 impl Watches {
     pub(super) fn add(&mut self, activity: &Arc<Activity>, limits: Limits) {
-        // When very many come and go, those that are gone are forgotten before the second is over.
+        // When very many come and go, closed ones are removed before the second is over.
         if self.all.len() >= 2 * limits.connections {
             self.look(limits);
         }
         self.all.push(Watch { activity: Arc::downgrade(activity), state: State::default(), since: Instant::now() });
     }
 
-    /// Closes those that are over, and forgets those that are gone.
+    /// Closes those whose time is over, and removes those that are closed.
     pub(super) fn look(&mut self, limits: Limits) {
         let now = Instant::now();
         self.all.retain_mut(|watch| watch.look(limits, now));
         self.none = false;
     }
 
-    /// Closes the connection that has waited for its client for longest: an idle one, else one that has sent a part of a
+    /// Closes the connection that has waited longest for its client: an idle one, else one that has sent a part of a
     /// request. Returns whether there was one.
     pub(super) fn make_room(&mut self) -> bool {
         loop {
@@ -110,9 +110,9 @@ impl Watches {
         });
         let mut waiting: Vec<_> = waiting.collect();
         let order = |watch: &&Watch| (watch.state.phase() != Phase::Idle, watch.since);
-        if waiting.len() > CHOSEN {
-            waiting.select_nth_unstable_by_key(CHOSEN, order);
-            waiting.truncate(CHOSEN);
+        if waiting.len() > MAX_CANDIDATES {
+            waiting.select_nth_unstable_by_key(MAX_CANDIDATES, order);
+            waiting.truncate(MAX_CANDIDATES);
         }
         waiting.sort_unstable_by_key(order);
         self.chosen = waiting.into_iter().rev().map(|watch| (Weak::clone(&watch.activity), watch.state)).collect();
@@ -148,7 +148,7 @@ mod tests {
         assert!(look(20) && !activity.is_over(), "idle for as long as it may be");
         assert!(look(21) && activity.is_over());
         activity.bytes_came();
-        assert!(!activity.is_over(), "a request came before the connection was told");
+        assert!(!activity.is_over(), "a request came before the connection was asked to close");
         assert!(look(30), "seen for the first time");
         activity.bytes_came();
         assert!(look(40) && !activity.is_over() && look(41) && activity.is_over(), "more of a head begins no new one");

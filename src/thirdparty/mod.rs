@@ -1,11 +1,11 @@
 //! Third-party platforms (第三方平台) and third-party applications (企业微信第三方应用): they act for accounts and companies
-//! that have authorised them, with tokens made of tickets that the platform pushes.
+//! that have authorised them, with tokens requested with tickets that the platform pushes.
 //!
 //! | pushed | becomes |
 //! |---|---|
-//! | a ticket, every ten minutes | a slot of the journal, sealed; no event, for it is a secret |
-//! | an authorisation | an event; the observer here redeems its code, and keeps what tokens are made of |
-//! | its withdrawal | an event; what was kept is forgotten |
+//! | a ticket, every ten minutes | a named lease of the journal, sealed; no event, for it is a secret |
+//! | an authorisation | an event; the observer here redeems its code, and stores the credential |
+//! | its withdrawal | an event; what was kept is removed |
 
 mod release_test;
 
@@ -45,7 +45,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
     let accounts: HashSet<String> = accounts.map(config::Account::id).collect();
     (!accounts.is_empty()).then(|| journal::Observer {
         name: OBSERVER.into(),
-        // What was given is not withdrawn before it is kept.
+        // In order, so that a withdrawal is not handled before its authorisation.
         in_order: true,
         from_beginning: false,
         wants: Arc::new(move |account, event_type| {
@@ -64,7 +64,7 @@ pub fn job(apis: &Apis) -> Job {
             let _permit = permit;
             let account = Arc::clone(&leased.record.account);
             let api = apis.get(&account).ok_or_else(|| Failed::Retry(format!("{account} has no `secret`")))?;
-            keep(&api.without_rests(), &leased).await
+            keep(&api.without_waiting(), &leased).await
         })
     });
     Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
@@ -76,7 +76,7 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
         let tree = payload::parse(leased.record.form, leased.record.payload.text()).ok()?;
         tree.as_object()?.text(name).map(str::to_owned)
     };
-    let missing = || Failed::Permanent(format!("{event_type} does not say who has authorised what"));
+    let missing = || Failed::Permanent(format!("{event_type} names no authorizer, or has no authorisation code"));
     if WITHDRAWN.contains(&event_type) {
         let id = member("AuthorizerAppid").or_else(|| member("AuthCorpId")).ok_or_else(missing)?;
         return api.forget(&id).await.map_err(|failure| late::failed(api, &failure));
@@ -84,6 +84,6 @@ async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
     let name = GIVEN.iter().find(|(event, _)| *event == event_type).map(|(_, name)| *name);
     let code = name.and_then(member).ok_or_else(missing)?;
     let id = api.redeem(&code).await.map_err(|failure| late::failed(api, &failure))?;
-    tracing::info!(account = api.account(), "{}: {id} has authorised it", api.account());
+    tracing::info!(account = api.account(), "{}: authorised by {id}", api.account());
     Ok(())
 }

@@ -62,7 +62,7 @@ impl ReleaseTest {
             let account = platform.redeem(&code).await?;
             let text = json!({ "content": format!("{code}_from_api") });
             let body = json!({ "touser": user, "msgtype": "text", "text": text });
-            match platform.of_granter(&account) {
+            match platform.of_authorizer(&account) {
                 Some(api) => api.call("cgi-bin/message/custom/send", &body).await.map(drop),
                 None => Ok(()),
             }

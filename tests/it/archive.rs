@@ -57,7 +57,7 @@ impl Journal {
     }
 
     async fn serve(&mut self) -> TestServer {
-        TestServer::start_in(self.folder.path(), "\n[delivery]\nmax_attempts = 1\n", self.hooks.take().unwrap()).await
+        TestServer::start_in(self.folder.path(), "\n[observers]\nmax_attempts = 1\n", self.hooks.take().unwrap()).await
     }
 
     async fn next(&mut self) -> String {
@@ -196,7 +196,7 @@ async fn what_was_replayed_is_seen_again() {
     assert!(server.stop().await.unwrap());
     // A stopped server sees it after the next start.
     let replayed = journal.ok(&["events", "replay", "--type", "mp.message.text", "--observer", "audit"]).await;
-    assert!(replayed.contains("offered once more: 3"), "{replayed}");
+    assert!(replayed.contains("replayed: 3"), "{replayed}");
     let shown = journal.lines(&["events", "show", id, "--json"]).await.remove(0);
     assert_eq!(shown["observers"][0]["state"], "waiting");
 }
@@ -224,7 +224,7 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
     assert!(String::from_utf8_lossy(&other.stderr).contains("no dead letter"));
     assert_eq!(journal.dead(2).await.len(), 2);
     journal.works.store(true, Ordering::SeqCst);
-    assert!(journal.ok(&["dead", "replay", "--all"]).await.contains("offered once more: 2"));
+    assert!(journal.ok(&["dead", "replay", "--all"]).await.contains("replayed: 2"));
     let mut again = [journal.next().await, journal.next().await];
     again.sort();
     assert_eq!(again, ["message 2", "message 3"]);
@@ -251,7 +251,7 @@ async fn what_cannot_be_done_is_said() {
         (&["events", "ls", "--platform", "qq"], 2, "invalid value"),
         (&["events", "replay", "--observer", "audit"], 2, "--all"),
         (&["events", "replay", "--all"], 2, "--observer"),
-        (&["events", "replay", "--all", "--observer", "nobody"], 1, "there are audit, friends"),
+        (&["events", "replay", "--all", "--observer", "nobody"], 1, "expected one of audit, friends"),
         (&["dead", "drop"], 2, "--all"),
         (&["dead", "drop", "--type", "mp.*", "0198c7d2-0000-7000-8000-000000000000"], 2, "not both"),
         (&["dead", "replay", "0198c7d2-0000-7000-8000-000000000000"], 1, "nothing was done"),

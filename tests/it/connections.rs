@@ -110,7 +110,7 @@ async fn a_request_in_progress_does_not_give_way() {
         is_started.recv().await.unwrap();
     }
     let mut waits = server.http.open(&kept(5)).await;
-    until(async || log.text().contains("max_connections (4) reached: all are in use, so new ones wait")).await;
+    until(async || log.text().contains("max_connections (4) reached: all are in use, new connections wait")).await;
     go.add_permits(5);
     for stream in &mut busy {
         assert!(read_answer(stream).await.unwrap().body.contains("done"));

@@ -283,7 +283,7 @@ async fn a_journal_takes_events_until_it_is_full_and_again_once_observers_are_do
     let folder = tempfile::tempdir().unwrap();
     let (journal, seen) = (folder.path().join("echostr.db"), Seen::default());
     seen.failing.store(true, Ordering::SeqCst);
-    let more = "max_size = \"1MiB\"\n[delivery]\nbackoff = \"100ms..200ms\"\nmax_attempts = 1000\nconcurrency = 512";
+    let more = "max_size = \"1MiB\"\n[observers]\nbackoff = \"100ms..200ms\"\nmax_attempts = 1000\nconcurrency = 512";
     let server = start(&journal, more, &seen).await;
     let refused = until_refused(&server, 1..5001).await;
     assert!(refused > 100, "it takes what there is room for, and that are more than {refused} events");

@@ -32,7 +32,7 @@ const DESK: &str = "wkDesk1";
 
 /// Two of customer service, with an API each, and quick with everything but what is tested.
 fn accounts(apis: [&FakeApi; 2], settings: &str) -> String {
-    let mut text = format!("[delivery]\nbackoff = \"20ms..200ms\"\n{settings}\n");
+    let mut text = format!("[observers]\nbackoff = \"20ms..200ms\"\n{settings}\n");
     for (name, api) in ["a", "b"].into_iter().zip(apis) {
         api.add_account("ww0000000000000004", "kfSecret");
         let base = api.url();
@@ -225,7 +225,7 @@ async fn answers_are_sent_whatever_the_handlers_and_the_api_of_another_account_d
 
 /// Two Official Accounts whose replies are late at once.
 fn late(apis: [&FakeApi; 2]) -> String {
-    let mut text = "[api]\ntimeout = \"5m\"\n[delivery]\nbackoff = \"20ms..200ms\"\n".to_owned();
+    let mut text = "[api]\ntimeout = \"5m\"\n[observers]\nbackoff = \"20ms..200ms\"\n".to_owned();
     for (name, api) in ["a", "b"].into_iter().zip(apis) {
         api.add_account("wx0000000000000001", "mpSecret");
         let base = api.url();
@@ -323,7 +323,7 @@ api_base = "{}"
 #[tokio::test]
 async fn an_observer_that_hangs_on_one_account_sees_the_events_of_others() {
     let accounts = r#"
-[delivery]
+[observers]
 concurrency = 4
 [mp.a]
 app_id = "wx0000000000000001"

@@ -25,7 +25,7 @@ use tokio::time;
 use uuid::Uuid;
 
 /// No test takes nearly so long.
-const HANG: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a journal is, so that it can be opened again as the next process would.
 enum Place {
@@ -70,8 +70,8 @@ macro_rules! on_each {
             async fn $journal() {
                 let Some(place) = on_each!(@place $journal) else { return };
                 // What waits for a condition that never comes is a failure too.
-                let tested = super::time::timeout(super::HANG, super::$name(place)).await;
-                assert!(tested.is_ok(), "not done in {:?}", super::HANG);
+                let tested = super::time::timeout(super::TEST_TIMEOUT, super::$name(place)).await;
+                assert!(tested.is_ok(), "not done in {:?}", super::TEST_TIMEOUT);
             })+
         }
     )+};
@@ -175,7 +175,7 @@ impl Message {
         NewEvent {
             id: journal.next_id(i64::try_from(now.as_millis()).unwrap()),
             key: Some(DedupeKey { window: self.window, ..key }),
-            record: record,
+            record,
             observers: observers.iter().map(|name| (*name).into()).collect(),
         }
     }
@@ -238,10 +238,10 @@ fn known(admission: Admission) -> Arc<Entry> {
     }
 }
 
-const TERM: Duration = Duration::from_secs(60);
+const LEASE_DURATION: Duration = Duration::from_secs(60);
 
 async fn lease(journal: &dyn Journal, observer: &str) -> Vec<Leased> {
-    journal.lease(observer, 100, TERM).await.unwrap()
+    journal.lease(observer, 100, LEASE_DURATION).await.unwrap()
 }
 
 /// Leases until there is something; what is to come is a matter of moments.
@@ -374,7 +374,7 @@ async fn an_observer_is_given_each_event_once(place: Place) {
         wanted.push(message("user", number).answer(&*journal, &["audit"]).await);
     }
     message("user", 6).answer(&*journal, &[]).await;
-    let some = journal.lease("audit", 2, TERM).await.unwrap();
+    let some = journal.lease("audit", 2, LEASE_DURATION).await.unwrap();
     assert_eq!(some.len(), 2);
     assert_eq!(some[0].record.payload.text(), message("user", 1).new_event(&*journal, &[]).record.payload.text());
     let rest = lease(&*journal, "audit").await;
@@ -464,14 +464,16 @@ async fn an_account_without_room_hides_no_other(place: Place) {
     for number in 1..=3 {
         of_account("mp/b", "user", number).answer(&*journal, &["audit"]).await;
     }
-    let leased = journal.lease_within("audit", room(100, 5, &[]), TERM).await.unwrap();
+    let leased = journal.lease_within("audit", room(100, 5, &[]), LEASE_DURATION).await.unwrap();
     assert_eq!(by_account(&leased), [5, 3, 0]);
     for number in 4..=6 {
         of_account("mp/b", "user", number).answer(&*journal, &["audit"]).await;
     }
-    let leased = journal.lease_within("audit", room(100, 5, &[("mp/a", 0), ("mp/b", 2)]), TERM).await.unwrap();
+    let leased =
+        journal.lease_within("audit", room(100, 5, &[("mp/a", 0), ("mp/b", 2)]), LEASE_DURATION).await.unwrap();
     assert_eq!(by_account(&leased), [0, 2, 0]);
-    let leased = journal.lease_within("audit", room(100, 5, &[("mp/a", 1), ("mp/c", 0)]), TERM).await.unwrap();
+    let leased =
+        journal.lease_within("audit", room(100, 5, &[("mp/a", 1), ("mp/c", 0)]), LEASE_DURATION).await.unwrap();
     assert_eq!(by_account(&leased), [1, 1, 0]);
     // Without a word about accounts there is room for all.
     assert_eq!(by_account(&lease(&*journal, "audit").await), [44, 0, 0]);
@@ -496,7 +498,7 @@ async fn every_account_has_its_turn(place: Place) {
                 Place::Memory => given.last().copied().map(|last| (last, 0)).into_iter().collect(),
                 _ => Vec::new(),
             };
-            let leased = journal.lease_within(name, room(1, 10, &full), TERM).await.unwrap();
+            let leased = journal.lease_within(name, room(1, 10, &full), LEASE_DURATION).await.unwrap();
             assert_eq!(leased.len(), 1);
             let account = &*leased[0].record.account;
             given.push(*["mp/a", "mp/b", "mp/c"].iter().find(|known| **known == account).unwrap());
@@ -520,15 +522,15 @@ async fn in_order_an_account_without_room_hides_no_other(place: Place) {
         of_account("mp/a", &user, number).answer(&*journal, &["audit"]).await;
         of_account("mp/b", &user, number).answer(&*journal, &["audit"]).await;
     }
-    let first = journal.lease_within("audit", room(100, 4, &[]), TERM).await.unwrap();
+    let first = journal.lease_within("audit", room(100, 4, &[]), LEASE_DURATION).await.unwrap();
     assert_eq!(by_account(&first), [4, 4, 0]);
-    let second = journal.lease_within("audit", room(100, 4, &[("mp/a", 0)]), TERM).await.unwrap();
+    let second = journal.lease_within("audit", room(100, 4, &[("mp/a", 0)]), LEASE_DURATION).await.unwrap();
     assert_eq!(by_account(&second), [0, 4, 0]);
     // What is left of ten users each; nobody is given two events at one time.
     let mut rest = [0, 0];
     let mut leased = [first, second].concat();
     for _ in 0..6 {
-        let more = journal.lease_within("audit", room(100, 100, &[]), TERM).await.unwrap();
+        let more = journal.lease_within("audit", room(100, 100, &[]), LEASE_DURATION).await.unwrap();
         let [a, b, _] = by_account(&more);
         rest = [rest[0] + a, rest[1] + b];
         leased.extend(more);
@@ -709,7 +711,7 @@ async fn what_a_missing_observer_has_still_to_see_is_kept_for_it(place: Place) {
         waiting.push(message("user", number).answer(&*journal, &["audit", "push"]).await);
     }
     // One is dead, one has failed before, one is leased when the process ends.
-    let leased = journal.lease("audit", 3, TERM).await.unwrap();
+    let leased = journal.lease("audit", 3, LEASE_DURATION).await.unwrap();
     finish(&*journal, &leased[..1], dead()).await;
     finish(&*journal, &leased[1..2], retry(Duration::ZERO)).await;
     // Twice, as a server that is started anew without it again and again.
@@ -743,7 +745,7 @@ async fn what_is_kept_for_a_missing_observer_goes_with_the_retention(place: Plac
     let journal = place.open(&options(vec![observer("audit"), observer("push")])).await;
     let first = message("user", 1).answer(&*journal, &["audit", "push"]).await;
     let second = message("user", 2).answer(&*journal, &["audit"]).await;
-    let leased = journal.lease("audit", 1, TERM).await.unwrap();
+    let leased = journal.lease("audit", 1, LEASE_DURATION).await.unwrap();
     finish(&*journal, &leased, dead()).await;
     // It is missing for longer than events are kept.
     let short = Options { retention: Duration::from_millis(1), ..options(vec![observer("push")]) };
@@ -811,7 +813,7 @@ async fn what_nodes_keep_for_a_missing_observer_goes_first_when_there_is_no_room
     for number in 1..=40 {
         kept.push(big(number).answer(&*journal, &["audit"]).await);
     }
-    let leased = journal.lease("audit", 5, TERM).await.unwrap();
+    let leased = journal.lease("audit", 5, LEASE_DURATION).await.unwrap();
     finish(&*journal, &leased, dead()).await;
     let journal = reopen(&place, journal, &small(vec![observer("push")])).await;
     for number in 41..=70 {
@@ -1152,11 +1154,11 @@ async fn slots_count_and_are_bounded(place: Place) {
     // Each is held, so none can go.
     let mut held = Vec::new();
     let refused = loop {
-        let slot = match journal.acquire_lease(&format!("stream/{}", held.len()), TERM).await {
+        let slot = match journal.acquire_lease(&format!("stream/{}", held.len()), LEASE_DURATION).await {
             Ok(slot) => slot.unwrap(),
             Err(failure) => break failure,
         };
-        if let Err(failure) = journal.write_lease(&slot, LeaseWrite { keep: Some(TERM), ..value() }).await {
+        if let Err(failure) = journal.write_lease(&slot, LeaseWrite { keep: Some(LEASE_DURATION), ..value() }).await {
             break failure;
         }
         held.push(slot);
@@ -1167,14 +1169,14 @@ async fn slots_count_and_are_bounded(place: Place) {
     assert!(journal.usage().bytes <= small.max_size);
     assert!(journal.usage().bytes > small.max_size / 2);
     // A slot that is written anew takes no more than before.
-    journal.write_lease(&held[0], LeaseWrite { keep: Some(TERM), ..value() }).await.unwrap();
+    journal.write_lease(&held[0], LeaseWrite { keep: Some(LEASE_DURATION), ..value() }).await.unwrap();
     // What ends by itself and nobody holds ends earlier when there is no room.
     for slot in &held {
-        journal.write_lease(slot, LeaseWrite { expires: Some(TERM), ..value() }).await.unwrap();
+        journal.write_lease(slot, LeaseWrite { expires: Some(LEASE_DURATION), ..value() }).await.unwrap();
     }
     for number in 0..100 {
-        let slot = journal.acquire_lease(&format!("later/{number}"), TERM).await.unwrap().unwrap();
-        journal.write_lease(&slot, LeaseWrite { expires: Some(TERM), ..value() }).await.unwrap();
+        let slot = journal.acquire_lease(&format!("later/{number}"), LEASE_DURATION).await.unwrap().unwrap();
+        journal.write_lease(&slot, LeaseWrite { expires: Some(LEASE_DURATION), ..value() }).await.unwrap();
         assert!(journal.usage().bytes <= small.max_size);
     }
     assert_eq!(journal.read_lease("stream/0").await, Ok(None));
@@ -1186,8 +1188,8 @@ async fn slots_count_and_are_bounded(place: Place) {
         futures_util::FutureExt::now_or_never(journal.admit(event)).unwrap().is_err()
     });
     assert!(number.is_some());
-    let mark = journal.acquire_lease("late/1", TERM).await.unwrap().unwrap();
-    journal.write_lease(&mark, LeaseWrite { expires: Some(TERM), ..put("begun") }).await.unwrap();
+    let mark = journal.acquire_lease("late/1", LEASE_DURATION).await.unwrap().unwrap();
+    journal.write_lease(&mark, LeaseWrite { expires: Some(LEASE_DURATION), ..put("begun") }).await.unwrap();
 }
 
 async fn late_and_pulled_events_count(place: Place) {
@@ -1206,12 +1208,12 @@ async fn late_and_pulled_events_count(place: Place) {
     finish(&*journal, &leased, Finish::Done).await;
     assert!(used() < 8192, "{}", used());
 
-    let slot = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let slot = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
     let page = |numbers: std::ops::Range<u64>| -> Vec<_> {
         let events = numbers.map(|number| Message { content: "x".repeat(200_000), ..message("user", number) });
         events.map(|it| Pulled { event: it.new_event(&*journal, &["reply"]), responds: true }).collect()
     };
-    let write = |numbers, value| LeaseWrite { events: page(numbers), keep: Some(TERM), ..put(value) };
+    let write = |numbers, value| LeaseWrite { events: page(numbers), keep: Some(LEASE_DURATION), ..put(value) };
     assert_eq!(journal.write_lease(&slot, write(10..13, "1")).await, Ok(3));
     assert!((600_000..620_000).contains(&used()), "{}", used());
     // A page comes as a whole or not at all.
@@ -1265,14 +1267,14 @@ fn put(value: &str) -> LeaseWrite {
 async fn a_slot_has_one_holder_at_a_time(place: Place) {
     let journal = place.open(&options(vec![])).await;
     assert_eq!(journal.read_lease("cursor").await, Ok(None));
-    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
     assert_eq!(held.value, None);
-    assert_eq!(journal.acquire_lease("cursor", TERM).await, Ok(None));
-    assert!(journal.acquire_lease("other", TERM).await.unwrap().is_some());
+    assert_eq!(journal.acquire_lease("cursor", LEASE_DURATION).await, Ok(None));
+    assert!(journal.acquire_lease("other", LEASE_DURATION).await.unwrap().is_some());
     // Written, and kept.
-    journal.write_lease(&held, LeaseWrite { keep: Some(TERM), ..put("1") }).await.unwrap();
+    journal.write_lease(&held, LeaseWrite { keep: Some(LEASE_DURATION), ..put("1") }).await.unwrap();
     assert_eq!(journal.read_lease("cursor").await, Ok(Some("1".to_owned())));
-    assert_eq!(journal.acquire_lease("cursor", TERM).await, Ok(None));
+    assert_eq!(journal.acquire_lease("cursor", LEASE_DURATION).await, Ok(None));
     // Let go of, with its value.
     journal.write_lease(&held, LeaseWrite::default()).await.unwrap();
     let next = journal.acquire_lease("cursor", Duration::from_millis(1)).await.unwrap().unwrap();
@@ -1281,7 +1283,7 @@ async fn a_slot_has_one_holder_at_a_time(place: Place) {
     // A hold that is over can be taken, and its holder is told.
     let mut taken = None;
     while taken.is_none() {
-        taken = journal.acquire_lease("cursor", TERM).await.unwrap();
+        taken = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap();
     }
     assert_eq!(journal.write_lease(&next, put("2")).await, Err(JournalError::Lost));
     assert_eq!(journal.read_lease("cursor").await, Ok(Some("1".to_owned())));
@@ -1291,24 +1293,24 @@ async fn a_slot_has_one_holder_at_a_time(place: Place) {
 
 async fn a_slot_outlives_the_process_and_its_hold_does_not(place: Place) {
     let journal = place.open(&options(vec![])).await;
-    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
-    journal.write_lease(&held, LeaseWrite { keep: Some(TERM), ..put("1") }).await.unwrap();
+    let held = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
+    journal.write_lease(&held, LeaseWrite { keep: Some(LEASE_DURATION), ..put("1") }).await.unwrap();
     journal.close().await.unwrap();
     drop(journal);
     let journal = place.open(&options(vec![])).await;
-    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
     assert_eq!(held.value.as_deref(), Some("1"));
 }
 
 async fn a_slot_ends_when_it_is_to(place: Place) {
     let journal = place.open(&options(vec![])).await;
-    let held = journal.acquire_lease("mark", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("mark", LEASE_DURATION).await.unwrap().unwrap();
     let soon = LeaseWrite { expires: Some(Duration::from_millis(1)), ..put("1") };
     journal.write_lease(&held, soon).await.unwrap();
     while journal.read_lease("mark").await.unwrap().is_some() {
         time::sleep(Duration::from_millis(1)).await;
     }
-    let held = journal.acquire_lease("mark", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("mark", LEASE_DURATION).await.unwrap().unwrap();
     assert_eq!(held.value, None);
     // Written anew it stays.
     journal.write_lease(&held, put("2")).await.unwrap();
@@ -1321,16 +1323,16 @@ fn pulled(journal: &dyn Journal, number: u64, observers: &[&str], responds: bool
 
 async fn pulled_events_come_with_their_slot_and_once(place: Place) {
     let journal = place.open(&options(vec![observer("audit")])).await;
-    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
     let page = |numbers: &[u64]| numbers.iter().map(|it| pulled(&*journal, *it, &["audit"], false)).collect();
     // The second is there twice.
-    let first = LeaseWrite { keep: Some(TERM), events: page(&[1, 2, 2]), ..put("2") };
+    let first = LeaseWrite { keep: Some(LEASE_DURATION), events: page(&[1, 2, 2]), ..put("2") };
     assert_eq!(journal.write_lease(&held, first).await, Ok(2));
     let again = LeaseWrite { events: page(&[2, 3]), ..put("3") };
     assert_eq!(journal.write_lease(&held, again).await, Ok(1));
     assert_eq!(journal.read_lease("cursor").await, Ok(Some("3".to_owned())));
     // Whoever has lost the slot brings nothing in.
-    let newer = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let newer = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
     let late = LeaseWrite { events: page(&[4]), ..put("4") };
     assert_eq!(journal.write_lease(&held, late).await, Err(JournalError::Lost));
     assert_eq!(newer.value.as_deref(), Some("3"));
@@ -1347,7 +1349,7 @@ async fn pulled_events_come_with_their_slot_and_once(place: Place) {
 
 async fn the_reply_of_a_pulled_event_is_given_with_it(place: Place) {
     let journal = place.open(&options(vec![observer("reply")])).await;
-    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", LEASE_DURATION).await.unwrap().unwrap();
     let events = vec![pulled(&*journal, 1, &["reply"], true)];
     assert_eq!(journal.write_lease(&held, LeaseWrite { events, ..put("1") }).await, Ok(1));
     let first = lease_some(&*journal, "reply").await;

@@ -39,7 +39,7 @@ async fn refusal(journal: &Path) -> String {
 
 async fn assert_refused(journal: &Path) {
     let refusal = refusal(journal).await;
-    assert!(refusal.contains("another echostr serves from"), "{refusal}");
+    assert!(refusal.contains("another echostr uses"), "{refusal}");
 }
 
 /// Waits until the server has made its lock file again.

@@ -63,7 +63,7 @@ async fn errors_of_handlers_stay_in_their_line() {
         });
     let server = TestServer::start_with(
         "",
-        &format!("{}\n[delivery]\nmax_attempts = 1\n", crate::support::server::ACCOUNTS),
+        &format!("{}\n[observers]\nmax_attempts = 1\n", crate::support::server::ACCOUNTS),
         hooks,
     )
     .await;
@@ -78,7 +78,7 @@ async fn errors_of_handlers_stay_in_their_line() {
     let text = log.text();
     assert_eq!(forged(&text), None, "{text}");
     // It is all there, in its line.
-    let line = text.lines().find(|line| line.contains("no answer to mp.message.text")).unwrap();
+    let line = text.lines().find(|line| line.contains("no reply to mp.message.text")).unwrap();
     assert!(line.contains(r"no stock\nERROR forged line\r\u{b}ERROR forged\u{85}ERROR"), "{line}");
     assert!(line.contains(r"\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}txet"), "{line}");
     assert!(line.contains("account=\"mp/shop\"") && line.contains("kind=\"mp.message.text\""), "{line}");
@@ -128,7 +128,7 @@ async fn an_error_of_a_platform_writes_no_line_of_the_servers_log() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
         "[server]\nlisten = \"{address}\"\nmax_age = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [journal]\nurl = \"sqlite://{}\"\n[delivery]\nmax_attempts = 1\n[wecom_kf.support]\n\
+         [journal]\nurl = \"sqlite://{}\"\n[observers]\nmax_attempts = 1\n[wecom_kf.support]\n\
          corp_id = \"ww0000000000000004\"\ntoken = \"kfToken\"\naes_key = \"{}\"\nsecret = \"kfSecret\"\napi_base = \"{api}\"\n",
         file("journal.db").display(),
         KF.aes_key,

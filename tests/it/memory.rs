@@ -54,7 +54,7 @@ impl Audit {
     }
 }
 
-const FAST: &str = "[delivery]\nbackoff = \"20ms..100ms\"\nmax_attempts = 1000";
+const FAST: &str = "[observers]\nbackoff = \"20ms..100ms\"\nmax_attempts = 1000";
 
 async fn start(limit: &str, audit: &Audit) -> TestServer {
     TestServer::start_on("memory:", &format!("memory_limit = \"{limit}\"\n{FAST}"), ACCOUNTS, audit.hooks()).await

@@ -31,10 +31,10 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One attempt only: what fails is a dead letter.
-const ONCE: &str = "[delivery]\nmax_attempts = 1";
+const ONCE: &str = "[observers]\nmax_attempts = 1";
 
 /// What fails waits for an hour.
-const PATIENT: &str = "[delivery]\nbackoff = \"1h..1h\"";
+const PATIENT: &str = "[observers]\nbackoff = \"1h..1h\"";
 
 async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
@@ -218,7 +218,7 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
         );
         std::fs::write(&config, text).unwrap();
         let program = Program::serve(&config);
-        let line = program.says(&["echostr.kf-pull", "30 events", "kept until", "secret"]).await;
+        let line = program.says(&["echostr.kf-pull", "30 pending events", "kept until", "secret"]).await;
         assert!(line.contains("WARN"), "{line}");
         drop(program);
 

@@ -26,7 +26,7 @@ use crate::support::{
 };
 
 /// Pauses that a test can wait for.
-const FAST: &str = "\n[delivery]\nbackoff = \"10ms..50ms\"\nmax_attempts = 3\ntimeout = \"300ms\"\n";
+const FAST: &str = "\n[observers]\nbackoff = \"10ms..50ms\"\nmax_attempts = 3\ntimeout = \"300ms\"\n";
 
 /// What an observer has seen: content, attempt, event.
 type Seen = mpsc::UnboundedReceiver<(String, u32, String)>;
@@ -166,7 +166,7 @@ async fn what_a_shutdown_cuts_off_comes_again_after_the_next_start() {
             }
         })
     };
-    let patient = "\n[delivery]\ntimeout = \"1h\"\n";
+    let patient = "\n[observers]\ntimeout = \"1h\"\n";
     let server = TestServer::start_in(folder.path(), patient, hooks(true)).await;
     send(&server, 1, "hello").await;
     assert_eq!(seen.recv().await, Some(1));

@@ -139,7 +139,10 @@ async fn a_responder_may_panic_wherever_it_likes() {
         let line = format!("panicked: {said}");
         assert!(text.contains(&line), "no `{line}` in\n{text}");
     }
-    assert!(text.contains("mp/shop: the responder of mp.message.text panicked: now"), "{text}");
+    assert!(
+        text.contains("mp/shop: no reply to mp.message.text, gave the default answer: the responder panicked: now"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -159,7 +162,7 @@ async fn an_observer_may_panic_wherever_it_likes() {
                 ready(Ok(()))
             }
         });
-    let more = "[delivery]\nmax_attempts = 2\nbackoff = \"1ms..1ms\"\n";
+    let more = "[observers]\nmax_attempts = 2\nbackoff = \"1ms..1ms\"\n";
     let server = TestServer::start_with("", &format!("{ACCOUNTS}{more}"), hooks).await;
     for id in 1..=40 {
         server.post("/mp/shop", &MP.safe(&text_message(id, "hi"), &id.to_string())).await;
@@ -239,7 +242,9 @@ async fn a_stream_that_panics_at_once_gives_the_default_answer() {
         assert_eq!(server.metric(&defaulted("wecom_bot/helper", "timeout")).await, 0.0, "{said}");
         assert_eq!(runs.load(Ordering::SeqCst), 1, "{said}");
         assert!(server.stop().await.unwrap());
-        let line = format!("wecom_bot/helper: the responder of wecom_bot.message.text panicked: {said}");
+        let line = format!(
+            "wecom_bot/helper: no reply to wecom_bot.message.text, gave the default answer: the responder panicked: {said}"
+        );
         assert!(log.text().contains(&line), "{said}:\n{}", log.text());
     }
 }

@@ -90,7 +90,7 @@ async fn an_account_that_is_stuck_refuses_its_own_deliveries_only() {
     assert_eq!(server.admin.get("/readyz").await.status, 200);
     server.stop().await.unwrap();
     let text = log.text();
-    let line = "mp/plain: rejected a delivery with 503: its share of max_in_flight (4 of 8) is reached";
+    let line = "mp/plain: rejected a delivery with 503: its share of max_in_flight (4 of 8) reached";
     assert_eq!(text.matches(line).count(), 1, "{text}");
 }
 

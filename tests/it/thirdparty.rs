@@ -28,7 +28,7 @@ fn accounts(api: &FakeApi) -> String {
     let base = api.url();
     format!(
         r#"
-[delivery]
+[observers]
 backoff = "20ms..200ms"
 max_attempts = 100
 [openplatform.agency]

@@ -37,7 +37,7 @@ fn write_seeds(folder: &Path, seeds: &std::collections::BTreeMap<String, Vec<u8>
     Ok(seeds.len())
 }
 
-/// Writes what changed and removes files of families that are gone.
+/// Writes changed files and removes those of families that no longer exist.
 fn write(root: &Path, files: &std::collections::BTreeMap<String, String>) -> Result<usize, String> {
     let mut changed = 0;
     let folders: BTreeSet<_> = files.keys().filter_map(|file| Path::new(file).parent()).collect();

@@ -1,4 +1,4 @@
-//! Wire spellings to Rust names, mechanically: nobody should have to guess.
+//! Wire spellings to Rust names, mechanically: names can be predicted.
 
 /// `To_Account` → `to_account`, `MediaId16K` → `media_id_16k`, `OpenID` → `open_id`.
 pub(crate) fn snake(wire: &str) -> String {

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn alike_types_are_one_and_others_are_told_apart() {
+    fn alike_types_are_one_and_others_are_distinguished() {
         let tops = [
             top("OrderNew", vec![nested("shop", &["id"]), nested("buyer", &["id"])]),
             top("OrderPay", vec![nested("shop", &["id"]), nested("buyer", &["id", "bank"])]),

@@ -36,13 +36,13 @@ pub trait Event: Wire + Clone + Send + Sync + 'static {
     /// The row of the table: identity, selectors, kind of answer.
     const SPEC: &'static EventSpec;
 
-    /// What a responder returns; `()` where the platform only wants to know that the callback arrived.
+    /// What a responder returns; `()` where the platform only expects an acknowledgement.
     type Reply: Reply;
 }
 
 /// What a responder may return.
 pub trait Reply: Send + 'static {
-    /// The answer the platform is given.
+    /// The answer for the platform.
     ///
     /// # Errors
     /// When the reply breaks a rule of the platform; the account's default answer is given instead.
@@ -71,7 +71,7 @@ pub enum Answer {
     Passive(Object<'static>),
     /// A structured answer, as it is.
     Body(Object<'static>),
-    /// A structured answer that is written as JSON already.
+    /// A structured answer that is JSON already.
     Written(String),
     /// An answer that comes in chunks; only AI bots have such.
     Stream(AnswerStream),
@@ -98,13 +98,13 @@ impl AnswerStream {
         self.next_chunk().await.map(|next| next.map_err(ChunkError::from))
     }
 
-    /// The next chunk, telling a panic of the stream from an error of it.
+    /// The next chunk; a panic of the stream is distinguished from an error.
     pub async fn next_chunk(&mut self) -> Option<Result<String, StreamError>> {
         poll_fn(|context| {
             // The lock is held while the stream is polled, never while it waits.
             let mut chunks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let polled = chunks.run(|chunks| {
-                // What an error says is code of the handler, too.
+                // Formatting the error runs the handler's code, too.
                 chunks.poll_next_unpin(context).map_err(|failure| StreamError::Failed(failure.to_string()))
             });
             let next = match polled {
@@ -116,7 +116,7 @@ impl AnswerStream {
             if matches!(next, Some(Ok(_))) {
                 return Poll::Ready(next);
             }
-            // It is dropped here, where its panic has somebody to tell of it.
+            // It is dropped here, where its panic can be reported.
             let ended = chunks.end();
             Poll::Ready(next.or_else(|| ended.err().map(|panicked| Err(panicked.into()))))
         })
@@ -127,7 +127,7 @@ impl AnswerStream {
 /// Why a streamed answer is aborted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// The handler's stream failed, and said so.
+    /// The handler's stream returned an error.
     #[error("the stream failed: {0}")]
     Failed(String),
     /// The handler's stream panicked.
@@ -151,7 +151,7 @@ impl PartialEq for AnswerStream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReplyKind {
-    /// A passive reply reaches the user; plain success says nothing.
+    /// A passive reply reaches the user; plain success sends nothing.
     Passive,
     /// Only the plain success counts.
     Success,
@@ -239,7 +239,7 @@ impl EventSpec {
 pub struct Decoded {
     /// The event; downcast it with [`Decoded::downcast`].
     event: Box<dyn AnyEvent>,
-    /// Optional fields that could not be read and so read as absent.
+    /// Optional fields that could not be read and were ignored.
     pub unreadable: Vec<Unreadable>,
 }
 
@@ -276,7 +276,7 @@ impl<E: Event> AnyEvent for E {
 /// The events of one platform, and the wire keys that select among them.
 pub struct Table {
     /// The names of the wire values that [`EventSpec::select`] lists. Of several lists the first counts whose first name a
-    /// payload has: a notice says `InfoType`, an event `MsgType`.
+    /// payload has: a notice has `InfoType`, an event `MsgType`.
     pub keys: &'static [&'static [&'static str]],
     /// Every event, in the order of the catalogue.
     pub events: &'static [&'static EventSpec],

@@ -66,7 +66,7 @@
 //! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
 //! | [`envelope`] | opens a request, seals a reply, explains a refusal |
 //! | [`event`], [`events`] | the traits and tables of events; a documented type for each, generated from the catalogue |
-//! | [`platform`] | what differs between platforms: which event, whose, a repeat or not, how an answer is written |
+//! | [`platform`] | what differs between platforms: event type, subject, key of repeats, how an answer is written |
 //! | [`replies`] | builders of replies that refuse what the platform refuses |
 //! | [`secret`] | strings that must not be shown |
 

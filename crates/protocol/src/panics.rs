@@ -15,7 +15,7 @@ use std::{
 /// Characters of a panic's text that are kept.
 const MAX_TEXT: usize = 300;
 
-/// What a handler said when it panicked.
+/// The message of a handler's panic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {0}")]
 pub struct Panicked(Box<str>);
@@ -25,11 +25,11 @@ impl Panicked {
         let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => *text,
             (_, Some(text)) => text,
-            (None, None) => "it did not say why",
+            (None, None) => "without a message",
         };
         // It is written into one line of the log.
         let text: String = text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        // What was thrown may itself panic when it is dropped. The second one is a leak of a few bytes.
+        // The payload of a panic may itself panic when it is dropped. That second payload is leaked, a few bytes.
         if let Err(second) = panic::catch_unwind(AssertUnwindSafe(move || drop(payload))) {
             std::mem::forget(second);
         }
@@ -55,7 +55,7 @@ impl<T> Caught<T> {
         Self(Some(inner))
     }
 
-    /// Runs its code; nothing if it is gone.
+    /// Runs its code; `None` if it was dropped.
     ///
     /// # Errors
     /// With the text of its panic.
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn what_is_thrown_may_be_anything() {
-        assert_eq!(catch(|| panic_any(7)).unwrap_err().to_string(), "panicked: it did not say why");
-        assert_eq!(catch(|| panic_any(Bomb)).unwrap_err().to_string(), "panicked: it did not say why");
+        assert_eq!(catch(|| panic_any(7)).unwrap_err().to_string(), "panicked: without a message");
+        assert_eq!(catch(|| panic_any(Bomb)).unwrap_err().to_string(), "panicked: without a message");
         let long = catch(|| panic!("{}", "好".repeat(1000))).unwrap_err().to_string();
         assert_eq!(long.chars().count(), "panicked: ".len() + super::MAX_TEXT);
     }

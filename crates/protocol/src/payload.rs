@@ -129,7 +129,7 @@ impl<'a> Value<'a> {
         paths
     }
 
-    /// Marks every field below as read: the value is taken as it is, whatever it has. Gives the number of its values.
+    /// Marks every field below as read: the value is taken as it is, whatever it has. Returns the number of its values.
     pub(crate) fn read_whole(&self) -> usize {
         1 + match self {
             Self::Object(object) => object.read_whole(),
@@ -182,7 +182,7 @@ impl Serialize for Value<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// Not well-formed, or cut off.
+    /// Not well-formed, or truncated.
     #[error("not well-formed {form}: {detail}", form = match form { Form::Xml => "XML", Form::Json => "JSON" })]
     Malformed {
         /// The syntax it should have.
@@ -221,7 +221,7 @@ pub fn parse(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
 /// # Errors
 /// [`PayloadError`] when the text is not well-formed or exceeds a limit.
 pub fn parse_envelope(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
-    /// Characters at which the reader of XML stops, also where they end nothing.
+    /// Characters at which the reader of XML stops, even where nothing ends.
     const MAX_STOPS: usize = 10 * MAX_ENVELOPE_NODES;
     let stops = |text: &str| text.bytes().filter(|byte| matches!(byte, b'>' | b'"' | b'\'')).count();
     if form == Form::Xml && stops(text) > MAX_STOPS {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Builds [`Prehashed`].
 pub type BuildPrehashed = BuildHasherDefault<Prehashed>;
 
-/// Takes the last eight bytes of a key as its hash. Only for keys that nobody outside can choose: digests, and hashes
+/// Takes the last eight bytes of a key as its hash. Only for keys that clients cannot choose: digests, and hashes
 /// under a random key.
 #[derive(Debug, Default)]
 pub struct Prehashed(u64);

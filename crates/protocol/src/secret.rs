@@ -1,4 +1,4 @@
-//! A string that must not be seen: tokens, keys, API secrets.
+//! A secret string: tokens, keys, API secrets.
 
 use std::fmt;
 

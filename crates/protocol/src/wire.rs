@@ -70,7 +70,7 @@ pub trait Wire: Sized {
     }
 }
 
-/// What reading a payload has to know and to tell.
+/// What reading a payload has to know and to report.
 #[derive(Debug)]
 pub struct Reading {
     form: Form,
@@ -85,15 +85,15 @@ impl Reading {
         Self { form, unreadable: Vec::new(), opaque: 0 }
     }
 
-    /// Remembers an optional field that cannot be read. A path has no place in a list, so the same field of many items is
-    /// remembered once, and there are no more of them than the type has fields.
+    /// Records an optional field that cannot be read. A path has no place in a list, so the same field of many items is
+    /// recorded once, and there are no more of them than the type has fields.
     fn remember(&mut self, error: Unreadable) {
         if !self.unreadable.contains(&error) {
             self.unreadable.push(error);
         }
     }
 
-    /// Optional fields that were there and could not be read; each reads as absent. The same field of several items of a
+    /// Optional fields that were there and could not be read; each was ignored. The same field of several items of a
     /// list is one.
     pub fn into_unreadable(self) -> Vec<Unreadable> {
         self.unreadable

@@ -91,7 +91,7 @@ async fn observers_are_driven_to_their_end() {
             }
         },
     );
-    let server = TestServer::builder().config("[delivery]\nmax_attempts = 5").start(hooks).await;
+    let server = TestServer::builder().config("[observers]\nmax_attempts = 5").start(hooks).await;
     server.clock().set(NOW + 3600);
     for _ in 0..10 {
         assert!(server.send(&sample::<mp::Subscribe>()).await.is_empty());

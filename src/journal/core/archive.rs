@@ -11,7 +11,7 @@ use super::{
     steps::Change,
 };
 
-/// A store that the command line looks into. The tables and columns that are named here are the same in each.
+/// A store that the command line reads. The tables and columns that are named here are the same in each.
 pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
     const DIALECT: Dialect;
 

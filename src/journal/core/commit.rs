@@ -1,4 +1,4 @@
-//! Group commit: a pending batch is written in one transaction, and what cannot be written spoils nothing else.
+//! Group commit: a pending batch is written in one transaction; an operation that cannot be written fails alone.
 
 use std::{
     pin::pin,
@@ -13,17 +13,17 @@ use super::super::JournalError;
 /// A store that writes a batch of operations in one transaction.
 pub(crate) trait Commit {
     type Operation: Send;
-    /// What the store says of each.
+    /// The store's result for each operation.
     type Done: Send;
     type Failure: Failure;
 
-    /// Writes the batch; everything is durable when this is ready, or nothing was written. It may be asked twice.
+    /// Writes the batch; everything is durable when this is ready, or nothing was written. It may be called twice.
     fn commit(
         &mut self,
         batch: &mut [Self::Operation],
     ) -> impl Future<Output = Result<Self::Done, Self::Failure>> + Send;
 
-    /// The batch is durable: whoever waits for it is answered.
+    /// The batch is durable: completes what waits for it.
     fn settle(&mut self, batch: Vec<Self::Operation>, done: Self::Done);
 
     /// The batch was not written. If the store has [trouble](Failure::is_trouble) it keeps what can be written later; else
@@ -31,12 +31,12 @@ pub(crate) trait Commit {
     fn fail(&mut self, batch: Vec<Self::Operation>, failure: &Self::Failure);
 }
 
-/// Why a store could not do something.
+/// Why an operation of a store failed.
 pub(crate) trait Failure: Send {
-    /// Whether it is the trouble of the store, and not of what was asked.
+    /// Whether the store has failed, and not the operation.
     fn is_trouble(&self) -> bool;
 
-    /// Whether the same may go well at once: another process was in the way.
+    /// Whether the same may succeed at once: another process was in the way.
     fn is_conflict(&self) -> bool {
         false
     }
@@ -47,7 +47,7 @@ pub(crate) async fn write<C: Commit>(store: &mut C, mut batch: Vec<C::Operation>
     match attempt(store, &mut batch).await {
         Ok(done) => store.settle(batch, done),
         Err(failure) if batch.len() > 1 && !failure.is_trouble() => {
-            // One of them cannot be written; the others are not to suffer for it.
+            // One of them cannot be written; the others must not fail for it.
             for operation in batch {
                 let mut one = vec![operation];
                 match attempt(store, &mut one).await {
@@ -69,7 +69,7 @@ async fn attempt<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result
 
 /// One operation can never be written.
 pub(crate) fn given_up(failure: &JournalError) {
-    error!("{failure}; one operation was given up");
+    error!("{failure}; dropped one operation that can never be stored");
 }
 
 /// What a future gives that never waits, as those of a store that has a thread of its own.

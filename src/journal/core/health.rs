@@ -6,10 +6,10 @@ use tracing::{error, info};
 
 use super::super::{JournalError, Usage};
 
-/// Whether a store can store; part of what is behind its lock, so that nothing is taken in after it has failed.
+/// Whether a store can store; part of what is behind its lock, so that nothing is admitted after it has failed.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// What a log line begins with, where the trouble does not say that it is of the journal.
+    /// Prefix of log lines, where the error does not name the journal.
     prefix: &'static str,
     trouble: Option<JournalError>,
     closed: bool,
@@ -37,10 +37,10 @@ impl Health {
         self.trouble.is_some()
     }
 
-    /// It cannot store until it says otherwise.
+    /// It cannot store until further notice.
     pub(crate) fn fail(&mut self, trouble: &JournalError) {
         if self.trouble.replace(trouble.clone()).is_none() {
-            error!("{}{trouble}; events are not taken until it can store again", self.prefix);
+            error!("{}{trouble}; deliveries are answered with 503 until it can store again", self.prefix);
         }
     }
 
@@ -55,7 +55,7 @@ impl Health {
     }
 }
 
-/// How much a store holds, as it was lately.
+/// How much a store holds, as last measured.
 #[derive(Debug)]
 pub(crate) struct Counts {
     bytes: AtomicU64,
@@ -101,7 +101,7 @@ impl Counts {
         self.shrunk(bytes);
     }
 
-    /// It has become smaller; the next measurement tells whether there is room.
+    /// It has become smaller; the next measurement shows whether there is room.
     pub(crate) fn shrunk(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
     }

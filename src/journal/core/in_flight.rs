@@ -1,4 +1,4 @@
-//! What runs under which key, so that a repeat joins it.
+//! Events in flight by key, so that a repeat joins them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::super::{Admission, Entry, JournalError};
 use crate::platform::{DedupeKey, Key};
 
-/// What comes of an admission.
+/// The outcome of an admission.
 pub(crate) type Admitted = Result<Admission, JournalError>;
 
 /// A delivery that waits for that.
@@ -23,7 +23,7 @@ pub(crate) struct InFlight {
 /// What runs under a key.
 #[derive(Debug)]
 pub(crate) enum Running {
-    /// It is being admitted; these deliveries want to know what comes of it.
+    /// It is being admitted; these deliveries wait for the outcome.
     Asking(Vec<Waiter>),
     /// Its responder runs.
     Entry(Arc<Entry>),
@@ -48,12 +48,13 @@ impl InFlight {
         self.keys.insert(key.bytes, Running::Asking(Vec::new()));
     }
 
-    /// The responder of an entry runs; gives those who wait for what comes of its admission.
+    /// The responder of an entry runs; returns the deliveries that wait for the outcome of its admission.
     pub(crate) fn run(&mut self, key: &DedupeKey, entry: &Arc<Entry>) -> Vec<Waiter> {
         Self::waiting(self.keys.insert(key.bytes, Running::Entry(Arc::clone(entry))))
     }
 
-    /// Nothing runs under a key any more, or it was not to run here; gives those who wait for what comes of its admission.
+    /// A key is no longer in flight, or was not to run here; returns the deliveries that wait for the outcome
+    /// of its admission.
     pub(crate) fn release(&mut self, key: &DedupeKey) -> Vec<Waiter> {
         Self::waiting(self.keys.remove(&key.bytes))
     }

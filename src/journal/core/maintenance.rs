@@ -1,4 +1,4 @@
-//! Maintenance, beside the deliveries: retention, making room, the past for new observers.
+//! Maintenance, beside the deliveries: retention, making room, backfill for new observers.
 
 use std::{
     collections::HashMap,
@@ -14,23 +14,23 @@ use super::{
     steps::{Old, Outcome, Step},
 };
 
-/// How often rows are counted, and what is old is looked for.
+/// How often rows are counted, and old ones are looked for.
 pub(crate) const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Rows that are removed or added in one transaction: a commit of others waits no longer than that takes.
-pub(crate) const ROWS: usize = 500;
+pub(crate) const MAX_ROWS: usize = 500;
 
 /// Keys are kept so long at least, in milliseconds: longer than a platform repeats a delivery.
-pub(crate) const KEYS_KEPT: Millis = 3_600_000;
+pub(crate) const KEY_RETENTION: Millis = 3_600_000;
 
-/// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
+/// A pause longer than any that can be configured: the clock has jumped, so it is cut short.
 pub(crate) const LONGEST_PAUSE: Millis = 2 * 86_400_000;
 
 /// Shares of the largest size: from there on the oldest events are removed, down to there.
 const SHRINK_FROM: f64 = 0.95;
 const SHRINK_TO: f64 = 0.9;
 
-/// A store that is looked after. Everything ends early when the journal is closed.
+/// A store that is maintained. Everything ends early when the journal is closed.
 pub(crate) trait Maintain: Send {
     type Failure: Send;
 
@@ -39,29 +39,29 @@ pub(crate) trait Maintain: Send {
 
     fn counts(&self) -> &Counts;
 
-    /// Waits until it is time to look again; false once the journal is closed.
+    /// Waits for the next round; false once the journal is closed.
     fn pause(&mut self) -> impl Future<Output = bool> + Send;
 
-    /// What is done often. False when the store has trouble, and nothing else is to be done.
+    /// What is done often. False when the store has failed, and nothing else can be done.
     fn look(&mut self) -> impl Future<Output = Result<bool, Self::Failure>> + Send;
 
-    /// Counts what there is, and reports observers that are missing; gives the time, by the clock of the store.
+    /// Counts what there is, and reports missing observers; returns the time, by the clock of the store.
     fn count(&mut self) -> impl Future<Output = Result<Millis, Self::Failure>> + Send;
 
-    /// Runs a step in a transaction, unless it is not to be run now, or another node is at it.
+    /// Runs a step in a transaction, unless it is not due, or another node runs it.
     fn run(&mut self, step: Step) -> impl Future<Output = Result<Outcome, Self::Failure>> + Send;
 
-    /// The step that offers the past, unless there is none.
+    /// The step of the backfill, unless there is none.
     fn backfill(&self) -> Option<Step>;
 
-    /// Removes events that nobody needs, the oldest first: those from before a time, or as many as there are too many.
+    /// Removes events that are not needed, the oldest first: those from before a time, or as many as there are too many.
     fn remove_events(&mut self, which: Which) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
-    /// Removes keys that no platform repeats any more: of events from before a time, or of those that were removed for
+    /// Removes keys that platforms no longer repeat: of events from before a time, or of those that were removed for
     /// being too many.
     fn remove_keys(&mut self, which: Which) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
-    /// What is to be said of a failure, unless that has been said.
+    /// What to log of a failure, unless that has been logged.
     fn explain(&self, failure: Self::Failure) -> Option<JournalError>;
 }
 
@@ -79,7 +79,7 @@ impl Which {
     }
 }
 
-/// Looks after a store until the journal is closed.
+/// Maintains a store until the journal is closed.
 pub(crate) async fn run<M: Maintain>(store: &mut M, retention: Duration, mut next_round: Instant) {
     let retention = millis(retention);
     while store.pause().await {
@@ -110,7 +110,7 @@ async fn look<M: Maintain>(store: &mut M, retention: Millis, next_round: &mut In
     Ok(())
 }
 
-/// Repeats a step until nothing is left for it; gives the number of rows that it removed.
+/// Repeats a step until nothing is left for it; returns the number of rows that it removed.
 async fn repeat<M: Maintain>(store: &mut M, step: Step, left: &mut HashMap<String, Left>) -> Result<u64, M::Failure> {
     let mut removed = 0;
     loop {
@@ -134,10 +134,10 @@ async fn expire<M: Maintain>(store: &mut M, now: Millis, before: Millis) -> Resu
         repeat(store, Step::Remove(old, now), &mut left).await?;
     }
     store.remove_events(Which::Before(before)).await?;
-    store.remove_keys(Which::Before(before.min(now - KEYS_KEPT))).await
+    store.remove_keys(Which::Before(before.min(now - KEY_RETENTION))).await
 }
 
-/// Removes the oldest events until the store is small enough again: those that nobody needs, and when there are none left,
+/// Removes the oldest events until the store is small enough again: those that are not needed, and when there are none left,
 /// those that only observers need that are missing.
 async fn shrink<M: Maintain>(store: &mut M) -> Result<(), M::Failure> {
     let mut dropped = HashMap::new();

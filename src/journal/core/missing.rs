@@ -1,12 +1,12 @@
-//! What is said of observers that are no longer registered: what waits for them, and what they failed on, is kept for the
-//! retention, and nothing of it goes without a word.
+//! Log lines about observers that are no longer registered: their pending events and dead letters are kept for the
+//! retention, and never removed without a line.
 
 use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::super::{INTERNAL_PREFIX, Millis};
 
-/// What there is of an observer.
+/// What is left of an observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     /// Events that wait for it.
@@ -22,7 +22,7 @@ impl Left {
     }
 }
 
-/// Says something of an observer and what is left of it, unless that is nothing.
+/// Logs something of an observer and what is left of it, unless that is nothing.
 macro_rules! say {
     ($level:ident($name:ident, $waiting:ident, $dead:ident), $($text:tt)+) => {
         if $waiting > 0 || $dead > 0 {
@@ -35,12 +35,12 @@ macro_rules! say {
 pub(crate) fn kept(name: &str, Left { waiting, dead }: Left, until: Millis) {
     let until = Timestamp::from_millisecond(until).map_or_else(|_| until.to_string(), |time| format!("{time:.0}"));
     let then = match name.strip_prefix(INTERNAL_PREFIX) {
-        Some(_) => "it works for accounts with a `secret`: give it back and restart, and it goes on",
-        None => "register a handler with this name again and restart, and it goes on",
+        Some(_) => "it needs an account with a `secret`: set that again and restart to resume",
+        None => "register an observer of this name again and restart to resume",
     };
     say!(
         warn(name, waiting, dead),
-        "observer {name} is not registered any more; {waiting} events that wait for it and {dead} dead letters are kept \
+        "observer {name} is no longer registered; its {waiting} pending events and {dead} dead letters are kept \
          until {until}: {then}"
     );
 }
@@ -49,31 +49,31 @@ pub(crate) fn kept(name: &str, Left { waiting, dead }: Left, until: Millis) {
 pub(crate) fn back(name: &str, Left { waiting, dead }: Left) {
     say!(
         info(name, waiting, dead),
-        "observer {name} is registered again, with {waiting} events that wait for it and {dead} dead letters"
+        "observer {name} is registered again and resumes with {waiting} pending events and {dead} dead letters"
     );
 }
 
-/// The time of an observer that is missing is over.
+/// The retention of a missing observer is over.
 pub(crate) fn removed(name: &str, Left { waiting, dead }: Left) {
     say!(
         warn(name, waiting, dead),
-        "observer {name} was not registered for as long as [journal] retention; {waiting} events that waited for it and \
-         {dead} dead letters were removed"
+        "observer {name} was not registered for the time of [journal] retention; removed its {waiting} pending \
+         events and {dead} dead letters"
     );
 }
 
-/// There was no room for everything that is kept for an observer that is missing.
+/// There was no room for everything that is kept for a missing observer.
 pub(crate) fn dropped(name: &str, Left { waiting, dead }: Left) {
     say!(
         warn(name, waiting, dead),
-        "the journal is as large as [journal] max_size; {waiting} of the events that wait for observer {name}, which is \
-         not registered any more, and {dead} of its dead letters were removed, the oldest"
+        "the journal has reached [journal] max_size; removed the oldest {waiting} pending events and {dead} dead letters \
+         of observer {name}, which is no longer registered"
     );
 }
 
-/// Dead letters are as old as they may be.
+/// Dead letters were removed after the retention.
 pub(crate) fn expired(count: u64) {
     if count > 0 {
-        warn!(count, "{count} dead letters are older than [journal] retention, and were removed");
+        warn!(count, "removed {count} dead letters older than [journal] retention");
     }
 }

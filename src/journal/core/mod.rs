@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! health       trouble and recovery, sizes and counts
-//! in_flight    which responders run, and who joins them
+//! in_flight    running responders, and the repeats that join them
 //! commit       group commit: a batch, whose operations fail one by one
 //! maintenance  retention, making room: which steps, when
 //! row          numbers of states, and rows ──▶ events
 //! session      statements with values, in the dialect of a store
-//! steps        transactions over observations: retention, missing observers, the past, replays
+//! steps        transactions over observations: retention, missing observers, backfill, replays
 //! archive      filter ──▶ conditions ──▶ the statements of the command line
 //! ```
 
@@ -26,7 +26,7 @@ pub(super) use self::{
     commit::{Commit, Failure, at_once},
     health::{Counts, Health},
     in_flight::{Admitted, InFlight, Running, Waiter},
-    maintenance::{KEYS_KEPT, LONGEST_PAUSE, Maintain, ROUND_INTERVAL, ROWS, Which},
+    maintenance::{KEY_RETENTION, LONGEST_PAUSE, MAX_ROWS, Maintain, ROUND_INTERVAL, Which},
     missing::Left,
     row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number},
     session::{Dialect, Read, Session, Value},

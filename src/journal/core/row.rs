@@ -48,12 +48,12 @@ pub(crate) trait Row {
     }
 }
 
-/// Why a row cannot be read. The store is well; only another program can have written this.
+/// Why a row cannot be read. The store works; only another program can have written this.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RowError {
     #[error("column {column} cannot be read: {cause}")]
     Column { column: usize, cause: String },
-    #[error("event {event} is of account `{account}`, whose platform this version does not know")]
+    #[error("event {event} belongs to account `{account}`, whose platform this version does not know")]
     Platform { event: Uuid, account: String },
 }
 
@@ -93,11 +93,12 @@ pub(crate) fn stored(row: &dyn Row) -> Result<Stored, RowError> {
     Ok(Stored { id, record, deliveries: row.count(8)?, state, reply: row.text(10)?, failure: row.text(11)? })
 }
 
-/// An event on lease, from the columns of `event_columns`. One that cannot be read is passed over until its lease is over,
-/// so that it holds up no other.
+/// An event on lease, from the columns of `event_columns`. One that cannot be read is skipped until its lease is over, so
+/// that it blocks no other.
 pub(crate) fn leased(row: &dyn Row, observer: &Arc<str>, attempt: u32, until: Millis) -> Option<Leased> {
-    let unreadable =
-        |failure: &RowError| error!(observer = &**observer, "observer {observer} does not get an event: {failure}");
+    let unreadable = |failure: &RowError| {
+        error!(observer = &**observer, "observer {observer} skipped an event that cannot be read: {failure}");
+    };
     let stored = stored(row).inspect_err(unreadable).ok()?;
     let (observer, account) = (Arc::clone(observer), Arc::clone(&stored.record.account));
     let lease = Lease { id: stored.id, observer, account, attempt, until };
@@ -116,7 +117,7 @@ pub(super) fn dead_letter(row: &dyn Row) -> Result<DeadLetter, RowError> {
     })
 }
 
-/// What an observer has to do with an event: its name, when it is due and whether it is leased, when it failed for good,
+/// What an observer has to do with an event: its name, when it is due and whether it is leased, when it permanently failed,
 /// attempts, and the last error.
 pub(super) fn observation(row: &dyn Row) -> Result<Observation, RowError> {
     let state = match (row.number(1)?, row.number(2)?, row.number(3)?) {

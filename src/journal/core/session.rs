@@ -33,7 +33,7 @@ pub(crate) struct Dialect {
     pub(crate) without_observer: &'static str,
     /// The ordering key of an event.
     pub(crate) ordering_key: &'static str,
-    /// Since when nobody has an observer, and how its row is held.
+    /// Since when an observer is missing, and how its row is locked.
     pub(crate) missing_since: &'static str,
     pub(crate) lock_row: &'static str,
     /// Removes the oldest used queries from before the time `$1`, and those beyond the latest `{max}`, up to the limit.
@@ -49,7 +49,7 @@ pub(crate) trait Session {
     /// The time, as SQL.
     fn now(&self) -> String;
 
-    /// Runs a statement; gives the number of rows that it changed.
+    /// Runs a statement; returns the number of rows that it changed.
     fn execute(&mut self, text: &str, values: &[Value]) -> impl Future<Output = Result<u64, Self::Failure>> + Send;
 
     /// Runs a query.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     super::{Millis, Observer},
-    maintenance::ROWS,
+    maintenance::MAX_ROWS,
     missing::Left,
     row::Row,
     session::{Dialect, Session, Value},
@@ -67,23 +67,23 @@ async fn remove<S: Session>(session: &mut S, old: Old, before: Millis) -> Result
     let text = match old {
         Old::DeadLetters => format!(
             "DELETE FROM dead WHERE ({of_event}, observer) IN
-                 (SELECT {of_event}, observer FROM dead WHERE died < $1 LIMIT {ROWS})"
+                 (SELECT {of_event}, observer FROM dead WHERE died < $1 LIMIT {MAX_ROWS})"
         ),
         Old::Leases => {
-            format!("DELETE FROM slot WHERE name IN (SELECT name FROM slot WHERE expires <= $1 LIMIT {ROWS})")
+            format!("DELETE FROM slot WHERE name IN (SELECT name FROM slot WHERE expires <= $1 LIMIT {MAX_ROWS})")
         }
         Old::UsedQueries => {
             let oldest = remove_used_queries.replace("{max}", &UsedQuery::MAX.to_string());
-            format!("{oldest} LIMIT {ROWS})")
+            format!("{oldest} LIMIT {MAX_ROWS})")
         }
     };
     let removed = session.execute(&text, &[Value::Number(before)]).await?;
-    Ok(Outcome { more: removed >= ROWS as u64, removed, ..Outcome::default() })
+    Ok(Outcome { more: removed >= MAX_ROWS as u64, removed, ..Outcome::default() })
 }
 
 const OF_NAME: &str = "(SELECT id FROM observer WHERE name = $1)";
 
-/// What there is of an observer.
+/// What is left of an observer.
 pub(crate) async fn left<S: Session>(session: &mut S, name: &str) -> Result<Left, S::Failure> {
     let text = format!(
         "SELECT (SELECT count(*) FROM delivery WHERE observer = {OF_NAME}),
@@ -105,11 +105,11 @@ async fn remove_missing<S: Session>(session: &mut S, before: Millis) -> Result<O
         [("delivery", observation), ("dead", &*format!("{of_event}, observer"))].into_iter().zip(&mut removed)
     {
         let text = format!(
-            "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE observer = {OF_NAME} LIMIT {ROWS})"
+            "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE observer = {OF_NAME} LIMIT {MAX_ROWS})"
         );
         *removed = session.execute(&text, &[Value::Text(name.clone())]).await?;
     }
-    if removed.iter().all(|removed| *removed < ROWS as u64) {
+    if removed.iter().all(|removed| *removed < MAX_ROWS as u64) {
         session.execute("DELETE FROM observer WHERE name = $1", &[Value::Text(name.clone())]).await?;
     }
     let [waiting, dead] = removed;
@@ -128,7 +128,7 @@ async fn drop_orphans<S: Session>(session: &mut S, before: Millis) -> Result<Out
     let orphans = format!("observer IN (SELECT id FROM observer WHERE {missing_since} < $1)");
     let oldest = format!(
         "SELECT {of_event} FROM delivery WHERE {orphans} UNION ALL SELECT {of_event} FROM dead WHERE {orphans}
-         ORDER BY {of_event} LIMIT {ROWS}"
+         ORDER BY {of_event} LIMIT {MAX_ROWS}"
     );
     let oldest = session.query(&oldest, &[Value::Number(before)], |row| row.place(0)).await?;
     let Some(last) = oldest.into_iter().flatten().last() else { return Ok(outcome) };
@@ -175,7 +175,7 @@ async fn backfill<S: Session>(session: &mut S, observers: &[Observer]) -> Result
     };
     let Some((observer, from, to)) = places.into_iter().find_map(known) else { return Ok(Outcome::default()) };
     let next = format!(
-        "SELECT {event}, account, type FROM event WHERE {event} > $1 AND {event} <= $2 ORDER BY {event} LIMIT {ROWS}"
+        "SELECT {event}, account, type FROM event WHERE {event} > $1 AND {event} <= $2 ORDER BY {event} LIMIT {MAX_ROWS}"
     );
     let read = |row: &dyn Row| Ok((row.place(0)?, row.string(1)?, row.string(2)?));
     let events = session.query(&next, &[from.clone(), to], read).await?;

@@ -28,9 +28,9 @@ const LEASE: usize = 2 * size_of::<(Arc<str>, StoredLease)>() + ARC;
 #[derive(Debug)]
 pub(super) struct Space {
     limit: usize,
-    /// Keys and replies. Most of it can be forgotten.
+    /// Keys and replies. Most of it can be removed.
     remembered: usize,
-    /// What observers have still to see.
+    /// Pending observations.
     observed: usize,
     leases: usize,
 }
@@ -49,7 +49,7 @@ impl Space {
         self.used().saturating_add(bytes) <= self.limit
     }
 
-    /// What observers may fill: events that nobody observes are taken all the same when they are behind.
+    /// What observations may fill: events without observers are still admitted when observers are behind.
     pub(super) const fn observable(&self) -> usize {
         self.limit - self.limit / 8
     }

@@ -15,24 +15,24 @@ use super::{
 use crate::platform::{Body, DedupeKey};
 
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
-const REMEMBERED: Millis = 600_000;
+const EVENT_RETENTION: Millis = 600_000;
 
-/// How often named leases that are over are looked for.
-const SWEEP: Millis = 1_000;
+/// How often expired named leases are removed.
+const SWEEP_INTERVAL: Millis = 1_000;
 
-/// How long a lease that was released and never written is there: whoever held it may be late.
-const EMPTY: Millis = 600_000;
+/// How long a lease that was released and never written is kept: its holder may be late.
+const RELEASED_LEASE_RETENTION: Millis = 600_000;
 
-/// The mark in the ticket of an entry that observers have still to see. The rest of it is when it was admitted.
-const OBSERVED: u64 = 1;
+/// The mark in the ticket of an entry with pending observations. The rest of it is when it was admitted.
+const OBSERVED_MARK: u64 = 1;
 
 #[derive(Debug)]
 pub(super) struct State {
     /// By key. A table that is small stays where it is fast: what is in the entries is not touched to find one.
     events: HashTable<Remembered>,
-    /// Those that nobody needs any more, in the order in which that came about, so the oldest are forgotten first.
+    /// Those that are no longer needed, in the order in which that happened, so the oldest are removed first.
     done: VecDeque<Remembered>,
-    /// What each observer has still to see, by event.
+    /// Pending observations of each observer, by event.
     pub(super) observations: HashMap<Arc<str>, BTreeMap<Uuid, Observation>>,
     pub(super) leases: HashMap<Arc<str>, StoredLease>,
     /// Token of the latest lease, whichever.
@@ -63,14 +63,14 @@ pub(super) struct StoredLease {
 }
 
 impl StoredLease {
-    /// Whether it would be gone after a while, so that it may go when there is no room.
+    /// Whether it expires, so that it may be removed earlier when there is no room.
     const fn ends(&self) -> bool {
         self.expires.is_some() || self.value.is_none()
     }
 
     pub(super) fn is_over(&self, now: Millis) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
-            || (self.value.is_none() && now.saturating_sub(self.until) >= EMPTY)
+            || (self.value.is_none() && now.saturating_sub(self.until) >= RELEASED_LEASE_RETENTION)
     }
 }
 
@@ -91,18 +91,18 @@ impl Remembered {
 
     /// Whether a delivery with its key is still the same event.
     fn stands(&self, now: Millis) -> bool {
-        let window = self.entry.key.and_then(|key| key.window).map_or(REMEMBERED, millis).min(REMEMBERED);
+        let window = self.entry.key.and_then(|key| key.window).map_or(EVENT_RETENTION, millis).min(EVENT_RETENTION);
         now - self.admitted < window
     }
 }
 
-/// An event, once for all that observe it; gone with the last of their observations.
+/// An event, once for all that observe it; removed with the last of their observations.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) record: EventRecord,
-    /// Where the event's reply is told.
+    /// Where the event's reply is published.
     pub(super) entry: Arc<Entry>,
-    /// Whether one of its observers answers it, so that nobody does when they are done.
+    /// Whether one of its observers answers it: when they are done, nobody will.
     is_pulled: bool,
     bytes: usize,
 }
@@ -146,11 +146,11 @@ impl State {
         known.filter(|known| known.stands(now)).map(|known| &known.entry)
     }
 
-    /// Forgets what is too old, and the oldest of what nobody needs, until there is room. Gives what was forgotten last.
+    /// Removes what is too old, and the oldest of what is not needed, until there is room. Returns what was removed last.
     pub(super) fn make_room(&mut self, now: Millis, wanted: Wanted) -> Result<Option<Arc<Entry>>, JournalError> {
         if wanted.observed > self.room.observable() {
             return Err(JournalError::storage(format!(
-                "what is to be observed takes {} bytes at once, more than fits into [journal] memory_limit",
+                "the observations of one event take {} bytes, more than fits into [journal] memory_limit; raise it",
                 wanted.observed
             )));
         }
@@ -161,7 +161,7 @@ impl State {
         let bytes = wanted.observed + wanted.remembered;
         let mut forgotten = None;
         while let Some(oldest) = self.done.front() {
-            if now - oldest.admitted <= REMEMBERED && self.room.fits(bytes) {
+            if now - oldest.admitted <= EVENT_RETENTION && self.room.fits(bytes) {
                 break;
             }
             forgotten = self.forget_oldest();
@@ -175,7 +175,7 @@ impl State {
 
     fn forget_oldest(&mut self) -> Option<Arc<Entry>> {
         let oldest = self.done.pop_front()?;
-        // The key may have been admitted anew after its window.
+        // The key may have been admitted again after its window.
         let is_oldest = |known: &Remembered| Arc::ptr_eq(&known.entry, &oldest.entry);
         if let Ok(known) = self.events.find_entry(oldest.hash(), is_oldest) {
             known.remove();
@@ -214,7 +214,7 @@ impl State {
         if entry.key.is_none() {
             self.room.remember(of_reply(entry));
         }
-        entry.ticket.fetch_or(OBSERVED, Ordering::Relaxed);
+        entry.ticket.fetch_or(OBSERVED_MARK, Ordering::Relaxed);
         let event = Arc::new(Observed { record, entry: Arc::clone(entry), is_pulled, bytes });
         for observer in observers {
             let observation = Observation { event: Arc::clone(&event), due, attempts: 0, leased: false };
@@ -229,7 +229,7 @@ impl State {
     pub(super) fn release(&mut self, event: Arc<Observed>) {
         let Some(Observed { entry, is_pulled, bytes, .. }) = Arc::into_inner(event) else { return };
         self.room.release(bytes);
-        entry.ticket.fetch_and(!OBSERVED, Ordering::Relaxed);
+        entry.ticket.fetch_and(!OBSERVED_MARK, Ordering::Relaxed);
         match entry.key {
             None => self.room.forget(of_reply(&entry)),
             Some(_) if is_pulled || entry.reply().is_some() => self.done(&entry),
@@ -244,7 +244,7 @@ impl State {
         }
         let bytes = of_body(&reply);
         entry.settle(Ok(reply));
-        let is_observed = entry.ticket.load(Ordering::Relaxed) & OBSERVED != 0;
+        let is_observed = entry.ticket.load(Ordering::Relaxed) & OBSERVED_MARK != 0;
         if entry.key.is_none() && !is_observed {
             return;
         }
@@ -255,7 +255,7 @@ impl State {
         while !self.room.fits(0) && self.forget_oldest().is_some() {}
     }
 
-    /// Nobody needs an event any more.
+    /// An event is no longer needed.
     fn done(&mut self, entry: &Arc<Entry>) {
         let admitted = (entry.ticket.load(Ordering::Relaxed) >> 1).cast_signed();
         self.done.push_back(Remembered { entry: Arc::clone(entry), admitted });
@@ -295,7 +295,7 @@ impl State {
 
     /// Removes leases that are over, now and then.
     pub(super) fn sweep(&mut self, now: Millis) {
-        if now - self.swept < SWEEP {
+        if now - self.swept < SWEEP_INTERVAL {
             return;
         }
         self.swept = now;

@@ -1,4 +1,4 @@
-//! Admissions: whatever waits is written by one statement, a few at a time.
+//! Admissions: a pending batch is written by one statement; a few of these run side by side.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +20,7 @@ use super::{
 /// How many operations are written together, at most.
 pub(super) const LARGEST_BATCH: usize = 256;
 
-/// Admits events that are new: enters the keys, then the events whose keys were free, then what waits for observers.
+/// Admits new events: inserts the keys, then the events whose keys were free, then their observations.
 pub(super) const ADMIT: &str = "WITH new AS (
         SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
                              $8::bytea[], $9::bytea[], $10::bigint[])
@@ -47,7 +47,7 @@ pub(super) const ADMIT: &str = "WITH new AS (
     )
     SELECT id FROM won";
 
-/// Looks known keys up, counts the deliveries, and takes over what a node left behind that is gone. Rows are locked in
+/// Looks known keys up, counts the deliveries, and takes over what a dead node left behind. Rows are locked in
 /// their order, so that two nodes do not wait for each other.
 const AGAIN: &str = "WITH found AS (
         SELECT dedupe.key, event.id FROM dedupe JOIN event ON event.id = dedupe.id
@@ -60,7 +60,7 @@ const AGAIN: &str = "WITH found AS (
     FROM found WHERE event.id = found.id
     RETURNING found.key, event.id, event.deliveries, event.state, event.reply, event.owner";
 
-/// Writes admissions, for ever. A few of these run side by side.
+/// Writes admissions until the journal is closed. A few of these run side by side.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut writer = Admissions { shared: Arc::clone(&shared) };
     loop {
@@ -148,7 +148,7 @@ async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admission>,
     admissions.collect()
 }
 
-/// Inserts what is new; says which of those with a key are.
+/// Inserts new events; returns which of those with a key are new.
 async fn insert(db: &mut Connection, shared: &Shared, batch: &[Asking]) -> Result<Vec<Uuid>, Failure> {
     let events: Vec<_> = batch.iter().map(|asking| &asking.event).collect();
     let columns = Columns::of(&events, &shared.observing());
@@ -196,7 +196,7 @@ impl<'e> Columns<'e> {
         }
     }
 
-    /// The values of the statement, with who runs the responders.
+    /// The values of the statement, with the node that runs the responders.
     pub(super) fn values<'v>(&'v self, owner: &'v Option<Uuid>) -> [&'v (dyn ToSql + Sync); 13] {
         [
             &self.ids,

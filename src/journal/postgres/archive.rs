@@ -1,4 +1,4 @@
-//! What the command line asks, beside running servers or without one.
+//! The archive for the command line, beside running servers or without one.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::{
     schema::{self, LOCK, MAINTENANCE},
 };
 
-/// The database, for looking at and for replays. It connects when it is asked.
+/// The database, for reading and for replays. It connects on first use.
 pub struct PostgresArchive {
     pool: Arc<Pool>,
 }
@@ -26,10 +26,10 @@ impl fmt::Debug for PostgresArchive {
 }
 
 impl PostgresArchive {
-    /// Reads the URL; connects when it is asked.
+    /// Parses the URL; connects on first use.
     ///
     /// # Errors
-    /// When the URL cannot be read, or asks for TLS.
+    /// When the URL cannot be parsed, or requires TLS.
     pub fn open(url: &str) -> Result<Self, JournalError> {
         Ok(Self { pool: Arc::new(Pool::new(url)?) })
     }
@@ -38,7 +38,7 @@ impl PostgresArchive {
         let mut db = self.pool.get().await?;
         migrate(&mut db).await?;
         let mut changes = db.client.transaction().await?;
-        // Nothing is removed meanwhile that has just been looked at.
+        // So that nothing is removed that was just read.
         changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
         let changed = steps::change(&mut changes, change, letters).await?;
         changes.commit().await?;
@@ -77,7 +77,7 @@ async fn migrate(db: &mut db::Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A task that is over within the time limit, with an error that says what is wrong.
+/// A task with a time limit, and a readable error.
 fn task<'j, T>(work: impl Future<Output = Result<T, Failure>> + Send + 'j) -> Task<'j, T> {
     Box::pin(async move { limited(work).await.map_err(|failure| failure.explain()) })
 }

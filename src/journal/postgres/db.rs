@@ -32,23 +32,23 @@ use super::{
     queries,
 };
 
-/// How long a connection may take to come about.
+/// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long one piece of work may take, beyond the time limit of each statement.
+/// How long one operation may take, beyond the time limit of each statement.
 const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Connections of one node, beside that of the heartbeat.
 const CONNECTIONS: usize = 8;
 
-/// What every session begins with. A commit is durable when it returns, whatever the server's setting is.
+/// The settings of every session. A commit is durable when it returns, whatever the server's setting is.
 const SESSION: &str = "
     SET statement_timeout = '5s';
     SET lock_timeout = '3s';
     SET idle_in_transaction_session_timeout = '10s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Why something could not be done.
+/// Why an operation failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Database(tokio_postgres::Error),
@@ -72,7 +72,7 @@ impl From<tokio_postgres::Error> for Failure {
 impl commit::Failure for Failure {
     fn is_trouble(&self) -> bool {
         let Self::Database(failure) = self else { return !matches!(self, Self::Row(_)) };
-        // Class 21, 22, 23 and 54: what was asked cannot be stored.
+        // Class 21, 22, 23 and 54: the data cannot be stored.
         let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
         !matches!(class, Some("21" | "22" | "23" | "54"))
     }
@@ -85,7 +85,7 @@ impl commit::Failure for Failure {
 }
 
 impl Failure {
-    /// What it means to whoever runs the server. What PostgreSQL says has no password in it.
+    /// The error for the operator. PostgreSQL's messages have no password in them.
     pub(super) fn explain(&self) -> JournalError {
         let failure = match self {
             Self::Journal(failure) => return failure.clone(),
@@ -95,8 +95,8 @@ impl Failure {
         };
         if let Some(said) = failure.as_db_error() {
             let hint = match *said.code() {
-                SqlState::DISK_FULL => "; the disk is full, make room and it goes on by itself",
-                SqlState::INSUFFICIENT_PRIVILEGE => "; the user of the journal needs the right to create tables",
+                SqlState::DISK_FULL => "; the disk is full; free some space, nothing needs to be restarted",
+                SqlState::INSUFFICIENT_PRIVILEGE => "; the journal's user needs the right to create tables",
                 SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
                 _ => "",
             };
@@ -154,11 +154,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Reads the URL; connects when asked.
+    /// Parses the URL; connects on first use.
     pub(super) fn new(url: &str) -> Result<Self, JournalError> {
         let tls = || {
             JournalError::storage(
-                "TLS to PostgreSQL is not there yet, and the URL asks for it with sslmode; use a tunnel, or sslmode=disable on a network you trust",
+                "TLS to PostgreSQL is not supported yet, and the URL requires it (sslmode); use a tunnel, or sslmode=disable on \
+                 a network you trust",
             )
         };
         if url.contains("sslmode=verify-") {
@@ -167,7 +168,7 @@ impl Pool {
         // The error of the library quotes what it could not read.
         let mut config: Config = url.parse().map_err(|_| {
             JournalError::storage(
-                "the PostgreSQL URL cannot be read; as in postgres://USER:PASSWORD@HOST:5432/DATABASE",
+                "cannot parse the PostgreSQL URL; expected postgres://USER:PASSWORD@HOST:5432/DATABASE",
             )
         })?;
         if config.get_ssl_mode() == SslMode::Require {
@@ -187,7 +188,7 @@ impl Pool {
         let connecting = async {
             let (client, driver) = self.config.connect(NoTls).await?;
             let driver = AbortOnDropHandle::new(tokio::spawn(async move {
-                // Whoever uses the client gets the error.
+                // The user of the client gets the error.
                 let _ = driver.await;
             }));
             client.batch_execute(SESSION).await?;
@@ -196,7 +197,7 @@ impl Pool {
         time::timeout(WORK_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Slow))
     }
 
-    /// A connection for a piece of work. One that is not [given back](Lent::done) is not used again.
+    /// A connection for one operation. One that is not [returned](Lent::done) is not used again.
     pub(super) async fn get(&self) -> Result<Lent<'_>, Failure> {
         let permit = time::timeout(WORK_TIMEOUT, self.permits.acquire()).await;
         let Ok(Ok(permit)) = permit else { return Err(Failure::Slow) };
@@ -212,7 +213,7 @@ impl Pool {
         Ok(Lent { connection, pool: self, _permit: permit })
     }
 
-    /// Lets go of every connection nobody uses.
+    /// Closes every idle connection.
     pub(super) fn clear(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -226,7 +227,7 @@ pub(super) struct Lent<'p> {
 }
 
 impl Lent<'_> {
-    /// The work went well.
+    /// The operation succeeded; the connection can be reused.
     pub(super) fn done(self) {
         self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.connection);
     }
@@ -246,7 +247,7 @@ impl DerefMut for Lent<'_> {
     }
 }
 
-/// Some work, within the time limit.
+/// An operation, within the time limit.
 pub(super) async fn limited<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     time::timeout(WORK_TIMEOUT, work).await.unwrap_or(Err(Failure::Slow))
 }
@@ -315,8 +316,8 @@ pub(super) fn text(message: &str) -> String {
 /// Now by the clock of the database, which is the one of all nodes: milliseconds.
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 
-/// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event about
-/// nobody has one of its own.
+/// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event
+/// without a subject has one of its own.
 const ORDERING_KEY: &str = "
     CASE WHEN T.subject IS NULL THEN convert_to(' ' || T.id::text, 'UTF8')
          WHEN octet_length(T.subject) > 256 THEN '\\xff'::bytea || sha256(T.subject) ELSE T.subject END";

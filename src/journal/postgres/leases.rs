@@ -18,7 +18,7 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
     rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
 }
 
-/// A node that is gone holds none.
+/// A dead node holds none.
 const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
          fence = slot.fence + 1, until = excluded.until, node = excluded.node,
@@ -63,7 +63,7 @@ pub(super) async fn write(shared: &Shared, held: &NamedLease, write: &LeaseWrite
     let mut admitted = 0;
     if !events.is_empty() {
         let columns = Columns::of(&events, &shared.observing());
-        // Nobody owns them: who answers them is an observer.
+        // No node owns them: an observer answers them.
         let won = changes.query(&admit, &columns.values(&None)).await?;
         admitted = won.len() + events.iter().filter(|event| event.key.is_none()).count();
         changes.execute(&mark, &[&answered]).await?;

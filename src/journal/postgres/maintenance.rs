@@ -1,4 +1,4 @@
-//! Maintenance of the database, by each node: leases of the dead, retention, counting.
+//! Maintenance of the database, by each node: leases of dead nodes, retention, counting.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::{
     super::{
         JournalError, Millis,
-        core::{Counts, KEYS_KEPT, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps},
+        core::{
+            Counts, KEY_RETENTION, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps,
+        },
         id, millis,
     },
     db::{Connection, Failure, limited},
@@ -26,27 +28,27 @@ use super::{
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rows that are removed or added in one transaction.
-const ROWS: i64 = maintenance::ROWS as i64;
+const MAX_ROWS: i64 = maintenance::MAX_ROWS as i64;
 
-/// Chunks that are looked through in a round without finding anything to remove.
-const CHUNKS: usize = 20;
+/// Chunks that are searched in a round without finding anything to remove.
+const MAX_CHUNKS: usize = 20;
 
-/// What nobody has had for so long is gone, in milliseconds: a node, and at the latest an observer when there is no room for
-/// what is left of it.
-const NODE_TIMEOUT: i64 = 3_600_000;
+/// After this time without a sign of life a node is removed; an observer that no node has had for so long may be removed
+/// when there is no room for what is left of it.
+const NODE_TIMEOUT_MILLIS: i64 = 3_600_000;
 
-/// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
-const MISSING_AFTER: i64 = 10_000;
+/// An observer that no node has had for so long is missing; what is left of it is kept for the retention.
+const MISSING_AFTER_MILLIS: i64 = 10_000;
 
-/// One node at a time, and none that finds another at it waits.
+/// One node at a time; another does not wait for it.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
 
-/// Leases of nodes that are gone wait again.
+/// Leases of dead nodes are pending again.
 const REAPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
      WHERE leased AND due > {now} AND observer = ANY($1)
        AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = delivery.node AND node.alive_until > {now})";
 
-/// What waits longer than anybody should waits no more: the clock has jumped.
+/// An observation that is due later than any pause allows is due now: the clock has jumped.
 const JUMPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
      WHERE observer = ANY($1) AND due > {now} + $2";
 
@@ -81,8 +83,8 @@ const REMOVE_KEYS_OF_NOTHING: &str = "
         SELECT key FROM dedupe WHERE admitted < $1 AND NOT EXISTS (SELECT 1 FROM event WHERE event.id = dedupe.id)
         ORDER BY admitted LIMIT $2)";
 
-/// Removes some events, but for those that are needed: by an observer, by one that is still given the past, or by the
-/// responder. Says how many were looked at, how many removed, and which was the last.
+/// Removes some events, except those that are needed: by an observer, by the backfill of one, or by the responder.
+/// Returns how many were checked, how many removed, and which was the last.
 const REMOVE_EVENTS: &str = "
     WITH few AS (
         SELECT id FROM event WHERE id > $1 AND id < $2
@@ -98,7 +100,7 @@ const REMOVE_EVENTS: &str = "
     )
     SELECT (SELECT count(*) FROM few), (SELECT count(*) FROM gone), (SELECT id FROM few ORDER BY id DESC LIMIT 1)";
 
-/// Looks after the database, for ever.
+/// Maintains the database until the journal is closed.
 pub(super) async fn run(shared: Arc<Shared>, retention: Duration) {
     shared.started().await;
     let begun = Instant::now();
@@ -113,7 +115,7 @@ struct Maintained {
     retention: Millis,
     begun: Instant,
     is_first: bool,
-    /// Observers that were missing at the last look.
+    /// Observers that were missing at the last check.
     missing: HashSet<i32>,
     /// The time of the last count.
     now: Millis,
@@ -135,7 +137,7 @@ impl Maintain for Maintained {
         !self.shared.is_closed()
     }
 
-    /// Looks for leases of nodes that are gone.
+    /// Looks for leases of dead nodes.
     async fn look(&mut self) -> Result<bool, Failure> {
         if !matches!(self.shared.health(), Ok(()) | Err(JournalError::Full)) {
             return Ok(false);
@@ -160,9 +162,10 @@ impl Maintain for Maintained {
         self.now = row.try_get(2)?;
         let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
         self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
-        report(&mut db, &self.shared, self.now - MISSING_AFTER, self.retention, &mut self.missing).await?;
+        report(&mut db, &self.shared, self.now - MISSING_AFTER_MILLIS, self.retention, &mut self.missing).await?;
         if self.is_patient() {
-            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT)])).await?;
+            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT_MILLIS)]))
+                .await?;
         }
         db.done();
         Ok(self.now)
@@ -172,7 +175,7 @@ impl Maintain for Maintained {
         let (is_backfill, is_patient) = (matches!(step, Step::Backfill(_)), self.is_patient());
         let step = match step {
             Step::RemoveMissing(_) | Step::DropOrphans(_) if !is_patient => return Ok(Outcome::default()),
-            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING_AFTER)),
+            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING_AFTER_MILLIS)),
             Step::DropOrphans(_) => Step::DropOrphans(self.now - self.patience()),
             step => step,
         };
@@ -207,24 +210,24 @@ impl Maintain for Maintained {
             Which::Before(time) => id::at(time),
             Which::TooMany => Uuid::max(),
         };
-        let (responding, seen) = (id::at(self.now - NODE_TIMEOUT), self.now - NODE_TIMEOUT);
+        let (responding, seen) = (id::at(self.now - NODE_TIMEOUT_MILLIS), self.now - NODE_TIMEOUT_MILLIS);
         let counts = &self.shared.counts;
         let mut db = self.shared.pool.get().await?;
         let statement = db.prepare(REMOVE_EVENTS).await?;
         let mut after = Uuid::nil();
         let mut idle = 0;
-        while idle < CHUNKS && !which.is_enough(counts) && !self.shared.is_closed() {
+        while idle < MAX_CHUNKS && !which.is_enough(counts) && !self.shared.is_closed() {
             let changes = db.client.transaction().await?;
             let locked = changes.query_one(TRY_LOCK, &[&LOCK, &MAINTENANCE]).await?;
             if !locked.try_get(0)? {
-                // Another node is at it.
+                // Another node runs it.
                 break;
             }
-            let values: [&(dyn ToSql + Sync); 5] = [&after, &before, &ROWS, &responding, &seen];
+            let values: [&(dyn ToSql + Sync); 5] = [&after, &before, &MAX_ROWS, &responding, &seen];
             let row = limited(async { Ok(changes.query_one(&statement, &values).await?) }).await?;
             changes.commit().await?;
             let (looked, gone): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            if looked < ROWS && !(which == Which::TooMany && gone > 0) {
+            if looked < MAX_ROWS && !(which == Which::TooMany && gone > 0) {
                 break;
             }
             after = row.try_get::<_, Option<Uuid>>(2)?.unwrap_or(before);
@@ -243,10 +246,10 @@ impl Maintain for Maintained {
     async fn remove_keys(&mut self, which: Which) -> Result<(), Failure> {
         let (statement, before) = match which {
             Which::Before(time) => (REMOVE_KEYS, time),
-            Which::TooMany => (REMOVE_KEYS_OF_NOTHING, self.now - KEYS_KEPT),
+            Which::TooMany => (REMOVE_KEYS_OF_NOTHING, self.now - KEY_RETENTION),
         };
         let mut db = self.shared.pool.get().await?;
-        while limited(db.execute(statement, &[&before, &ROWS])).await? == ROWS.cast_unsigned() {}
+        while limited(db.execute(statement, &[&before, &MAX_ROWS])).await? == MAX_ROWS.cast_unsigned() {}
         db.done();
         Ok(())
     }
@@ -257,9 +260,9 @@ impl Maintain for Maintained {
 }
 
 impl Maintained {
-    /// How long a node that has just started, and one that makes room, leaves to others to come back with their observers.
+    /// How long a node that has just started, and one that makes room, waits for others to come back with their observers.
     fn patience(&self) -> Millis {
-        (self.retention / 4).clamp(MISSING_AFTER, NODE_TIMEOUT)
+        (self.retention / 4).clamp(MISSING_AFTER_MILLIS, NODE_TIMEOUT_MILLIS)
     }
 
     /// Whether others have had the time to start.
@@ -268,7 +271,7 @@ impl Maintained {
     }
 }
 
-/// Warns once of each that no node has had since a time, and says when it is back. `known` are those of the last look.
+/// Logs each observer once that no node has had since a time, and when it is back. `known` are those of the last check.
 async fn report(
     db: &mut Connection,
     shared: &Shared,
@@ -281,7 +284,7 @@ async fn report(
     let mut found = HashSet::new();
     for row in rows {
         let (id, name, seen): (i32, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        // This node's own are entered anew by the next heartbeat.
+        // This node's own are inserted again by the next heartbeat.
         if own(&name) {
             continue;
         }

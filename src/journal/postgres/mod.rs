@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! admit  ──▶ Pending ──▶ one statement for all that wait, a few at a time ──▶ run, known, or wait for a node
-//! record ──▶ Pending ──▶ one statement, fenced by the owner of the event ──▶ settles the entries
-//! lease, finish ──▶ statements of their own, fenced by the attempt
+//! record ──▶ Pending ──▶ one statement, guarded by the owner of the event ──▶ settles the entries
+//! lease, finish ──▶ statements of their own, guarded by the attempt
 //! ```
 //!
-//! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` tells
-//! who is gone, so that another may run what it left. Time is the database's: the clocks of nodes may differ.
+//! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` shows
+//! which nodes are dead, so that another runs what they left. Time is the database's: the clocks of nodes may differ.
 //!
-//! The URL is used without TLS for now; one that asks for it is refused.
+//! The URL is used without TLS for now; one that requires it is refused.
 
 mod admissions;
 mod archive;
@@ -60,10 +60,10 @@ impl fmt::Debug for PostgresJournal {
 }
 
 impl PostgresJournal {
-    /// Begins to connect, and returns at once: the database may come later, and go.
+    /// Starts to connect, and returns at once: the database may be reachable later, and not always.
     ///
     /// # Errors
-    /// When the URL cannot be read, asks for TLS, or when there is no tokio runtime.
+    /// When the URL cannot be parsed, requires TLS, or when there is no tokio runtime.
     pub fn open(url: &str, options: &Options) -> Result<Self, JournalError> {
         let handle = Handle::try_current().map_err(JournalError::storage)?;
         let shared = Arc::new(Shared::new(Pool::new(url)?, options));
@@ -103,7 +103,7 @@ impl Journal for PostgresJournal {
             let joined = self.shared.join(&key);
             match joined.unwrap_or_else(|| self.shared.admit(decode())) {
                 Ok(admission) => Ok(admission),
-                Err(told) => told.await.unwrap_or(Err(JournalError::Closed)),
+                Err(outcome) => outcome.await.unwrap_or(Err(JournalError::Closed)),
             }
         })
     }
@@ -209,7 +209,7 @@ impl Journal for PostgresJournal {
     fn close(&self) -> Task<'_, ()> {
         Box::pin(async move {
             self.shared.flush().await;
-            // Without the heartbeat, which would say that it lives.
+            // After the heartbeat has ended, which would mark it as alive.
             self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
             let left = db::limited(node::leave(&self.shared)).await;
             self.shared.pool.clear();

@@ -14,16 +14,16 @@ use super::{
     shared::{PROBE_INTERVAL, Shared, Start},
 };
 
-/// How often a node says that it lives, and for how long it is believed, in milliseconds.
+/// How often a node writes its heartbeat, and how long one is valid, in milliseconds.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-const ALIVE: i64 = 4_000;
+const ALIVE_MILLIS: i64 = 4_000;
 
 const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} + $2)
      ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
 
 const SEEN: &str = "UPDATE observer SET seen = {now} WHERE name = ANY($1) RETURNING name, id, in_order";
 
-/// Says every second that this node lives; connects anew when the connection is lost.
+/// Writes a heartbeat every second; reconnects when the connection is lost.
 pub(super) async fn heartbeat(shared: Arc<Shared>) {
     let mut connection = None;
     loop {
@@ -43,7 +43,7 @@ pub(super) async fn heartbeat(shared: Arc<Shared>) {
         shared.start.send_replace(Start::Over);
         tokio::select! {
             () = time::sleep(pause) => {}
-            // Somebody else has met trouble: look again, but not at once and again.
+            // Another task has met an error: check again, after a pause.
             () = async { shared.look.notified().await; time::sleep(PROBE_INTERVAL / 2).await } => {}
         }
     }
@@ -58,7 +58,7 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
             connection.insert(fresh)
         }
     };
-    db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE]).await?;
+    db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE_MILLIS]).await?;
     let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
     if names.is_empty() {
         return Ok(());
@@ -77,17 +77,17 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
     Ok(())
 }
 
-/// Brings the tables up to date and enters the node and its observers.
+/// Migrates the tables, and inserts the node and its observers.
 async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     let changes = db.client.transaction().await?;
     schema::migrate(&changes).await?;
-    changes.execute(&sql(ALIVE_UNTIL), &[&shared.node, &ALIVE]).await?;
+    changes.execute(&sql(ALIVE_UNTIL), &[&shared.node, &ALIVE_MILLIS]).await?;
     observers::register(shared, &changes).await?;
     changes.commit().await?;
     Ok(())
 }
 
-/// This node is gone: others need not wait for it.
+/// This node leaves: others need not wait for it.
 pub(super) async fn leave(shared: &Shared) -> Result<(), Failure> {
     const LEAVE: &str = "UPDATE node SET alive_until = {now} - 1 WHERE id = $1";
     const RELEASE: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now} WHERE node = $1 AND leased AND observer = ANY($2)";

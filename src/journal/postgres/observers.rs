@@ -1,4 +1,4 @@
-//! Observers in the database: who they are, what waits for them, what nodes have on lease.
+//! Observers in the database: their rows, pending observations, and leases of nodes.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ pub(super) struct Observing {
     pub(super) in_order: bool,
 }
 
-/// Enters observers, and says that a node has them.
+/// Inserts observers, and records that a node has them.
 const REGISTER: &str = "INSERT INTO observer (name, in_order, backfill, backfill_to, seen)
      SELECT name, in_order, CASE WHEN past THEN '00000000-0000-0000-0000-000000000000'::uuid END,
             CASE WHEN past THEN (SELECT id FROM event ORDER BY id DESC LIMIT 1) END, {now}
@@ -35,7 +35,7 @@ const REGISTER: &str = "INSERT INTO observer (name, in_order, backfill, backfill
      ON CONFLICT (name) DO UPDATE SET in_order = excluded.in_order, seen = excluded.seen
      RETURNING name, id, in_order";
 
-/// What already waits follows when an observer is switched between order and none.
+/// Updates pending observations when an observer is switched between order and none.
 const SET_ORDER: &str = "UPDATE delivery SET lane = CASE WHEN observer.in_order THEN {ordering key of event} END
      FROM observer, event
      WHERE observer.id = delivery.observer AND event.id = delivery.event AND observer.name = ANY($1)
@@ -125,7 +125,7 @@ const TAKE: &str = "UPDATE delivery SET due = {now} + $3, attempts = delivery.at
     WHERE delivery.event = ANY($2) AND delivery.observer = $1 AND delivery.due <= {now} AND event.id = delivery.event
     RETURNING {event}, delivery.attempts, delivery.due";
 
-/// What a query asks for, as columns.
+/// The values of a query, as columns.
 struct Asked<'r> {
     limit: i64,
     each: i64,
@@ -135,7 +135,7 @@ struct Asked<'r> {
     last: Option<String>,
 }
 
-/// Takes what waits for an observer, of each account as much as there is room for.
+/// Leases pending observations of an observer, of each account as many as there is room for.
 pub(super) async fn lease(
     shared: &Shared,
     name: &Arc<str>,
@@ -209,7 +209,7 @@ async fn heads(
     Ok(taken_rows)
 }
 
-/// Ends leases, unless they have been lost.
+/// Ends leases, unless they have expired and were taken.
 const DONE: &str = "
     DELETE FROM delivery USING unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[]) AS t (event, observer, attempt, until)
     WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
@@ -252,7 +252,7 @@ impl Ends {
     }
 }
 
-/// Ends leases, unless they have been lost. Each outcome is a statement; one that is repeated changes nothing more.
+/// Ends leases, unless they have expired and were taken. Each outcome is one statement, which is idempotent.
 pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(), Failure> {
     let observing = shared.observers.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let (mut done, mut again, mut dead) = (Ends::default(), Ends::default(), Ends::default());

@@ -66,7 +66,7 @@ impl Pending {
     }
 }
 
-/// Writes queries, for ever, on a connection of its own.
+/// Writes queries until the journal is closed, on a connection of its own.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut writer = Queries { shared: Arc::clone(&shared), connection: None };
     loop {

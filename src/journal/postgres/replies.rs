@@ -86,7 +86,7 @@ pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Bod
     Ok(reply)
 }
 
-/// Writes replies, for ever.
+/// Writes replies until the journal is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut writer = Records { shared: Arc::clone(&shared) };
     loop {
@@ -213,7 +213,7 @@ pub(super) fn wait_for(shared: &Shared, entry: &Arc<Entry>) {
     shared.await_.notify_one();
 }
 
-/// The replies of those events that have one, or will have none because their node is gone.
+/// The replies of those events that have one, or will have none because their node is dead.
 async fn replies_of(db: &mut Connection, shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Replied>, Failure> {
     let mut replies = HashMap::new();
     for row in db.query(REPLIES, &[&ids]).await? {
@@ -229,7 +229,7 @@ async fn replies_of(db: &mut Connection, shared: &Shared, ids: &[Uuid]) -> Resul
     Ok(replies)
 }
 
-/// Asks for the replies of other nodes while somebody waits for one, for ever.
+/// Polls for the replies of other nodes while one is waited for; never ends.
 pub(super) async fn poll(shared: Arc<Shared>) {
     loop {
         let ids: Vec<Uuid> = {

@@ -113,7 +113,7 @@ const STEPS: [&str; 3] = [
 ",
 ];
 
-/// Brings the tables up to date, one node after the other.
+/// Migrates the tables, one node after the other.
 pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {
     changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &SETUP]).await?;
     changes.batch_execute("CREATE TABLE IF NOT EXISTS echostr_version (version integer NOT NULL)").await?;
@@ -128,7 +128,8 @@ pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {
     if version > STEPS.len() {
         let known = STEPS.len();
         return Err(Failure::Journal(JournalError::storage(format!(
-            "the journal is of version {version}, and this program knows up to {known}: it was written by a later one"
+            "the journal has schema version {version}, this program supports up to {known}: use the newer \
+             echostr that wrote it"
         ))));
     }
     for step in &STEPS[version..] {

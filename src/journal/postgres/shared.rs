@@ -1,4 +1,4 @@
-//! What the tasks of a node share: what waits to be written, what runs, and how the database is.
+//! The shared state of a node's tasks: the pending batch, events in flight, and the health of the database.
 
 use std::{
     collections::HashMap,
@@ -25,10 +25,10 @@ use super::{
 };
 use crate::platform::DedupeKey;
 
-/// How often a journal that cannot store tries again.
+/// How often a journal that cannot store retries.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How far the first connection is.
+/// State of the first connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     Connecting,
@@ -38,19 +38,19 @@ pub(super) enum Start {
 /// An event that is known, or what will respond once it is admitted.
 pub(super) type Joined = Result<Admission, oneshot::Receiver<Admitted>>;
 
-/// An admission that waits to be written.
+/// A pending admission.
 pub(super) struct Asking {
     pub(super) event: NewEvent,
     pub(super) respond: Waiter,
 }
 
-/// A reply that waits to be written.
+/// A pending reply.
 pub(super) struct Recording {
     pub(super) entry: Arc<Entry>,
     pub(super) reply: ReplyRecord,
 }
 
-/// What waits to be written, and what runs.
+/// The pending batch, and events in flight.
 pub(super) struct Pending {
     health: Health,
     in_flight: InFlight,
@@ -77,7 +77,7 @@ pub(super) struct Shared {
     pub(super) start: watch::Sender<Start>,
     pub(super) counts: Counts,
     pub(super) queries: queries::Pending,
-    /// The heartbeat is to look at once.
+    /// Asks the heartbeat to check at once.
     pub(super) look: Notify,
     pub(super) admit: Notify,
     pub(super) record: Notify,
@@ -138,12 +138,12 @@ impl Shared {
         self.counts.check()
     }
 
-    /// Ready once the first connection has come about, or has failed.
+    /// Ready once the first connection is established, or has failed.
     pub(super) async fn started(&self) {
         let _ = self.start.subscribe().wait_for(|start| *start != Start::Connecting).await;
     }
 
-    /// The database is away, or does not take what is asked.
+    /// The database cannot be reached, or refuses a statement.
     pub(super) fn trouble(&self, failure: &Failure) -> JournalError {
         let trouble = failure.explain();
         if !failure.is_trouble() {
@@ -217,7 +217,7 @@ impl Shared {
         self.record.notify_one();
     }
 
-    /// Responds to those who wait for an admission.
+    /// Completes those who wait for an admission.
     pub(super) fn admitted(&self, Asking { event, respond }: Asking, admitted: Admitted) {
         let mut pending = self.lock();
         if let Some(key) = &event.key {
@@ -243,7 +243,7 @@ impl Shared {
         let _ = respond.send(admitted);
     }
 
-    /// Takes nothing more; ready once every reply is written, or cannot be.
+    /// Admits nothing more; ready once every reply is written, or cannot be.
     pub(super) async fn flush(&self) {
         loop {
             let flushed = self.flushed.notified();
@@ -277,7 +277,7 @@ impl Pending {
         self.admissions.drain(..count).collect()
     }
 
-    /// Replies to be written; `None` while the database has trouble.
+    /// Replies to be written; `None` while the database cannot store.
     pub(super) fn take_records(&mut self, limit: usize) -> Option<Vec<Recording>> {
         let count = self.records.len().min(limit);
         (!self.health.has_trouble()).then(|| self.records.drain(..count).collect())
@@ -288,7 +288,7 @@ impl Pending {
         self.records.extend(records);
     }
 
-    /// Nothing runs for an entry any more.
+    /// An entry is no longer in flight.
     pub(super) fn end(&mut self, entry: &Arc<Entry>) {
         self.in_flight.end(entry);
     }

@@ -1,4 +1,4 @@
-//! What the command line asks, beside a running server or without one.
+//! The archive for the command line, beside a running server or without one.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use super::{
     read, schema,
 };
 
-/// The file, for looking at and for replays.
+/// The file, for reading and for replays.
 #[derive(Debug)]
 pub struct SqliteArchive {
     path: PathBuf,
@@ -29,7 +29,7 @@ impl SqliteArchive {
     /// Opens the file; a server may run on it.
     ///
     /// # Errors
-    /// When it is not there, or is no journal of this version.
+    /// When it is not there, or is not a journal of this version.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let connection = db::open_known(path).map_err(|failure| db::explain(path, &failure))?;
         schema::check(&connection).map_err(|failure| schema::explain(path, failure))?;

@@ -52,18 +52,20 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// What an error of SQLite means to whoever runs the server.
+/// What an error of SQLite means to the operator.
 pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     let path = path.display();
     let hint = match failure.sqlite_error_code() {
         _ if failure.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_DBMOVED) => {
-            "it was moved, removed, replaced or cut short while the server ran; put it back, or start the server again"
+            "it was moved, removed, replaced or truncated while the server ran; put it back, or restart the server"
         }
-        Some(ErrorCode::DiskFull) => "the disk is full; make room and it goes on by itself",
-        Some(ErrorCode::ReadOnly) => "it cannot be written to; check the owner and the mode of the file and its folder",
-        Some(ErrorCode::CannotOpen) => "it cannot be opened; check that its folder exists and may be written to",
+        Some(ErrorCode::DiskFull) => "the disk is full; free some space, nothing needs to be restarted",
+        Some(ErrorCode::ReadOnly) => {
+            "it cannot be written to; check the owner and the mode of the file and its directory"
+        }
+        Some(ErrorCode::CannotOpen) => "it cannot be opened; check that its directory exists and is writable",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "it is damaged or no journal; move it away to start with an empty one, `sqlite3 FILE .recover` may save the rest"
+            "it is damaged or not a journal; move it away to start with an empty one, `sqlite3 FILE .recover` may save the rest"
         }
         Some(ErrorCode::SystemIoFailure) => "the disk failed, or is full",
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another process has kept it locked for too long",

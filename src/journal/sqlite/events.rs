@@ -14,7 +14,7 @@ use super::{
     observers::Observing,
 };
 
-/// Enters an event, with its key and what waits for its observers.
+/// Inserts an event, with its key and its observations.
 pub(super) fn admit(
     db: &Connection,
     observers: &HashMap<Arc<str>, Observing>,
@@ -44,7 +44,7 @@ pub(super) fn admit(
         (!ids.is_empty()).then(|| ids.join(",")),
     ])?;
     if let Some(key) = &event.key {
-        // One that is there already is over, or the index would have said so.
+        // A key that is there already has expired, or the index would have it.
         let mut insert = db.prepare_cached(
             "INSERT INTO dedupe VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET seq = ?2, until = ?3",
         )?;
@@ -57,7 +57,7 @@ pub(super) fn admit(
     Ok(())
 }
 
-/// Records the reply of an event that has none yet; says whether it is late, and has to be sent.
+/// Records the reply of an event that has none yet; returns whether it is late, and has to be sent.
 pub(super) fn record(db: &Connection, entry: &Entry, reply: &ReplyRecord) -> rusqlite::Result<bool> {
     let mut update =
         db.prepare_cached("UPDATE event SET state = ?2, reply = ?3, failure = ?4 WHERE seq = ?1 AND state = 0")?;
@@ -73,12 +73,12 @@ pub(super) fn repeated(db: &Connection, number: u64) -> rusqlite::Result<()> {
     update.execute([db::to_sql(number)]).map(drop)
 }
 
-/// Events of one ordering key go to an observer one after the other; an event about nobody has one of its own.
+/// Events of one ordering key go to an observer one after the other; an event without a subject has one of its own.
 fn ordering_key(subject: Option<&str>, seq: i64) -> Cow<'_, str> {
     subject.map_or_else(|| format!(" {seq}").into(), Cow::Borrowed)
 }
 
-/// Adds an observation that waits, unless there is the same.
+/// Adds a pending observation, unless it is there.
 pub(super) fn offer(
     db: &Connection,
     observer: i64,

@@ -1,8 +1,8 @@
 //! Whether the files are still those that were opened, and still whole.
 //!
-//! SQLite goes on writing to a file that was moved away, removed or cut short, and reports success. What it wrote is lost
-//! to the next process, and a checkpoint of a log with a hole in it destroys what was safe. So the writer looks before and
-//! after each commit, and nothing is acknowledged unless both looks went well.
+//! SQLite goes on writing to a file that was moved away, removed or truncated, and reports success. What it wrote is lost
+//! to the next process, and a checkpoint of a log with a hole in it destroys what was safe. So the writer checks before and
+//! after each commit, and nothing is acknowledged unless both checks pass.
 
 use std::{
     fs::{self, File},
@@ -22,8 +22,8 @@ const FRAME_HEADER: usize = 24;
 /// The index of the log, which is mapped into memory.
 const INDEX: &str = "its -shm";
 
-/// How often a log that looks damaged is read again: another process may just have begun it anew.
-const LOOKS: usize = 3;
+/// How often a log that looks damaged is read again: another process may just have restarted it.
+const MAX_READS: usize = 3;
 
 /// Device and inode.
 pub(super) type Identity = (u64, u64);
@@ -43,7 +43,7 @@ pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
 pub(super) struct FileGuard {
     files: [Watched; 3],
     log: Log,
-    /// What is wrong with the log or its index, for good: SQLite does not notice, and what it adds is lost too.
+    /// What is permanently wrong with the log or its index: SQLite does not notice, and what it adds is lost too.
     damage: Option<&'static str>,
 }
 
@@ -67,7 +67,7 @@ impl FileGuard {
             let opened = fs::metadata(&path).ok().as_ref().map(identity);
             Watched { path, opened, length, name }
         };
-        // The log is kept when it begins anew, but for a process that asks SQLite to cut it: see `Log`.
+        // The log is kept when it restarts, unless a process asks SQLite to truncate it: see `Log`.
         let files =
             [watched("", "the database", Some(0)), watched("-wal", "its -wal", None), watched("-shm", INDEX, Some(0))];
         let log = File::open(beside(path, "-wal")).map_err(|_| db::moved("its -wal cannot be read"))?;
@@ -75,18 +75,18 @@ impl FileGuard {
         Ok(Self { files, log: Log { file: log, frame, last: None, spare: Vec::new() }, damage: None })
     }
 
-    /// Whether the log may not be moved into the database any more.
+    /// Whether the log must no longer be moved into the database.
     pub(super) const fn is_damaged(&self) -> bool {
         self.damage.is_some()
     }
 
-    /// Fails when the files are not those that were opened, or were cut short: before a commit or a checkpoint.
+    /// Fails when the files are not those that were opened, or were truncated: before a commit or a checkpoint.
     pub(super) fn check(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.check_files().map_err(db::moved)?;
         if self.log.is_intact() { Ok(()) } else { self.check_log(db) }
     }
 
-    /// Fails when a commit that went well is not in the files.
+    /// Fails when a successful commit is not in the files.
     pub(super) fn check_committed(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.check_files().map_err(db::moved)?;
         self.check_log(db)
@@ -112,8 +112,8 @@ impl FileGuard {
     }
 
     fn check_log(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        const WHAT: &str = "its -wal was cut short or overwritten";
-        for _ in 0..LOOKS {
+        const WHAT: &str = "its -wal was truncated or overwritten";
+        for _ in 0..MAX_READS {
             let mut query = db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
             let frames: i64 = query.query_row([], |row| row.get(1))?;
             if self.log.is_as_long_as(usize::try_from(frames).unwrap_or_default()) {
@@ -125,7 +125,7 @@ impl FileGuard {
     }
 }
 
-/// The log, as the file has it. A file that is cut and written on has a hole, so its length alone tells nothing; its last
+/// The log, as the file has it. A file that is cut and written on has a hole, so its length alone proves nothing; its last
 /// frame does, since a cut takes that first.
 struct Log {
     file: File,
@@ -135,7 +135,7 @@ struct Log {
     spare: Vec<u8>,
 }
 
-/// The end of the log at the last look.
+/// The end of the log at the last check.
 struct Last {
     header: [u8; LOG_HEADER],
     frames: usize,
@@ -143,7 +143,7 @@ struct Last {
 }
 
 impl Log {
-    /// Whether the end of the log at the last look is still there.
+    /// Whether the end of the log at the last check is still there.
     fn is_intact(&mut self) -> bool {
         let Some(last) = self.last.take() else { return false };
         let intact = self.header().is_ok_and(|header| header == last.header) && self.has(&last);
@@ -155,10 +155,10 @@ impl Log {
         self.read(last.frames).is_ok() && self.spare == last.frame
     }
 
-    /// Whether the log has so many frames, after those of the last look or, where it was begun anew, instead of them.
+    /// Whether the log has so many frames, after those of the last check or, where it was restarted, instead of them.
     fn is_as_long_as(&mut self, frames: usize) -> bool {
         if frames == 0 {
-            // All of it is in the database: somebody had SQLite cut it.
+            // All of it is in the database: a checkpoint has truncated it.
             self.last = None;
             return true;
         }

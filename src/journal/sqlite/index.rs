@@ -1,7 +1,7 @@
-//! Which keys are known, without asking the file.
+//! Which keys are known, without reading the file.
 //!
-//! One process owns the file, so this is the authority for the keys it is complete for; the file is asked for others. It
-//! is bounded: the least keys of a kind, which are of the earliest times, go first.
+//! One process owns the file, so this is the authority for the keys it is complete for; the file is read for others. It
+//! is bounded: the least keys of a kind, which are of the earliest times, are removed first.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::platform::{DedupeKey, KEY, Key};
 #[derive(Debug)]
 pub(super) struct Index {
     /// By [`Order`](crate::platform::Order).
-    stored: [Ordered; ORDERS],
+    stored: [Ordered; KEY_KINDS],
 }
 
 /// Kinds of keys.
-const ORDERS: usize = 3;
+const KEY_KINDS: usize = 3;
 
 /// Keys of one kind.
 #[derive(Debug)]
 struct Ordered {
-    /// With the time until which another delivery with the key is the same event; `None`: for good.
+    /// With the time until which another delivery with the key is the same event; `None`: forever.
     keys: BTreeMap<Key, Option<Millis>>,
     /// Every key from this one on is in `keys`.
     complete_from: Key,
@@ -35,7 +35,7 @@ impl Index {
         Self { stored: std::array::from_fn(|_| stored()) }
     }
 
-    /// Whether the file may have a key, so that it has to be asked; else the key is new.
+    /// Whether the file may have a key, so that it has to be read; else the key is new.
     pub(super) fn may_have(&self, key: &DedupeKey, now: Millis) -> bool {
         let Some(stored) = self.stored.get(usize::from(key.bytes[0])) else { return true };
         match stored.keys.get(&key.bytes) {

@@ -10,7 +10,7 @@ use super::{
     observers::Observing,
 };
 
-/// Those of the process before are over: its lock is gone.
+/// Leases of the process before are over: its lock is released.
 pub(super) fn free(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE slot SET until = 0", []).map(drop)
 }

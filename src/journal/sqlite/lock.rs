@@ -3,7 +3,7 @@
 //! Two, as each has a gap. The one on the database itself follows the file through links and mounts, and cannot be removed
 //! while the server runs; it is taken where it does not meet the locks of SQLite. On Linux `flock` and the `fcntl` locks
 //! of SQLite ignore each other on local disks; elsewhere, and on some network disks, they do not. The one on `.lock` beside
-//! the file works everywhere, and for earlier versions of this program, until somebody removes that file.
+//! the file works everywhere, and for earlier versions of this program, until that file is removed.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -18,7 +18,7 @@ use super::{
     guard::{beside, identity},
 };
 
-/// NamedLease as long as the journal is open.
+/// Held as long as the journal is open.
 ///
 /// Closing any descriptor of a file ends the process's `fcntl` locks on it, so this has to be dropped after the
 /// connections of SQLite.
@@ -32,16 +32,16 @@ impl ServerLock {
     /// Locks the file before SQLite opens it; it may not be there yet.
     ///
     /// # Errors
-    /// When another server has it, or `.lock` cannot be made.
+    /// When another server has it, or `.lock` cannot be created.
     pub(super) fn take(path: &Path) -> Result<Self, JournalError> {
-        // First the one that nobody else sees: a server that is refused must not touch `.lock`.
+        // First the one that has no file of its own: a server that is refused must not touch `.lock`.
         let database = lock_database(path)?;
         let beside = match lock_beside(path) {
             Ok(Some(beside)) => beside,
             Ok(None) => return Err(taken(path)),
             Err(failure) => {
                 return Err(JournalError::storage(format!(
-                    "cannot lock {}.lock: {failure}; check that its folder exists and may be written to",
+                    "cannot lock {}.lock: {failure}; check that its directory exists and is writable",
                     path.display()
                 )));
             }
@@ -61,13 +61,13 @@ impl ServerLock {
         Ok(())
     }
 
-    /// Lets go of the database itself, where that lock is in SQLite's way; says whether there was one. Before the first
-    /// connection only.
+    /// Releases the lock on the database itself, where it is in SQLite's way; returns whether there was one. Before
+    /// the first connection only.
     pub(super) fn release_database(&self) -> bool {
         self.database.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
-    /// Makes and locks `.lock` again where it was removed or replaced; says whether this server still has it.
+    /// Creates and locks `.lock` again where it was removed or replaced; returns whether this server still has it.
     pub(super) fn keep(&self) -> bool {
         let mut held = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
         let found = fs::metadata(beside(&self.path, ".lock")).ok();
@@ -77,12 +77,14 @@ impl ServerLock {
         match lock_beside(&self.path) {
             Ok(Some(file)) => {
                 let path = self.path.display();
-                warn!("{path}.lock was removed or replaced, and is locked anew; leave it alone while a server runs");
+                warn!(
+                    "{path}.lock was removed or replaced; created and locked it again: do not touch it while a server runs"
+                );
                 *held = file;
                 true
             }
             Ok(None) => false,
-            // A folder that may not be written to any more: then no other server can lock it either.
+            // The directory is no longer writable: then no other server can lock it either.
             Err(_) => true,
         }
     }
@@ -90,12 +92,12 @@ impl ServerLock {
 
 fn taken(path: &Path) -> JournalError {
     JournalError::storage(format!(
-        "another echostr serves from {}; several nodes share a PostgreSQL journal",
+        "another echostr uses {}; to run several nodes, share a PostgreSQL journal",
         path.display()
     ))
 }
 
-/// Locks the database itself; nothing where it is not there yet, or such a lock is not to be had.
+/// Locks the database itself; `None` where it is not there yet, or cannot be locked.
 #[cfg(target_os = "linux")]
 fn lock_database(path: &Path) -> Result<Option<File>, JournalError> {
     // For writing: an overlay would hand out another file to those who only read.
@@ -125,9 +127,9 @@ fn lock_beside(path: &Path) -> std::io::Result<Option<File>> {
 /// The path that SQLite uses, so that each name of a file has the same log and the same lock: links are followed.
 pub(super) fn resolve(path: &Path) -> PathBuf {
     /// As many as the system follows.
-    const LINKS: usize = 40;
+    const MAX_LINKS: usize = 40;
     let mut path = path.to_owned();
-    for _ in 0..LINKS {
+    for _ in 0..MAX_LINKS {
         if let Ok(found) = fs::canonicalize(&path) {
             return found;
         }

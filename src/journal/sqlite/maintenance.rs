@@ -18,7 +18,8 @@ use super::{
     super::{
         JournalError, Millis, Observer, Options,
         core::{
-            Counts, KEYS_KEPT, Maintain, Old, Outcome, ROUND_INTERVAL, ROWS, Step, Which, at_once, maintenance, steps,
+            Counts, KEY_RETENTION, MAX_ROWS, Maintain, Old, Outcome, ROUND_INTERVAL, Step, Which, at_once, maintenance,
+            steps,
         },
         id::number_at,
         now_millis,
@@ -28,22 +29,22 @@ use super::{
 };
 use crate::platform::{KEY, Key};
 
-/// How often the log is looked at.
+/// How often the log is checked.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Operations that are worth a checkpoint, and pages of the log that are too many: then the writer is asked to help.
 const CHECKPOINT_OPERATIONS: u64 = 4096;
 const LONG_LOG_PAGES: i64 = 8192;
 
-/// Events that are looked at at one moment.
-const EVENTS: usize = 5000;
+/// Events that are checked in one pass.
+const MAX_EVENTS: usize = 5000;
 
 /// Keys that are read at one time, and that are looked at in a round when none is old.
-const KEYS: usize = 4096;
-const STRETCH: usize = 5 * KEYS;
+const MAX_KEYS: usize = 4096;
+const MAX_KEYS_OF_ROUND: usize = 5 * MAX_KEYS;
 
-/// Old events that somebody still needs are passed over one by one up to so many; beyond it, nothing later is removed.
-const PASSED_OVER: usize = 10_000;
+/// Old events that are still needed are skipped one by one up to this many; beyond it, nothing later is removed.
+const MAX_SKIPPED: usize = 10_000;
 
 /// The thread, ended when this is dropped.
 pub(super) struct Maintenance {
@@ -80,7 +81,7 @@ impl Maintenance {
             file.shared.leave_alone(&file.db);
         };
         let thread = thread::Builder::new().name("journal-maintenance".to_owned()).spawn(run);
-        // Without the thread a journal only grows, and says so when it is full.
+        // Without the thread a journal only grows, and refuses deliveries when it is full.
         let thread = thread.inspect_err(|failure| warn!("cannot start a thread: {failure}")).ok();
         Ok(Self { stop: Some(stop), thread })
     }
@@ -94,7 +95,7 @@ struct Maintained {
     observers: Arc<[Observer]>,
     /// How much had been written at the last checkpoint, and when that was.
     checkpointed: (u64, Instant),
-    /// All observers that begin with the past have been given it.
+    /// The backfill of all observers is done.
     backfilled: bool,
     /// The last of the events that were removed for being too many.
     removed: Option<i64>,
@@ -134,7 +135,7 @@ impl Maintain for Maintained {
         let shared = Arc::clone(&self.shared);
         let run = move |db: &Connection| {
             let now = shared.now();
-            // These end by the clock that goes on evenly.
+            // These end by the monotonic clock.
             let step = match &step {
                 Step::Remove(old @ (Old::Leases | Old::UsedQueries), _) => Step::Remove(*old, now),
                 step => step.clone(),
@@ -161,7 +162,7 @@ impl Maintain for Maintained {
         let mut after = 0;
         while !which.is_enough(self.counts()) && !self.is_closed() {
             let (gone, end) = self.removable(after, before)?;
-            for some in gone.chunks(ROWS) {
+            for some in gone.chunks(MAX_ROWS) {
                 if which.is_enough(self.counts()) {
                     break;
                 }
@@ -186,7 +187,7 @@ impl Maintain for Maintained {
         let before = match which {
             Which::Before(time) => db::to_sql(number_at(time)),
             Which::TooMany => match self.removed.take() {
-                Some(last) => last.min(db::to_sql(number_at(now_millis() - KEYS_KEPT))),
+                Some(last) => last.min(db::to_sql(number_at(now_millis() - KEY_RETENTION))),
                 None => return Ok(()),
             },
         };
@@ -194,14 +195,15 @@ impl Maintain for Maintained {
         while !self.is_closed() {
             let mut walk =
                 self.db.prepare_cached("SELECT key, seq FROM dedupe WHERE key > ?1 ORDER BY key LIMIT ?2")?;
-            let rows = walk.query_map(params![&self.walked[..], KEYS as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows =
+                walk.query_map(params![&self.walked[..], MAX_KEYS as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let keys: Vec<(Key, i64)> = rows.collect::<Result<_, _>>()?;
             drop(walk);
             walked += keys.len();
-            let last = keys.last().filter(|_| keys.len() == KEYS).map(|(key, _)| *key);
+            let last = keys.last().filter(|_| keys.len() == MAX_KEYS).map(|(key, _)| *key);
             let old: Vec<Key> = keys.into_iter().filter(|(_, seq)| *seq < before).map(|(key, _)| key).collect();
             let found = !old.is_empty();
-            for some in old.chunks(ROWS) {
+            for some in old.chunks(MAX_ROWS) {
                 let some = some.to_vec();
                 self.write(move |db| {
                     let mut delete = db.prepare_cached("DELETE FROM dedupe WHERE key = ?1 AND seq < ?2")?;
@@ -209,7 +211,7 @@ impl Maintain for Maintained {
                 })?;
             }
             self.walked = last.unwrap_or([0; KEY]);
-            if last.is_none() || (walked >= STRETCH && !found) {
+            if last.is_none() || (walked >= MAX_KEYS_OF_ROUND && !found) {
                 break;
             }
         }
@@ -229,24 +231,24 @@ impl Maintained {
         self.shared.lock().health.is_closed()
     }
 
-    /// Ends a round when the files are not those that were opened; the writer says what is wrong.
+    /// Ends a round when the files are not those that were opened; the writer logs what is wrong.
     fn check_files(&self) -> Result<(), Stop> {
         self.shared.guard().check(&self.db).map_err(|_| Stop::Journal)
     }
 
-    /// Moves what is durable from the log to its place in the file, without holding up commits.
+    /// Moves what is durable from the log to its place in the file, without blocking commits.
     fn checkpoint(&mut self) -> Result<(), Stop> {
         let written = self.shared.written.load(Ordering::Relaxed);
         let (before, at) = self.checkpointed;
         if written == before || (written - before < CHECKPOINT_OPERATIONS && at.elapsed() < ROUND_INTERVAL) {
             return Ok(());
         }
-        // A log that was cut would take what is safe along.
+        // A truncated log would destroy what is safe.
         self.check_files()?;
         let pages: i64 = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
         self.checkpointed = (written, Instant::now());
         if pages > LONG_LOG_PAGES {
-            // Commits keep adding to the log; only the writer can find it all moved, and begin it anew.
+            // Commits keep adding to the log; only the writer can find it all moved, and restart it.
             self.shared.help_checkpoint.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -258,37 +260,37 @@ impl Maintained {
         Ok(())
     }
 
-    /// The next events that nobody needs, and the last one that was looked at. All of it is read at one moment: an event
+    /// The next events that are not needed, and the last one that was checked. All of it is read at one moment: an event
     /// that comes later is not among them, and what was there had its deliveries.
     fn removable(&self, after: i64, before: i64) -> rusqlite::Result<(Vec<i64>, Option<i64>)> {
         let moment = self.db.unchecked_transaction()?;
         let mut query = moment.prepare_cached(
             "SELECT seq FROM delivery WHERE seq < ?1 UNION SELECT seq FROM dead WHERE seq < ?1 LIMIT ?2",
         )?;
-        let rows = query.query_map(params![before, PASSED_OVER as i64 + 1], |row| row.get(0))?;
+        let rows = query.query_map(params![before, MAX_SKIPPED as i64 + 1], |row| row.get(0))?;
         let needed: HashSet<i64> = rows.collect::<Result<_, _>>()?;
         let least = "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM delivery UNION ALL SELECT min(seq) FROM dead)";
         let first: Option<i64> = moment.query_row(least, [], |row| row.get(0))?;
         let backfill: Option<i64> =
             moment.query_row("SELECT min(backfill) FROM observer WHERE missing_since IS NULL", [], |row| row.get(0))?;
         let before = backfill.map_or(before, |at| before.min(at + 1));
-        let before = first.filter(|_| needed.len() > PASSED_OVER).map_or(before, |first| before.min(first));
+        let before = first.filter(|_| needed.len() > MAX_SKIPPED).map_or(before, |first| before.min(first));
         let mut next =
             moment.prepare_cached("SELECT seq FROM event WHERE seq > ?1 AND seq < ?2 ORDER BY seq LIMIT ?3")?;
-        let rows = next.query_map(params![after, before, EVENTS as i64], |row| row.get::<_, i64>(0))?;
+        let rows = next.query_map(params![after, before, MAX_EVENTS as i64], |row| row.get::<_, i64>(0))?;
         let found: Vec<i64> = rows.collect::<Result<_, _>>()?;
         let end = found.last().copied();
         Ok((found.into_iter().filter(|seq| !needed.contains(seq)).collect(), end))
     }
 
-    /// Has the writer do something, and waits for it.
+    /// Runs an operation on the writer, and waits for it.
     fn write<T: Send + 'static>(
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Stop> {
         let (respond, response) = mpsc::channel();
         self.shared.push(Op::Work(Work::new(run, move |done| drop(respond.send(done)))));
-        // The writer has said what is wrong.
+        // The writer has logged what is wrong.
         response.recv().unwrap_or(Err(JournalError::Closed)).map_err(|_| Stop::Journal)
     }
 }

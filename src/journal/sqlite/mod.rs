@@ -66,7 +66,7 @@ use crate::{
 pub use archive::SqliteArchive;
 
 /// Keys of a kind that are held in memory, about 64 bytes each.
-const INDEXED: usize = 1 << 17;
+const MAX_INDEXED: usize = 1 << 17;
 
 /// The journal in a SQLite file.
 pub struct SqliteJournal {
@@ -89,14 +89,14 @@ impl fmt::Debug for SqliteJournal {
 }
 
 impl SqliteJournal {
-    /// Opens the file, makes it if it is not there, and brings it up to date.
+    /// Opens the file, creates it if it is not there, and migrates it.
     ///
     /// # Errors
-    /// When it cannot be opened or written to, is no journal, or another process serves from it.
+    /// When it cannot be opened or written to, is not a journal, or another process uses it.
     pub fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|failure| {
-                JournalError::storage(format!("cannot make the folder {}: {failure}", folder.display()))
+                JournalError::storage(format!("cannot create the directory {}: {failure}", folder.display()))
             })?;
         }
         let path = &lock::resolve(path);
@@ -135,7 +135,7 @@ impl SqliteJournal {
         })
     }
 
-    /// Has the writer do something, in one transaction with the rest of the batch.
+    /// Runs an operation on the writer, in one transaction with the rest of the batch.
     fn work<T: Send + 'static>(
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -145,7 +145,7 @@ impl SqliteJournal {
         Box::pin(async move { response.await.unwrap_or(Err(JournalError::Closed)) })
     }
 
-    /// Joins what is known of a key. `asked` is what the file says, if it was asked; without it memory tells, as far as it can.
+    /// Joins what is known of a key. `asked` is what the file has, if it was read; without it, what memory has.
     fn join(&self, key: &DedupeKey, asked: Option<Option<Found>>) -> Joined<'_> {
         let pending = self.shared.lock();
         // It may have begun to run while the file was asked.
@@ -162,7 +162,7 @@ impl SqliteJournal {
         }
     }
 
-    /// Admits an event as far as memory can tell; gives it back when only the file can.
+    /// Admits an event if memory is enough to decide; returns it when the file has to be read.
     fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
         let mut pending = match &event.key {
             None => self.shared.lock(),
@@ -218,7 +218,7 @@ impl SqliteJournal {
     }
 }
 
-/// What joining an event by its key comes to.
+/// The result of joining an event by its key.
 enum Joined<'j> {
     Known(Admission),
     /// Nothing has the key, as long as this is held.
@@ -231,7 +231,7 @@ enum Joined<'j> {
 struct Found {
     id: Uuid,
     deliveries: u32,
-    /// None yet: its responder ran in a process that is gone.
+    /// None yet: its responder ran in a process that has ended.
     reply: Option<Body>,
 }
 
@@ -367,7 +367,7 @@ impl Journal for SqliteJournal {
         Box::pin(async move {
             match task::spawn_blocking(end).await {
                 Ok(Ok(())) => Ok(()),
-                _ => Err(JournalError::storage("the writer of the journal ended badly")),
+                _ => Err(JournalError::storage("the writer of the journal panicked")),
             }
         })
     }
@@ -394,29 +394,29 @@ impl Drop for SqliteJournal {
     }
 }
 
-/// Says whether a server could use the file; a server may run on it. What is not there yet is not made.
+/// Checks whether a server could use the file; a server may run on it. Nothing is created.
 ///
 /// # Errors
-/// When it cannot be read, is no journal, or could not be made.
+/// When it cannot be read, is not a journal, or could not be created.
 pub(super) fn check(path: &Path) -> Result<(), JournalError> {
     if path.exists() {
         return SqliteArchive::open(path).map(drop);
     }
-    // The folder is made, where it is not there.
+    // A server creates the directory, where it is not there.
     let known =
         path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let Some(folder) = known.into_iter().find(|folder| folder.exists()) else { return Ok(()) };
     let cannot =
-        |why: &str| JournalError::storage(format!("{} cannot be made: {} {why}", path.display(), folder.display()));
+        |why: &str| JournalError::storage(format!("{} cannot be created: {} {why}", path.display(), folder.display()));
     match folder.metadata() {
-        Ok(found) if !found.is_dir() => Err(cannot("is no folder")),
-        Ok(found) if found.permissions().readonly() => Err(cannot("may not be written to")),
+        Ok(found) if !found.is_dir() => Err(cannot("is not a directory")),
+        Ok(found) if found.permissions().readonly() => Err(cannot("is not writable")),
         Ok(_) => Ok(()),
         Err(failure) => Err(cannot(&failure.to_string())),
     }
 }
 
-/// Runs a query where it does not hold up other tasks.
+/// Runs a query where it does not block other tasks.
 async fn read<T: Send + 'static>(
     reader: Arc<Mutex<Connection>>,
     path: PathBuf,
@@ -429,13 +429,13 @@ async fn read<T: Send + 'static>(
 /// The latest keys, and the number of the latest event.
 fn load(db: &Connection) -> rusqlite::Result<(Index, u64)> {
     let latest: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    let mut index = Index::new(INDEXED);
+    let mut index = Index::new(MAX_INDEXED);
     let mut query =
         db.prepare("SELECT key, until FROM dedupe WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT ?3")?;
     for order in [Order::None, Order::Time, Order::MessageId] {
         let (from, to) = ([order as u8], [order as u8 + 1]);
         // One more than there is room for, so that the index notices what it does not hold.
-        let mut rows = query.query(params![&from[..], &to[..], INDEXED as i64 + 1])?;
+        let mut rows = query.query(params![&from[..], &to[..], MAX_INDEXED as i64 + 1])?;
         while let Some(row) = rows.next()? {
             index.remember(row.get(0)?, row.get(1)?);
         }

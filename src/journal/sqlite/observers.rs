@@ -1,4 +1,4 @@
-//! Observers in the file: who they are, what waits for them, what they have on lease.
+//! Observers in the file: their rows, pending observations, and leases.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,7 @@ pub(super) struct Observing {
 }
 
 /// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
-/// left of them stays. Leases of the process before are over: its lock is gone.
+/// left of them stays. Leases of the process before are over: its lock is released.
 pub(super) fn register(
     db: &mut Connection,
     observers: &[Observer],
@@ -82,7 +82,7 @@ pub(super) fn register(
     Ok(registered)
 }
 
-/// What already waits follows when an observer is switched between order and none.
+/// Updates pending observations when an observer is switched between order and none.
 fn set_order(db: &Transaction<'_>, observer: i64, in_order: bool) -> rusqlite::Result<()> {
     db.execute("UPDATE observer SET in_order = ?2 WHERE id = ?1", params![observer, in_order])?;
     if !in_order {
@@ -104,7 +104,7 @@ struct Due {
     attempts: u32,
 }
 
-/// Takes what waits for an observer, of each account as much as there is room for.
+/// Leases pending observations of an observer, of each account as many as there is room for.
 pub(super) fn lease(
     db: &Connection,
     shared: &Shared,
@@ -137,7 +137,7 @@ pub(super) fn lease(
                     take.execute(params![observing.id, &*account, due, seq, until])?;
                     leased.extend(readable);
                 }
-                // Retention leaves what somebody needs; only another program can have removed it.
+                // Retention leaves what is needed; only another program can have removed it.
                 None => drop(remove(db, observing.id, &account, due, seq)?),
             }
         }
@@ -230,7 +230,7 @@ fn heads(
     Ok(heads)
 }
 
-/// Ends a lease, unless it has been lost.
+/// Ends a lease, unless it has expired and was taken.
 pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: &Finished) -> rusqlite::Result<()> {
     let Finished { lease, outcome } = finished;
     let seq = db::to_sql(number(lease.id));

@@ -7,7 +7,7 @@ use super::super::{Millis, millis};
 use crate::envelope::UsedQuery;
 
 /// Bytes of a query: its signature, and the hash of the body it came with.
-const SIZE: usize = 28;
+const QUERY_BYTES: usize = 28;
 
 /// Queries that wait for a commit.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Used {
 pub(super) fn append(db: &Connection, used: &Used) -> rusqlite::Result<()> {
     let mut insert =
         db.prepare_cached("INSERT INTO used_query SELECT coalesce(max(count), 0) + ?1, ?2, ?3 FROM used_query")?;
-    insert.execute(params![(used.queries.len() / SIZE) as i64, used.until, used.queries]).map(drop)
+    insert.execute(params![(used.queries.len() / QUERY_BYTES) as i64, used.until, used.queries]).map(drop)
 }
 
 /// Those that are to be remembered still, the oldest first, as many as are worth it.
@@ -45,7 +45,7 @@ pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQue
                 let (signature, body) = bytes.split_first_chunk()?;
                 Some((*signature, u64::from_be_bytes(*body.first_chunk()?)))
             };
-            found.extend(queries.chunks_exact(SIZE).rev().filter_map(one));
+            found.extend(queries.chunks_exact(QUERY_BYTES).rev().filter_map(one));
         }
     }
     Ok(found.into_iter().rev().map(|(signature, body)| UsedQuery { signature, body, ..UsedQuery::default() }).collect())

@@ -107,12 +107,12 @@ const STEPS: [&str; 3] = [
 ",
 ];
 
-/// Brings the tables up to date.
+/// Migrates the tables.
 ///
 /// # Errors
 /// When the file was written by a later version, or SQLite fails.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
-    // Whoever only looks must not wait for a server that writes.
+    // A reader must not wait for a server that writes.
     if version(db)? == STEPS.len() {
         return Ok(());
     }
@@ -150,20 +150,20 @@ fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
     db.pragma_update(None, "user_version", version as i64)
 }
 
-/// Why the tables cannot be brought up to date.
+/// Why the tables cannot be migrated.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Migration {
-    #[error("the journal is of version {version}, and this program knows up to {known}: it was written by a later one")]
-    Newer { version: usize, known: usize },
     #[error(
-        "the journal is of version {version}, and this program needs {known}: `echostr serve` brings it up to date"
+        "the journal has schema version {version}, this program supports up to {known}: use the newer echostr that wrote it"
     )]
+    Newer { version: usize, known: usize },
+    #[error("the journal has schema version {version}, this program needs {known}: run `echostr serve` to migrate it")]
     Older { version: usize, known: usize },
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// What that means to whoever runs the server.
+/// The error for the operator.
 pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
     match failure {
         Migration::Sqlite(failure) => db::explain(path, &failure),

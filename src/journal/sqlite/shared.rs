@@ -1,4 +1,4 @@
-//! What waits for the next commit, and how it gets there.
+//! The pending batch of the next commit.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::envelope::UsedQuery;
 
-/// Work beside the admissions: a lease, a piece of maintenance.
+/// Operations beside the admissions: leases, maintenance.
 pub(super) struct Work {
     pub(super) run: Run,
     pub(super) done: Box<dyn FnOnce(Result<(), JournalError>) + Send>,
@@ -67,7 +67,7 @@ pub(super) enum Op {
     Work(Work),
 }
 
-/// What the writer and those who ask of it share.
+/// The state that the writer shares with its callers.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     pending: Mutex<Pending>,
@@ -78,7 +78,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Operations written so far.
     pub(super) written: AtomicU64,
-    /// The writer is to make a checkpoint.
+    /// Asks the writer for a checkpoint.
     pub(super) help_checkpoint: AtomicBool,
     /// The ordering key of each account that each observer in order was given last, so that all have their turn.
     pub(super) last_keys: Mutex<HashMap<(i64, String), String>>,
@@ -88,7 +88,7 @@ pub(super) struct Shared {
     clock: Steady,
 }
 
-/// The batch of the next commit, and what runs.
+/// The batch of the next commit, and events in flight.
 pub(super) struct Pending {
     pub(super) health: Health,
     pub(super) in_flight: InFlight,
@@ -100,12 +100,12 @@ pub(super) struct Pending {
     base: u64,
     /// The writer sleeps, and is to be woken when there are so many.
     wake_at: usize,
-    /// Somebody waits for the batch.
+    /// The batch is waited for.
     wanted: bool,
 }
 
 impl Pending {
-    /// Adds an admission, which is written when somebody [wants](Shared::want) it.
+    /// Adds an admission, which is written when it is [wanted](Shared::want).
     pub(super) fn admit(&mut self, event: NewEvent, entry: &Arc<Entry>) {
         entry.ticket.store(self.base + self.ops.len() as u64, Ordering::Relaxed);
         self.ops.push(Op::Admit { event, entry: Arc::clone(entry), reply: None });
@@ -134,7 +134,7 @@ impl Pending {
     }
 }
 
-/// A clock that goes on evenly, whatever happens to the system's.
+/// A monotonic clock, whatever happens to the system's.
 struct Steady {
     base: Millis,
     started: Instant,
@@ -186,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// Adds an operation and sees to it that it is written soon.
+    /// Adds an operation, and wakes the writer for it.
     pub(super) fn push(&self, op: Op) {
         let mut pending = self.lock();
         if pending.health.is_closed() {
@@ -242,7 +242,7 @@ impl Shared {
         self.want(pending);
     }
 
-    /// Somebody waits for the batch: wakes the writer, unless it waits for more or is writing.
+    /// The batch is waited for: wakes the writer, unless it waits for more or is writing.
     pub(super) fn want(&self, mut pending: MutexGuard<'_, Pending>) {
         pending.wanted = true;
         if pending.ops.len() >= pending.wake_at {
@@ -252,7 +252,7 @@ impl Shared {
         }
     }
 
-    /// Sleeps until somebody wants the batch and there is so much of it; says whether it slept for too long.
+    /// Sleeps until the batch is wanted and has so much; returns whether it slept for too long.
     pub(super) fn wait<'p>(
         &self,
         mut pending: MutexGuard<'p, Pending>,

@@ -30,13 +30,13 @@ const LONGEST_WAIT: Duration = Duration::from_millis(2);
 /// How many operations are committed together, at most.
 const LARGEST_BATCH: usize = 1024;
 
-/// How often a journal that cannot store tries again.
+/// How often a journal that cannot store retries.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the writer looks after the file when nothing is to be written.
+/// How often the writer checks the file when nothing is to be written.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the size of the file is looked at.
+/// How often the size of the file is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The writing end.
@@ -47,9 +47,9 @@ pub(super) struct Writer {
     /// How much came together last time, and how long its commit took.
     last: (usize, Duration),
     measured: Instant,
-    /// When `.lock` was looked at.
+    /// When `.lock` was checked.
     locked: Instant,
-    /// The latest commit went well, and is perhaps not in the files.
+    /// The latest commit succeeded, and may not be in the files.
     uncertain: bool,
     /// Dropped after the connection.
     lock: Arc<ServerLock>,
@@ -126,7 +126,7 @@ impl Writer {
 
     fn write(&mut self, ops: Vec<Op>) {
         if ops.is_empty() && !self.shared.lock().health.has_trouble() {
-            // Nothing to write, and still readiness is to tell when the files are gone.
+            // Nothing to write, and still readiness has to fail when the files were removed.
             let looked = self.check_lock().and_then(|()| self.shared.guard().check(&self.db));
             return looked.unwrap_or_else(|failure| self.fail(ops, &failure));
         }
@@ -170,7 +170,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Fails when another server has locked `.lock`, which somebody must have removed.
+    /// Fails when another server has locked `.lock`, which must have been removed.
     fn check_lock(&mut self) -> rusqlite::Result<()> {
         if self.locked.elapsed() < IDLE_INTERVAL && !self.shared.lock().health.has_trouble() {
             return Ok(());
@@ -182,7 +182,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks whether the file is too large.
+    /// Checks whether the file is too large.
     fn measure(&mut self) {
         self.measured = Instant::now();
         if let Ok(bytes) = db::bytes(&self.db) {

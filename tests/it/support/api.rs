@@ -23,7 +23,7 @@ pub fn accounts(api: &FakeApi, more: &str) -> String {
 [api]
 timeout = "2s"
 limit_pause = "50ms"
-[delivery]
+[observers]
 backoff = "20ms..200ms"
 {more}
 [mp.shop]

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Searches on every target; says whether nothing is too dear.
+/// Searches on every target; returns whether every body is within the limit.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let program = match &arguments.server {
@@ -87,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         if arguments.target.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
             continue;
         }
-        // What nobody has signed is compared with what somebody has.
+        // Unsigned requests are compared with signed ones.
         let trusted =
             targets.iter().find(|other| other.trusted && other.name == target.name).ok_or("no such account")?;
         let ordinary = Ordinary::new(trusted)?;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many of the dearest shapes go on.
-const KEPT: usize = 12;
+const MAX_SHAPES: usize = 12;
 
 /// A shape dearer than this many ordinary texts is enough: looking for a still dearer one takes only time.
 const ENOUGH: f64 = 200.0;
@@ -34,7 +34,7 @@ pub(crate) struct Found {
     pub(crate) bytes: usize,
 }
 
-/// An ordinary text to an account, which whoever knows the token and the key has sent.
+/// An ordinary text to an account, signed and encrypted.
 pub(crate) struct Ordinary<'t> {
     target: &'t Target,
     base: Base,
@@ -103,7 +103,7 @@ fn keep(best: &mut Vec<Found>, found: Found) {
         same += usize::from(other.shape.base == base);
         other.shape.base != base || same <= 2
     });
-    best.truncate(KEPT);
+    best.truncate(MAX_SHAPES);
 }
 
 fn is_enough(best: &[Found], ordinary: Duration) -> bool {
@@ -113,13 +113,13 @@ fn is_enough(best: &[Found], ordinary: Duration) -> bool {
 impl Search<'_> {
     /// The CPU time of an ordinary text of the same size: the median of some.
     pub(crate) fn measure_ordinary(&mut self) -> Result<Duration, Failure> {
-        const RUNS: usize = 15;
+        const MEASUREMENTS: usize = 15;
         let mut costs = Vec::new();
-        for _ in 0..RUNS {
+        for _ in 0..MEASUREMENTS {
             costs.push(self.measure_one_ordinary()?);
         }
         costs.sort_unstable();
-        Ok(costs[RUNS / 2])
+        Ok(costs[MEASUREMENTS / 2])
     }
 
     fn measure_one_ordinary(&mut self) -> Result<Duration, Failure> {

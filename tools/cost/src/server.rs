@@ -13,12 +13,12 @@ use std::{
 use crate::{Failure, targets};
 
 /// How long a server may take to listen.
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may take. The dearest body ever found took 40 s.
-const PATIENCE: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A directory for the configuration and the log of the servers; gone when dropped.
+/// A directory for the configuration and the log of the servers; removed when dropped.
 pub(crate) struct Workspace(PathBuf);
 
 impl Workspace {
@@ -60,7 +60,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
         let child = command.spawn().map_err(|failure| format!("cannot start {command:?}: {failure}"))?;
         let mut server = Self { child, address, connection: None };
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
                 let log = fs::read_to_string(&log).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Posts a body, and says what CPU time the server took for it.
+    /// Posts a body, and returns the CPU time that the server took for it.
     pub(crate) fn deliver(&mut self, target: &str, body: &str) -> Result<Cost, Failure> {
         let before = self.settled_cpu()?;
         let status = match self.send(target, body) {
@@ -91,7 +91,7 @@ impl Server {
     fn send(&mut self, target: &str, body: &str) -> std::io::Result<u16> {
         if self.connection.is_none() {
             let connection = TcpStream::connect(self.address)?;
-            connection.set_read_timeout(Some(PATIENCE))?;
+            connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
             connection.set_nodelay(true)?;
             self.connection = Some(connection);
         }

@@ -1,4 +1,4 @@
-//! Whom the bodies are sent to: an account of every platform and mode, by somebody who can sign for it and by anybody.
+//! Targets of the bodies: an account of every platform and mode, with signed and unsigned requests.
 
 use std::{
     net::SocketAddr,
@@ -120,7 +120,7 @@ impl Target {
             )?,
             target("im, no token", "/im/open", Im, Mode::Plain, &[Im], ("im.command.c2c.before_send_msg", "Text"))?,
         ];
-        // Nobody needs a token for the last one.
+        // The last one needs no token.
         let unsigned = |target: &Self| !target.trusted && target.keys.platform == Im;
         Ok(all.into_iter().flatten().filter(|target| !unsigned(target)).collect())
     }

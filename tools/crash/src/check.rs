@@ -1,4 +1,4 @@
-//! Compares what the platform was told with what is in the journal and what handlers have done.
+//! Compares the responses with the journal and with what handlers have done.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -109,9 +109,9 @@ impl Report {
         }
         self.bad.push(("lost: answered with 200, not in the journal", lost));
         self.bad.push(("doubled: in the journal more than once", twice));
-        self.bad.push(("in the journal, sent by nobody", strange));
+        self.bad.push(("in the journal, never sent", strange));
         self.bad.push(("answered with 200, no answer in the journal", unanswered));
-        self.bad.push(("another reply in the journal than was given", other));
+        self.bad.push(("reply in the journal differs from the response", other));
     }
 
     fn compare_runs(&mut self, answered: &BTreeMap<u64, Answered>, runs: &[effects::Run]) {
@@ -129,7 +129,7 @@ impl Report {
         let never = never.map(|it| it.delivery.name()).collect();
         self.runs = runs.len();
         self.bad.push(("runs of a responder after the 200", after));
-        self.bad.push(("answered by nobody's run", never));
+        self.bad.push(("answered without a run of the responder", never));
     }
 
     fn compare_sightings(&mut self, stored: &[Event], sightings: &[effects::Sighting]) {
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!((found(&right), right.repeated_runs), (Vec::new(), 1));
         let mut wrong = Report::default();
         wrong.compare_runs(&answered(&[1, 2]), &[run(1, 10), run(1, 101)]);
-        assert_eq!(found(&wrong), ["runs of a responder after the 200", "answered by nobody's run"]);
+        assert_eq!(found(&wrong), ["runs of a responder after the 200", "answered without a run of the responder"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ listen = "{listen}"
 listen = "{admin}"
 [journal]
 url = "{journal}"
-[delivery]
+[observers]
 # A kill ends the attempts of all that is leased, and these are many kills.
 max_attempts = 1000
 backoff = "50ms..500ms"

@@ -37,18 +37,18 @@ use crate::{
 const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 /// How long a server that is ready lives, in milliseconds.
-const LIFE: std::ops::Range<u64> = 200..2000;
+const LIFE_MILLIS: std::ops::Range<u64> = 200..2000;
 
 /// How often WeCom delivers a callback that is not answered.
-const ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 
-/// How long what is left may take, once nobody is killed any more.
-const CATCHING_UP: Duration = Duration::from_secs(300);
+/// How long the rest may take, after the last kill.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Customers; one who writes more than five times before an answer comes would be answered five times only.
 const CUSTOMERS: u64 = 4_000;
 
-/// Says whether every message was answered once.
+/// Returns whether every message was answered once.
 pub(crate) fn run(arguments: &KfArguments) -> Result<bool, Failure> {
     if arguments.journal == JournalKind::Sqlite && arguments.nodes > 1 {
         return Err("several nodes need --journal postgres".into());
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &KfArguments) -> Result<bool, Failure> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut kills = 0;
     while kills < arguments.kills {
-        thread::sleep(Duration::from_millis(random.random_range(LIFE)));
+        thread::sleep(Duration::from_millis(random.random_range(LIFE_MILLIS)));
         let node = random.random_range(0..nodes.len());
         nodes[node].kill()?;
         nodes[node].start()?;
@@ -97,15 +97,15 @@ pub(crate) fn run(arguments: &KfArguments) -> Result<bool, Failure> {
         kills += 1;
     }
     runtime.block_on(load)??;
-    let answered =
-        runtime.block_on(async { time::timeout(CATCHING_UP, api.sent_at_least(arguments.messages as usize)).await });
+    let answered = runtime
+        .block_on(async { time::timeout(CATCH_UP_TIMEOUT, api.sent_at_least(arguments.messages as usize)).await });
     let took = started.elapsed();
     // What would be sent twice would be sent now.
     thread::sleep(Duration::from_secs(2));
     for node in &mut nodes {
         let status = node.stop()?;
         if !status.success() {
-            return Err(format!("a server that was told to stop ended with {status}\n{}", node.log()).into());
+            return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
         }
     }
 
@@ -209,7 +209,7 @@ fn accounts(api: &FakeApi, count: u16) -> String {
 fn config(listen: SocketAddr, admin: SocketAddr, journal: &str, accounts: &str) -> String {
     format!(
         "[server]\nlisten = \"{listen}\"\n[admin]\nlisten = \"{admin}\"\n[journal]\nurl = \"{journal}\"\n\
-         [delivery]\nmax_attempts = 1000\nbackoff = \"50ms..500ms\"\n[api]\ntimeout = \"1s\"\nlimit_pause = \"100ms\"\n\
+         [observers]\nmax_attempts = 1000\nbackoff = \"50ms..500ms\"\n[api]\ntimeout = \"1s\"\nlimit_pause = \"100ms\"\n\
          [log]\nlevel = \"error\"\n{accounts}"
     )
 }
@@ -233,7 +233,7 @@ async fn write(
         let account = random.random_range(0..arguments.accounts);
         api.customer_writes(&desk(account), &format!("wm{}", number % CUSTOMERS), &text(number));
         if number % 7 == 0 || number + u64::from(arguments.accounts) >= arguments.messages {
-            for _ in 0..ATTEMPTS {
+            for _ in 0..MAX_ATTEMPTS {
                 let address = addresses[random.random_range(0..addresses.len())];
                 if announce(&api, &endpoints[usize::from(account)], address, account, &callback).await {
                     answered.fetch_add(1, Ordering::Relaxed);

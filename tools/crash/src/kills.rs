@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// When a server that is ready is killed, in milliseconds.
-const LIFE: std::ops::Range<u64> = 20..400;
+const LIFE_MILLIS: std::ops::Range<u64> = 20..400;
 
 /// Pauses of a connection between two deliveries, at most, in milliseconds.
-const PAUSE: u64 = 60;
+const PAUSE_MILLIS: u64 = 60;
 
 /// How long observers may need for what is left, once nothing new arrives.
-const CATCHING_UP: Duration = Duration::from_secs(180);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// What happens to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ enum Trouble {
     StopDatabase,
 }
 
-/// Says whether nothing was lost, doubled or run again.
+/// Returns whether nothing was lost, doubled or run again.
 pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     if arguments.journal == JournalKind::Sqlite && arguments.nodes > 1 {
         return Err("several nodes need --journal postgres".into());
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     nodes.iter_mut().try_for_each(Node::ready)?;
 
     let runtime = Runtime::new()?;
-    let load = Load::new(nodes.iter().map(Node::address).collect(), 0..arguments.deliveries, 1, PAUSE);
+    let load = Load::new(nodes.iter().map(Node::address).collect(), 0..arguments.deliveries, 1, PAUSE_MILLIS);
     let connections = load.start(&runtime, usize::from(arguments.connections), seed);
     let started = Instant::now();
     let until = started + Duration::from_secs(arguments.seconds);
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     for node in &mut nodes {
         let status = node.stop()?;
         if !status.success() {
-            return Err(format!("a server that was told to stop ended with {status}\n{}", node.log()).into());
+            return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
         }
     }
 
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     }
     println!("{:<58} {:>8.1}", "seconds of load", loaded.as_secs_f64());
     println!("{:<58} {:>8}", "attempts", count(&load.counts.attempts));
-    println!("{:<58} {:>8}", "attempts that were cut off or found nobody", count(&load.counts.cut));
+    println!("{:<58} {:>8}", "attempts that were cancelled or not connected", count(&load.counts.cut));
     println!("{:<58} {:>8}", "attempts that were refused with 503", count(&load.counts.refused));
     println!("{:<58} {:>8}", "repeats after a 200, same reply", count(&load.counts.repeats));
     report.print();
@@ -121,7 +121,7 @@ fn make_trouble(
     let mut troubles = Vec::new();
     let kills = |troubles: &[Trouble]| troubles.iter().filter(|it| **it == Trouble::Kill).count();
     while kills(&troubles) < arguments.kills as usize && Instant::now() < until {
-        thread::sleep(Duration::from_millis(random.random_range(LIFE)));
+        thread::sleep(Duration::from_millis(random.random_range(LIFE_MILLIS)));
         let database = postgres.as_deref_mut().filter(|postgres| postgres.is_own());
         let trouble = match database.is_some().then(|| random.random_range(0..10)) {
             Some(0) => Trouble::RestartDatabase,
@@ -150,7 +150,7 @@ fn make_trouble(
 
 /// Waits until the observers have seen everything that was answered.
 fn catch_up(load: &Arc<Load>, effects: &Path) -> Result<bool, Failure> {
-    let until = Instant::now() + CATCHING_UP;
+    let until = Instant::now() + CATCH_UP_TIMEOUT;
     let answered = load.answered();
     loop {
         let sightings = effects::sightings(effects)?;

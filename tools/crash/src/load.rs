@@ -26,15 +26,15 @@ use crate::{
 };
 
 /// How long an attempt is waited for, as the platforms do.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a delivery may take until it is answered, whatever happens to the servers.
-const PATIENCE: Duration = Duration::from_secs(90);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One of so many answered deliveries is sent again at once.
 const REPEATED: u32 = 8;
 
-/// One of so many is about somebody whom other connections tell of at the same time.
+/// One of so many has a subject that other connections use at the same time.
 const SHARED: u64 = 5;
 
 /// What the platform knows in the end.
@@ -155,10 +155,10 @@ impl Connection {
     /// The reply in clear text.
     async fn until_answered(&mut self, delivery: &Delivery) -> Option<String> {
         let load = Arc::clone(&self.load);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + DELIVERY_TIMEOUT;
         loop {
             load.counts.attempts.fetch_add(1, Ordering::Relaxed);
-            match time::timeout(ATTEMPT, self.attempt(delivery)).await {
+            match time::timeout(ATTEMPT_TIMEOUT, self.attempt(delivery)).await {
                 Ok(Ok((200, body))) => {
                     let reply = delivery.open_reply(&load.accounts, &body);
                     if reply.is_none() {
@@ -177,7 +177,7 @@ impl Connection {
                 }
             }
             if Instant::now() > until {
-                load.complain(format!("{}: not answered for {PATIENCE:?}", delivery.name()));
+                load.complain(format!("{}: not answered for {DELIVERY_TIMEOUT:?}", delivery.name()));
                 return None;
             }
             let pause = self.random.random_range(100..=300);
@@ -225,7 +225,7 @@ fn parse(bytes: &[u8]) -> Option<(u16, String)> {
     Some((status, body.get(..length)?.to_owned()))
 }
 
-/// Sends some deliveries; says whether all of them were answered as they should.
+/// Sends some deliveries; returns whether all answers were right.
 pub(crate) fn send(address: SocketAddr, first: u64, deliveries: u64, connections: usize) -> Result<bool, Failure> {
     let runtime = Runtime::new()?;
     // The even ones are plain: a trace shows what they are about.

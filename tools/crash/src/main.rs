@@ -1,5 +1,5 @@
 //! Failure tests: a server that is killed at random moments while it is loaded, and the power that is cut in a trace of
-//! what it wrote. Nothing that a platform was told to be received may be lost, doubled or run again.
+//! what it wrote. Nothing that was acknowledged to a platform may be lost, doubled or run again.
 //!
 //! `scripts/crash.sh` and `scripts/powercut.sh` build and run it; CONTRIBUTING.md says what they prove.
 

@@ -13,7 +13,7 @@ use std::{
 use crate::{Failure, deliveries};
 
 /// How long a server may take until it is ready, and until it has stopped.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server; killed when dropped.
 pub(crate) struct Node {
@@ -63,7 +63,7 @@ impl Node {
 
     /// Waits until it takes deliveries.
     pub(crate) fn ready(&mut self) -> Result<(), Failure> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + START_TIMEOUT;
         while !is_ready(self.admin) {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 return Err(format!("a server ended: {status}\n{}", self.log()).into());
@@ -86,13 +86,13 @@ impl Node {
     /// `kill`, and what it ended with.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus, Failure> {
         let mut child = self.child.take().ok_or("the server does not run")?;
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
-        let until = Instant::now() + PATIENCE;
+        let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        let until = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
-            if Instant::now() > until || !told.success() {
+            if Instant::now() > until || !signalled.success() {
                 child.kill()?;
                 child.wait()?;
                 return Err(format!("a server did not stop\n{}", self.log()).into());

@@ -12,7 +12,7 @@ use crate::{Failure, nodes::free_address};
 /// Where Debian has the programs that are not in the path.
 const PROGRAMS: &str = "/usr/lib/postgresql";
 
-/// Who runs it when this program is run by root, who must not.
+/// The user that runs it when this program is run by root, as PostgreSQL refuses root.
 const USER: &str = "postgres";
 
 /// A database; stopped when dropped, if it is our own.
@@ -62,7 +62,7 @@ impl Postgres {
         self.own.is_some()
     }
 
-    /// Without a checkpoint: what is not durable is gone.
+    /// Without a checkpoint: what is not durable is lost.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
         self.own.as_ref().map_or(Ok(()), |it| it.control("restart", &["-m", "immediate", "-o", &it.options()]))
     }

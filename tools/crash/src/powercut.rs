@@ -1,4 +1,4 @@
-//! Cuts the power in a trace of a server: what was not synced is gone, and what was answered has to be there.
+//! Cuts the power in a trace of a server: what was not synced is lost, and what was answered has to be there.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -21,7 +21,7 @@ use crate::{
 /// What is looked for in the log of SQLite.
 const WAL: &str = "-wal";
 
-/// Says whether nothing that was answered would have been lost.
+/// Returns whether nothing that was answered would have been lost.
 pub(crate) fn run(path: &Path, cuts: usize, seed: Option<u64>, without_syncs: bool) -> Result<bool, Failure> {
     let mut trace = Trace::read(BufReader::new(fs::File::open(path)?))?;
     if without_syncs {

@@ -24,7 +24,7 @@ pub(crate) const LOOSE: &str = "loose";
 /// Takes the events of a subject one after the other.
 pub(crate) const ORDERED: &str = "ordered";
 
-/// Serves until it is told to stop; says whether everything finished.
+/// Serves until it is asked to stop; returns whether everything finished.
 pub(crate) fn run(config: &Path, effects: &Path) -> Result<bool, Failure> {
     let config = Config::load(config)?;
     let filter = EnvFilter::try_new(&config.log.level)?;

@@ -121,7 +121,7 @@ fn texts(arguments: &str) -> Option<Vec<u8>> {
     Some(data)
 }
 
-/// Reads an escape of C; says where it ends.
+/// Reads an escape of C; returns where it ends.
 fn unescape(bytes: &[u8], at: usize, data: &mut Vec<u8>) -> Option<usize> {
     let (radix, start, longest) = match bytes.get(at)? {
         b'0'..=b'7' => (8, at, 3),

@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// How long a round may take, whatever happens.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Every answer is looked at for its status, one of this many for what it says.
+/// The status of every answer is checked, and the body of one of this many.
 const SAMPLE: usize = 512;
 
 /// Connections that stay open from round to round.
@@ -115,7 +115,7 @@ impl Client {
             let work: Vec<_> = work.collect();
             let mut connections = Vec::with_capacity(work.len());
             for work in work {
-                connections.push(time::timeout(PATIENCE, work).await.map_err(|_| "a round takes too long")???);
+                connections.push(time::timeout(ANSWER_TIMEOUT, work).await.map_err(|_| "a round takes too long")???);
             }
             Ok::<_, Failure>(connections)
         }))?;
@@ -135,7 +135,7 @@ impl Client {
     }
 }
 
-/// One connection: the next request that nobody has sent, until there is none.
+/// One connection: the next unsent request, until there is none.
 async fn send(mut stream: TcpStream, shared: Rc<Shared>) -> Result<TcpStream, Failure> {
     let mut buffer = vec![0; 16 * 1024];
     loop {

@@ -31,7 +31,7 @@ const WARM_UP: usize = 8_000;
 const MAX_BATCH: usize = 200_000;
 
 /// A server less busy than this was not measured, but waited for.
-const BUSY: f64 = 0.85;
+const MIN_BUSY: f64 = 0.85;
 
 /// Measures echostr against a bare axum server. The whole run takes about rounds x seconds x 15.
 #[derive(Parser)]
@@ -54,7 +54,7 @@ struct Arguments {
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
-    /// Measure memory under a flood of large notices that nobody takes.
+    /// Measure memory under a flood of large notices that are never pulled.
     #[arg(long)]
     waiting: bool,
     /// Measure admissions into a SQLite journal that holds so many events already, as in 10000,1000000.
@@ -91,13 +91,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures every case; says whether every answer was right.
+/// Measures every case; returns whether every answer was right.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let wanted = |case: &Case| arguments.case.as_ref().is_none_or(|name| case.name().contains(name.as_str()));
     let cases: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
     if cases.is_empty() {
         let names: Vec<_> = Case::all().iter().map(Case::name).collect();
-        return Err(format!("no case has that name; there are: {}", names.join(", ")).into());
+        return Err(format!("unknown case; expected one of {}", names.join(", ")).into());
     }
     let workspace = Workspace::new()?;
     let core = Core::of_server();
@@ -110,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     for case in cases {
         let measured = measure(arguments, &case, &workspace, core)?;
         wrong += measured.wrong;
-        waited |= median(measured.rounds.iter().map(Round::busy).collect()) < BUSY;
+        waited |= median(measured.rounds.iter().map(Round::busy).collect()) < MIN_BUSY;
         print_row(case.name(), &measured.rounds, Some((&measured.bare, case.aim(arguments.journal.is_some()))));
         bare.extend(measured.bare);
     }
@@ -153,7 +153,7 @@ fn measure(arguments: &Arguments, case: &Case, workspace: &Workspace, core: Core
 
     let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
-        // Every delivery is a new event, made while nobody measures.
+        // Every delivery is a new event, made before the measurement.
         batch = Batch::new(case, batch.next_serial(), count);
         let round = client.run(&server, Some(case), &batch, count)?;
         wrong += round.wrong;

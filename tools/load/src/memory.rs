@@ -1,4 +1,4 @@
-//! What the server holds in memory: idle, with many idle connections, with many deliveries in work, with bodies that
+//! What the server holds in memory: idle, with many idle connections, with many deliveries in flight, with bodies that
 //! anybody sends.
 
 use std::{net::SocketAddr, path::Path, thread, time::Duration};
@@ -22,7 +22,7 @@ const BODIES: usize = 1_000;
 const ELEMENTS: usize = 49_000;
 
 /// Lets the server return to rest.
-const REST: Duration = Duration::from_secs(1);
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Prints the memory of a server in each state, beside what it may be.
 pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
@@ -37,37 +37,37 @@ pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
     };
 
     let process = Process::echostr(server, &workspace, Core::Any, NO_JOURNAL)?;
-    thread::sleep(REST);
+    thread::sleep(SETTLE_PAUSE);
     row("idle".to_owned(), &process, Some(20))?;
     let mut client = Client::connect(process.address(), CONNECTIONS)?;
-    thread::sleep(REST);
+    thread::sleep(SETTLE_PAUSE);
     row(format!("{CONNECTIONS} connections"), &process, Some(256))?;
     let batch = Batch::new(&case, 0, CONNECTIONS);
     let round = client.run(&process, Some(&case), &batch, CONNECTIONS)?;
-    thread::sleep(REST);
+    thread::sleep(SETTLE_PAUSE);
     row(format!("{CONNECTIONS} connections, each after a delivery"), &process, Some(256))?;
     drop((client, process));
 
     let process = Process::echostr(server, &workspace, Core::Any, NO_JOURNAL)?;
     send_unsigned(process.address())?;
     println!("{:<44} {:>9.1}", format!("{BODIES} unsigned bodies of 1 MiB, at most"), process.peak_mib()?);
-    thread::sleep(5 * REST);
+    thread::sleep(5 * SETTLE_PAUSE);
     row("5 s after them".to_owned(), &process, None)?;
     drop(process);
 
     let process = Process::slow(&workspace)?;
-    thread::sleep(REST);
+    thread::sleep(SETTLE_PAUSE);
     row("slow responders, idle".to_owned(), &process, Some(20))?;
     let batch = Batch::new(&case, 0, IN_FLIGHT);
     let mut client = Client::connect(process.address(), IN_FLIGHT)?;
     let in_work = thread::scope(|scope| {
         let measured = scope.spawn(|| {
-            thread::sleep(REST);
+            thread::sleep(SETTLE_PAUSE);
             process.resident_mib().map_err(|failure| failure.to_string())
         });
         let round = client.run(&process, Some(&case), &batch, IN_FLIGHT)?;
         let resident = measured.join().map_err(|_| "the measurement panicked")??;
-        println!("{:<44} {resident:>9.1} {:>9}", format!("{IN_FLIGHT} deliveries in work"), 256);
+        println!("{:<44} {resident:>9.1} {:>9}", format!("{IN_FLIGHT} deliveries in flight"), 256);
         Ok::<_, Failure>(round)
     })?;
     drop((client, process));
@@ -98,7 +98,7 @@ fn send_unsigned(address: SocketAddr) -> Result<(), Failure> {
         while let Some(stream) = sending.join_next().await {
             open.push(stream??);
         }
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(SETTLE_PAUSE).await;
         Ok(())
     })
 }
@@ -107,7 +107,7 @@ fn send_unsigned(address: SocketAddr) -> Result<(), Failure> {
 fn large_in_work(workspace: &Workspace, case: &Case, name: &str, elements: usize) -> Result<(), Failure> {
     const COUNT: usize = 50;
     let process = Process::slow(workspace)?;
-    thread::sleep(REST);
+    thread::sleep(SETTLE_PAUSE);
     let before = process.resident_mib()?;
     let batch = Batch::of(case, (0..).take(COUNT).map(|serial| cases::large_text(serial, BODY - 1, elements)));
     let mut client = Client::connect(process.address(), COUNT)?;
@@ -116,6 +116,6 @@ fn large_in_work(workspace: &Workspace, case: &Case, name: &str, elements: usize
         return Err(format!("{} deliveries of 1 MiB were not taken", round.wrong).into());
     }
     let each = (process.peak_mib()? - before) / COUNT as f64;
-    println!("{:<44} {each:>9.1}", format!("each delivery of 1 MiB in work, {name}"));
+    println!("{:<44} {each:>9.1}", format!("each delivery of 1 MiB in flight, {name}"));
     Ok(())
 }

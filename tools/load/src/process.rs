@@ -12,7 +12,7 @@ use std::{
 use crate::{Failure, cases};
 
 /// How long a server may take to listen.
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl fmt::Display for Core {
     }
 }
 
-/// A directory for the configuration and the logs of the servers; gone when dropped.
+/// A directory for the configuration and the logs of the servers; removed when dropped.
 pub(crate) struct Workspace(PathBuf);
 
 impl Workspace {
@@ -144,7 +144,7 @@ impl Process {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child = child.map_err(|failure| format!("cannot start {command:?}: {failure}"))?;
         let mut process = Self { child, address };
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = process.child.try_wait()? {
                 return Err(format!("{command:?} ended: {status}").into());

@@ -1,4 +1,4 @@
-//! What an admission costs in a journal that holds much already, with an observer and retention at work beside it.
+//! What an admission costs in a journal that holds much already, with an observer and retention running beside it.
 
 use std::{
     borrow::Cow,
@@ -132,7 +132,7 @@ async fn observe(journal: Arc<SqliteJournal>, stop: Arc<AtomicBool>) -> Result<(
     Ok(())
 }
 
-/// Admits and answers so many events, some at one time; says how long each took.
+/// Admits and answers so many events, some at one time; returns how long each took.
 async fn admit(
     journal: &Arc<SqliteJournal>,
     next: &Arc<AtomicU64>,

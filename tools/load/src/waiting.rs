@@ -1,4 +1,4 @@
-//! What the server holds while nobody takes what waits: a flood of large notices of customer service to a journal in
+//! Memory of the server while nothing pending is processed: a flood of large notices of customer service to a journal in
 //! memory, whose pull cannot reach the platform.
 
 use std::{
@@ -97,7 +97,7 @@ fn post(process: &Process, keys: &Keys, serial: u64) -> Result<u16, Failure> {
     status(&read(stream)?)
 }
 
-/// What the journal says that it holds.
+/// The journal's own measure of its memory.
 fn held_mib(admin: std::net::SocketAddr) -> Result<f64, Failure> {
     let mut stream = TcpStream::connect(admin)?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

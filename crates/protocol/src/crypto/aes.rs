@@ -61,7 +61,7 @@ pub enum KeyError {
     Character(usize),
 }
 
-/// Why a cipher text could not be opened. Only for the operator: the sender is told no more than that it failed.
+/// Why a cipher text could not be opened. Only for the operator: the sender learns no more than that it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -4,11 +4,11 @@
 //! back opens as a request does. Our answers therefore carry a mark, at the end of the random bytes that begin each sealed
 //! text. The signature covers it and the cipher hides it: nobody can take it out without the token, whatever is done to
 //! time and nonce, which are joined before they are signed, so that digits can be moved from one to the other. (A mark in
-//! the nonce would be seen by everybody and gone with the first signature that is made anew.) It needs no state: it holds
+//! the nonce would be visible, and would not survive a new signature.) It needs no state: it holds
 //! on every node, after a restart, with a previous token or key, and on any account that has the same ones. The platforms
 //! skip the random bytes.
 
-/// Any bytes that are no text, as the random bytes of the platforms are letters and digits. Were those any bytes, one
+/// Bytes that are not text, as the random bytes of the platforms are letters and digits. If those were any bytes, one
 /// request in 2^48 would be taken for an answer.
 const MARK: [u8; 6] = [0xE5, 0x9B, 0x9E, 0xF8, 0xA3, 0x91];
 

@@ -19,7 +19,7 @@ impl Keys {
             Expected::SignedTime => self.check_signed_time(query, now),
             Expected::Clear | Expected::Either => self.check_plain_signature(query, now).map(drop),
             Expected::Encrypted => {
-                // The console is in plain mode, which is worth a reason of its own.
+                // The console is in plain mode, which has a reason code of its own.
                 let is_clear = self.has_modes() && !says_encrypted(query);
                 if is_clear && self.check_plain_signature(query, now).is_ok() {
                     return Err(Refusal::Plaintext);

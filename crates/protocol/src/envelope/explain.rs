@@ -10,10 +10,10 @@ use crate::{
     platform::UrlCheck,
 };
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// As it should be.
+    /// It passed.
     Passed,
     /// The first fault.
     Failed,
@@ -24,7 +24,7 @@ pub enum StepResult {
 pub struct Step {
     /// What was checked.
     pub name: &'static str,
-    /// How it went.
+    /// The result.
     pub result: StepResult,
     /// What was found; for a failure, the likely cause and what to do.
     pub detail: String,
@@ -39,7 +39,7 @@ struct Captured<'c> {
 
 impl Keys {
     /// Walks through the verification of a captured request, up to the first fault. A GET has no `body`. Freshness
-    /// is told and does not end the walk: a captured request is old.
+    /// is reported and does not end the walk: a captured request is old.
     pub fn explain(&self, query: &Query<'_>, body: Option<&[u8]>, now: i64) -> Vec<Step> {
         let captured = Captured { query, body, now };
         let mut steps = Vec::new();
@@ -154,7 +154,7 @@ impl Keys {
         }
     }
 
-    /// A signature of the other kind that does match tells that the token is right.
+    /// A signature of the other kind that does match shows that the token is right.
     fn signature_hint(&self, query: &Query<'_>, name: &str, sealed: Option<&str>) -> &'static str {
         let (Some(time), Some(nonce)) = (query.get("timestamp"), query.get("nonce")) else { return "" };
         let swapped = sealed.is_some_and(|sealed| {

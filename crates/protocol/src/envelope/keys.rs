@@ -1,4 +1,4 @@
-//! What an account checks its requests with.
+//! The keys that an account checks its requests with.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub enum Mode {
     Safe,
 }
 
-/// How a body comes, as far as platform, mode and query say.
+/// The form of a body, as far as platform, mode and query decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// JSON in the clear, with a signed time in the query.
@@ -107,7 +107,7 @@ impl Keys {
     }
 
     /// Which token signed a time, a nonce and, for encrypted bodies, the cipher text. Every token is tried, so that
-    /// the time it takes tells nothing.
+    /// the time it takes reveals nothing.
     pub(super) fn signed_by(&self, given: &str, time: &str, nonce: &str, sealed: Option<&str>) -> Option<usize> {
         self.token_that(|token| matches_hex(signature(token, time, nonce, sealed), given))
     }
@@ -141,7 +141,7 @@ impl Keys {
         if self.receive_ids.allow(id) { Ok(()) } else { Err(Refusal::WrongReceiveId(printable(id))) }
     }
 
-    /// IM: the query says for which application it is.
+    /// IM: the query names the application it is for.
     pub(super) fn check_sdk_app_id(&self, query: &Query<'_>) -> Result<(), Refusal> {
         let given = query.require("SdkAppid")?;
         let expected = self.sdk_app_id.map(|id| id.to_string());

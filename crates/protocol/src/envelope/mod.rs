@@ -1,4 +1,4 @@
-//! What stands around a payload: the signed query, the encrypted body, and the sealed reply.
+//! The envelope of a payload: the signed query, the encrypted body, and the sealed reply.
 //!
 //! [`Keys::open`] is the only way to a [`Verified`] request, and only a verified one can be read as an event.
 

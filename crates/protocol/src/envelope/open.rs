@@ -70,7 +70,7 @@ impl Keys {
             Expected::SignedTime => self.open_signed_time(query, body, now),
             Expected::Clear => self.open_clear(query, body, now),
             Expected::Either => {
-                // Before the body is read for it: anybody can send one.
+                // Before the body is parsed: anybody can send one.
                 self.check_plain_signature(query, now)?;
                 // An encrypted body stays one when somebody has taken the signs of it out of the query.
                 if self.is_encrypted(body) {
@@ -258,7 +258,7 @@ fn is_harmless(echo: &str) -> bool {
     echo.len() <= MAX_ECHO && echo.bytes().all(harmless)
 }
 
-/// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.
+/// The body as text without a byte-order mark, and the syntax its first character shows; headers are not trusted.
 pub(super) fn text(body: &[u8]) -> Result<(&str, Form), Refusal> {
     with_form(std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?)
 }

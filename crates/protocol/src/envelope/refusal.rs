@@ -2,7 +2,7 @@
 
 use crate::payload::PayloadError;
 
-/// Who is at fault, as far as can be told; decides the status of the response.
+/// Who is at fault, as far as can be known; decides the status of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
     /// The request does not prove that it comes from the platform.

@@ -22,7 +22,7 @@ use crate::{prehashed::BuildPrehashed, secret::Secret};
 const QUERIES: usize = 262_144 / 8 * 7;
 
 /// How long a query is remembered beyond this process where `max_age` is off. It is accepted at any time then, and nothing
-/// is remembered for ever.
+/// is remembered forever.
 const WITHOUT_MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// A three-part signature that was checked.
@@ -125,7 +125,7 @@ pub struct ReplayGuard(Mutex<Seen>);
 /// Hashes of queries, and of the bodies they came with.
 type Bodies = HashMap<u64, u64, BuildPrehashed>;
 
-/// Old queries are forgotten all at one time: to look each up again would double what a check costs.
+/// Old queries are removed all at one time: to look each up again would double what a check costs.
 #[derive(Debug, Default)]
 struct Seen {
     latest: Bodies,

@@ -162,7 +162,7 @@ fn the_replay_guard_is_bounded_and_exact() {
     for number in QUERIES..2 * QUERIES {
         assert_eq!(check(number, 2), Err(Refusal::ReplayedQuery), "{number}");
     }
-    assert_eq!(check(0, 3), Ok(()), "the oldest are forgotten");
+    assert_eq!(check(0, 3), Ok(()), "the oldest are removed");
 }
 
 /// The parts of a signature are sorted before they are hashed, so it does not say which is the time. Here is what that
@@ -390,7 +390,7 @@ fn explain_knows_each_kind_of_mistake() {
             Some(plain_body),
             Some(("signature", "differs from the configured")),
         ),
-        (&plain, plain_query, Some("<xml>".to_owned()), Some(("payload", "cut off"))),
+        (&plain, plain_query, Some("<xml>".to_owned()), Some(("payload", "truncated"))),
         (&safe, for_id("wx0123456789abcdef").0, Some(for_id("wx0123456789abcdef").1), Some(("receive id", "an AppID"))),
         (&safe, for_id("ww0123456789abcdef").0, Some(for_id("ww0123456789abcdef").1), Some(("receive id", "a CorpID"))),
         (&safe, for_id("").0, Some(for_id("").1), Some(("receive id", "it is empty"))),
@@ -409,7 +409,7 @@ fn explain_knows_each_kind_of_mistake() {
             Some(("application", "another application")),
         ),
         (&im, im_query.to_owned(), Some("<xml></xml>".to_owned()), Some(("body", "IM sends JSON"))),
-        (&im, im_query.to_owned(), Some("{".to_owned()), Some(("payload", "cut off"))),
+        (&im, im_query.to_owned(), Some("{".to_owned()), Some(("payload", "truncated"))),
     ];
     for (keys, query, body, expected) in rows {
         let found = explained(keys, &query, body.as_deref());

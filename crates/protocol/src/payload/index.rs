@@ -26,7 +26,7 @@ struct Place {
 }
 
 impl Index {
-    /// With room for so many names: a table that grows is made anew, again and again.
+    /// With room for so many names: a table that grows is rebuilt again and again.
     pub(crate) fn with_capacity(names: usize) -> Self {
         Self { hasher: RandomState::new(), first: HashTable::with_capacity(names) }
     }

@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str, most: usize) -> Result<Value<'_>, PayloadError> 
 }
 
 fn json_error(error: &serde_json::Error) -> String {
-    let kind = if error.is_eof() { "cut off" } else { "a syntax error" };
+    let kind = if error.is_eof() { "truncated" } else { "a syntax error" };
     format!("{kind} at line {} column {}", error.line(), error.column())
 }
 

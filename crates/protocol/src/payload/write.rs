@@ -99,7 +99,7 @@ fn write_cdata(out: &mut String, text: &str) {
     out.push_str("]]>");
 }
 
-/// Whether a text can be copied whole: no `]`, and nothing that XML excludes. Most are told by their bytes alone, which is
+/// Whether a text can be copied whole: no `]`, and nothing that XML excludes. Most are decided by their bytes alone, which is
 /// much faster; 0xEF begins the characters that XML excludes, among others.
 fn is_plain(text: &str) -> bool {
     let odd = |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) || matches!(byte, b']' | 0xEF);

@@ -132,7 +132,7 @@ pub(super) fn parse_any(text: &str, most: usize) -> Result<Value<'_>, PayloadErr
         }
     }
     if !open.is_empty() {
-        return Err(malformed("cut off inside an element"));
+        return Err(malformed("truncated inside an element"));
     }
     root.ok_or_else(|| malformed("no element"))
 }

@@ -45,7 +45,7 @@ pub fn write_answer(platform: Platform, form: Form, answer: Answer, address: Add
     })
 }
 
-/// The plain success of a platform: what it is told when there is nothing to say.
+/// The plain success of a platform: the answer when there is nothing to say.
 pub fn plain_success(platform: Platform) -> &'static str {
     platform.protocol().success()
 }

@@ -49,7 +49,7 @@ pub struct Members {
     pub time: &'static str,
     /// The nonce of an answer.
     pub nonce: &'static str,
-    /// For whom a request is, where it says so.
+    /// For whom a request is, where it names the receiver.
     pub receiver: Option<&'static str>,
 }
 

@@ -48,7 +48,7 @@ impl Protocol for Im {
         &TABLE
     }
 
-    /// The command of the query; of the body, or of the first event in it; else what the body's keys tell.
+    /// The command of the query; of the body, or of the first event in it; else what the body's keys show.
     fn key<'p>(&self, payload: &'p Object<'_>, command: Option<&'p str>) -> Vec<Cow<'p, str>> {
         let first_event = || match payload.get("Events")? {
             Value::List(items) => items.first()?.as_object().and_then(|event| scalar(event, COMMAND)),

@@ -182,7 +182,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether its accounts act for others that have authorised them, of which notices tell.
+    /// Whether its accounts act for others that have authorised them, which notices announce.
     fn serves_others(&self) -> bool {
         self.api().is_some_and(|api| matches!(api.credential, Credential::Component | Credential::Suite))
     }
@@ -208,7 +208,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         Some(Repeat::by_message(key, event))
     }
 
-    /// The plain success: what it is told when there is nothing to say.
+    /// The plain success: the answer when there is nothing to say.
     fn success(&self) -> &'static str;
 
     /// Members that every JSON answer has, where the platform wants some.
@@ -231,7 +231,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     }
 }
 
-/// What the keys of an unknown payload tell.
+/// What the keys of an unknown payload show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A message.
@@ -314,7 +314,7 @@ fn wrapped<'v, 'p>(payload: &'v Value<'p>, spec: Option<&EventSpec>) -> Option<&
     payload.as_object()?.get(spec?.fan_out?)
 }
 
-/// Whom an event is about: openid, userid, external_userid or account id, if it says so; else the account or company that
+/// Whom an event is about: openid, userid, external_userid or account id, if it names one; else the account or company that
 /// authorised.
 pub fn subject<'p>(platform: Platform, payload: &'p Value<'_>) -> Option<&'p str> {
     platform.protocol().subject(payload.as_object()?)

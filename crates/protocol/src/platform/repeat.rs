@@ -15,7 +15,7 @@ use crate::{
 pub struct DedupeKey {
     /// The key, as journals order it.
     pub bytes: Key,
-    /// How long the key stands for the same event; `None`: for good. Set where two events can look alike.
+    /// How long the key stands for the same event; `None`: forever. Set where two events can look alike.
     pub window: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ impl DedupeKey {
         self.bytes.last_chunk().map_or(0, |last| u64::from_ne_bytes(*last))
     }
 
-    /// Until when the key stands for an event that was admitted then, both in milliseconds; `None`: for good.
+    /// Until when the key stands for an event that was admitted then, both in milliseconds; `None`: forever.
     pub fn until(&self, admitted: i64) -> Option<i64> {
         let window = i64::try_from(self.window?.as_millis()).unwrap_or(i64::MAX);
         Some(admitted.saturating_add(window))

@@ -1,4 +1,4 @@
-//! A server whose responders take two seconds, to hold many deliveries in work at one time. Takes its configuration file.
+//! A server whose responders take two seconds, to keep many deliveries in flight at one time. Takes its configuration file.
 
 use std::{error::Error, future::pending, path::Path, time::Duration};
 

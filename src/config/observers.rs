@@ -1,4 +1,4 @@
-//! `[delivery]`: how often and how long an event is offered to an observer that fails.
+//! `[observers]`: how often and how long an event is offered to an observer that fails.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::{reader::Reader, values};
 
 pub(super) const KEYS: &[&str] = &["max_attempts", "backoff", "timeout", "concurrency"];
 
-/// `[delivery]`.
+/// `[observers]`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Delivery {
+pub struct Observers {
     /// Attempts before an event is a dead letter; 12.
     pub max_attempts: u32,
     /// Pauses between them; 1 second to 10 minutes.
@@ -40,10 +40,10 @@ impl Backoff {
     }
 }
 
-impl Delivery {
+impl Observers {
     pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>) -> Self {
         const BACKOFF: &str = "two durations such as \"1s..10m\", the shorter one first, more than 0 and at most 1d";
-        let section = reader.section(root, "delivery", KEYS);
+        let section = reader.section(root, "observers", KEYS);
         let default = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(600) };
         let attempts = section.integer("max_attempts", 1..=1000).and_then(|number| u32::try_from(number).ok());
         Self {
