@@ -99,6 +99,8 @@ pub mod observers;
 pub mod server;
 pub mod simulate;
 mod streams;
+#[doc(hidden)]
+pub mod testing;
 pub mod thirdparty;
 
 /// The Rust code of the documents compiles.

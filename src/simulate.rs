@@ -10,8 +10,9 @@ use std::{
 
 use crate::{
     catalog::{self, Entry},
+    config::Account,
     envelope::{Keys, Mode, Refusal, Sender},
-    event::{ReplyKind, by_id},
+    event::{Platform, ReplyKind, by_id},
     payload::{self, Form, Number, Object, PayloadError, Value},
     platform,
 };
@@ -25,6 +26,17 @@ pub struct Player<'k> {
     keys: &'k Keys,
     /// Address of the account: `http://127.0.0.1:8080/mp/shop`.
     url: String,
+}
+
+/// Where the platform delivers an event of `of` to an account: a message of an account that has authorised a third-party
+/// platform has that one's AppID, `authorizer`, at the end of the route.
+pub fn address(base: &str, account: &Account, of: Platform, authorizer: &str) -> String {
+    let mut url = format!("{}{}", base.trim_end_matches('/'), account.path);
+    if account.platform.protocol().routes_authorizers() && of != account.platform {
+        url.push('/');
+        url.push_str(authorizer);
+    }
+    url
 }
 
 /// A delivery to be played.

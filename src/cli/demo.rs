@@ -49,7 +49,8 @@ pub(super) fn run(arguments: &Arguments) -> Done {
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 async fn serve_and_play(mut config: Config, arguments: &Arguments) -> Done {
-    let api = play_api(&mut config).await?;
+    let api = FakeApi::start(rand::random()).await?;
+    api.play_for(&mut config);
     let server = bind(&mut config, arguments.listen.is_some()).await?;
     let base = format!("http://{}", server.address()?);
     let admin = server.admin_address()?;
@@ -69,18 +70,6 @@ async fn serve_and_play(mut config: Config, arguments: &Arguments) -> Done {
     let _ = stop.send(());
     serving.await?;
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Plays the API of the accounts that have a secret.
-async fn play_api(config: &mut Config) -> std::io::Result<FakeApi> {
-    let api = FakeApi::start(rand::random()).await?;
-    for account in &mut config.accounts {
-        if let (Some(secret), Some(id)) = (&account.secret, account.receive_ids.first()) {
-            api.add_account(id, secret.expose());
-            account.api_base = Some(api.url());
-        }
-    }
-    Ok(api)
 }
 
 /// Takes free ports when the usual ones are taken and nobody asked for them.

@@ -10,7 +10,7 @@ use crate::{
     event::Platform,
     log::{escape, escape_lines},
     payload::Form,
-    simulate::{Answer, Player, Push},
+    simulate::{self, Answer, Player, Push},
 };
 
 #[derive(clap::Args, Debug)]
@@ -58,12 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let form = arguments.json.then_some(Form::Json);
     let push = Push::sample(&entry, form, &set, now)?;
     let base = arguments.url.clone().unwrap_or_else(|| base_url(&config));
-    let mut url = format!("{}{}", base.trim_end_matches('/'), endpoint.account.path);
-    if endpoint.account.platform.protocol().routes_authorizers() && of != endpoint.account.platform {
-        // A message of an account that has authorised the platform.
-        url.push('/');
-        url.push_str(&arguments.authorizer);
-    }
+    let url = simulate::address(&base, &endpoint.account, of, &arguments.authorizer);
     let player = Player::new(&endpoint.keys, url)?;
     println!("→ {} to {} ({} bytes)\n{}", entry.id, arguments.account, push.payload.len(), escape_lines(&push.payload));
     let mut failed = false;

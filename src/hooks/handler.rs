@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
-use super::{Context, RawEvent, Selection};
+use super::{Context, RawEvent, Selection, compiler_help::ReturnedAs};
 use crate::{
     event::{Answer, Event, EventSpec, Reply as _, ReplyError},
     panics::{self, Caught},
@@ -17,18 +17,24 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 /// Reacts to one event: an async closure, an `async fn`, or a type with state that implements this by hand.
 ///
 /// A responder returns the event's reply ([`Event::Reply`]), an observer `()`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler of `{E}`",
+    label = "expected an async function `(event, Context) -> Result<{Out}, HandlerError>`, or a type that implements `Handler`"
+)]
 pub trait Handler<E, Out>: Send + Sync + 'static {
     /// Handles one event. An error gives the account's default answer; an observer that fails is asked again.
     fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send;
 }
 
-impl<E, Out, F, Fut> Handler<E, Out> for F
+impl<E, Out, F, Fut, Returned> Handler<E, Out> for F
 where
     F: Fn(E, Context) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Out, HandlerError>> + Send,
+    Fut: Future<Output = Result<Returned, HandlerError>> + Send,
+    Out: ReturnedAs<Returned>,
 {
     fn handle(&self, event: E, context: Context) -> impl Future<Output = Result<Out, HandlerError>> + Send {
-        self(event, context)
+        let returned = self(event, context);
+        async move { returned.await.map(Out::same) }
     }
 }
 

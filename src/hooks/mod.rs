@@ -13,6 +13,8 @@
 //! # drop(hooks);
 //! ```
 
+#[doc(hidden)]
+pub mod compiler_help;
 mod context;
 mod handler;
 mod observe;

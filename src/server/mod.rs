@@ -170,6 +170,12 @@ impl Server {
         self.admin.address()
     }
 
+    /// The journal, for tests that wait until observers are done.
+    #[doc(hidden)]
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
     /// Serves until `shutdown` is ready; then takes no more connections, lets deliveries and handlers in flight finish
     /// within the grace period, and returns whether everything finished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {

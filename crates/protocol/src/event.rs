@@ -27,6 +27,11 @@ use crate::{
 /// One callback of one platform: what arrives, and what may go back.
 ///
 /// Implemented for every type below [`crate::events`] by the table of its platform.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no event of a platform",
+    label = "the first argument of a handler is a type of `echostr::events`, such as `mp::TextMessage`",
+    note = "handlers of whole families and of unknown events take a `RawEvent`: `on_any`, `observe_any`"
+)]
 pub trait Event: Wire + Clone + Send + Sync + 'static {
     /// The row of the table: identity, selectors, kind of answer.
     const SPEC: &'static EventSpec;
