@@ -12,6 +12,7 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, meas
 use echostr::{
     clock::Clock,
     config::Config,
+    delivery::{Endpoint, Receiver, Response},
     envelope::{Query, Request, Sender},
     events::{im, mp, wecom},
     hooks::{Context, Hooks},
@@ -19,7 +20,6 @@ use echostr::{
     metrics::Metrics,
     payload::{self, Form},
     platform,
-    receiver::{Endpoint, Receiver, Response},
     replies::{self, im::BeforeFriendAddResp},
 };
 use tokio::runtime::{Builder, Runtime};

@@ -9,7 +9,9 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use echostr::{
     event::Platform,
-    journal::{Admission, Facts, Journal, NewEvent, Options, Reply, memory::MemoryJournal, sqlite::SqliteJournal},
+    journal::{
+        Admission, EventRecord, Journal, NewEvent, Options, ReplyRecord, memory::MemoryJournal, sqlite::SqliteJournal,
+    },
     payload::{self, Form, Payload},
     platform::{self, Body},
 };
@@ -32,7 +34,7 @@ fn event(journal: &dyn Journal, number: u64) -> NewEvent {
     let key = platform::dedupe_key(Platform::Mp, "mp/shop", None, &tree, &text, &|_| None);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     let received = i64::try_from(now.as_millis()).expect("it is before the end of time");
-    let facts = Facts {
+    let facts = EventRecord {
         platform: Platform::Mp,
         account: "mp/shop".into(),
         event_type: Cow::Borrowed("mp.message.text"),
@@ -42,12 +44,12 @@ fn event(journal: &dyn Journal, number: u64) -> NewEvent {
         query: None,
         received,
     };
-    NewEvent { id: journal.next_id(received), key, facts, observers: Vec::new() }
+    NewEvent { id: journal.next_id(received), key, record: facts, observers: Vec::new() }
 }
 
 async fn keep(journal: &dyn Journal, event: NewEvent) {
     let Ok(Admission::Run(entry)) = journal.admit(event).await else { panic!("the event is not new") };
-    journal.record(&entry, Reply { body: Body::Document("y".repeat(250)), failure: None, sender: None });
+    journal.record(&entry, ReplyRecord { body: Body::Document("y".repeat(250)), failure: None, sender: None });
     assert!(entry.answered().await.is_ok());
 }
 

@@ -13,8 +13,8 @@ use crate::{
     api::{Api, ApiError, Apis},
     config::{Config, LateReply},
     event::Platform,
-    journal::{self, Held, Journal, Leased, WriteSlot},
-    observers::{Duty, Failed, Run, Scope},
+    journal::{self, Journal, LeaseWrite, Leased, NamedLease},
+    observers::{Failed, Job, Run, Scope},
     payload::{self, Form},
     platform::{AUTHORIZER, Body},
 };
@@ -47,37 +47,37 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 }
 
 /// What it does.
-pub fn duty(apis: &Apis, journal: &Arc<dyn Journal>) -> Duty {
+pub fn job(apis: &Apis, journal: &Arc<dyn Journal>) -> Job {
     let (apis, journal) = (apis.clone(), Arc::clone(journal));
     let run: Run = Arc::new(move |leased, _: Instant, permit| {
         let (apis, journal) = (apis.clone(), Arc::clone(&journal));
         Box::pin(async move {
             let _permit = permit;
-            let (account, facts) = (&leased.facts.account, &leased.facts);
+            let (account, record) = (&leased.record.account, &leased.record);
             let api = {
-                let tree = payload::parse(facts.form, facts.payload.text());
-                let tree = tree.map_err(|failure| Failed::ForGood(failure.to_string()))?;
-                apis.of_event(account, &tree, facts.query(AUTHORIZER).as_deref())
+                let tree = payload::parse(record.form, record.payload.text());
+                let tree = tree.map_err(|failure| Failed::Permanent(failure.to_string()))?;
+                apis.of_event(account, &tree, record.query(AUTHORIZER).as_deref())
             };
             let api = api.ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
             send(&api.without_rests(), &*journal, &leased).await
         })
     });
-    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), Failed> {
     let Some(Body::Document(reply)) = &leased.reply else { return Ok(()) };
     let message = {
         let form = if reply.starts_with('<') { Form::Xml } else { Form::Json };
-        let tree = payload::parse(form, reply).map_err(|failure| Failed::ForGood(failure.to_string()))?;
-        let object = tree.as_object().ok_or_else(|| Failed::ForGood("the reply is no document".to_owned()))?;
-        let message = leased.facts.platform.protocol().message(api.agent_id(), object);
-        message.map_err(|failure| Failed::ForGood(failure.to_string()))?
+        let tree = payload::parse(form, reply).map_err(|failure| Failed::Permanent(failure.to_string()))?;
+        let object = tree.as_object().ok_or_else(|| Failed::Permanent("the reply is no document".to_owned()))?;
+        let message = leased.record.platform.protocol().message(api.agent_id(), object);
+        message.map_err(|failure| Failed::Permanent(failure.to_string()))?
     };
     let slot = format!("late/{}", leased.lease.id);
-    let held = journal.hold_slot(&slot, TIMEOUT).await.map_err(|failure| again(&failure))?;
-    let held = held.ok_or_else(|| Failed::Again("it is being sent".to_owned()))?;
+    let held = journal.acquire_lease(&slot, TIMEOUT).await.map_err(|failure| again(&failure))?;
+    let held = held.ok_or_else(|| Failed::Retry("it is being sent".to_owned()))?;
     match held.value.as_deref() {
         Some(BEGUN) => return Err(not_known("the process ended while it was sent")),
         Some(SENT) => return Ok(()),
@@ -101,20 +101,20 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
 
 async fn mark(
     journal: &dyn Journal,
-    held: &Held,
+    held: &NamedLease,
     value: &str,
     keep: Option<Duration>,
 ) -> Result<(), journal::JournalError> {
-    let write = WriteSlot { value: Some(value.to_owned()), keep, expires: Some(REMEMBERED), events: Vec::new() };
-    journal.write_slot(held, write).await.map(drop)
+    let write = LeaseWrite { value: Some(value.to_owned()), keep, expires: Some(REMEMBERED), events: Vec::new() };
+    journal.write_lease(held, write).await.map(drop)
 }
 
 fn not_known(why: &str) -> Failed {
-    Failed::ForGood(format!("it may have been sent, and is not sent again: {why}"))
+    Failed::Permanent(format!("it may have been sent, and is not sent again: {why}"))
 }
 
 fn again(failure: &impl ToString) -> Failed {
-    Failed::Again(failure.to_string())
+    Failed::Retry(failure.to_string())
 }
 
 /// Whether a call that was refused is to be made again. One that the platform limits has not failed: it waits, as does
@@ -123,5 +123,9 @@ pub(crate) fn failed(api: &Api, failure: &ApiError) -> Failed {
     if let Some(after) = failure.rest() {
         return Failed::NotYet { after, of_account: !api.is_of_granter(), reason: failure.to_string() };
     }
-    if failure.is_passing() || failure.can_be_mended() { again(failure) } else { Failed::ForGood(failure.to_string()) }
+    if failure.is_passing() || failure.can_be_mended() {
+        again(failure)
+    } else {
+        Failed::Permanent(failure.to_string())
+    }
 }

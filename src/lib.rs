@@ -62,7 +62,7 @@
 //! | [`crypto`], [`envelope`] | signatures, ciphers; opening a request and sealing a reply |
 //! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
 //! | [`platform`] | what differs between platforms: which event, whose, a repeat or not, how an answer is written |
-//! | [`receiver`], [`journal`] | the life of a delivery; what is remembered of it |
+//! | [`delivery`], [`journal`] | the life of a delivery; what is remembered of it |
 //! | [`observers`] | who has to see events, durably: handlers, and the server's own |
 //! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, the pull of customer service, replies that come too late |
 //! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; what can be counted; lines that cannot be forged |
@@ -74,9 +74,9 @@
 // The README's handlers say `echostr`, and can be pasted into this crate as they are.
 extern crate self as echostr;
 
+use echostr_protocol::panics;
 /// The protocol, which [`echostr_protocol`] documents: an application can use that crate alone.
 pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, replies, secret, wire};
-use echostr_protocol::{panics, prehashed};
 
 pub use self::cli::run;
 
@@ -85,7 +85,9 @@ pub mod catalog;
 mod cli;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod demo;
+mod dispatch;
 pub mod hooks;
 mod in_flight;
 pub mod journal;
@@ -94,7 +96,6 @@ pub mod late;
 pub mod log;
 pub mod metrics;
 pub mod observers;
-pub mod receiver;
 pub mod server;
 pub mod simulate;
 mod streams;

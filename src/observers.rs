@@ -1,14 +1,15 @@
-//! Gives events to observers: leases them from the journal, does what is to be done, tells the journal how it went.
+//! Gives events to observers: leases them from the journal, runs the observer, reports the outcome to the journal.
 //!
 //! One task per observer leases as much as it has room for; each event runs in a task of its own; one task ends the
-//! leases, many at a time. What is not told is given again when its lease is over, by this process or another.
+//! leases, many at a time. A lease that nobody ends expires, and its event is leased again, by this process or another.
 //!
 //! There is room by account, so that one whose events take long, or whose API rests or hangs, does not hold up the others.
 //!
-//! Observers are the handlers of a fork, and the server's own [duties](Duty): what must be done for an event, once it is
-//! in the journal, whatever happens to the process.
+//! An observer is a handler, or a background [job](Job) of the server: what must be done for an event, once it is in the
+//! journal, whatever happens to the process.
 
 mod permits;
+mod subscribers;
 
 use std::{
     fmt,
@@ -24,35 +25,33 @@ use tracing::{debug, error, warn};
 
 pub use self::permits::Permit;
 use self::permits::Permits;
+pub(crate) use self::subscribers::{Candidate, Subscribers};
 
 use crate::{
-    api::Apis,
-    clock::Clock,
     config::Delivery as Settings,
+    dispatch::{Attempt, Dispatcher, Source},
     event,
-    hooks::{Context, ContextInner, Hooks, Observer, RawEvent},
-    journal::{self, Facts, Finish, Finished, Journal, JournalError, Lease, Leased},
+    hooks::{Hooks, Observer},
+    journal::{self, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
     panics::Caught,
-    payload::{self, Value},
-    platform,
 };
 
-/// A lease outlasts the longest attempt by this, so that its end is told in time.
+/// A lease outlasts the longest attempt by this, so that its outcome is reported in time.
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// How often an observer looks when nothing is announced: for pauses that are over, replays, other nodes.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many events are leased, and how many leases are ended, at one time.
 const BATCH: usize = 256;
 
-/// The names of the server's own observers begin with this; no handler's may.
-pub use crate::journal::OWN;
+/// The names of internal observers begin with this; no handler's may.
+pub use crate::journal::INTERNAL_PREFIX;
 
 /// What an observer does.
 #[derive(Clone)]
-pub struct Duty {
+pub struct Job {
     /// The observer.
     pub name: Arc<str>,
     /// How long an attempt may take; `[delivery] timeout` without.
@@ -63,9 +62,9 @@ pub struct Duty {
     pub run: Run,
 }
 
-impl fmt::Debug for Duty {
+impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Duty").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Job").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -91,9 +90,9 @@ pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// It is to be tried again, after a pause.
-    Again(String),
+    Retry(String),
     /// Trying again would not help.
-    ForGood(String),
+    Permanent(String),
     /// It cannot be done yet. Nothing has failed: the attempt does not count.
     NotYet {
         /// When to try again.
@@ -105,7 +104,7 @@ pub enum Failed {
     },
 }
 
-/// What the journal is told of the observers.
+/// The handlers that observe, as the journal knows them.
 pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     let known = hooks.each_observer().map(|(account, observer)| {
         let (account, wanting) = (account.map(str::to_owned), observer.clone());
@@ -122,59 +121,59 @@ pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     known.collect()
 }
 
-/// What the handlers of a fork do.
-pub fn duties_of_hooks(hooks: &Hooks, clock: &Clock, apis: &Apis, accounts: usize) -> Vec<Duty> {
-    let duties = hooks.each_observer().map(|(account, observer)| {
-        let (handler, clock, apis) = (observer.clone(), clock.clone(), apis.clone());
+/// The jobs of handlers that observe.
+pub(crate) fn jobs_of_hooks(dispatcher: &Dispatcher, accounts: usize) -> Vec<Job> {
+    let jobs = dispatcher.hooks.each_observer().map(|(account, observer)| {
+        let (handler, dispatcher) = (observer.clone(), dispatcher.clone());
         let run: Run = Arc::new(move |leased, deadline, permit| {
-            let (handler, clock, apis) = (handler.clone(), clock.clone(), apis.clone());
+            let (handler, dispatcher) = (handler.clone(), dispatcher.clone());
             Box::pin(async move {
                 let _permit = permit;
-                observe(&handler, clock, &apis, leased, deadline).await.map_err(Failed::Again)
+                observe(&dispatcher, &handler, &leased, deadline).await.map_err(Failed::Retry)
             })
         });
         let scope = Scope::All { accounts: if account.is_some() { 1 } else { accounts } };
-        Duty { name: Arc::clone(&observer.how.name), timeout: None, scope, run }
+        Job { name: Arc::clone(&observer.how.name), timeout: None, scope, run }
     });
-    duties.collect()
+    jobs.collect()
 }
 
-/// Observers at work.
+/// Observers that run.
 #[derive(Debug)]
 pub struct Observers {
     /// No more events are leased.
     stop: CancellationToken,
-    /// Handlers that run are cut off.
-    cut: CancellationToken,
+    /// Handlers that run are cancelled.
+    cancelled: CancellationToken,
     tasks: TaskTracker,
 }
 
 /// What the tasks of an observer share.
 struct Work {
-    duty: Duty,
+    job: Job,
     /// How long an attempt may take.
     timeout: Duration,
     journal: Arc<dyn Journal>,
     settings: Settings,
     metrics: Metrics,
     ends: mpsc::Sender<Finished>,
-    cut: CancellationToken,
+    cancelled: CancellationToken,
 }
 
 impl Observers {
     /// Begins to give events to the observers.
-    pub fn start(duties: Vec<Duty>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
-        let (stop, cut, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    pub fn start(jobs: Vec<Job>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
+        let (stop, cancelled, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ends, ended) = mpsc::channel(BATCH);
-        for duty in duties {
+        for job in jobs {
             let work = Arc::new(Work {
-                timeout: duty.timeout.unwrap_or(settings.timeout),
-                duty,
+                timeout: job.timeout.unwrap_or(settings.timeout),
+                job,
                 journal: Arc::clone(journal),
                 settings: settings.clone(),
                 metrics: metrics.clone(),
                 ends: ends.clone(),
-                cut: cut.clone(),
+                cancelled: cancelled.clone(),
             });
             let (stop, running) = (stop.clone(), tasks.clone());
             tasks.spawn(async move {
@@ -183,7 +182,7 @@ impl Observers {
         }
         tasks.spawn(finish(Arc::clone(journal), ended));
         tasks.close();
-        Self { stop, cut, tasks }
+        Self { stop, cancelled, tasks }
     }
 
     /// Leases no more events.
@@ -197,17 +196,17 @@ impl Observers {
         self.tasks.wait().await;
     }
 
-    /// Cuts off the handlers that still run; their events are given again, and the attempt does not count.
-    pub async fn cut_off(&self) {
-        self.cut.cancel();
+    /// Cancels the handlers that still run; their events are given again, and the attempt does not count.
+    pub async fn cancel(&self) {
+        self.cancelled.cancel();
         self.drain().await;
     }
 }
 
 /// Leases events and starts their handlers, for ever.
 async fn lease(work: Arc<Work>, tasks: TaskTracker) {
-    let name = Arc::clone(&work.duty.name);
-    let permits = Arc::new(Permits::new(work.settings.concurrency, work.duty.scope));
+    let name = Arc::clone(&work.job.name);
+    let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
     let term = work.timeout + MARGIN;
     loop {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
@@ -226,7 +225,7 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
                     }
                 };
                 let (arrivals, freed) = (pin!(arrivals), pin!(freed));
-                let _ = time::timeout(LOOK, futures_util::future::select(arrivals, freed)).await;
+                let _ = time::timeout(POLL_INTERVAL, futures_util::future::select(arrivals, freed)).await;
             }
             Ok(leased) => {
                 for leased in leased {
@@ -235,31 +234,31 @@ async fn lease(work: Arc<Work>, tasks: TaskTracker) {
                 }
             }
             // The journal says by itself what is wrong.
-            Err(_) => time::sleep(LOOK).await,
+            Err(_) => time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-/// Gives an event to an observer, and tells how it went.
+/// Gives an event to an observer, and reports the outcome.
 async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit: Permit) {
     let lease = leased.lease.clone();
-    let name = &*work.duty.name;
+    let name = &*work.job.name;
     let limit = work.timeout;
     let too_often = (lease.attempt > work.settings.max_attempts).then_some("the process ended during the last attempt");
     let running = match too_often {
-        None => (work.duty.run)(leased, Instant::now() + limit, permit),
-        Some(why) => Box::pin(async move { Err(Failed::ForGood(why.to_owned())) }),
+        None => (work.job.run)(leased, Instant::now() + limit, permit),
+        Some(why) => Box::pin(async move { Err(Failed::Permanent(why.to_owned())) }),
     };
-    // Its room is free for others while the journal is told.
-    let failed = match work.cut.run_until_cancelled(time::timeout(limit, Caught::new(running))).await {
+    // Its room is free for others while the outcome is reported.
+    let failed = match work.cancelled.run_until_cancelled(time::timeout(limit, Caught::new(running))).await {
         None => return work.end(lease, Finish::Released).await,
         Some(Ok(Ok(Ok(())))) => {
             work.metrics.observed.increment(1);
             return work.end(lease, Finish::Done).await;
         }
         Some(Ok(Ok(Err(failed)))) => failed,
-        Some(Ok(Err(panicked))) => Failed::Again(format!("the handler {panicked}")),
-        Some(Err(_elapsed)) => Failed::Again(format!("the handler took longer than {} s", limit.as_secs_f64())),
+        Some(Ok(Err(panicked))) => Failed::Retry(format!("the handler {panicked}")),
+        Some(Err(_elapsed)) => Failed::Retry(format!("the handler took longer than {} s", limit.as_secs_f64())),
     };
     let (event, attempt) = (lease.id, lease.attempt);
     let error = match failed {
@@ -271,18 +270,18 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
             debug!(observer = name, %event, "observer {name} is given {event} again in {pause} s: {reason}");
             return work.end(lease, Finish::Postponed { after }).await;
         }
-        Failed::Again(error) if attempt < work.settings.max_attempts => {
+        Failed::Retry(error) if attempt < work.settings.max_attempts => {
             work.metrics.observation_failed.increment(1);
             let after = pause(&work.settings, attempt);
             let pause = after.as_secs_f64();
             warn!(observer = name, %event, attempt, "observer {name} failed on {event}, again in {pause} s: {error}");
             return work.end(lease, Finish::Retry { after, error }).await;
         }
-        Failed::Again(error) | Failed::ForGood(error) => error,
+        Failed::Retry(error) | Failed::Permanent(error) => error,
     };
     work.metrics.observation_failed.increment(1);
     work.metrics.observation_dead.increment(1);
-    error!(observer = name, %event, attempt, "observer {name} failed for good on {event}: {error}");
+    error!(observer = name, %event, attempt, "observer {name} permanently failed on {event}: {error}");
     work.end(lease, Finish::Dead { error }).await;
 }
 
@@ -295,42 +294,18 @@ impl Work {
 
 /// One attempt of a handler. The event is read anew: what is stored is what the platform wrote.
 async fn observe(
-    handler: &Observer,
-    clock: Clock,
-    apis: &Apis,
-    leased: Leased,
+    dispatcher: &Dispatcher,
+    observer: &Observer,
+    leased: &Leased,
     deadline: Instant,
 ) -> Result<(), String> {
-    let Leased { lease, facts, .. } = leased;
-    let running = {
-        let text = facts.payload.clone();
-        let tree = payload::parse(facts.form, text.text()).map_err(|failure| failure.to_string())?;
-        let command = facts.query("CallbackCommand");
-        let (event_type, _) = platform::classify(facts.platform, &tree, facts.form, command.as_deref());
-        let form = facts.form;
-        let context = context(&lease, facts, event_type, &tree, deadline, clock, apis);
-        handler.start(&tree, form, context).map_err(|error| format!("unexpected shape: {error}"))?
-    };
+    let attempt = Attempt { id: leased.lease.id, number: leased.lease.attempt, deadline };
+    let call = dispatcher.observe_stored(observer, Source::from(&leased.record), attempt);
+    let running = call.map_err(|failure| failure.to_string())?.running.map_err(|failure| failure.to_string())?;
     match running.await {
         Ok(seen) => seen,
         Err(panicked) => Err(format!("the handler {panicked}")),
     }
-}
-
-/// What a handler is told of an event of the journal.
-pub(crate) fn context(
-    lease: &Lease,
-    facts: Facts,
-    event_type: &'static str,
-    tree: &Value<'_>,
-    deadline: Instant,
-    clock: Clock,
-    apis: &Apis,
-) -> Context {
-    let Facts { platform, account, form, payload, query, .. } = facts;
-    let event = RawEvent { platform, account, event_type, form, payload, query };
-    let api = apis.of_event(&event.account, tree, event.authorizer().as_deref());
-    Context::new(ContextInner { event, id: lease.id, deadline, clock, attempt: lease.attempt, api })
 }
 
 /// How long to wait after an attempt: twice as long as before it, within bounds, and not at the same moment as others.
@@ -339,7 +314,7 @@ fn pause(settings: &Settings, attempt: u32) -> Duration {
     doubled.min(settings.backoff.longest).mul_f64(rand::random_range(0.5..=1.0))
 }
 
-/// Ends leases, many at a time, until nobody is left to tell of one.
+/// Ends leases, many at a time, until nobody is left to end one.
 async fn finish(journal: Arc<dyn Journal>, mut ended: mpsc::Receiver<Finished>) {
     let mut some = Vec::with_capacity(BATCH);
     while ended.recv_many(&mut some, BATCH).await > 0 {
@@ -347,7 +322,7 @@ async fn finish(journal: Arc<dyn Journal>, mut ended: mpsc::Receiver<Finished>) 
         while let Err(failure) = journal.finish(some.clone()).await
             && failure != JournalError::Closed
         {
-            time::sleep(LOOK).await;
+            time::sleep(POLL_INTERVAL).await;
         }
         some.clear();
     }

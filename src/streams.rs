@@ -1,7 +1,7 @@
-//! Answers of AI bots that come in pieces: the platform asks for what there is by now, again and again, until the end.
+//! Streamed answers of AI bots, which come in chunks: the platform asks for what there is by now, again and again, until the end.
 //!
-//! What there is lives in a slot of the journal beside the message itself, so that any node can tell it, and go on: when
-//! the process that takes the pieces is gone, the node that is asked next has the slot to itself, and asks the handler
+//! What there is lives in a slot of the journal beside the message itself, so that any node can show it, and go on: when
+//! the process that takes the chunks is gone, the node that is asked next has the slot to itself, and asks the handler
 //! again. The text that users have seen never gets shorter by that.
 
 use std::{
@@ -19,32 +19,31 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    api::Apis,
-    clock::Clock,
+    dispatch::{Attempt, Dispatcher, Source},
     event::{Answer, AnswerStream, Platform, StreamError},
-    hooks::{Context, ContextInner, Hooks, Payload, RawEvent},
+    hooks::Context,
     in_flight::Permit,
-    journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
-    payload::{self, Form, Object, Value},
-    platform::{self, Body},
+    journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, now_millis},
+    payload::{self, Form, Object, Payload, Value},
+    platform::Body,
     replies::wecom_bot::MAX_CONTENT_BYTES,
 };
 
 /// How long the platform asks, after the message.
-const ASKED: Duration = Duration::from_secs(360);
+const POLL_PERIOD: Duration = Duration::from_secs(360);
 
-/// How long the slot is held without a word; longer than between two writes.
-const TERM: Duration = Duration::from_secs(30);
+/// How long the slot is leased; longer than between two writes.
+const LEASE_DURATION: Duration = Duration::from_secs(30);
 
 /// How often what there is is written, at most; and at least, to keep the slot.
-const OFTEN: Duration = Duration::from_millis(250);
-const SELDOM: Duration = Duration::from_secs(10);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long what there is stays in the journal.
-const KEPT: Duration = Duration::from_secs(900);
+const RETENTION: Duration = Duration::from_secs(900);
 
 /// How often a handler is asked for one message.
-const RUNS: u32 = 3;
+const MAX_RUNS: u32 = 3;
 
 /// Chunks without text that are taken one after the other. A stream that has nothing but these must not keep a thread busy.
 const MAX_EMPTY_CHUNKS: u32 = 64;
@@ -64,7 +63,7 @@ struct Kept {
     payload: String,
 }
 
-/// What users are told of an answer.
+/// What users see of an answer.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     content: String,
@@ -73,10 +72,8 @@ struct Seen {
 
 /// Streams that run on this node, and how to go on with others.
 pub(crate) struct Streams {
-    hooks: Arc<Hooks>,
-    apis: Apis,
+    dispatcher: Dispatcher,
     journal: Arc<dyn Journal>,
-    clock: Clock,
     tasks: TaskTracker,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Seen>>>>,
 }
@@ -95,8 +92,8 @@ fn slot(account: &str, id: Uuid) -> String {
     format!("stream/{account}/{}", id.simple())
 }
 
-/// The answer that tells what there is.
-fn told(id: &str, content: &str, finished: bool) -> Body {
+/// The answer so far, as the platform takes it.
+fn snapshot(id: &str, content: &str, finished: bool) -> Body {
     let mut stream = Object::with_capacity(3);
     stream.push("id", Value::Text(id.to_owned().into()));
     stream.push("finish", Value::Bool(finished));
@@ -107,15 +104,15 @@ fn told(id: &str, content: &str, finished: bool) -> Body {
     Body::Document(payload::write_json(&body))
 }
 
-/// Adds a piece, as far as it fits; says whether it is full now.
-fn add(content: &mut String, piece: &str) -> bool {
+/// Adds a chunk, as far as it fits; returns whether it is full now.
+fn add(content: &mut String, chunk: &str) -> bool {
     let room = MAX_CONTENT_BYTES.saturating_sub(content.len());
-    if piece.len() <= room {
-        content.push_str(piece);
+    if chunk.len() <= room {
+        content.push_str(chunk);
         return false;
     }
-    let end = (0..=room).rev().find(|end| piece.is_char_boundary(*end)).unwrap_or_default();
-    content.push_str(&piece[..end]);
+    let end = (0..=room).rev().find(|end| chunk.is_char_boundary(*end)).unwrap_or_default();
+    content.push_str(&chunk[..end]);
     true
 }
 
@@ -124,7 +121,7 @@ struct Pump {
     account: Arc<str>,
     event_type: &'static str,
     id: Uuid,
-    held: Held,
+    held: NamedLease,
     chunks: AnswerStream,
     /// What a run before this one had: shown until there is more.
     shown: String,
@@ -142,26 +139,20 @@ pub(crate) enum NoAnswer {
 }
 
 fn log_aborted(account: &str, event_type: &str, event: Uuid, failure: &StreamError) {
-    const KEPT: &str = "users keep what they have seen of it";
+    const PARTIAL: &str = "users keep what they have seen of it";
     match failure {
         StreamError::Failed(_) => {
-            warn!(account, %event, kind = event_type, "{account}: streamed answer to {event_type} aborted: {failure}; {KEPT}");
+            warn!(account, %event, kind = event_type, "{account}: streamed answer to {event_type} aborted: {failure}; {PARTIAL}");
         }
         StreamError::Panicked(_) => {
-            error!(account, %event, kind = event_type, "{account}: streamed answer to {event_type} aborted: {failure}; {KEPT}");
+            error!(account, %event, kind = event_type, "{account}: streamed answer to {event_type} aborted: {failure}; {PARTIAL}");
         }
     }
 }
 
 impl Streams {
-    pub(crate) fn new(
-        hooks: Arc<Hooks>,
-        apis: Apis,
-        journal: Arc<dyn Journal>,
-        clock: Clock,
-        tasks: TaskTracker,
-    ) -> Arc<Self> {
-        Arc::new(Self { hooks, apis, journal, clock, tasks, live: Mutex::default() })
+    pub(crate) fn new(dispatcher: Dispatcher, journal: Arc<dyn Journal>, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { dispatcher, journal, tasks, live: Mutex::default() })
     }
 
     /// Where the answers that go on are counted, so that a shutdown waits for them.
@@ -172,7 +163,7 @@ impl Streams {
     /// Begins to take the chunks of an answer; gives the first answer, which has those that are there already.
     ///
     /// # Errors
-    /// [`NoAnswer`] when there is nothing to be told.
+    /// [`NoAnswer`] when there is nothing to show.
     pub(crate) async fn begin(
         self: &Arc<Self>,
         context: &Context,
@@ -205,14 +196,14 @@ impl Streams {
                 }
             }
             if kept.finished {
-                return Ok(told(&id.simple().to_string(), &kept.content, true));
+                return Ok(snapshot(&id.simple().to_string(), &kept.content, true));
             }
         }
         let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
-        let held = self.journal.hold_slot(&slot(&account, id), TERM).await.map_err(journal)?;
+        let held = self.journal.acquire_lease(&slot(&account, id), LEASE_DURATION).await.map_err(journal)?;
         let held = held.ok_or_else(|| NoAnswer::Journal("another node answers it".to_owned()))?;
         self.write(&held, &kept).await.map_err(journal)?;
-        let body = told(&id.simple().to_string(), &kept.content, false);
+        let body = snapshot(&id.simple().to_string(), &kept.content, false);
         self.start(Pump { account, event_type, id, held, chunks, shown: String::new(), _permit: permit }, kept);
         Ok(body)
     }
@@ -229,21 +220,21 @@ impl Streams {
     ) -> Result<Body, JournalError> {
         let stream = payload.as_object().and_then(|object| object.get("stream")).and_then(Value::as_object);
         let id = stream.and_then(|stream| stream.text("id")).unwrap_or_default();
-        let Ok(event) = Uuid::try_parse(id) else { return Ok(told(id, "", true)) };
+        let Ok(event) = Uuid::try_parse(id) else { return Ok(snapshot(id, "", true)) };
         let live = lock(&self.live).get(&event).cloned();
         if let Some(live) = live {
             let seen = lock(&live);
-            return Ok(told(id, &seen.content, seen.finished));
+            return Ok(snapshot(id, &seen.content, seen.finished));
         }
         let name = slot(account, event);
-        let kept = self.journal.read_slot(&name).await?;
+        let kept = self.journal.read_lease(&name).await?;
         let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else {
-            return Ok(told(id, "", true));
+            return Ok(snapshot(id, "", true));
         };
-        let body = told(id, &kept.content, kept.finished);
-        // Whoever takes the pieces has the slot. If nobody does, the process is gone.
+        let body = snapshot(id, &kept.content, kept.finished);
+        // Whoever takes the chunks has the slot. If nobody does, the process is gone.
         if !kept.finished
-            && let Some(held) = self.journal.hold_slot(&name, TERM).await?
+            && let Some(held) = self.journal.acquire_lease(&name, LEASE_DURATION).await?
         {
             self.go_on(Arc::clone(account), event, held, Arc::clone(permit)).await?;
         }
@@ -255,13 +246,16 @@ impl Streams {
         self: &Arc<Self>,
         account: Arc<str>,
         id: Uuid,
-        held: Held,
+        held: NamedLease,
         permit: Arc<Permit>,
     ) -> Result<(), JournalError> {
         let kept = held.value.as_deref().and_then(|kept| serde_json::from_str::<Kept>(kept).ok());
         let Some(mut kept) = kept else { return Ok(()) };
         let age = now_millis().saturating_sub(kept.began);
-        if kept.finished || kept.runs >= RUNS || age > Millis::try_from(ASKED.as_millis()).unwrap_or(Millis::MAX) {
+        if kept.finished
+            || kept.runs >= MAX_RUNS
+            || age > Millis::try_from(POLL_PERIOD.as_millis()).unwrap_or(Millis::MAX)
+        {
             kept.finished = true;
             return self.write(&held, &kept).await;
         }
@@ -291,25 +285,14 @@ impl Streams {
         id: Uuid,
         kept: &Kept,
     ) -> Result<(&'static str, AnswerStream), Box<dyn std::error::Error + Send + Sync>> {
-        let (event_type, responding) = {
-            let tree = payload::parse(Form::Json, &kept.payload)?;
-            let (event_type, spec) = platform::classify(Platform::WeComBot, &tree, Form::Json, None);
-            let event = RawEvent {
-                platform: Platform::WeComBot,
-                account: Arc::clone(account),
-                event_type,
-                form: Form::Json,
-                payload: Payload::new(kept.payload.as_str()),
-                query: None,
-            };
-            let (clock, api) = (self.clock.clone(), self.apis.of_event(account, &tree, None));
-            let deadline = Instant::now() + ASKED;
-            let context = Context::new(ContextInner { event, id, deadline, clock, attempt: kept.runs, api });
-            let responder = self.hooks.responder(account, event_type, spec);
-            let responder = responder.ok_or_else(|| format!("nobody responds to {event_type}"))?;
-            (event_type, responder.start(&tree, Form::Json, context)?)
-        };
-        let answer = time::timeout(ASKED, responding).await;
+        let platform = Platform::of_account(account).ok_or("its account is of no known platform")?;
+        let payload = Payload::new(kept.payload.as_str());
+        let source = Source { platform, account, form: Form::Json, payload: &payload, query: None };
+        let attempt = Attempt { id, number: kept.runs, deadline: Instant::now() + POLL_PERIOD };
+        let call = self.dispatcher.respond_stored(source, attempt)?;
+        call.log_unreadable();
+        let event_type = call.context.raw().event_type;
+        let answer = time::timeout(POLL_PERIOD, call.running?).await;
         match answer.map_err(|_| format!("the responder of {event_type} gave no answer in time"))? {
             Ok(Ok(Answer::Stream(chunks))) => Ok((event_type, chunks)),
             Ok(Ok(_)) => Err(format!("the responder of {event_type} gave no stream this time").into()),
@@ -333,10 +316,10 @@ impl Streams {
     /// Takes chunks until the end, and writes what there is now and then.
     async fn pump(&self, pump: Pump, mut kept: Kept, live: &Mutex<Seen>) {
         let Pump { account, event_type, id, held, mut chunks, shown, _permit } = pump;
-        let ends = Instant::now() + ASKED;
+        let ends = Instant::now() + POLL_PERIOD;
         let (mut written, mut changed, mut empty) = (Instant::now(), false, 0_u32);
         while !kept.finished {
-            let rest = if changed { OFTEN } else { SELDOM }.saturating_sub(written.elapsed());
+            let rest = if changed { FLUSH_INTERVAL } else { KEEPALIVE_INTERVAL }.saturating_sub(written.elapsed());
             match time::timeout(rest, chunks.next_chunk()).await {
                 Ok(Some(Ok(chunk))) if chunk.is_empty() => {
                     empty += 1;
@@ -361,9 +344,9 @@ impl Streams {
             kept.finished |= Instant::now() > ends;
             let content = if kept.content.len() < shown.len() { &shown } else { &kept.content };
             if kept.finished {
-                // It is in the journal before somebody is told that it is the end.
+                // The end is in the journal before anybody sees it.
                 self.settle(&held, &Kept { content: content.clone(), ..kept.clone() }).await;
-            } else if written.elapsed() >= OFTEN && (changed || written.elapsed() >= SELDOM) {
+            } else if written.elapsed() >= FLUSH_INTERVAL && (changed || written.elapsed() >= KEEPALIVE_INTERVAL) {
                 let so_far = Kept { content: content.clone(), ..kept.clone() };
                 if self.write(&held, &so_far).await == Err(JournalError::Lost) {
                     return;
@@ -376,18 +359,18 @@ impl Streams {
         }
     }
 
-    /// Writes the end; what cannot be written is told as long as this process lives.
-    async fn settle(&self, held: &Held, kept: &Kept) {
+    /// Writes the end; what cannot be written is shown as long as this process lives.
+    async fn settle(&self, held: &NamedLease, kept: &Kept) {
         if let Err(failure) = self.write(held, kept).await {
             warn!("the end of an answer is not kept: {failure}");
         }
     }
 
-    async fn write(&self, held: &Held, kept: &Kept) -> Result<(), JournalError> {
+    async fn write(&self, held: &NamedLease, kept: &Kept) -> Result<(), JournalError> {
         let value = serde_json::to_string(kept).map_err(JournalError::storage)?;
-        let keep = (!kept.finished).then_some(TERM);
-        let write = WriteSlot { value: Some(value), keep, expires: Some(KEPT), events: Vec::new() };
-        self.journal.write_slot(held, write).await.map(drop)
+        let keep = (!kept.finished).then_some(LEASE_DURATION);
+        let write = LeaseWrite { value: Some(value), keep, expires: Some(RETENTION), events: Vec::new() };
+        self.journal.write_lease(held, write).await.map(drop)
     }
 }
 

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{ApiError, error, receive, vault::Vault, with_query};
 use crate::{
     config::Account,
-    journal::{Held, Journal, JournalError, Millis, WriteSlot, now_millis},
+    journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, now_millis},
     metrics::ApiMetrics,
     platform::Credential,
     secret::Secret,
@@ -232,7 +232,7 @@ impl Tokens {
         inner.still_refused()?;
         let began = Instant::now();
         let held = loop {
-            match inner.journal.hold_slot(&inner.slot, TERM).await {
+            match inner.journal.acquire_lease(&inner.slot, TERM).await {
                 Ok(Some(held)) => break Some(held),
                 Ok(None) if began.elapsed() < PATIENCE => {}
                 Ok(None) => break None,
@@ -241,7 +241,7 @@ impl Tokens {
                     break None;
                 }
             }
-            if let Ok(Some(kept)) = inner.journal.read_slot(&inner.slot).await
+            if let Ok(Some(kept)) = inner.journal.read_lease(&inner.slot).await
                 && let Some(token) = inner.usable(&kept, bad)
             {
                 return Ok(token);
@@ -299,12 +299,12 @@ impl Inner {
         Some(token)
     }
 
-    async fn let_go(&self, held: &Held, token: Option<&Token>) {
+    async fn let_go(&self, held: &NamedLease, token: Option<&Token>) {
         let value = token.map(|token| {
             let kept = Kept { token: token.expose().into(), renew: token.renew, expires: token.expires };
             self.vault.seal(&self.slot, &serde_json::to_string(&kept).unwrap_or_default())
         });
-        if let Err(failure) = self.journal.write_slot(held, WriteSlot { value, ..WriteSlot::default() }).await {
+        if let Err(failure) = self.journal.write_lease(held, LeaseWrite { value, ..LeaseWrite::default() }).await {
             warn!("{}: other nodes are not told of the access token: {failure}", self.account);
         }
     }
@@ -428,7 +428,7 @@ impl Inner {
     /// What was kept of what the platform pushed.
     async fn kept(&self, what: What<'_>) -> Result<Zeroizing<String>, ApiError> {
         let slot = what.slot(&self.account);
-        let kept = self.journal.read_slot(&slot).await.map_err(|failure| ApiError::not_kept(&failure))?;
+        let kept = self.journal.read_lease(&slot).await.map_err(|failure| ApiError::not_kept(&failure))?;
         let kept = kept.and_then(|kept| self.vault.open(&slot, &kept)).filter(|kept| !kept.is_empty());
         kept.ok_or_else(|| match what {
             What::Ticket => ApiError::NoTicket(self.account.clone()),
@@ -440,9 +440,9 @@ impl Inner {
         let slot = what.slot(&self.account);
         let began = Instant::now();
         loop {
-            if let Some(held) = self.journal.hold_slot(&slot, TERM).await? {
-                let write = WriteSlot { value: Some(self.vault.seal(&slot, text)), ..WriteSlot::default() };
-                return self.journal.write_slot(&held, write).await.map(drop);
+            if let Some(held) = self.journal.acquire_lease(&slot, TERM).await? {
+                let write = LeaseWrite { value: Some(self.vault.seal(&slot, text)), ..LeaseWrite::default() };
+                return self.journal.write_lease(&held, write).await.map(drop);
             }
             if began.elapsed() > PATIENCE {
                 return Err(JournalError::Lost);

@@ -5,8 +5,8 @@ use std::error::Error;
 use super::ConfigArgument;
 use crate::{
     config::{Config, find_config},
+    delivery::Endpoint,
     metrics::Metrics,
-    receiver::Endpoint,
 };
 
 /// What `demo` serves.

@@ -6,11 +6,11 @@ use super::{BuildHooks, ConfigArgument, Done, runtime};
 use crate::{
     api::{Api, ApiError, Apis},
     config::{Account, Config, find_config},
+    delivery::Endpoint,
     journal::{self, Journal, Options, memory::MemoryJournal},
     log::escape,
     metrics::Metrics,
     platform::Probe,
-    receiver::Endpoint,
 };
 
 #[derive(clap::Args, Debug)]

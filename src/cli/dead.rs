@@ -16,7 +16,7 @@ use super::{
     runtime,
 };
 use crate::{
-    journal::{Archive, DeadLetter, DeliveryState, Filter},
+    journal::{Archive, DeadLetter, Filter, ObservationState},
     log::{escape, escape_json},
 };
 
@@ -155,7 +155,7 @@ fn write_letter(out: &mut impl Write, letter: &DeadLetter, json: bool) -> io::Re
         });
         return writeln!(out, "{}", escape_json(&letter.to_string()));
     }
-    let (id, kind, error) = (event.id, &event.facts.event_type, escape(error));
+    let (id, kind, error) = (event.id, &event.record.event_type, escape(error));
     writeln!(out, "{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")
 }
 
@@ -179,8 +179,9 @@ async fn each<'a>(
         let observers = archive.observers().await?;
         let mut letters = Vec::new();
         for Letter { event, observer } in &chosen.letters {
-            let known = archive.deliveries(*event).await?;
-            let dead = known.into_iter().filter(|it| matches!(it.state, DeliveryState::Dead(_))).map(|it| it.observer);
+            let known = archive.observations(*event).await?;
+            let dead =
+                known.into_iter().filter(|it| matches!(it.state, ObservationState::Dead(_))).map(|it| it.observer);
             let wanted = observer.as_ref().or(filter.observer.as_ref());
             let before = letters.len();
             letters.extend(dead.filter(|name| wanted.is_none_or(|wanted| wanted == name)).map(|name| (*event, name)));

@@ -14,9 +14,9 @@ use crate::{
     catalog,
     clock::Clock,
     config::Config,
+    delivery::Endpoint,
     demo,
     event::Platform,
-    receiver::Endpoint,
     server::{Server, StartError},
     simulate::{Answer, Player, Push, SimulateError, api::FakeApi},
 };

@@ -16,7 +16,7 @@ use super::{
     runtime,
 };
 use crate::{
-    journal::{Archive, DeliveryState, Filter, Stored},
+    journal::{Archive, Filter, ObservationState, Stored},
     log::{escape, escape_json},
 };
 
@@ -127,7 +127,7 @@ impl Lines {
         if self.json {
             return writeln!(self.out, "{}", escape_json(&stored.cloud_event().to_string()));
         }
-        let facts = &stored.facts;
+        let facts = &stored.record;
         writeln!(
             self.out,
             "{}  {}  {:<18} {:<32} {:<10} {:>2}  {}",
@@ -188,15 +188,15 @@ async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
 
 async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
     let Some(stored) = archive.event(id).await? else { return Err(format!("no event {id}").into()) };
-    let deliveries = archive.deliveries(id).await?;
+    let deliveries = archive.observations(id).await?;
     let observers: Vec<Json> = deliveries
         .iter()
         .map(|delivery| {
             let time = match delivery.state {
-                DeliveryState::Waiting(at) | DeliveryState::Leased(at) | DeliveryState::Dead(at) => {
+                ObservationState::Waiting(at) | ObservationState::Leased(at) | ObservationState::Dead(at) => {
                     Some(print_time(at))
                 }
-                DeliveryState::Done => None,
+                ObservationState::Done => None,
             };
             json!({
                 "observer": delivery.observer,
@@ -231,10 +231,10 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
     for delivery in &deliveries {
         let error = delivery.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
         let state = match delivery.state {
-            DeliveryState::Waiting(at) => format!("waiting, due {}", print_time(at)),
-            DeliveryState::Leased(until) => format!("at work, until {} at the latest", print_time(until)),
-            DeliveryState::Done => "done".to_owned(),
-            DeliveryState::Dead(at) => format!("dead since {}", print_time(at)),
+            ObservationState::Waiting(at) => format!("waiting, due {}", print_time(at)),
+            ObservationState::Leased(until) => format!("at work, until {} at the latest", print_time(until)),
+            ObservationState::Done => "done".to_owned(),
+            ObservationState::Dead(at) => format!("dead since {}", print_time(at)),
         };
         let attempts =
             if delivery.attempts == 0 { String::new() } else { format!(", attempts: {}", delivery.attempts) };

@@ -5,6 +5,7 @@ use std::{
 
 use super::*;
 use crate::{
+    event,
     events::{im, mp},
     replies::{im::BeforeFriendAddResp, mp::Reply},
 };
@@ -76,7 +77,7 @@ fn the_nearest_responder_answers() {
         .account("im/own", Hooks::default().on_any("im/sns", raw).merge(Hooks::default().on(friend)));
     let selection = |account: &str, event_type: &str| {
         let spec = event::by_id(event_type);
-        match &hooks.responder(account, event_type, spec).unwrap().selection {
+        match &hooks.responder(account, event_type, spec).unwrap().handler.selection {
             Selection::Event(spec) => spec.id.to_owned(),
             Selection::Pattern(pattern) => pattern.clone(),
             Selection::All => "*".to_owned(),

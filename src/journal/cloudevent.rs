@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::{Facts, Millis, Stored};
+use super::{EventRecord, Millis, Stored};
 use crate::{
     envelope,
     payload::{self, Form, Object, Value},
     platform,
 };
 
-impl Facts {
+impl EventRecord {
     /// A parameter of the query that is data of the event.
     pub fn query(&self, name: &str) -> Option<String> {
         envelope::Query::parse(self.query.as_deref()?).ok()?.get(name).map(str::to_owned)
@@ -36,31 +36,31 @@ impl Facts {
 impl Stored {
     /// The event as CloudEvents JSON. It is derived from the payload, so a version that knows more says more.
     pub fn cloud_event(&self) -> Json {
-        let facts = &self.facts;
+        let record = &self.record;
         let mut event = json!({
             "specversion": "1.0",
             "id": self.id.to_string(),
-            "source": format!("/{}", facts.account),
-            "type": facts.event_type,
-            "time": timestamp(facts.received),
+            "source": format!("/{}", record.account),
+            "type": record.event_type,
+            "time": timestamp(record.received),
             "datacontenttype": "application/json",
-            "receivedat": timestamp(facts.received),
+            "receivedat": timestamp(record.received),
             "deliveries": self.deliveries,
-            "data": facts.data(),
+            "data": record.data(),
         });
-        let Ok(tree) = payload::parse(facts.form, facts.payload.text()) else { return event };
+        let Ok(tree) = payload::parse(record.form, record.payload.text()) else { return event };
         let (event_type, spec) =
-            platform::classify(facts.platform, &tree, facts.form, facts.query("CallbackCommand").as_deref());
+            platform::classify(record.platform, &tree, record.form, record.query("CallbackCommand").as_deref());
         event["type"] = event_type.into();
-        if let Some(subject) = &facts.subject {
+        if let Some(subject) = &record.subject {
             event["subject"] = (**subject).into();
         }
         if let Some(time) = platform::time(&tree) {
             event["time"] = timestamp(time.saturating_mul(1000));
         }
-        let query = |name: &str| facts.query(name);
-        let text = facts.payload.text();
-        if let Some(key) = platform::dedupe_key(facts.platform, &facts.account, spec, &tree, text, &query) {
+        let query = |name: &str| record.query(name);
+        let text = record.payload.text();
+        if let Some(key) = platform::dedupe_key(record.platform, &record.account, spec, &tree, text, &query) {
             let mut hex = String::with_capacity(2 * key.bytes.len());
             for byte in key.bytes {
                 let _ = write!(hex, "{byte:02x}");

@@ -50,6 +50,11 @@ pub(super) fn millis_of(id: Uuid) -> Millis {
     (number(id) >> COUNTER).cast_signed()
 }
 
+/// The identity that every event of this time comes after.
+pub(super) fn at(millis: Millis) -> Uuid {
+    Uuid::from_u64_pair((millis.max(0).cast_unsigned() & 0xFFFF_FFFF_FFFF) << 16, 0)
+}
+
 /// The lowest number of an event of this time.
 pub(super) fn number_at(millis: Millis) -> u64 {
     millis.max(0).cast_unsigned() << COUNTER

@@ -17,14 +17,14 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use self::{
-    room::of_slot,
+    room::of_lease,
     state::{State, Wanted},
 };
 use super::{
-    Admission, Entry, Finish, Finished, Held, Ids, Journal, JournalError, Lease, Leased, Millis, NewEvent, Observer,
-    Options, Pulled, Reply, Room, Task, Usage, WriteSlot, millis,
+    Admission, Entry, Finish, Finished, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis, NamedLease,
+    NewEvent, Observer, Options, Pulled, ReplyRecord, Room, Task, Undecoded, Usage, millis, model::plain_success,
 };
-use crate::platform::{self, Body};
+use crate::platform::DedupeKey;
 
 /// Remembers the latest events, as many as fit, and what observers have still to see.
 #[derive(Debug)]
@@ -72,50 +72,63 @@ impl MemoryJournal {
         let entry = state.enter(&event, forgotten, now);
         entry.mark_stored();
         if !event.observers.is_empty() {
-            state.offer(event.facts, &entry, event.observers, now, false);
+            state.offer(event.record, &entry, event.observers, now, false);
             self.arrivals.notify_waiters();
         }
         Ok(Admission::Run(entry))
     }
 
+    /// Counts another delivery of an event that is known.
+    fn join(&self, key: &DedupeKey) -> Option<Result<Admission, JournalError>> {
+        let now = self.now();
+        let state = self.lock();
+        if state.closed {
+            return Some(Err(JournalError::Closed));
+        }
+        let known = state.known(key, now)?;
+        known.delivered_again();
+        Some(Ok(Admission::Known(Arc::clone(known))))
+    }
+
     /// A reply that is to be sent. There is room for it: the responder held it until now.
-    fn offer_late(&self, entry: &Arc<Entry>, reply: &Reply) {
+    fn offer_late(&self, entry: &Arc<Entry>, reply: &ReplyRecord) {
         let Some(sender) = &reply.sender else { return };
-        // What a repeat is told is another matter.
+        // What a repeat is answered is another matter.
         let replied = Entry::answered_with(entry.id, 1, reply.body.clone());
-        self.lock().offer(sender.facts.clone(), &replied, vec![Arc::clone(&sender.observer)], self.now(), false);
+        self.lock().offer(sender.record.clone(), &replied, vec![Arc::clone(&sender.observer)], self.now(), false);
         self.arrivals.notify_waiters();
     }
 
-    fn hold_now(&self, name: &str, term: Duration) -> Result<Option<Held>, JournalError> {
+    fn acquire_now(&self, name: &str, term: Duration) -> Result<Option<NamedLease>, JournalError> {
         let now = self.now();
         let mut state = self.lock();
         let state = &mut *state;
         state.sweep(now);
-        if state.slots.get(name).is_some_and(|slot| slot.until > now) {
+        if state.leases.get(name).is_some_and(|lease| lease.until > now) {
             return Ok(None);
         }
         let name: Arc<str> = name.into();
-        if !state.slots.contains_key(&name) {
-            state.grow_slot(&name, None, None)?;
+        if !state.leases.contains_key(&name) {
+            state.grow_lease(&name, None, None)?;
         }
-        state.fence += 1;
-        let fence = state.fence;
-        let slot = state.slots.entry(Arc::clone(&name)).or_default();
-        if slot.is_over(now) {
-            slot.expires = None;
-            let gone = slot.value.take();
-            state.room.resize_slot(of_slot(&name, gone.as_ref()), of_slot(&name, None));
+        state.token += 1;
+        let token = state.token;
+        let lease = state.leases.entry(Arc::clone(&name)).or_default();
+        if lease.is_over(now) {
+            lease.expires = None;
+            let gone = lease.value.take();
+            state.room.resize_lease(of_lease(&name, gone.as_ref()), of_lease(&name, None));
         }
-        (slot.fence, slot.until, slot.expires) = (fence, now.saturating_add(millis(term)), None);
-        Ok(Some(Held { name, value: slot.value.clone(), fence }))
+        (lease.token, lease.until, lease.expires) = (token, now.saturating_add(millis(term)), None);
+        Ok(Some(NamedLease { name, value: lease.value.clone(), lease_token: token }))
     }
 
-    fn write_now(&self, held: &Held, write: WriteSlot) -> Result<usize, JournalError> {
+    fn write_now(&self, held: &NamedLease, write: LeaseWrite) -> Result<usize, JournalError> {
         let now = self.now();
         let mut state = self.lock();
-        let slot = state.slots.get(&held.name).filter(|slot| slot.fence == held.fence).ok_or(JournalError::Lost)?;
-        let before = slot.value.as_ref().map(String::capacity);
+        let lease =
+            state.leases.get(&held.name).filter(|lease| lease.token == held.lease_token).ok_or(JournalError::Lost)?;
+        let before = lease.value.as_ref().map(String::capacity);
         let is_new = |one: &&Pulled| one.event.key.is_none_or(|key| state.known(&key, now).is_none());
         let wanted = write.events.iter().filter(is_new).map(|one| Wanted::of(&one.event));
         let wanted = wanted.reduce(|one, other| Wanted {
@@ -126,12 +139,12 @@ impl MemoryJournal {
             state.make_room(now, wanted)?;
         }
         if let Some(value) = &write.value {
-            state.grow_slot(&held.name, before, Some(value))?;
+            state.grow_lease(&held.name, before, Some(value))?;
         }
-        let slot = state.slots.get_mut(&held.name).ok_or(JournalError::Lost)?;
+        let lease = state.leases.get_mut(&held.name).ok_or(JournalError::Lost)?;
         let after = |time: Option<Duration>| time.map(|time| now.saturating_add(millis(time)));
-        slot.value = write.value.or(slot.value.take());
-        (slot.until, slot.expires) = (after(write.keep).unwrap_or_default(), after(write.expires));
+        lease.value = write.value.or(lease.value.take());
+        (lease.until, lease.expires) = (after(write.keep).unwrap_or_default(), after(write.expires));
         let mut admitted = 0;
         for Pulled { event, responds } in write.events {
             if event.key.is_some_and(|key| state.known(&key, now).is_some()) {
@@ -139,10 +152,10 @@ impl MemoryJournal {
             }
             let entry = state.enter(&event, None, now);
             entry.mark_stored();
-            let platform = event.facts.platform;
-            state.offer(event.facts, &entry, event.observers, now, true);
+            let platform = event.record.platform;
+            state.offer(event.record, &entry, event.observers, now, true);
             if !responds {
-                state.settle(&entry, Body::Plain(platform::plain_success(platform)));
+                state.settle(&entry, plain_success(platform));
             }
             admitted += 1;
         }
@@ -157,28 +170,28 @@ impl MemoryJournal {
         let until = now.saturating_add(millis(term));
         let mut state = self.lock();
         let Some((name, in_order)) = self.in_order.get_key_value(observer) else { return Vec::new() };
-        let Some(deliveries) = state.deliveries.get_mut(observer) else { return Vec::new() };
-        let mut lanes = HashSet::new();
+        let Some(observations) = state.observations.get_mut(observer) else { return Vec::new() };
+        let mut keys = HashSet::new();
         let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
         let mut leased = Vec::new();
-        for (id, delivery) in deliveries.iter_mut() {
+        for (id, observation) in observations.iter_mut() {
             if leased.len() >= room.limit {
                 break;
             }
-            let event = &delivery.event;
-            let account = &event.facts.account;
+            let event = &observation.event;
+            let account = &event.record.account;
             let of_account = taken.entry(Arc::clone(account)).or_default();
-            // The first of a lane holds back the others, whatever it waits for.
-            let lane = event.facts.subject.clone().map(|subject| (Arc::clone(account), subject));
-            let first = !in_order || lane.is_none_or(|lane| lanes.insert(lane));
-            if first && delivery.due <= now && *of_account < room.of_account(account) {
+            // The first of an ordering key holds back the others, whatever it waits for.
+            let key = event.record.subject.clone().map(|subject| (Arc::clone(account), subject));
+            let first = !in_order || key.is_none_or(|key| keys.insert(key));
+            if first && observation.due <= now && *of_account < room.of_account(account) {
                 *of_account += 1;
-                (delivery.due, delivery.leased) = (until, true);
-                delivery.attempts += 1;
+                (observation.due, observation.leased) = (until, true);
+                observation.attempts += 1;
                 let (observer, account) = (Arc::clone(name), Arc::clone(account));
-                let lease = Lease { id: *id, observer, account, attempt: delivery.attempts, until };
+                let lease = Lease { id: *id, observer, account, attempt: observation.attempts, until };
                 let reply = event.entry.reply().and_then(|reply| reply.clone().ok());
-                leased.push(Leased { lease, facts: event.facts.clone(), reply });
+                leased.push(Leased { lease, record: event.record.clone(), reply });
             }
         }
         leased
@@ -187,22 +200,22 @@ impl MemoryJournal {
     fn finish_now(&self, Finished { lease, outcome }: Finished) {
         let now = self.now();
         let mut state = self.lock();
-        let Some(deliveries) = state.deliveries.get_mut(&lease.observer) else { return };
-        let Some(delivery) = deliveries.get_mut(&lease.id) else { return };
-        if !delivery.leased || delivery.attempts != lease.attempt {
+        let Some(observations) = state.observations.get_mut(&lease.observer) else { return };
+        let Some(observation) = observations.get_mut(&lease.id) else { return };
+        if !observation.leased || observation.attempts != lease.attempt {
             return;
         }
-        delivery.leased = false;
+        observation.leased = false;
         match outcome {
-            Finish::Retry { after, error: _ } => delivery.due = now.saturating_add(millis(after)),
-            Finish::Released => (delivery.due, delivery.attempts) = (now, lease.attempt - 1),
+            Finish::Retry { after, error: _ } => observation.due = now.saturating_add(millis(after)),
+            Finish::Released => (observation.due, observation.attempts) = (now, lease.attempt - 1),
             Finish::Postponed { after } => {
-                (delivery.due, delivery.attempts) = (now.saturating_add(millis(after)), lease.attempt - 1);
+                (observation.due, observation.attempts) = (now.saturating_add(millis(after)), lease.attempt - 1);
             }
             done @ (Finish::Done | Finish::Dead { .. }) => {
-                let gone = deliveries.remove(&lease.id);
+                let gone = observations.remove(&lease.id);
                 state.waiting -= 1;
-                gone.into_iter().for_each(|delivery| state.release(delivery.event));
+                gone.into_iter().for_each(|observation| state.release(observation.event));
                 state.dead += u64::from(done != Finish::Done);
             }
         }
@@ -218,33 +231,39 @@ impl Journal for MemoryJournal {
         Box::pin(ready(self.admit_now(event)))
     }
 
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, decode, .. }: Undecoded<'j>) -> Task<'j, Admission> {
+        let joined = self.join(&key);
+        Box::pin(ready(joined.unwrap_or_else(|| self.admit_now(decode()))))
+    }
+
     fn store(&self, _entry: &Arc<Entry>) {}
 
-    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         if reply.is_late() {
             self.offer_late(entry, &reply);
         }
         let mut state = self.lock();
         if entry.pulled {
             // Its observers are given the reply from now on.
-            let same = state.deliveries.values().filter_map(|deliveries| deliveries.get(&entry.id));
-            let same: Vec<_> = same.map(|delivery| Arc::clone(&delivery.event.entry)).collect();
+            let same = state.observations.values().filter_map(|observations| observations.get(&entry.id));
+            let same: Vec<_> = same.map(|observation| Arc::clone(&observation.event.entry)).collect();
             same.into_iter().for_each(|entry| state.settle(&entry, reply.body.clone()));
         }
-        state.settle(entry, reply.told());
+        state.settle(entry, reply.for_repeat());
     }
 
-    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+    fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {
         let now = self.now();
-        let value = self.lock().slots.get(name).filter(|slot| !slot.is_over(now)).and_then(|slot| slot.value.clone());
+        let value =
+            self.lock().leases.get(name).filter(|lease| !lease.is_over(now)).and_then(|lease| lease.value.clone());
         Box::pin(ready(Ok(value)))
     }
 
-    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
-        Box::pin(ready(self.hold_now(name, term)))
+    fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>> {
+        Box::pin(ready(self.acquire_now(name, term)))
     }
 
-    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+    fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize> {
         Box::pin(ready(self.write_now(held, write)))
     }
 

@@ -16,14 +16,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use self::{pull::Puller, reply::Replier};
 use crate::{
-    api::Apis,
-    clock::Clock,
     config::{Backlog, Config},
-    event::{self, Event as _},
+    dispatch::Dispatcher,
+    event::{self, Event as _, Platform},
     events::{wecom::CustomerServiceNotify, wecom_kf},
     hooks::Hooks,
     journal::{self, Journal, Wants},
-    observers::{Duty, Run, Scope},
+    observers::{Job, Run, Scope, Subscribers},
 };
 
 /// Pulls what a callback announces.
@@ -42,11 +41,23 @@ const LONGEST_REPLY: Duration = Duration::from_secs(300);
 /// Events whose code is soon over.
 const AT_ONCE: [&str; 2] = [wecom_kf::EnterSession::SPEC.id, wecom_kf::SessionStatusChange::SPEC.id];
 
-/// The accounts that can be pulled, and what of them at first.
-fn pulled(config: &Config) -> HashMap<Arc<str>, Backlog> {
+/// An account that can be pulled.
+#[derive(Clone, Copy, Debug)]
+struct PulledAccount {
+    platform: Platform,
+    /// What of it at first.
+    backlog: Backlog,
+}
+
+/// The accounts that can be pulled.
+fn pulled(config: &Config) -> HashMap<Arc<str>, PulledAccount> {
     let can =
         config.accounts.iter().filter(|it| it.platform.protocol().announced_by().is_some() && it.secret.is_some());
-    can.map(|account| (account.id().into(), account.backlog)).collect()
+    let pulled = can.map(|account| {
+        let (platform, backlog) = (account.platform, account.backlog);
+        (account.id().into(), PulledAccount { platform, backlog })
+    });
+    pulled.collect()
 }
 
 /// The observers, if an account can be pulled.
@@ -78,30 +89,27 @@ pub fn observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> 
 }
 
 /// What they do.
-pub fn duties(
+pub(crate) fn jobs(
     config: &Config,
-    hooks: &Arc<Hooks>,
-    apis: &Apis,
+    dispatcher: &Dispatcher,
+    subscribers: &Subscribers,
     journal: &Arc<dyn Journal>,
-    observers: &[journal::Observer],
-    clock: &Clock,
-) -> Vec<Duty> {
+) -> Vec<Job> {
     let accounts = pulled(config);
     if accounts.is_empty() {
         return Vec::new();
     }
-    let puller = Puller::new(accounts, Arc::clone(hooks), observers.to_vec(), apis.clone(), Arc::clone(journal));
-    let replier = Replier::new(Arc::clone(hooks), apis.clone(), Arc::clone(journal), clock.clone());
-    let replier = Arc::new(replier);
-    let duty = |name: &str, timeout: Duration, run: Run| Duty {
+    let puller = Puller::new(accounts, subscribers.clone(), dispatcher.apis.clone(), Arc::clone(journal));
+    let replier = Arc::new(Replier::new(dispatcher.clone(), Arc::clone(journal)));
+    let job = |name: &str, timeout: Duration, run: Run| Job {
         name: name.into(),
         timeout: Some(timeout),
         scope: Scope::Account,
         run,
     };
     vec![
-        duty(PULL, LONGEST_PULL, Arc::new(puller).run()),
-        duty(REPLY, LONGEST_REPLY, Arc::clone(&replier).run()),
-        duty(REPLY_AT_ONCE, LONGEST_REPLY, replier.run()),
+        job(PULL, LONGEST_PULL, Arc::new(puller).run()),
+        job(REPLY, LONGEST_REPLY, Arc::clone(&replier).run()),
+        job(REPLY_AT_ONCE, LONGEST_REPLY, replier.run()),
     ]
 }

@@ -16,37 +16,39 @@ use serde_json::value::RawValue;
 use tokio::{sync::oneshot, time};
 use tracing::{debug, warn};
 
-use super::{LONGEST_PULL, REPLY, REPLY_AT_ONCE};
+use super::{LONGEST_PULL, PulledAccount, REPLY, REPLY_AT_ONCE};
 use crate::{
     api::{Api, Apis, Page},
     config::Backlog,
-    event::Platform,
-    hooks::{Hooks, Payload},
-    journal::{self, Facts, Held, Journal, JournalError, Leased, Millis, NewEvent, Pulled, WriteSlot, now_millis},
+    hooks::RawEvent,
+    journal::{EventRecord, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, Pulled, now_millis},
     late,
-    observers::{Failed, Permit, Run},
-    payload::{self, Form, Value},
+    observers::{Candidate, Failed, Permit, Run, Subscribers},
+    payload::{self, Form, Payload, Value},
     platform,
 };
 
 /// Longer than a call with its pauses. A process that is gone lets go before.
-const TERM: Duration = Duration::from_secs(300);
+const LEASE_DURATION: Duration = Duration::from_secs(300);
 
-/// How often it is looked whether another node has done with an account.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often a desk is asked for that another node pulls.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The pause between calls without a token, which the platform limits narrowly.
-const PACE: Duration = Duration::from_secs(5);
+const TOKENLESS_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the token of a callback is good, in milliseconds; a little less than the platform says.
-const TOKEN_GOOD: Millis = 590_000;
+const TOKEN_LIFETIME: Millis = 590_000;
 
 /// Messages are from "now on" if they were sent this long before the first callback, in milliseconds: that one may have
 /// been delivered late.
-const NOW_ON: Millis = 60_000;
+const BACKLOG_TOLERANCE: Millis = 60_000;
 
 /// Pages in a row without an entry and without a new cursor, after which the platform is asked again later.
-const EMPTY: u32 = 20;
+const MAX_EMPTY_PAGES: u32 = 20;
+
+/// The observers that answer.
+const REPLIERS: [&str; 2] = [REPLY, REPLY_AT_ONCE];
 
 /// `bad or expired token`.
 const BAD_CALLBACK_TOKEN: i64 = 95007;
@@ -56,10 +58,8 @@ type Desk = (Arc<str>, String);
 
 /// Pulls, once at a time for each desk.
 pub(super) struct Puller {
-    accounts: HashMap<Arc<str>, Backlog>,
-    hooks: Arc<Hooks>,
-    /// The server's own observers.
-    own: Vec<journal::Observer>,
+    accounts: HashMap<Arc<str>, PulledAccount>,
+    subscribers: Subscribers,
     apis: Apis,
     journal: Arc<dyn Journal>,
     /// Desks that are pulled, with the callback that waits for the next pull.
@@ -69,7 +69,7 @@ pub(super) struct Puller {
 /// The latest callback that came during a pull.
 struct Next {
     received: Millis,
-    tell: oneshot::Sender<Turn>,
+    turn: oneshot::Sender<Turn>,
 }
 
 /// What becomes of a callback.
@@ -99,7 +99,7 @@ impl Drop for Pulling {
         };
         if let Some(next) = next {
             // One that is gone drops it, and so hands it on.
-            drop(next.tell.send(Turn::Pull(Self { puller: Arc::clone(&self.puller), desk: self.desk.clone() })));
+            drop(next.turn.send(Turn::Pull(Self { puller: Arc::clone(&self.puller), desk: self.desk.clone() })));
         }
     }
 }
@@ -113,7 +113,7 @@ struct Notice {
 
 /// What the slot of a desk holds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Place {
+struct Progress {
     cursor: Option<String>,
     /// Entries from before are left out: Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,13 +122,12 @@ struct Place {
 
 impl Puller {
     pub(super) fn new(
-        accounts: HashMap<Arc<str>, Backlog>,
-        hooks: Arc<Hooks>,
-        own: Vec<journal::Observer>,
+        accounts: HashMap<Arc<str>, PulledAccount>,
+        subscribers: Subscribers,
         apis: Apis,
         journal: Arc<dyn Journal>,
     ) -> Self {
-        Self { accounts, hooks, own, apis, journal, desks: Mutex::default() }
+        Self { accounts, subscribers, apis, journal, desks: Mutex::default() }
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
@@ -144,20 +143,21 @@ impl Puller {
 
     /// A callback has come; ready when a pull that began after it is done, or when a later callback sees to that.
     async fn announced(self: Arc<Self>, leased: Leased, deadline: Instant, mut permit: Permit) -> Result<(), Failed> {
-        let Facts { account, form, payload, received, .. } = leased.facts;
+        let EventRecord { account, form, payload, received, .. } = leased.record;
         let (open_kfid, token) = {
-            let tree = payload::parse(form, payload.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
+            let tree =
+                payload::parse(form, payload.text()).map_err(|failure| Failed::Permanent(failure.to_string()))?;
             let text = |name| tree.as_object().and_then(|object| object.text(name)).map(str::to_owned);
             let open_kfid =
-                text("OpenKfId").ok_or_else(|| Failed::ForGood("the callback has no OpenKfId".to_owned()))?;
+                text("OpenKfId").ok_or_else(|| Failed::Permanent("the callback has no OpenKfId".to_owned()))?;
             (open_kfid, text("Token"))
         };
         let turn = match self.turn((account, open_kfid), received) {
             Ok(turn) => turn,
-            Err(told) => {
+            Err(given) => {
                 // Only to wait takes no room.
                 permit.release();
-                told.await.map_err(|_| Failed::Again("the pull ended without a word".to_owned()))?
+                given.await.map_err(|_| Failed::Retry("the pull ended without a word".to_owned()))?
             }
         };
         let Turn::Pull(pulling) = turn else { return Ok(()) };
@@ -169,9 +169,9 @@ impl Puller {
         self.pull(&pulling.desk, Notice { token, received }, deadline).await
     }
 
-    /// What becomes of a callback, or who tells it.
+    /// What becomes of a callback, or where that will be known.
     fn turn(self: &Arc<Self>, desk: Desk, received: Millis) -> Result<Turn, oneshot::Receiver<Turn>> {
-        let (tell, told) = oneshot::channel();
+        let (turn, given) = oneshot::channel();
         let mut desks = self.desks();
         match desks.entry(desk) {
             hash_map::Entry::Vacant(free) => {
@@ -183,12 +183,12 @@ impl Puller {
                 if pulled.get().as_ref().is_some_and(|next| next.received > received) {
                     return Ok(Turn::Done);
                 }
-                let earlier = pulled.get_mut().replace(Next { received, tell });
+                let earlier = pulled.get_mut().replace(Next { received, turn });
                 drop(desks);
                 if let Some(earlier) = earlier {
-                    let _ = earlier.tell.send(Turn::Done);
+                    let _ = earlier.turn.send(Turn::Done);
                 }
-                Err(told)
+                Err(given)
             }
         }
     }
@@ -196,53 +196,53 @@ impl Puller {
     /// One pull: page after page.
     async fn pull(&self, desk: &Desk, notice: Notice, deadline: Instant) -> Result<(), Failed> {
         let (account, open_kfid) = desk;
-        let Some(api) = self.apis.get(account) else {
-            return Err(Failed::Again(format!("{account} has no `secret`, so nothing can be pulled")));
+        let (Some(api), Some(pulled)) = (self.apis.get(account), self.accounts.get(account)) else {
+            return Err(Failed::Retry(format!("{account} has no `secret`, so nothing can be pulled")));
         };
         let now = now_millis();
-        let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_GOOD);
+        let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_LIFETIME);
         let slot = format!("kf/{account}/{open_kfid}");
-        let held = match self.journal.hold_slot(&slot, TERM).await {
+        let held = match self.journal.acquire_lease(&slot, LEASE_DURATION).await {
             Ok(Some(held)) => held,
             Ok(None) => {
                 let reason = "another node pulls this desk".to_owned();
-                return Err(Failed::NotYet { after: LOOK, of_account: false, reason });
+                return Err(Failed::NotYet { after: POLL_INTERVAL, of_account: false, reason });
             }
-            Err(failure) => return Err(Failed::Again(failure.to_string())),
+            Err(failure) => return Err(Failed::Retry(failure.to_string())),
         };
-        let place = held.value.as_deref().and_then(|value| serde_json::from_str(value).ok());
-        let place = place.unwrap_or_else(|| {
-            let from = match self.accounts.get(account) {
-                Some(Backlog::ThreeDays) => None,
-                _ => Some((notice.received - NOW_ON).div_euclid(1000)),
+        let progress = held.value.as_deref().and_then(|value| serde_json::from_str(value).ok());
+        let progress = progress.unwrap_or_else(|| {
+            let from = match pulled.backlog {
+                Backlog::ThreeDays => None,
+                Backlog::None => Some((notice.received - BACKLOG_TOLERANCE).div_euclid(1000)),
             };
-            Place { cursor: None, from }
+            Progress { cursor: None, from }
         });
-        let pulled = self.pages(&api.without_rests(), desk, &held, place, token, deadline).await;
-        if pulled.is_err() {
-            // Another node may go on at once. If this fails the hold ends by itself.
-            let _ = self.journal.write_slot(&held, WriteSlot::default()).await;
+        let done = self.pages(&api.without_rests(), desk, &held, progress, token, deadline).await;
+        if done.is_err() {
+            // Another node may go on at once. If this fails the lease expires.
+            let _ = self.journal.write_lease(&held, LeaseWrite::default()).await;
         }
-        pulled
+        done
     }
 
     async fn pages(
         &self,
         api: &Api,
         (account, open_kfid): &Desk,
-        held: &Held,
-        mut place: Place,
+        held: &NamedLease,
+        mut progress: Progress,
         mut token: Option<String>,
         deadline: Instant,
     ) -> Result<(), Failed> {
         let mut empty = 0;
         loop {
-            if Instant::now() + TERM > deadline {
+            if Instant::now() + LEASE_DURATION > deadline {
                 // What there is so far is kept, and it has not failed.
                 let reason = "there is more than can be pulled at one time".to_owned();
                 return Err(Failed::NotYet { after: Duration::ZERO, of_account: false, reason });
             }
-            let page = match api.kf_sync(open_kfid, place.cursor.as_deref(), token.as_deref()).await {
+            let page = match api.kf_sync(open_kfid, progress.cursor.as_deref(), token.as_deref()).await {
                 Ok(page) => page,
                 Err(failure) if failure.code() == Some(BAD_CALLBACK_TOKEN) && token.is_some() => {
                     debug!(account = &**account, "{account}: the callback's token is no longer good, going on without");
@@ -253,18 +253,19 @@ impl Puller {
             };
             let has_more = page.has_more();
             let stands_still = page.entries.is_empty()
-                && (page.next_cursor.is_empty() || Some(&page.next_cursor) == place.cursor.as_ref());
+                && (page.next_cursor.is_empty() || Some(&page.next_cursor) == progress.cursor.as_ref());
             let count = page.entries.len();
-            let events = self.events(account, &page, place.from);
+            let events = self.events(account, &page, progress.from);
             if !page.next_cursor.is_empty() {
-                place.cursor = Some(page.next_cursor);
+                progress.cursor = Some(page.next_cursor);
             }
-            let value = serde_json::to_string(&place).map_err(|failure| Failed::ForGood(failure.to_string()))?;
-            let write = WriteSlot { value: Some(value), keep: has_more.then_some(TERM), expires: None, events };
-            let admitted = match self.journal.write_slot(held, write).await {
+            let value = serde_json::to_string(&progress).map_err(|failure| Failed::Permanent(failure.to_string()))?;
+            let write =
+                LeaseWrite { value: Some(value), keep: has_more.then_some(LEASE_DURATION), expires: None, events };
+            let admitted = match self.journal.write_lease(held, write).await {
                 Ok(admitted) => admitted,
-                Err(JournalError::Lost) => return Err(Failed::Again("another node pulls this account".to_owned())),
-                Err(failure) => return Err(Failed::Again(failure.to_string())),
+                Err(JournalError::Lost) => return Err(Failed::Retry("another node pulls this account".to_owned())),
+                Err(failure) => return Err(Failed::Retry(failure.to_string())),
             };
             debug!(
                 account = &**account,
@@ -274,13 +275,13 @@ impl Puller {
                 return Ok(());
             }
             empty = if stands_still { empty + 1 } else { 0 };
-            if empty >= EMPTY {
-                return Err(Failed::Again("the platform says that there is more, and gives nothing".to_owned()));
+            if empty >= MAX_EMPTY_PAGES {
+                return Err(Failed::Retry("the platform says that there is more, and gives nothing".to_owned()));
             }
             if token.is_none() {
-                time::sleep(PACE).await;
+                time::sleep(TOKENLESS_PAUSE).await;
             } else if stands_still {
-                time::sleep(LOOK).await;
+                time::sleep(POLL_INTERVAL).await;
             }
         }
     }
@@ -292,7 +293,7 @@ impl Puller {
     /// An entry as an event; nothing if it is from before the beginning. What cannot be read is kept as it came.
     fn event(&self, account: &Arc<str>, entry: &RawValue, from: Option<i64>) -> Option<Pulled> {
         const FORM: Form = Form::Json;
-        let (platform, text) = (Platform::WeComKf, entry.get());
+        let (platform, text) = (self.accounts.get(account)?.platform, entry.get());
         let tree = payload::parse(FORM, text).unwrap_or_else(|failure| {
             warn!(account = &**account, "{account}: an entry cannot be read: {failure}");
             Value::Null
@@ -302,26 +303,14 @@ impl Puller {
         }
         let (event_type, spec) = platform::classify(platform, &tree, FORM, None);
         let received = now_millis();
-        let is_own = is_of_servicer(&tree);
-        let own = self.own.iter().filter(|own| (own.wants)(account, event_type));
-        let own = own.filter(|own| !is_own || ![REPLY, REPLY_AT_ONCE].contains(&&*own.name)).map(|own| &own.name);
-        let observers: Vec<_> = self.hooks.observers(account, event_type, spec).chain(own).map(Arc::clone).collect();
-        let responds = observers.iter().any(|name| [REPLY, REPLY_AT_ONCE].contains(&&**name));
-        let event = NewEvent {
-            id: self.journal.next_id(received),
-            key: platform::dedupe_key(platform, account, spec, &tree, text, &|_| None),
-            facts: Facts {
-                platform,
-                account: Arc::clone(account),
-                event_type: event_type.into(),
-                subject: platform::subject(platform, &tree).map(Into::into),
-                form: FORM,
-                payload: Payload::new(text),
-                query: None,
-                received,
-            },
-            observers,
-        };
+        let id = self.journal.next_id(received);
+        let key = platform::dedupe_key(platform, account, spec, &tree, text, &|_| None);
+        let (account, payload) = (Arc::clone(account), Payload::new(text));
+        let raw = &RawEvent { platform, account, event_type, form: FORM, payload, query: None };
+        let candidate = Candidate { id, key, raw, spec, tree: &tree, received };
+        let left_out: &[&str] = if is_of_servicer(&tree) { &REPLIERS } else { &[] };
+        let event = self.subscribers.new_event(candidate, left_out);
+        let responds = event.observers.iter().any(|name| REPLIERS.contains(&&**name));
         Some(Pulled { event, responds })
     }
 }

@@ -9,23 +9,20 @@ use serde_json::{Map, Value as Json};
 use tracing::{debug, info};
 
 use crate::{
-    api::{Api, ApiError, Apis, meaning},
-    clock::Clock,
+    api::{Api, ApiError, meaning},
+    dispatch::{Attempt, Dispatcher, NotStarted, Source},
     event::Answer,
-    hooks::Hooks,
     journal::{self, Entry, Journal, Lease, Leased},
     late,
-    observers::{self, Failed, Run},
+    observers::{Failed, Run},
     payload::{self, Value},
     platform::{self, Address, Body},
 };
 
 /// Answers what was pulled.
 pub(super) struct Replier {
-    hooks: Arc<Hooks>,
-    apis: Apis,
+    dispatcher: Dispatcher,
     journal: Arc<dyn Journal>,
-    clock: Clock,
 }
 
 /// Where an answer goes.
@@ -56,8 +53,8 @@ impl Destination {
 }
 
 impl Replier {
-    pub(super) fn new(hooks: Arc<Hooks>, apis: Apis, journal: Arc<dyn Journal>, clock: Clock) -> Self {
-        Self { hooks, apis, journal, clock }
+    pub(super) const fn new(dispatcher: Dispatcher, journal: Arc<dyn Journal>) -> Self {
+        Self { dispatcher, journal }
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
@@ -72,50 +69,49 @@ impl Replier {
 
     async fn answer(&self, leased: Leased, deadline: Instant) -> Result<(), Failed> {
         let lease = leased.lease.clone();
-        let account = Arc::clone(&leased.facts.account);
-        let Some(api) = self.apis.get(&account) else {
-            return Err(Failed::Again(ApiError::NoSecret(account.to_string()).to_string()));
+        let account = Arc::clone(&leased.record.account);
+        let Some(api) = self.dispatcher.apis.get(&account) else {
+            return Err(Failed::Retry(ApiError::NoSecret(account.to_string()).to_string()));
         };
-        let text = leased.facts.payload.clone();
-        let destination = match payload::parse(leased.facts.form, text.text()) {
+        let text = leased.record.payload.clone();
+        let destination = match payload::parse(leased.record.form, text.text()) {
             Ok(tree) => Destination::of(&tree),
-            Err(failure) => return Err(Failed::ForGood(failure.to_string())),
+            Err(failure) => return Err(Failed::Permanent(failure.to_string())),
         };
         let body = match leased.reply.clone() {
             Some(body) => body,
             None => {
-                let body = self.respond(leased, deadline).await?;
+                let body = self.respond(&leased, deadline).await?;
                 self.record(&lease, body).await?
             }
         };
         let Body::Document(message) = body else { return Ok(()) };
-        let message = serde_json::from_str(&message).map_err(|failure| Failed::ForGood(failure.to_string()))?;
+        let message = serde_json::from_str(&message).map_err(|failure| Failed::Permanent(failure.to_string()))?;
         self.send(&api.without_rests(), &lease, &destination, &message).await
     }
 
     /// Has the responder say what to answer. One that fails is asked again, as an observer is: nobody else would be.
-    async fn respond(&self, leased: Leased, deadline: Instant) -> Result<Body, Failed> {
-        let Leased { lease, facts, .. } = leased;
-        let text = facts.payload.clone();
-        let form = facts.form;
-        let platform = facts.platform;
+    async fn respond(&self, leased: &Leased, deadline: Instant) -> Result<Body, Failed> {
+        let Leased { lease, record, .. } = leased;
+        let (platform, form) = (record.platform, record.form);
         let plain = Body::Plain(platform::plain_success(platform));
-        let (event_type, responding) = {
-            let tree = payload::parse(form, text.text()).map_err(|failure| Failed::ForGood(failure.to_string()))?;
-            let (event_type, spec) = platform::classify(facts.platform, &tree, form, None);
-            let Some(responder) = self.hooks.responder(&facts.account, event_type, spec) else { return Ok(plain) };
-            let context =
-                observers::context(&lease, facts, event_type, &tree, deadline, self.clock.clone(), &self.apis);
-            let started = responder.start(&tree, form, context);
-            (event_type, started.map_err(|failure| Failed::ForGood(format!("unexpected shape: {failure}")))?)
+        let attempt = Attempt { id: lease.id, number: lease.attempt, deadline };
+        let call = self.dispatcher.respond_stored(Source::from(record), attempt);
+        let call = call.map_err(|failure| Failed::Permanent(failure.to_string()))?;
+        call.log_unreadable();
+        let event_type = call.context.raw().event_type;
+        let running = match call.running {
+            Ok(running) => running,
+            Err(NotStarted::NoHandler(_)) => return Ok(plain),
+            Err(failure @ NotStarted::Misshapen(_)) => return Err(Failed::Permanent(failure.to_string())),
         };
-        let answer = match responding.await {
-            Ok(answer) => answer.map_err(|failure| Failed::Again(failure.to_string()))?,
-            Err(panicked) => return Err(Failed::Again(format!("the responder of {event_type} {panicked}"))),
+        let answer = match running.await {
+            Ok(answer) => answer.map_err(|failure| Failed::Retry(failure.to_string()))?,
+            Err(panicked) => return Err(Failed::Retry(format!("the responder of {event_type} {panicked}"))),
         };
         Ok(match answer {
             Answer::Default => plain,
-            answer => platform::write_answer(platform, form, answer, Address::default(), self.clock.now()),
+            answer => platform::write_answer(platform, form, answer, Address::default(), self.dispatcher.clock.now()),
         })
     }
 
@@ -123,8 +119,8 @@ impl Replier {
     async fn record(&self, lease: &Lease, body: Body) -> Result<Body, Failed> {
         let entry = Entry::pulled(lease.id);
         entry.mark_replied();
-        self.journal.record(&entry, journal::Reply { body, failure: None, sender: None });
-        entry.answered().await.clone().map_err(|failure| Failed::Again(failure.to_string()))
+        self.journal.record(&entry, journal::ReplyRecord { body, failure: None, sender: None });
+        entry.answered().await.clone().map_err(|failure| Failed::Retry(failure.to_string()))
     }
 
     async fn send(
@@ -143,7 +139,7 @@ impl Replier {
                 return Ok(());
             }
             (None, Some(customer)) => api.kf_send(open_kfid, customer, &id, message).await,
-            (None, None) => return Err(Failed::ForGood("the message names no customer".to_owned())),
+            (None, None) => return Err(Failed::Permanent("the message names no customer".to_owned())),
         };
         match sent {
             Ok(_) => Ok(()),
@@ -152,7 +148,7 @@ impl Replier {
                 Ok(())
             }
             // The platform knows the id, so that it may be sent again.
-            Err(failure) if failure.is_uncertain() => Err(Failed::Again(failure.to_string())),
+            Err(failure) if failure.is_uncertain() => Err(Failed::Retry(failure.to_string())),
             Err(failure) => Err(late::failed(api, &failure)),
         }
     }

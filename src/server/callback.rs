@@ -34,9 +34,9 @@ use super::{
 };
 use crate::{
     config::{self, IpRange},
+    delivery::{self, Content, Endpoint, Receiver},
     envelope::{Refusal, RefusalKind},
     metrics::{Metrics, Outcome},
-    receiver::{self, Content, Endpoint, Receiver},
 };
 
 /// Everything that requests need.
@@ -54,7 +54,7 @@ pub(super) struct Callbacks {
 /// Why a request has no body to go on with.
 enum Unread {
     /// Its query is refused already.
-    Refused(receiver::Response),
+    Refused(delivery::Response),
     /// It does not come.
     Failed(BodyError),
 }
@@ -192,17 +192,17 @@ impl Callbacks {
         endpoint: &Endpoint,
         peer: &Peer,
         headers: &HeaderMap,
-        response: receiver::Response,
+        response: delivery::Response,
     ) -> Response<Full<Bytes>> {
         match response {
-            receiver::Response::Answer { body, content } => answer(body, content),
-            receiver::Response::Refused(refusal) => {
+            delivery::Response::Answer { body, content } => answer(body, content),
+            delivery::Response::Refused(refusal) => {
                 let client = self.client(peer, headers);
                 warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
                     "{}: refused a request of {client}: {refusal}", endpoint.id);
                 refuse(status(&refusal), refusal.reason())
             }
-            receiver::Response::Unavailable(reason) => {
+            delivery::Response::Unavailable(reason) => {
                 let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 response

@@ -28,13 +28,14 @@ use crate::{
     clock::Clock,
     config::{self, Config},
     crypto::KeyError,
+    delivery::{Endpoint, Receiver},
+    dispatch::Dispatcher,
     envelope::Guarded,
     hooks::Hooks,
     journal::{self, Journal, JournalError},
     kf, late,
     metrics::Metrics,
-    observers::{self, Duty, Observers},
-    receiver::{Endpoint, Receiver},
+    observers::{self, Job, Observers, Subscribers},
     thirdparty,
 };
 
@@ -79,7 +80,7 @@ pub struct Server {
     admin: Listener,
     token: Option<crate::secret::Secret>,
     metrics: Metrics,
-    duties: Vec<Duty>,
+    jobs: Vec<Job>,
     journal: Arc<dyn Journal>,
     delivery: config::Delivery,
     grace: Duration,
@@ -103,17 +104,21 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        let own = kf::observers(config, &hooks).into_iter().chain(late::observer(config));
-        let own: Vec<_> = own.chain(thirdparty::observer(config)).collect();
-        let observers = observers::of_hooks(&hooks).into_iter().chain(own.iter().cloned());
+        let kf = kf::observers(config, &hooks);
+        let (late, grants) = (late::observer(config), thirdparty::observer(config));
+        let (sends_late, redeems) = (late.is_some(), grants.is_some());
+        let internal: Vec<_> = kf.into_iter().chain(late).chain(grants).collect();
+        let observers = observers::of_hooks(&hooks).into_iter().chain(internal.iter().cloned());
         let journal = journal::open(&config.journal, observers.collect())?;
         let apis = Apis::new(config, &journal, &metrics)?;
-        let mut duties = observers::duties_of_hooks(&hooks, &clock, &apis, config.accounts.len());
-        duties.extend(kf::duties(config, &hooks, &apis, &journal, &own, &clock));
-        duties.extend(own.iter().any(|it| &*it.name == late::OBSERVER).then(|| late::duty(&apis, &journal)));
-        duties.extend(own.iter().any(|it| &*it.name == thirdparty::OBSERVER).then(|| thirdparty::duty(&apis)));
-        let receiver = Receiver::new(hooks, Arc::clone(&journal), clock, config.shared_in_flight());
-        let receiver = receiver.with_api(own, apis);
+        let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
+        let dispatcher = Dispatcher { hooks, apis, clock };
+        let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
+        jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
+        jobs.extend(sends_late.then(|| late::job(&dispatcher.apis, &journal)));
+        jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
+        let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), config.shared_in_flight());
+        let receiver = receiver.with_streams();
         let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics));
         let limits = Limits {
             connections: config.server.max_connections,
@@ -142,7 +147,7 @@ impl Server {
             admin,
             token: config.admin.token.clone(),
             metrics,
-            duties,
+            jobs,
             journal,
             delivery: config.delivery.clone(),
             grace: config.server.shutdown_grace,
@@ -176,7 +181,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let stopping = CancellationToken::new();
         let admin = admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal);
-        let observers = Observers::start(self.duties, &self.journal, &self.delivery, &self.metrics);
+        let observers = Observers::start(self.jobs, &self.journal, &self.delivery, &self.metrics);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let _stopped = stopped.clone().drop_guard();
@@ -200,7 +205,7 @@ impl Server {
             warn!("the grace period is over; what was in work was cut off: the platform asks again, observers too");
         }
         let closed = time::timeout(CLOSING, async {
-            observers.cut_off().await;
+            observers.cancel().await;
             self.journal.close().await
         });
         if let Ok(Err(failure)) = closed.await {

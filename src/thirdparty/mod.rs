@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config},
     journal::{self, Leased},
     late,
-    observers::{Duty, Failed, Run, Scope},
+    observers::{Failed, Job, Run, Scope},
     payload,
 };
 
@@ -56,27 +56,27 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 }
 
 /// What it does.
-pub fn duty(apis: &Apis) -> Duty {
+pub fn job(apis: &Apis) -> Job {
     let apis = apis.clone();
     let run: Run = Arc::new(move |leased, _, permit| {
         let apis = apis.clone();
         Box::pin(async move {
             let _permit = permit;
-            let account = Arc::clone(&leased.facts.account);
-            let api = apis.get(&account).ok_or_else(|| Failed::Again(format!("{account} has no `secret`")))?;
+            let account = Arc::clone(&leased.record.account);
+            let api = apis.get(&account).ok_or_else(|| Failed::Retry(format!("{account} has no `secret`")))?;
             keep(&api.without_rests(), &leased).await
         })
     });
-    Duty { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
 }
 
 async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {
-    let event_type = &*leased.facts.event_type;
+    let event_type = &*leased.record.event_type;
     let member = |name: &str| {
-        let tree = payload::parse(leased.facts.form, leased.facts.payload.text()).ok()?;
+        let tree = payload::parse(leased.record.form, leased.record.payload.text()).ok()?;
         tree.as_object()?.text(name).map(str::to_owned)
     };
-    let missing = || Failed::ForGood(format!("{event_type} does not say who has authorised what"));
+    let missing = || Failed::Permanent(format!("{event_type} does not say who has authorised what"));
     if WITHDRAWN.contains(&event_type) {
         let id = member("AuthorizerAppid").or_else(|| member("AuthCorpId")).ok_or_else(missing)?;
         return api.forget(&id).await.map_err(|failure| late::failed(api, &failure));

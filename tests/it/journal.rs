@@ -11,8 +11,8 @@ use std::{
 use echostr::{
     event::Platform,
     journal::{
-        Admission, Archive, DeliveryState, Entry, Facts, Filter, Finish, Finished, Journal, JournalError, Leased,
-        NewEvent, Observer, Options, Pulled, Reply, Room, Sender, State, WriteSlot,
+        Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, Journal, JournalError, LeaseWrite, Leased,
+        NewEvent, ObservationState, Observer, Options, Pulled, ReplyRecord, ReplySender, Room, State, Undecoded,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -82,6 +82,8 @@ macro_rules! on_each {
 
 on_each! {
     an_event_is_admitted_once on memory, sqlite, postgres;
+    what_this_process_knows_is_not_decoded_again on memory, sqlite, postgres;
+    what_is_in_the_file_is_not_decoded_again on sqlite;
     different_events_of_one_second_are_both_kept on memory, sqlite, postgres;
     of_many_at_one_time_one_runs on memory, sqlite, postgres;
     a_key_with_a_window_is_free_again_after_it on memory, sqlite, postgres;
@@ -104,10 +106,12 @@ on_each! {
     what_is_kept_for_a_missing_observer_goes_first_when_there_is_no_room on sqlite;
     what_nodes_keep_for_a_missing_observer_goes_first_when_there_is_no_room on postgres;
     a_missing_observer_goes_on_with_the_past_where_it_was on sqlite;
+    of_the_past_an_observer_gets_what_it_wants on sqlite, postgres;
     dead_letters_are_revived_and_dropped on sqlite, postgres;
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
+    a_row_of_an_unknown_platform_is_named on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on memory, sqlite;
     texts_count_as_they_are on memory;
@@ -157,7 +161,7 @@ impl Message {
             let tree = echostr::payload::parse(Form::Xml, &text).unwrap();
             echostr::platform::dedupe_key(Platform::Mp, self.account, None, &tree, &text, &|_| None).unwrap()
         };
-        let facts = Facts {
+        let record = EventRecord {
             platform: Platform::Mp,
             account: self.account.into(),
             event_type: Cow::Borrowed("mp.message.text"),
@@ -171,13 +175,26 @@ impl Message {
         NewEvent {
             id: journal.next_id(i64::try_from(now.as_millis()).unwrap()),
             key: Some(DedupeKey { window: self.window, ..key }),
-            facts,
+            record: record,
             observers: observers.iter().map(|name| (*name).into()).collect(),
         }
     }
 
+    /// Admits it as the server does: it is decoded only if it is not known.
     async fn admit(&self, journal: &dyn Journal, observers: &[&str]) -> Admission {
-        journal.admit(self.new_event(journal, observers)).await.unwrap()
+        self.admit_counted(journal, observers).await.0
+    }
+
+    /// The same, with how often it was decoded.
+    async fn admit_counted(&self, journal: &dyn Journal, observers: &[&str]) -> (Admission, u32) {
+        let (event, mut decoded) = (self.new_event(journal, observers), 0);
+        let (key, platform) = (event.key.unwrap(), event.record.platform);
+        let mut decode = || {
+            decoded += 1;
+            event.clone()
+        };
+        let undecoded = Undecoded { key, platform, decode: &mut decode };
+        (journal.admit_undecoded(undecoded).await.unwrap(), decoded)
     }
 
     /// Admits it as new and answers it.
@@ -201,8 +218,8 @@ impl Message {
     }
 }
 
-fn document(text: &str) -> Reply {
-    Reply { body: Body::Document(text.to_owned()), failure: None, sender: None }
+fn document(text: &str) -> ReplyRecord {
+    ReplyRecord { body: Body::Document(text.to_owned()), failure: None, sender: None }
 }
 
 #[track_caller]
@@ -270,6 +287,34 @@ async fn an_event_is_admitted_once(place: Place) {
     assert_eq!(late.answered().await, &Ok(Body::Document("hello".to_owned())));
 }
 
+async fn what_this_process_knows_is_not_decoded_again(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let message = message("user", 1);
+    let (first, decoded) = message.admit_counted(&*journal, &[]).await;
+    assert_eq!((run(first).deliveries(), decoded), (1, 1));
+    let (joined, decoded) = message.admit_counted(&*journal, &[]).await;
+    assert_eq!((known(joined).deliveries(), decoded), (2, 0));
+    // Nothing else has its key.
+    let (eager, undecoded) = (message.new_event(&*journal, &[]), message.admit_counted(&*journal, &[]).await);
+    assert_eq!((known(journal.admit(eager).await.unwrap()).deliveries(), undecoded.1), (4, 0));
+}
+
+async fn what_is_in_the_file_is_not_decoded_again(place: Place) {
+    let (settings, message) = (options(vec![]), message("user", 1));
+    let journal = place.open(&settings).await;
+    let answered = message.answer(&*journal, &[]).await;
+    let (again, decoded) = message.admit_counted(&*journal, &[]).await;
+    assert_eq!((known(again).id, decoded), (answered, 0));
+    let other = Message { number: 2, ..message };
+    let interrupted = run(other.admit(&*journal, &[]).await);
+    journal.store(&interrupted);
+    interrupted.stored().await.unwrap();
+    // Its responder runs again in the next process, which decodes it with the identity that it has.
+    let journal = reopen(&place, journal, &settings).await;
+    let (again, decoded) = other.admit_counted(&*journal, &[]).await;
+    assert_eq!((run(again).id, decoded), (interrupted.id, 0));
+}
+
 async fn different_events_of_one_second_are_both_kept(place: Place) {
     let journal = place.open(&options(vec![])).await;
     let first = message("user", 1).answer(&*journal, &[]).await;
@@ -331,7 +376,7 @@ async fn an_observer_is_given_each_event_once(place: Place) {
     message("user", 6).answer(&*journal, &[]).await;
     let some = journal.lease("audit", 2, TERM).await.unwrap();
     assert_eq!(some.len(), 2);
-    assert_eq!(some[0].facts.payload.text(), message("user", 1).new_event(&*journal, &[]).facts.payload.text());
+    assert_eq!(some[0].record.payload.text(), message("user", 1).new_event(&*journal, &[]).record.payload.text());
     let rest = lease(&*journal, "audit").await;
     let given: Vec<Uuid> = ids(&some).into_iter().chain(ids(&rest)).collect();
     assert_eq!(given, wanted);
@@ -406,7 +451,7 @@ fn room(limit: usize, each: usize, less: &[(&str, usize)]) -> Room {
 /// How many were leased of each account, `a` to `c`.
 fn by_account(leased: &[Leased]) -> [usize; 3] {
     ["mp/a", "mp/b", "mp/c"].map(|account| {
-        let of_account = leased.iter().filter(|it| &*it.facts.account == account);
+        let of_account = leased.iter().filter(|it| &*it.record.account == account);
         of_account.inspect(|it| assert_eq!(&*it.lease.account, account)).count()
     })
 }
@@ -453,7 +498,7 @@ async fn every_account_has_its_turn(place: Place) {
             };
             let leased = journal.lease_within(name, room(1, 10, &full), TERM).await.unwrap();
             assert_eq!(leased.len(), 1);
-            let account = &*leased[0].facts.account;
+            let account = &*leased[0].record.account;
             given.push(*["mp/a", "mp/b", "mp/c"].iter().find(|known| **known == account).unwrap());
         }
         let mut accounts = given.clone();
@@ -489,7 +534,7 @@ async fn in_order_an_account_without_room_hides_no_other(place: Place) {
         leased.extend(more);
     }
     assert_eq!(rest, [6, 2]);
-    let users: HashSet<_> = leased.iter().map(|it| (it.facts.account.clone(), it.facts.subject.clone())).collect();
+    let users: HashSet<_> = leased.iter().map(|it| (it.record.account.clone(), it.record.subject.clone())).collect();
     assert_eq!((users.len(), leased.len()), (20, 20));
 }
 
@@ -502,7 +547,7 @@ async fn users_of_one_name_of_two_accounts_are_two(place: Place) {
     }
     let leased = lease(&*journal, "audit").await;
     assert_eq!(by_account(&leased), [1, 1, 0]);
-    let (a, b): (Vec<_>, Vec<_>) = leased.into_iter().partition(|it| &*it.facts.account == "mp/a");
+    let (a, b): (Vec<_>, Vec<_>) = leased.into_iter().partition(|it| &*it.record.account == "mp/a");
     finish(&*journal, &a, retry(Duration::from_secs(3600))).await;
     finish(&*journal, &b, Finish::Done).await;
     assert_eq!(by_account(&lease_some(&*journal, "audit").await), [0, 1, 0]);
@@ -519,7 +564,7 @@ async fn in_order_a_failing_event_holds_back_its_subject_only(place: Place) {
     assert_eq!(HashSet::from([by_user[0][0], by_user[1][0]]), ids(&heads).into_iter().collect());
     // While they are leased, nobody else of their subjects comes.
     assert!(lease(&*journal, "audit").await.is_empty());
-    let (anna, ben): (Vec<_>, Vec<_>) = heads.into_iter().partition(|it| it.facts.subject.as_deref() == Some("anna"));
+    let (anna, ben): (Vec<_>, Vec<_>) = heads.into_iter().partition(|it| it.record.subject.as_deref() == Some("anna"));
     finish(&*journal, &anna, retry(Duration::from_secs(3600))).await;
     finish(&*journal, &ben, Finish::Done).await;
     let mut of_ben = ids(&ben);
@@ -542,11 +587,11 @@ async fn what_is_recorded_survives(place: Place) {
     let entry = run(bad.admit(&*journal, &[]).await);
     journal.record(
         &entry,
-        Reply { body: Body::Document("sorry".to_owned()), failure: Some("it broke".to_owned()), sender: None },
+        ReplyRecord { body: Body::Document("sorry".to_owned()), failure: Some("it broke".to_owned()), sender: None },
     );
     assert!(entry.answered().await.is_ok());
     let entry = run(plain.admit(&*journal, &[]).await);
-    journal.record(&entry, Reply { body: Body::Plain("success"), failure: None, sender: None });
+    journal.record(&entry, ReplyRecord { body: Body::Plain("success"), failure: None, sender: None });
     assert!(entry.answered().await.is_ok());
     journal.close().await.unwrap();
     drop(journal);
@@ -632,7 +677,7 @@ async fn observers_come_and_go(place: Place) {
     journal.close().await.unwrap();
     let archive = place.archive().await;
     assert_eq!(archive.observers().await.unwrap(), ["audit", "past", "picky", "push"]);
-    let deliveries = archive.deliveries(early).await.unwrap();
+    let deliveries = archive.observations(early).await.unwrap();
     let states: Vec<_> = deliveries.iter().map(|it| (it.observer.as_str(), it.state.as_str())).collect();
     assert_eq!(states, [("audit", "waiting"), ("past", "done")]);
     drop(archive);
@@ -652,7 +697,7 @@ async fn reopen(place: &Place, journal: Arc<dyn Journal>, options: &Options) -> 
 
 /// What observers have to do with an event, as the archive says.
 async fn states(place: &Place, event: Uuid) -> Vec<(String, &'static str)> {
-    let deliveries = place.archive().await.deliveries(event).await.unwrap();
+    let deliveries = place.archive().await.observations(event).await.unwrap();
     deliveries.into_iter().map(|it| (it.observer, it.state.as_str())).collect()
 }
 
@@ -817,6 +862,35 @@ async fn a_missing_observer_goes_on_with_the_past_where_it_was(place: Place) {
     assert_eq!(seen, all);
 }
 
+async fn of_the_past_an_observer_gets_what_it_wants(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let mut wanted = Vec::new();
+    // More than one step of maintenance offers.
+    for number in 1..=700 {
+        let account = if number % 5 < 2 { "mp/a" } else { "mp/b" };
+        let id = of_account(account, "user", number).answer(&*journal, &[]).await;
+        wanted.extend((account == "mp/a").then_some(id));
+    }
+    let past = Observer { from_beginning: true, wants: Arc::new(|account, _| account == "mp/a"), ..observer("past") };
+    let journal = reopen(&place, journal, &options(vec![past])).await;
+    let mut seen = Vec::new();
+    while seen.len() < wanted.len() {
+        let leased = lease_some(&*journal, "past").await;
+        finish(&*journal, &leased, Finish::Done).await;
+        seen.extend(ids(&leased));
+    }
+    // One that comes later is the only one left.
+    let late = of_account("mp/a", "user", 701).answer(&*journal, &["past"]).await;
+    assert_eq!(ids(&lease_some(&*journal, "past").await), [late]);
+    seen.sort();
+    assert_eq!(seen, wanted);
+    journal.close().await.unwrap();
+    let archive = place.archive().await;
+    assert_eq!(archive.observations(wanted[0]).await.unwrap().len(), 1);
+    let other = archive.events(&Filter::default(), Some(wanted[0]), 1).await.unwrap();
+    assert_eq!((&*other[0].record.account, archive.observations(other[0].id).await.unwrap().len()), ("mp/b", 0));
+}
+
 async fn dead_letters_are_revived_and_dropped(place: Place) {
     let journal = place.open(&options(vec![observer("audit"), observer("push")])).await;
     let first = message("anna", 1).answer(&*journal, &["audit", "push"]).await;
@@ -840,20 +914,20 @@ async fn dead_letters_are_revived_and_dropped(place: Place) {
     let mut filter = Filter::default();
     filter.observer = Some("push".to_owned());
     assert_eq!(archive.dead(&filter, None, 10).await.unwrap().len(), 1);
-    let state = |deliveries: Vec<echostr::journal::Delivery>| {
+    let state = |deliveries: Vec<echostr::journal::Observation>| {
         deliveries.into_iter().map(|it| it.state.as_str()).collect::<Vec<_>>()
     };
-    assert_eq!(state(archive.deliveries(first).await.unwrap()), ["dead", "dead"]);
+    assert_eq!(state(archive.observations(first).await.unwrap()), ["dead", "dead"]);
 
     assert_eq!(archive.revive(vec![(first, "audit".to_owned()), (first, "nobody".to_owned())]).await.unwrap(), 1);
     assert_eq!(archive.revive(vec![(first, "audit".to_owned())]).await.unwrap(), 0);
     assert_eq!(archive.drop_dead(vec![(second, "audit".to_owned())]).await.unwrap(), 1);
     assert_eq!(archive.drop_dead(vec![(second, "audit".to_owned())]).await.unwrap(), 0);
-    assert_eq!(archive.deliveries(second).await.unwrap(), [], "what was dropped is not done");
+    assert_eq!(archive.observations(second).await.unwrap(), [], "what was dropped is not done");
     let again = lease_some(&*journal, "audit").await;
     assert_eq!((ids(&again), again[0].lease.attempt), (vec![first], 1));
     finish(&*journal, &again, Finish::Done).await;
-    assert_eq!(state(archive.deliveries(first).await.unwrap()), ["done", "dead"]);
+    assert_eq!(state(archive.observations(first).await.unwrap()), ["done", "dead"]);
     assert_eq!(archive.dead(&Filter::default(), None, 10).await.unwrap().len(), 1);
 }
 
@@ -914,8 +988,8 @@ async fn replayed_events_are_given_again(place: Place) {
         assert_eq!((ids(&again), again[0].lease.attempt), (vec![id], 1));
         finish(&*journal, &again, Finish::Done).await;
     }
-    let deliveries = archive.deliveries(id).await.unwrap();
-    assert!(deliveries.iter().all(|it| it.state == DeliveryState::Done), "{deliveries:?}");
+    let deliveries = archive.observations(id).await.unwrap();
+    assert!(deliveries.iter().all(|it| it.state == ObservationState::Done), "{deliveries:?}");
     assert_eq!(deliveries.len(), 2);
 }
 
@@ -925,16 +999,16 @@ async fn any_text_is_kept_as_it_is(place: Place) {
     // XML has no NUL, a handler's reply may.
     let strange = Message { content: odd.replace('\0', ""), user: "o'用户 ".to_owned(), ..message("user", 1) };
     let event = strange.new_event(&*journal, &["audit"]);
-    let text = event.facts.payload.text().to_owned();
+    let text = event.record.payload.text().to_owned();
     let entry = run(journal.admit(event).await.unwrap());
     journal.record(&entry, document(odd));
     assert!(entry.answered().await.is_ok());
     let leased = lease_some(&*journal, "audit").await;
-    assert_eq!(leased[0].facts.payload.text(), text);
-    assert_eq!(leased[0].facts.subject.as_deref(), Some(strange.user.as_str()));
+    assert_eq!(leased[0].record.payload.text(), text);
+    assert_eq!(leased[0].record.subject.as_deref(), Some(strange.user.as_str()));
     let archive = place.archive().await;
     let stored = archive.event(entry.id).await.unwrap().unwrap();
-    assert_eq!((stored.facts.payload.text(), stored.reply.as_deref()), (text.as_str(), Some(odd)));
+    assert_eq!((stored.record.payload.text(), stored.reply.as_deref()), (text.as_str(), Some(odd)));
 }
 
 async fn retention_leaves_what_observers_need(place: Place) {
@@ -956,6 +1030,26 @@ async fn retention_leaves_what_observers_need(place: Place) {
     // A key outlives its event as long as a platform may ask again.
     known(message("user", 1).admit(&*journal, &[]).await);
     assert_eq!(ids(&lease_some(&*journal, "push").await), [waits]);
+}
+
+async fn a_row_of_an_unknown_platform_is_named(place: Place) {
+    let observers = options(vec![observer("audit")]);
+    let journal = place.open(&observers).await;
+    let id = message("user", 1).answer(&*journal, &["audit"]).await;
+    let other = message("user", 2).answer(&*journal, &["audit"]).await;
+    journal.close().await.unwrap();
+    drop(journal);
+    let statement = "UPDATE event SET account = 'pigeon/shop' WHERE received = 1000";
+    let changed = match &place {
+        Place::Postgres(url) => crate::support::postgres::execute(url, statement).await,
+        _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(statement, []).is_ok(),
+    };
+    assert!(changed);
+    let failure = place.archive().await.events(&Filter::default(), None, 10).await.unwrap_err().to_string();
+    assert!(failure.contains(&id.to_string()) && failure.contains("pigeon/shop"), "{failure}");
+    // It holds up no other.
+    let leased = lease(&*place.open(&observers).await, "audit").await;
+    assert_eq!(leased.iter().map(|one| one.lease.id).collect::<Vec<_>>(), [other]);
 }
 
 async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
@@ -983,8 +1077,10 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
     if matches!(place, Place::Memory) {
         assert!(journal.usage().bytes <= small.max_size, "{:?}", journal.usage());
         assert!(journal.usage().bytes > small.max_size / 2, "{:?}", journal.usage());
-        // Nobody observes it, and it is small: there is room.
-        message("other", 1).answer(&*journal, &[]).await;
+        // Nobody observes it, and it is small: there is room, although the journal says that it is full.
+        let small = run(message("other", 1).admit(&*journal, &[]).await);
+        journal.record(&small, document("ok"));
+        assert!(small.answered().await.is_ok());
         assert_eq!(journal.health(), Err(JournalError::Full));
     }
     // Once the observer has seen them, the oldest go, and there is room.
@@ -1056,11 +1152,11 @@ async fn slots_count_and_are_bounded(place: Place) {
     // Each is held, so none can go.
     let mut held = Vec::new();
     let refused = loop {
-        let slot = match journal.hold_slot(&format!("stream/{}", held.len()), TERM).await {
+        let slot = match journal.acquire_lease(&format!("stream/{}", held.len()), TERM).await {
             Ok(slot) => slot.unwrap(),
             Err(failure) => break failure,
         };
-        if let Err(failure) = journal.write_slot(&slot, WriteSlot { keep: Some(TERM), ..value() }).await {
+        if let Err(failure) = journal.write_lease(&slot, LeaseWrite { keep: Some(TERM), ..value() }).await {
             break failure;
         }
         held.push(slot);
@@ -1071,27 +1167,27 @@ async fn slots_count_and_are_bounded(place: Place) {
     assert!(journal.usage().bytes <= small.max_size);
     assert!(journal.usage().bytes > small.max_size / 2);
     // A slot that is written anew takes no more than before.
-    journal.write_slot(&held[0], WriteSlot { keep: Some(TERM), ..value() }).await.unwrap();
+    journal.write_lease(&held[0], LeaseWrite { keep: Some(TERM), ..value() }).await.unwrap();
     // What ends by itself and nobody holds ends earlier when there is no room.
     for slot in &held {
-        journal.write_slot(slot, WriteSlot { expires: Some(TERM), ..value() }).await.unwrap();
+        journal.write_lease(slot, LeaseWrite { expires: Some(TERM), ..value() }).await.unwrap();
     }
     for number in 0..100 {
-        let slot = journal.hold_slot(&format!("later/{number}"), TERM).await.unwrap().unwrap();
-        journal.write_slot(&slot, WriteSlot { expires: Some(TERM), ..value() }).await.unwrap();
+        let slot = journal.acquire_lease(&format!("later/{number}"), TERM).await.unwrap().unwrap();
+        journal.write_lease(&slot, LeaseWrite { expires: Some(TERM), ..value() }).await.unwrap();
         assert!(journal.usage().bytes <= small.max_size);
     }
-    assert_eq!(journal.read_slot("stream/0").await, Ok(None));
-    assert!(journal.read_slot("later/99").await.unwrap().is_some());
-    assert_eq!(journal.write_slot(&held[0], put("late")).await, Err(JournalError::Lost));
+    assert_eq!(journal.read_lease("stream/0").await, Ok(None));
+    assert!(journal.read_lease("later/99").await.unwrap().is_some());
+    assert_eq!(journal.write_lease(&held[0], put("late")).await, Err(JournalError::Lost));
     // Observers get on when they fill the rest: what they mark is small.
     let number = (1..1000).find(|number| {
         let event = Message { content: "x".repeat(9_000), ..message("user", *number) }.new_event(&*journal, &["audit"]);
         futures_util::FutureExt::now_or_never(journal.admit(event)).unwrap().is_err()
     });
     assert!(number.is_some());
-    let mark = journal.hold_slot("late/1", TERM).await.unwrap().unwrap();
-    journal.write_slot(&mark, WriteSlot { expires: Some(TERM), ..put("begun") }).await.unwrap();
+    let mark = journal.acquire_lease("late/1", TERM).await.unwrap().unwrap();
+    journal.write_lease(&mark, LeaseWrite { expires: Some(TERM), ..put("begun") }).await.unwrap();
 }
 
 async fn late_and_pulled_events_count(place: Place) {
@@ -1101,29 +1197,29 @@ async fn late_and_pulled_events_count(place: Place) {
     let used = || journal.usage().bytes;
     let big = Message { content: "x".repeat(300_000), ..message("user", 1) };
     let event = big.new_event(&*journal, &[]);
-    let facts = event.facts.clone();
+    let record = event.record.clone();
     let entry = run(journal.admit(event).await.unwrap());
     assert!(used() < 8192);
-    journal.record(&entry, to_send(&"y".repeat(100_000), &facts, true));
+    journal.record(&entry, to_send(&"y".repeat(100_000), &record, true));
     assert!((400_000..408_192).contains(&used()), "{}", used());
     let leased = lease_some(&*journal, "late").await;
     finish(&*journal, &leased, Finish::Done).await;
     assert!(used() < 8192, "{}", used());
 
-    let slot = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let slot = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
     let page = |numbers: std::ops::Range<u64>| -> Vec<_> {
         let events = numbers.map(|number| Message { content: "x".repeat(200_000), ..message("user", number) });
         events.map(|it| Pulled { event: it.new_event(&*journal, &["reply"]), responds: true }).collect()
     };
-    let write = |numbers, value| WriteSlot { events: page(numbers), keep: Some(TERM), ..put(value) };
-    assert_eq!(journal.write_slot(&slot, write(10..13, "1")).await, Ok(3));
+    let write = |numbers, value| LeaseWrite { events: page(numbers), keep: Some(TERM), ..put(value) };
+    assert_eq!(journal.write_lease(&slot, write(10..13, "1")).await, Ok(3));
     assert!((600_000..620_000).contains(&used()), "{}", used());
     // A page comes as a whole or not at all.
-    assert_eq!(journal.write_slot(&slot, write(10..15, "2")).await, Err(JournalError::Full));
-    assert_eq!(journal.read_slot("cursor").await, Ok(Some("1".to_owned())));
+    assert_eq!(journal.write_lease(&slot, write(10..15, "2")).await, Err(JournalError::Full));
+    assert_eq!(journal.read_lease("cursor").await, Ok(Some("1".to_owned())));
     assert_eq!(journal.health(), Err(JournalError::Full));
     // What is known already takes no room.
-    assert_eq!(journal.write_slot(&slot, write(10..13, "1")).await, Ok(0));
+    assert_eq!(journal.write_lease(&slot, write(10..13, "1")).await, Ok(0));
     let leased = lease_some(&*journal, "reply").await;
     for one in &leased {
         let entry = Entry::pulled(one.lease.id);
@@ -1133,7 +1229,7 @@ async fn late_and_pulled_events_count(place: Place) {
     finish(&*journal, &leased, Finish::Done).await;
     assert!((60_000..80_000).contains(&used()), "{}", used());
     assert_eq!(journal.health(), Ok(()));
-    assert_eq!(journal.write_slot(&slot, write(10..15, "2")).await, Ok(2));
+    assert_eq!(journal.write_lease(&slot, write(10..15, "2")).await, Ok(2));
     // One that fails for good without a reply is done as well.
     let leased = lease_some(&*journal, "reply").await;
     finish(&*journal, &leased, dead()).await;
@@ -1162,61 +1258,61 @@ async fn a_closed_journal_takes_nothing(place: Place) {
     assert!(matches!(refused, Err(JournalError::Closed)), "{refused:?}");
 }
 
-fn put(value: &str) -> WriteSlot {
-    WriteSlot { value: Some(value.to_owned()), ..WriteSlot::default() }
+fn put(value: &str) -> LeaseWrite {
+    LeaseWrite { value: Some(value.to_owned()), ..LeaseWrite::default() }
 }
 
 async fn a_slot_has_one_holder_at_a_time(place: Place) {
     let journal = place.open(&options(vec![])).await;
-    assert_eq!(journal.read_slot("cursor").await, Ok(None));
-    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    assert_eq!(journal.read_lease("cursor").await, Ok(None));
+    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
     assert_eq!(held.value, None);
-    assert_eq!(journal.hold_slot("cursor", TERM).await, Ok(None));
-    assert!(journal.hold_slot("other", TERM).await.unwrap().is_some());
+    assert_eq!(journal.acquire_lease("cursor", TERM).await, Ok(None));
+    assert!(journal.acquire_lease("other", TERM).await.unwrap().is_some());
     // Written, and kept.
-    journal.write_slot(&held, WriteSlot { keep: Some(TERM), ..put("1") }).await.unwrap();
-    assert_eq!(journal.read_slot("cursor").await, Ok(Some("1".to_owned())));
-    assert_eq!(journal.hold_slot("cursor", TERM).await, Ok(None));
+    journal.write_lease(&held, LeaseWrite { keep: Some(TERM), ..put("1") }).await.unwrap();
+    assert_eq!(journal.read_lease("cursor").await, Ok(Some("1".to_owned())));
+    assert_eq!(journal.acquire_lease("cursor", TERM).await, Ok(None));
     // Let go of, with its value.
-    journal.write_slot(&held, WriteSlot::default()).await.unwrap();
-    let next = journal.hold_slot("cursor", Duration::from_millis(1)).await.unwrap().unwrap();
+    journal.write_lease(&held, LeaseWrite::default()).await.unwrap();
+    let next = journal.acquire_lease("cursor", Duration::from_millis(1)).await.unwrap().unwrap();
     assert_eq!(next.value.as_deref(), Some("1"));
-    assert!(next.fence > held.fence);
+    assert!(next.lease_token > held.lease_token);
     // A hold that is over can be taken, and its holder is told.
     let mut taken = None;
     while taken.is_none() {
-        taken = journal.hold_slot("cursor", TERM).await.unwrap();
+        taken = journal.acquire_lease("cursor", TERM).await.unwrap();
     }
-    assert_eq!(journal.write_slot(&next, put("2")).await, Err(JournalError::Lost));
-    assert_eq!(journal.read_slot("cursor").await, Ok(Some("1".to_owned())));
-    journal.write_slot(&taken.unwrap(), put("3")).await.unwrap();
-    assert_eq!(journal.read_slot("cursor").await, Ok(Some("3".to_owned())));
+    assert_eq!(journal.write_lease(&next, put("2")).await, Err(JournalError::Lost));
+    assert_eq!(journal.read_lease("cursor").await, Ok(Some("1".to_owned())));
+    journal.write_lease(&taken.unwrap(), put("3")).await.unwrap();
+    assert_eq!(journal.read_lease("cursor").await, Ok(Some("3".to_owned())));
 }
 
 async fn a_slot_outlives_the_process_and_its_hold_does_not(place: Place) {
     let journal = place.open(&options(vec![])).await;
-    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
-    journal.write_slot(&held, WriteSlot { keep: Some(TERM), ..put("1") }).await.unwrap();
+    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    journal.write_lease(&held, LeaseWrite { keep: Some(TERM), ..put("1") }).await.unwrap();
     journal.close().await.unwrap();
     drop(journal);
     let journal = place.open(&options(vec![])).await;
-    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
     assert_eq!(held.value.as_deref(), Some("1"));
 }
 
 async fn a_slot_ends_when_it_is_to(place: Place) {
     let journal = place.open(&options(vec![])).await;
-    let held = journal.hold_slot("mark", TERM).await.unwrap().unwrap();
-    let soon = WriteSlot { expires: Some(Duration::from_millis(1)), ..put("1") };
-    journal.write_slot(&held, soon).await.unwrap();
-    while journal.read_slot("mark").await.unwrap().is_some() {
+    let held = journal.acquire_lease("mark", TERM).await.unwrap().unwrap();
+    let soon = LeaseWrite { expires: Some(Duration::from_millis(1)), ..put("1") };
+    journal.write_lease(&held, soon).await.unwrap();
+    while journal.read_lease("mark").await.unwrap().is_some() {
         time::sleep(Duration::from_millis(1)).await;
     }
-    let held = journal.hold_slot("mark", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("mark", TERM).await.unwrap().unwrap();
     assert_eq!(held.value, None);
     // Written anew it stays.
-    journal.write_slot(&held, put("2")).await.unwrap();
-    assert_eq!(journal.read_slot("mark").await, Ok(Some("2".to_owned())));
+    journal.write_lease(&held, put("2")).await.unwrap();
+    assert_eq!(journal.read_lease("mark").await, Ok(Some("2".to_owned())));
 }
 
 fn pulled(journal: &dyn Journal, number: u64, observers: &[&str], responds: bool) -> Pulled {
@@ -1225,24 +1321,24 @@ fn pulled(journal: &dyn Journal, number: u64, observers: &[&str], responds: bool
 
 async fn pulled_events_come_with_their_slot_and_once(place: Place) {
     let journal = place.open(&options(vec![observer("audit")])).await;
-    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
     let page = |numbers: &[u64]| numbers.iter().map(|it| pulled(&*journal, *it, &["audit"], false)).collect();
     // The second is there twice.
-    let first = WriteSlot { keep: Some(TERM), events: page(&[1, 2, 2]), ..put("2") };
-    assert_eq!(journal.write_slot(&held, first).await, Ok(2));
-    let again = WriteSlot { events: page(&[2, 3]), ..put("3") };
-    assert_eq!(journal.write_slot(&held, again).await, Ok(1));
-    assert_eq!(journal.read_slot("cursor").await, Ok(Some("3".to_owned())));
+    let first = LeaseWrite { keep: Some(TERM), events: page(&[1, 2, 2]), ..put("2") };
+    assert_eq!(journal.write_lease(&held, first).await, Ok(2));
+    let again = LeaseWrite { events: page(&[2, 3]), ..put("3") };
+    assert_eq!(journal.write_lease(&held, again).await, Ok(1));
+    assert_eq!(journal.read_lease("cursor").await, Ok(Some("3".to_owned())));
     // Whoever has lost the slot brings nothing in.
-    let newer = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
-    let late = WriteSlot { events: page(&[4]), ..put("4") };
-    assert_eq!(journal.write_slot(&held, late).await, Err(JournalError::Lost));
+    let newer = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
+    let late = LeaseWrite { events: page(&[4]), ..put("4") };
+    assert_eq!(journal.write_lease(&held, late).await, Err(JournalError::Lost));
     assert_eq!(newer.value.as_deref(), Some("3"));
     let mut seen = Vec::new();
     while seen.len() < 3 {
         seen.extend(lease_some(&*journal, "audit").await);
     }
-    let numbers: HashSet<_> = seen.iter().map(|one| one.facts.received).collect();
+    let numbers: HashSet<_> = seen.iter().map(|one| one.record.received).collect();
     assert_eq!(numbers, HashSet::from([1_000, 2_000, 3_000]));
     assert!(lease(&*journal, "audit").await.is_empty());
     // Nobody is to answer them.
@@ -1251,9 +1347,9 @@ async fn pulled_events_come_with_their_slot_and_once(place: Place) {
 
 async fn the_reply_of_a_pulled_event_is_given_with_it(place: Place) {
     let journal = place.open(&options(vec![observer("reply")])).await;
-    let held = journal.hold_slot("cursor", TERM).await.unwrap().unwrap();
+    let held = journal.acquire_lease("cursor", TERM).await.unwrap().unwrap();
     let events = vec![pulled(&*journal, 1, &["reply"], true)];
-    assert_eq!(journal.write_slot(&held, WriteSlot { events, ..put("1") }).await, Ok(1));
+    assert_eq!(journal.write_lease(&held, LeaseWrite { events, ..put("1") }).await, Ok(1));
     let first = lease_some(&*journal, "reply").await;
     assert_eq!(first[0].reply, None);
     let entry = Entry::pulled(first[0].lease.id);
@@ -1265,9 +1361,9 @@ async fn the_reply_of_a_pulled_event_is_given_with_it(place: Place) {
     assert_eq!(second[0].lease.attempt, 2);
 }
 
-fn to_send(text: &str, facts: &Facts, is_due: bool) -> Reply {
-    let sender = Sender { observer: "late".into(), is_due, facts: facts.clone() };
-    Reply { sender: Some(Box::new(sender)), ..document(text) }
+fn to_send(text: &str, record: &EventRecord, is_due: bool) -> ReplyRecord {
+    let sender = ReplySender { observer: "late".into(), is_due, record: record.clone() };
+    ReplyRecord { sender: Some(Box::new(sender)), ..document(text) }
 }
 
 async fn a_reply_that_was_given_up_is_offered_to_its_sender(place: Place) {
@@ -1275,11 +1371,11 @@ async fn a_reply_that_was_given_up_is_offered_to_its_sender(place: Place) {
     let journal = place.open(&options(vec![late])).await;
     for (number, is_due) in [(1, false), (2, true)] {
         let event = message("user", number).new_event(&*journal, &[]);
-        let facts = event.facts.clone();
+        let record = event.record.clone();
         let entry = run(journal.admit(event).await.unwrap());
         journal.store(&entry);
         entry.stored().await.unwrap();
-        journal.record(&entry, to_send("sorry", &facts, is_due));
+        journal.record(&entry, to_send("sorry", &record, is_due));
         let told = if is_due { Body::Plain("success") } else { Body::Document("sorry".to_owned()) };
         assert_eq!(entry.answered().await, &Ok(told.clone()));
         // A repeat does not bring the reply a second time.
@@ -1287,7 +1383,7 @@ async fn a_reply_that_was_given_up_is_offered_to_its_sender(place: Place) {
         assert_eq!(repeat.answered().await, &Ok(told));
     }
     let leased = lease_some(&*journal, "late").await;
-    assert_eq!(leased.iter().map(|one| one.facts.received).collect::<Vec<_>>(), [2_000]);
+    assert_eq!(leased.iter().map(|one| one.record.received).collect::<Vec<_>>(), [2_000]);
     assert_eq!(leased[0].reply, Some(Body::Document("sorry".to_owned())));
     finish(&*journal, &leased, Finish::Done).await;
     assert!(lease(&*journal, "late").await.is_empty());
@@ -1298,13 +1394,13 @@ async fn another_node_gives_up_on_a_reply(place: Place) {
     let (a, b) = (place.open(&options(vec![late()])).await, place.open(&options(vec![late()])).await);
     for (number, gives_up_first) in [(1, true), (2, false)] {
         let event = message("user", number).new_event(&*a, &[]);
-        let facts = event.facts.clone();
+        let record = event.record.clone();
         let entry = run(a.admit(event).await.unwrap());
         let waiting = known(message("user", number).admit(&*b, &[]).await);
         if gives_up_first {
             assert_eq!(b.give_up(&waiting).await, Ok(None));
         }
-        a.record(&entry, to_send("sorry", &facts, false));
+        a.record(&entry, to_send("sorry", &record, false));
         assert!(entry.answered().await.is_ok());
         if !gives_up_first {
             assert_eq!(b.give_up(&waiting).await, Ok(Some(Body::Document("sorry".to_owned()))));
@@ -1313,5 +1409,5 @@ async fn another_node_gives_up_on_a_reply(place: Place) {
     let repeat = known(message("user", 1).admit(&*b, &[]).await);
     assert_eq!(repeat.answered().await, &Ok(Body::Plain("success")));
     let leased = lease_some(&*b, "late").await;
-    assert_eq!(leased.iter().map(|one| one.facts.received).collect::<Vec<_>>(), [1_000]);
+    assert_eq!(leased.iter().map(|one| one.record.received).collect::<Vec<_>>(), [1_000]);
 }

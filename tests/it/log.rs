@@ -72,7 +72,8 @@ async fn errors_of_handlers_stay_in_their_line() {
         assert_eq!(answer.status, 200);
     }
     server.post("/mp/shop", &MP.safe(&event(FORGED, ""), "4")).await;
-    until(|| log.text().matches("failed for good").count() == 3 && log.text().matches("handler: ").count() == 3).await;
+    until(|| log.text().matches("permanently failed").count() == 3 && log.text().matches("handler: ").count() == 3)
+        .await;
     assert!(server.stop().await.unwrap());
     let text = log.text();
     assert_eq!(forged(&text), None, "{text}");
@@ -148,7 +149,7 @@ async fn an_error_of_a_platform_writes_no_line_of_the_servers_log() {
     );
     let signed = KF.safe(&callback, "n");
     assert_eq!(Http(address).post(&format!("/wecom_kf/support?{}", signed.query), &signed.body).await.status, 200);
-    until(|| log().contains("echostr.kf-pull failed for good")).await;
+    until(|| log().contains("echostr.kf-pull permanently failed")).await;
     let printed = |arguments: &[&str]| {
         let mut command = command(arguments);
         async move {

@@ -225,12 +225,12 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
         api.set_faults(Faults::default());
         let server = TestServer::start_on(&place.url(), "", &kf, Hooks::default()).await;
         let notices = place.archive().newest(&Filter::default(), 1000).await.unwrap();
-        let notices: Vec<_> = notices.into_iter().filter(|it| it.facts.event_type.starts_with("wecom.")).collect();
+        let notices: Vec<_> = notices.into_iter().filter(|it| it.record.event_type.starts_with("wecom.")).collect();
         assert_eq!(notices.len(), 30);
         wait_for("they are pulled", async || {
             let mut done = 0;
             for notice in &notices {
-                let deliveries = place.archive().deliveries(notice.id).await.unwrap();
+                let deliveries = place.archive().observations(notice.id).await.unwrap();
                 done += u32::from(
                     deliveries.iter().any(|it| it.observer == "echostr.kf-pull" && it.state.as_str() == "done"),
                 );

@@ -63,7 +63,7 @@ async fn settled(folder: &Path) {
     for _ in 0..2000 {
         let mut open = 0;
         for event in archive.events(&Filter::default(), None, 1000).await.unwrap() {
-            let deliveries = archive.deliveries(event.id).await.unwrap();
+            let deliveries = archive.observations(event.id).await.unwrap();
             open += deliveries.iter().filter(|it| !matches!(it.state.as_str(), "done" | "dead")).count();
         }
         if open == 0 {

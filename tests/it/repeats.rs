@@ -16,7 +16,7 @@ use echostr::{
 use tokio::sync::Notify;
 
 use crate::support::{
-    TestServer,
+    Log, TestServer, postgres,
     server::{ACCOUNTS, MP, WECOM, event, text_message},
 };
 
@@ -48,6 +48,40 @@ async fn one_after_the_other_they_get_the_same_reply_sealed_anew() {
     assert!(opened.iter().all(|reply| *reply == opened[0]) && opened[0].contains("run 1"), "{opened:?}");
     assert_ne!(sealed[0], sealed[1]);
     assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+/// What a delivery says of an event is said once, however often it is repeated: nobody decodes a repeat.
+#[tokio::test]
+async fn what_cannot_be_read_is_logged_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sqlite://{}", folder.path().join("journal.db").display());
+    let urls = ["memory:".to_owned(), file].into_iter().chain(postgres::database().await);
+    for url in urls {
+        let (log, _guard) = Log::begin();
+        let hooks =
+            || Hooks::default().on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(message.content)));
+        let server = TestServer::start_at(&url, hooks()).await;
+        let odd = text_message(1, "hi").replace("</xml>", "<bizmsgmenuid>first</bizmsgmenuid></xml>");
+        let (misshapen, unhandled) = (
+            event("MASSSENDJOBFINISH", "<TotalCount>many</TotalCount>"),
+            event("VIEW", "<EventKey>k</EventKey><MenuId>first</MenuId>"),
+        );
+        for nonce in ["a", "b", "c"] {
+            assert!(MP.open_reply(&server.post("/mp/shop", &MP.safe(&odd, nonce)).await.body).contains("hi"), "{url}");
+            for payload in [&misshapen, &unhandled] {
+                assert_eq!(server.post("/mp/shop", &MP.safe(payload, nonce)).await.body, "success", "{url}");
+            }
+        }
+        assert!(server.stop().await.unwrap());
+        let text = log.text();
+        for line in [
+            "mp.message.text: `bizmsgmenuid` is not a whole number; ignored this optional field",
+            "mp.event.view: `MenuId` is not a whole number; ignored this optional field",
+            "mp.event.masssendjobfinish has an unexpected shape: `TotalCount` is not a whole number",
+        ] {
+            assert_eq!(text.matches(line).count(), 1, "{url}: {line}: {text}");
+        }
+    }
 }
 
 #[tokio::test]

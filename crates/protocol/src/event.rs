@@ -209,6 +209,14 @@ impl EventSpec {
         Ok(Decoded { event, unreadable: reading.into_unreadable() })
     }
 
+    /// Whether the tree has the shape of the event; `reading` then knows which optional fields it could not read.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when a promised field has another shape than the type.
+    pub fn check(&self, value: &Value<'_>, reading: &mut Reading) -> Result<(), Unreadable> {
+        (self.decode)(value, reading).map(drop)
+    }
+
     /// Some names are exact to the letter; the other names mix cases.
     fn selects(&self, values: &[&str]) -> bool {
         !self.platform.protocol().is_exact(self) || self.select.contains(&values)

@@ -6,8 +6,8 @@
 use std::{mem::size_of, sync::Arc};
 
 use super::{
-    super::{Entry, Facts},
-    state::{Delivery, Observed, Remembered, Slot},
+    super::{Entry, EventRecord},
+    state::{Observation, Observed, Remembered, StoredLease},
 };
 use crate::platform::Body;
 
@@ -19,10 +19,10 @@ const ARC: usize = 16;
 
 /// An event that is observed, without its texts; one more observer of it.
 const OBSERVED: usize = size_of::<Observed>() + 3 * ARC;
-const DELIVERY: usize = 2 * size_of::<(uuid::Uuid, Delivery)>();
+const OBSERVATION: usize = 2 * size_of::<(uuid::Uuid, Observation)>();
 
-/// A slot without its texts.
-const SLOT: usize = 2 * size_of::<(Arc<str>, Slot)>() + ARC;
+/// A named lease without its texts.
+const LEASE: usize = 2 * size_of::<(Arc<str>, StoredLease)>() + ARC;
 
 /// What is held, by what for.
 #[derive(Debug)]
@@ -32,16 +32,16 @@ pub(super) struct Space {
     remembered: usize,
     /// What observers have still to see.
     observed: usize,
-    slots: usize,
+    leases: usize,
 }
 
 impl Space {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, remembered: 0, observed: 0, slots: 0 }
+        Self { limit, remembered: 0, observed: 0, leases: 0 }
     }
 
     pub(super) const fn used(&self) -> usize {
-        self.remembered + self.observed + self.slots
+        self.remembered + self.observed + self.leases
     }
 
     /// Whether there is room for so much more.
@@ -56,12 +56,12 @@ impl Space {
 
     /// Whether observers may be given so much more.
     pub(super) const fn fits_observers(&self, bytes: usize) -> bool {
-        bytes <= self.observable().saturating_sub(self.observed + self.slots)
+        bytes <= self.observable().saturating_sub(self.observed + self.leases)
     }
 
-    /// Whether slots may grow by so much although there is no room: some have to, for observers to get on.
-    pub(super) const fn is_owed_to_slots(&self, bytes: usize) -> bool {
-        bytes <= (self.limit / 16).saturating_sub(self.slots)
+    /// Whether leases may grow by so much although there is no room: some have to, for observers to get on.
+    pub(super) const fn is_owed_to_leases(&self, bytes: usize) -> bool {
+        bytes <= (self.limit / 16).saturating_sub(self.leases)
     }
 
     pub(super) const fn remember(&mut self, bytes: usize) {
@@ -80,29 +80,29 @@ impl Space {
         self.observed = self.observed.saturating_sub(bytes);
     }
 
-    pub(super) const fn resize_slot(&mut self, before: usize, after: usize) {
-        self.slots = (self.slots + after).saturating_sub(before);
+    pub(super) const fn resize_lease(&mut self, before: usize, after: usize) {
+        self.leases = (self.leases + after).saturating_sub(before);
     }
 }
 
 /// What an event takes for its observers; nothing without any.
-pub(super) fn of_observed(facts: &Facts, has_key: bool, observers: usize) -> usize {
+pub(super) fn of_observed(record: &EventRecord, has_key: bool, observers: usize) -> usize {
     if observers == 0 {
         return 0;
     }
-    let subject = facts.subject.as_ref().map_or(0, |subject| subject.len());
-    let query = facts.query.as_ref().map_or(0, |query| ARC + query.len());
+    let subject = record.subject.as_ref().map_or(0, |subject| subject.len());
+    let query = record.query.as_ref().map_or(0, |query| ARC + query.len());
     // Where there is no key nothing else counts its entry.
     let entry = if has_key { 0 } else { size_of::<Entry>() + ARC };
-    OBSERVED + facts.payload.text().len() + subject + query + entry + observers * DELIVERY
+    OBSERVED + record.payload.text().len() + subject + query + entry + observers * OBSERVATION
 }
 
-pub(super) const fn of_slot(name: &str, value: Option<&String>) -> usize {
+pub(super) const fn of_lease(name: &str, value: Option<&String>) -> usize {
     let value = match value {
         Some(value) => value.capacity(),
         None => 0,
     };
-    SLOT + name.len() + value
+    LEASE + name.len() + value
 }
 
 pub(super) const fn of_body(reply: &Body) -> usize {

@@ -1,4 +1,4 @@
-//! What a journal in memory holds: what is remembered, what waits for observers, slots.
+//! What a journal in memory holds: what is remembered, what waits for observers, named leases.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -9,18 +9,18 @@ use hashbrown::{HashTable, hash_table};
 use uuid::Uuid;
 
 use super::{
-    super::{Entry, Facts, JournalError, Millis, NewEvent, millis},
-    room::{ENTRY, Space, of_body, of_observed, of_reply, of_slot},
+    super::{Entry, EventRecord, JournalError, Millis, NewEvent, millis},
+    room::{ENTRY, Space, of_body, of_lease, of_observed, of_reply},
 };
 use crate::platform::{Body, DedupeKey};
 
 /// How long an event is remembered; the longest schedule of repeats of a message is over by then.
 const REMEMBERED: Millis = 600_000;
 
-/// How often slots that are over are looked for.
+/// How often named leases that are over are looked for.
 const SWEEP: Millis = 1_000;
 
-/// How long a slot that was let go of and never written is there: whoever held it may be late.
+/// How long a lease that was released and never written is there: whoever held it may be late.
 const EMPTY: Millis = 600_000;
 
 /// The mark in the ticket of an entry that observers have still to see. The rest of it is when it was admitted.
@@ -33,11 +33,11 @@ pub(super) struct State {
     /// Those that nobody needs any more, in the order in which that came about, so the oldest are forgotten first.
     done: VecDeque<Remembered>,
     /// What each observer has still to see, by event.
-    pub(super) deliveries: HashMap<Arc<str>, BTreeMap<Uuid, Delivery>>,
-    pub(super) slots: HashMap<Arc<str>, Slot>,
-    /// Number of the latest hold of a slot, whichever.
-    pub(super) fence: i64,
-    /// When slots were looked through.
+    pub(super) observations: HashMap<Arc<str>, BTreeMap<Uuid, Observation>>,
+    pub(super) leases: HashMap<Arc<str>, StoredLease>,
+    /// Token of the latest lease, whichever.
+    pub(super) token: i64,
+    /// When leases were looked through.
     swept: Millis,
     pub(super) room: Space,
     /// What there was no room for.
@@ -55,14 +55,14 @@ pub(super) struct Wanted {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct StoredLease {
     pub(super) value: Option<String>,
-    pub(super) fence: i64,
+    pub(super) token: i64,
     pub(super) until: Millis,
     pub(super) expires: Option<Millis>,
 }
 
-impl Slot {
+impl StoredLease {
     /// Whether it would be gone after a while, so that it may go when there is no room.
     const fn ends(&self) -> bool {
         self.expires.is_some() || self.value.is_none()
@@ -96,10 +96,10 @@ impl Remembered {
     }
 }
 
-/// An event, once for all that observe it; gone with the last of their deliveries.
+/// An event, once for all that observe it; gone with the last of their observations.
 #[derive(Debug)]
 pub(super) struct Observed {
-    pub(super) facts: Facts,
+    pub(super) record: EventRecord,
     /// Where the event's reply is told.
     pub(super) entry: Arc<Entry>,
     /// Whether one of its observers answers it, so that nobody does when they are done.
@@ -108,7 +108,7 @@ pub(super) struct Observed {
 }
 
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(super) struct Observation {
     pub(super) event: Arc<Observed>,
     pub(super) due: Millis,
     pub(super) attempts: u32,
@@ -118,7 +118,7 @@ pub(super) struct Delivery {
 impl Wanted {
     pub(super) fn of(event: &NewEvent) -> Self {
         let has_key = event.key.is_some();
-        let observed = of_observed(&event.facts, has_key, event.observers.len());
+        let observed = of_observed(&event.record, has_key, event.observers.len());
         Self { observed, remembered: if has_key { ENTRY } else { 0 } }
     }
 }
@@ -128,9 +128,9 @@ impl State {
         Self {
             events: HashTable::new(),
             done: VecDeque::new(),
-            deliveries: HashMap::new(),
-            slots: HashMap::new(),
-            fence: 0,
+            observations: HashMap::new(),
+            leases: HashMap::new(),
+            token: 0,
             swept: 0,
             room: Space::new(limit),
             refused: None,
@@ -200,7 +200,7 @@ impl State {
 
     pub(super) fn offer(
         &mut self,
-        facts: Facts,
+        record: EventRecord,
         entry: &Arc<Entry>,
         observers: Vec<Arc<str>>,
         due: Millis,
@@ -209,16 +209,16 @@ impl State {
         if observers.is_empty() {
             return;
         }
-        let bytes = of_observed(&facts, entry.key.is_some(), observers.len());
+        let bytes = of_observed(&record, entry.key.is_some(), observers.len());
         self.room.observe(bytes);
         if entry.key.is_none() {
             self.room.remember(of_reply(entry));
         }
         entry.ticket.fetch_or(OBSERVED, Ordering::Relaxed);
-        let event = Arc::new(Observed { facts, entry: Arc::clone(entry), is_pulled, bytes });
+        let event = Arc::new(Observed { record, entry: Arc::clone(entry), is_pulled, bytes });
         for observer in observers {
-            let delivery = Delivery { event: Arc::clone(&event), due, attempts: 0, leased: false };
-            match self.deliveries.entry(observer).or_default().insert(entry.id, delivery) {
+            let observation = Observation { event: Arc::clone(&event), due, attempts: 0, leased: false };
+            match self.observations.entry(observer).or_default().insert(entry.id, observation) {
                 Some(same) => self.release(same.event),
                 None => self.waiting += 1,
             }
@@ -261,49 +261,49 @@ impl State {
         self.done.push_back(Remembered { entry: Arc::clone(entry), admitted });
     }
 
-    /// Counts the new value of a slot, if there is room for it. Slots that end by themselves end earlier for others.
-    pub(super) fn grow_slot(
+    /// Counts the new value of a lease, if there is room for it. Leases that end by themselves end earlier for others.
+    pub(super) fn grow_lease(
         &mut self,
         name: &str,
         before: Option<usize>,
         value: Option<&String>,
     ) -> Result<(), JournalError> {
-        let is_new = !self.slots.contains_key(name);
-        let before = if is_new { 0 } else { of_slot(name, None) + before.unwrap_or_default() };
-        let after = of_slot(name, value);
+        let is_new = !self.leases.contains_key(name);
+        let before = if is_new { 0 } else { of_lease(name, None) + before.unwrap_or_default() };
+        let after = of_lease(name, value);
         let more = after.saturating_sub(before);
-        while more > 0 && !self.room.is_owed_to_slots(more) && !self.room.fits(more) {
-            if self.forget_oldest().is_none() && !self.drop_slot(name) {
+        while more > 0 && !self.room.is_owed_to_leases(more) && !self.room.fits(more) {
+            if self.forget_oldest().is_none() && !self.drop_lease(name) {
                 return Err(JournalError::Full);
             }
         }
-        self.room.resize_slot(before, after);
+        self.room.resize_lease(before, after);
         Ok(())
     }
 
-    /// Removes the slot that would end first, but for those that are held.
-    fn drop_slot(&mut self, but: &str) -> bool {
+    /// Removes the lease that would end first, but for those that are held.
+    fn drop_lease(&mut self, but: &str) -> bool {
         let now = self.swept;
-        let free = self.slots.iter().filter(|(name, slot)| slot.until <= now && slot.ends() && ***name != *but);
-        let Some(name) = free.min_by_key(|(_, slot)| slot.expires).map(|(name, _)| Arc::clone(name)) else {
+        let free = self.leases.iter().filter(|(name, lease)| lease.until <= now && lease.ends() && ***name != *but);
+        let Some(name) = free.min_by_key(|(_, lease)| lease.expires).map(|(name, _)| Arc::clone(name)) else {
             return false;
         };
-        let slot = self.slots.remove(&name);
-        self.room.resize_slot(of_slot(&name, slot.and_then(|slot| slot.value).as_ref()), 0);
+        let lease = self.leases.remove(&name);
+        self.room.resize_lease(of_lease(&name, lease.and_then(|lease| lease.value).as_ref()), 0);
         true
     }
 
-    /// Removes slots that are over, now and then.
+    /// Removes leases that are over, now and then.
     pub(super) fn sweep(&mut self, now: Millis) {
         if now - self.swept < SWEEP {
             return;
         }
         self.swept = now;
         let room = &mut self.room;
-        self.slots.retain(|name, slot| {
-            let stays = !slot.is_over(now);
+        self.leases.retain(|name, lease| {
+            let stays = !lease.is_over(now);
             if !stays {
-                room.resize_slot(of_slot(name, slot.value.as_ref()), 0);
+                room.resize_lease(of_lease(name, lease.value.as_ref()), 0);
             }
             stays
         });

@@ -2,32 +2,41 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     future::Future,
     ops::{Deref, DerefMut},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time,
 };
-use tokio_postgres::{Client, Config, NoTls, Row, Statement, config::SslMode, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    Client, Config, NoTls, Statement, Transaction,
+    config::SslMode,
+    error::SqlState,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::super::{Facts, JournalError, State, Stored};
-use crate::{
-    event::Platform,
-    payload::{Form, Payload},
-    platform::Body,
+use super::{
+    super::{
+        JournalError,
+        core::{Dialect, Read, Row, RowError, Session, Value, commit, event_columns},
+    },
+    observers::ROOMS,
+    queries,
 };
 
 /// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long one piece of work may take, beyond the time limit of each statement.
-const LONGEST: Duration = Duration::from_secs(8);
+const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Connections of one node, beside that of the heartbeat.
 const CONNECTIONS: usize = 8;
@@ -41,10 +50,17 @@ const SESSION: &str = "
 
 /// Why something could not be done.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Database(tokio_postgres::Error),
     Slow,
+    Row(RowError),
     Journal(JournalError),
+}
+
+impl From<RowError> for Failure {
+    fn from(failure: RowError) -> Self {
+        Self::Row(failure)
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -53,26 +69,28 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-impl Failure {
-    /// Whether it is the trouble of the database, and not of what was asked.
-    pub(super) fn is_trouble(&self) -> bool {
-        let Self::Database(failure) = self else { return true };
+impl commit::Failure for Failure {
+    fn is_trouble(&self) -> bool {
+        let Self::Database(failure) = self else { return !matches!(self, Self::Row(_)) };
         // Class 21, 22, 23 and 54: what was asked cannot be stored.
         let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
         !matches!(class, Some("21" | "22" | "23" | "54"))
     }
 
-    /// Whether the same may go well at once: another node was in the way.
-    pub(super) fn is_conflict(&self) -> bool {
+    /// Another node was in the way.
+    fn is_conflict(&self) -> bool {
         let Self::Database(failure) = self else { return false };
         matches!(failure.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
     }
+}
 
+impl Failure {
     /// What it means to whoever runs the server. What PostgreSQL says has no password in it.
     pub(super) fn explain(&self) -> JournalError {
         let failure = match self {
             Self::Journal(failure) => return failure.clone(),
             Self::Slow => return JournalError::storage("PostgreSQL: no answer within the time limit"),
+            Self::Row(failure) => return JournalError::storage(format!("PostgreSQL: {failure}")),
             Self::Database(failure) => failure,
         };
         if let Some(said) = failure.as_db_error() {
@@ -84,7 +102,7 @@ impl Failure {
             };
             return JournalError::storage(format!("PostgreSQL: {} ({}){hint}", said.message(), said.code().code()));
         }
-        let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = failure.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         JournalError::storage(format!("PostgreSQL: {failure}{cause}"))
     }
 }
@@ -102,7 +120,7 @@ impl Connection {
         if let Some(statement) = self.statements.get(text) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(text).await?;
+        let statement = self.client.prepare(&sql(text)).await?;
         self.statements.insert(text, statement.clone());
         Ok(statement)
     }
@@ -111,9 +129,15 @@ impl Connection {
         &mut self,
         text: &'static str,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<tokio_postgres::Row>, Failure> {
         let statement = self.prepare(text).await?;
         Ok(self.client.query(&statement, values).await?)
+    }
+
+    /// The one row of a query without values.
+    pub(super) async fn row(&mut self, text: &'static str) -> Result<tokio_postgres::Row, Failure> {
+        let statement = self.prepare(text).await?;
+        Ok(self.client.query_one(&statement, &[]).await?)
     }
 
     pub(super) async fn execute(&mut self, text: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
@@ -126,7 +150,7 @@ impl Connection {
 pub(super) struct Pool {
     config: Config,
     idle: Mutex<Vec<Connection>>,
-    room: Semaphore,
+    permits: Semaphore,
 }
 
 impl Pool {
@@ -150,32 +174,32 @@ impl Pool {
             return Err(tls());
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
+            config.connect_timeout(CONNECT_TIMEOUT);
         }
         if config.get_application_name().is_none() {
             config.application_name("echostr");
         }
-        config.tcp_user_timeout(LONGEST).keepalives_idle(Duration::from_secs(10));
-        Ok(Self { config, idle: Mutex::default(), room: Semaphore::new(CONNECTIONS) })
+        config.tcp_user_timeout(WORK_TIMEOUT).keepalives_idle(Duration::from_secs(10));
+        Ok(Self { config, idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) })
     }
 
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
         let connecting = async {
             let (client, driver) = self.config.connect(NoTls).await?;
             let driver = AbortOnDropHandle::new(tokio::spawn(async move {
-                // Whoever uses the client is told.
+                // Whoever uses the client gets the error.
                 let _ = driver.await;
             }));
             client.batch_execute(SESSION).await?;
             Ok(Connection { client, statements: HashMap::new(), _driver: driver })
         };
-        time::timeout(LONGEST, connecting).await.unwrap_or(Err(Failure::Slow))
+        time::timeout(WORK_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Slow))
     }
 
     /// A connection for a piece of work. One that is not [given back](Lent::done) is not used again.
     pub(super) async fn get(&self) -> Result<Lent<'_>, Failure> {
-        let place = time::timeout(LONGEST, self.room.acquire()).await;
-        let Ok(Ok(place)) = place else { return Err(Failure::Slow) };
+        let permit = time::timeout(WORK_TIMEOUT, self.permits.acquire()).await;
+        let Ok(Ok(permit)) = permit else { return Err(Failure::Slow) };
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|connection| !connection.client.is_closed());
@@ -185,7 +209,7 @@ impl Pool {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        Ok(Lent { connection, pool: self, _place: place })
+        Ok(Lent { connection, pool: self, _permit: permit })
     }
 
     /// Lets go of every connection nobody uses.
@@ -194,11 +218,11 @@ impl Pool {
     }
 }
 
-/// A connection at work.
+/// A connection in use.
 pub(super) struct Lent<'p> {
     connection: Connection,
     pool: &'p Pool,
-    _place: SemaphorePermit<'p>,
+    _permit: SemaphorePermit<'p>,
 }
 
 impl Lent<'_> {
@@ -224,95 +248,63 @@ impl DerefMut for Lent<'_> {
 
 /// Some work, within the time limit.
 pub(super) async fn limited<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    time::timeout(LONGEST, work).await.unwrap_or(Err(Failure::Slow))
+    time::timeout(WORK_TIMEOUT, work).await.unwrap_or(Err(Failure::Slow))
 }
 
-/// The columns that [`stored`] reads.
-macro_rules! event_columns {
-    () => {
-        "event.id, event.account, event.type, event.subject, event.form, event.payload, event.query, event.received, \
-         event.deliveries, event.state, event.reply, event.failure"
-    };
-}
-pub(super) use event_columns;
+impl Row for tokio_postgres::Row {
+    fn number(&self, column: usize) -> Result<Option<i64>, RowError> {
+        let number = match *self.columns()[column].type_() {
+            Type::INT2 => self.try_get::<_, Option<i16>>(column).map(|it| it.map(i64::from)),
+            Type::INT4 => self.try_get::<_, Option<i32>>(column).map(|it| it.map(i64::from)),
+            Type::BOOL => self.try_get::<_, Option<bool>>(column).map(|it| it.map(i64::from)),
+            _ => self.try_get(column),
+        };
+        number.map_err(|cause| RowError::column(column, cause))
+    }
 
-/// Number of columns in `event_columns`.
-pub(super) const EVENT_COLUMNS: usize = 12;
+    fn text(&self, column: usize) -> Result<Option<String>, RowError> {
+        let text = match *self.columns()[column].type_() {
+            Type::BYTEA => self.try_get::<_, Option<&[u8]>>(column).map(|it| it.map(|it| string(it.to_vec()))),
+            _ => self.try_get(column),
+        };
+        text.map_err(|cause| RowError::column(column, cause))
+    }
 
-/// An event from the columns of `event_columns`.
-pub(super) fn stored(row: &Row) -> Result<Stored, Failure> {
-    let account: String = row.try_get(1)?;
-    let event_type: String = row.try_get(2)?;
-    let facts = Facts {
-        platform: platform_of(&account),
-        account: account.into(),
-        event_type: event_type.into(),
-        subject: string(row, 3)?.map(Into::into),
-        form: if row.try_get::<_, i16>(4)? == 0 { Form::Xml } else { Form::Json },
-        payload: Payload::new(string(row, 5)?.unwrap_or_default()),
-        query: string(row, 6)?.map(Into::into),
-        received: row.try_get(7)?,
-    };
-    Ok(Stored {
-        id: row.try_get(0)?,
-        facts,
-        deliveries: count(row.try_get(8)?),
-        state: state_of(row.try_get(9)?),
-        reply: string(row, 10)?,
-        failure: row.try_get(11)?,
-    })
+    fn place(&self, column: usize) -> Result<Option<Value>, RowError> {
+        let id = self.try_get::<_, Option<Uuid>>(column).map_err(|cause| RowError::column(column, cause))?;
+        Ok(id.map(Value::Event))
+    }
+
+    fn id(&self, column: usize) -> Result<Uuid, RowError> {
+        self.try_get(column).map_err(|cause| RowError::column(column, cause))
+    }
 }
 
 /// A text that is stored as bytes.
-pub(super) fn string(row: &Row, column: usize) -> Result<Option<String>, Failure> {
-    let bytes: Option<Vec<u8>> = row.try_get(column)?;
-    Ok(bytes.map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into())))
-}
-
-pub(super) fn count(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or_default()
+fn string(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
 }
 
 pub(super) fn to_sql(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-pub(super) fn platform_of(account: &str) -> Platform {
-    let name = account.split_once('/').map_or(account, |(platform, _)| platform);
-    name.parse().unwrap_or(Platform::Mp)
-}
-
-pub(super) const fn form(form: Form) -> i16 {
-    match form {
-        Form::Xml => 0,
-        Form::Json => 1,
+impl ToSql for Value {
+    fn to_sql(&self, to: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Number(number) if *to == Type::INT2 => i16::try_from(*number)?.to_sql(to, out),
+            Self::Number(number) => number.to_sql(to, out),
+            Self::Text(value) if *to == Type::BYTEA => value.as_bytes().to_sql(to, out),
+            Self::Text(value) => text(value).to_sql(to, out),
+            Self::Event(id) => id.to_sql(to, out),
+        }
     }
-}
 
-pub(super) const fn state(state: State) -> i16 {
-    match state {
-        State::Responding => 0,
-        State::Answered => 1,
-        State::Defaulted => 2,
-        State::Late => 3,
+    fn accepts(_: &Type) -> bool {
+        true
     }
-}
 
-pub(super) const fn state_of(number: i16) -> State {
-    match number {
-        0 => State::Responding,
-        1 => State::Answered,
-        2 => State::Defaulted,
-        _ => State::Late,
-    }
-}
-
-/// The reply column: nothing for the plain success.
-pub(super) fn reply(body: &Body) -> Option<&[u8]> {
-    match body {
-        Body::Plain(_) => None,
-        Body::Document(text) => Some(text.as_bytes()),
-    }
+    to_sql_checked!();
 }
 
 /// A message for a text column, which holds no NUL.
@@ -320,39 +312,58 @@ pub(super) fn text(message: &str) -> String {
     message.replace('\0', "\u{FFFD}")
 }
 
-/// The identity that every event of this time comes after.
-pub(super) fn id_at(millis: i64) -> Uuid {
-    let high = (millis.max(0).cast_unsigned() & 0xFFFF_FFFF_FFFF) << 16;
-    Uuid::from_u64_pair(high, 0)
-}
-
-/// Which lane an event belongs to: its subject, or a hash of a long one, which an index could not hold. An event about
-/// nobody has a lane of its own.
-macro_rules! lane {
-    ($table:literal) => {
-        concat!(
-            "CASE WHEN ",
-            $table,
-            ".subject IS NULL THEN convert_to(' ' || ",
-            $table,
-            ".id::text, 'UTF8') ",
-            "WHEN octet_length(",
-            $table,
-            ".subject) > 256 THEN '\\xff'::bytea || sha256(",
-            $table,
-            ".subject) ",
-            "ELSE ",
-            $table,
-            ".subject END"
-        )
-    };
-}
-pub(super) use lane;
-
 /// Now by the clock of the database, which is the one of all nodes: milliseconds.
-macro_rules! now {
-    () => {
-        "(extract(epoch FROM now()) * 1000)::bigint"
+const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
+
+/// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event about
+/// nobody has one of its own.
+const ORDERING_KEY: &str = "
+    CASE WHEN T.subject IS NULL THEN convert_to(' ' || T.id::text, 'UTF8')
+         WHEN octet_length(T.subject) > 256 THEN '\\xff'::bytea || sha256(T.subject) ELSE T.subject END";
+
+/// A statement with what many have in common: `{now}`, the columns of an `{event}`, its
+/// `{ordering key of TABLE}`, and `{rooms}`.
+pub(super) fn sql(text: &str) -> String {
+    let key = |text: String, table: &str| {
+        text.replace(&format!("{{ordering key of {table}}}"), &ORDERING_KEY.replace("T.", &format!("{table}.")))
     };
+    let text = text.replace("{now}", NOW).replace("{event}", event_columns!()).replace("{rooms}", ROOMS);
+    ["event", "new"].into_iter().fold(text, key)
 }
-pub(super) use now;
+
+/// Transactions that other stores have too.
+impl Session for Transaction<'_> {
+    type Failure = Failure;
+
+    const DIALECT: Dialect = Dialect {
+        event: "id",
+        of_event: "event",
+        observation: "event, observer",
+        collate: "COLLATE \"C\"",
+        is_wanted: "observer.id = ANY(event.observers)",
+        with_observer: "CASE WHEN observer.id = ANY(event.observers) THEN event.observers
+                             ELSE event.observers || observer.id END",
+        without_observer: "array_remove(event.observers, observer.id)",
+        ordering_key: "{ordering key of event}",
+        missing_since: "seen",
+        lock_row: "FOR UPDATE SKIP LOCKED",
+        remove_used_queries: queries::REMOVE,
+    };
+
+    fn now(&self) -> String {
+        "{now}".to_owned()
+    }
+
+    async fn execute(&mut self, text: &str, values: &[Value]) -> Result<u64, Failure> {
+        Ok(Transaction::execute(self, &sql(text), &as_sql(values)).await?)
+    }
+
+    async fn query<T: Send>(&mut self, text: &str, values: &[Value], read: Read<T>) -> Result<Vec<T>, Failure> {
+        let rows = Transaction::query(self, &sql(text), &as_sql(values)).await?;
+        Ok(rows.iter().map(|row| read(row)).collect::<Result<_, _>>()?)
+    }
+}
+
+pub(super) fn as_sql(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}

@@ -1,8 +1,8 @@
 //! The journal of several nodes: a PostgreSQL database.
 //!
 //! ```text
-//! admit  ──▶ Gathering ──▶ one statement for all that gathered, a few at a time ──▶ run, known, or wait for a node
-//! record ──▶ Gathering ──▶ one statement, fenced by the owner of the event ──▶ settles the entries
+//! admit  ──▶ Pending ──▶ one statement for all that wait, a few at a time ──▶ run, known, or wait for a node
+//! record ──▶ Pending ──▶ one statement, fenced by the owner of the event ──▶ settles the entries
 //! lease, finish ──▶ statements of their own, fenced by the attempt
 //! ```
 //!
@@ -11,39 +11,38 @@
 //!
 //! The URL is used without TLS for now; one that asks for it is refused.
 
+mod admissions;
 mod archive;
 mod db;
-mod missing;
+mod leases;
+mod maintenance;
+mod node;
 mod observers;
 mod queries;
+mod replies;
 mod schema;
-mod slots;
-mod upkeep;
-mod writer;
+mod shared;
 
 use std::{
     fmt,
     future::ready,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
-use self::{
-    db::{Failure, Pool},
-    writer::Shared,
-};
+use self::{db::Pool, shared::Shared};
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room, Task,
-    Usage, WriteSlot,
+    Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
+    ReplyRecord, Room, Task, Undecoded, Usage, core::Failure as _,
 };
 use crate::{envelope::UsedQuery, platform::Body};
 
 pub use archive::PostgresArchive;
 
-/// Statements with admissions that run side by side: while one is on its way to the disk, others gather.
+/// Statements with admissions that run side by side: while one is on its way to the disk, others wait for the next.
 const WRITERS: usize = 3;
 
 /// The journal in a PostgreSQL database.
@@ -67,16 +66,16 @@ impl PostgresJournal {
     /// When the URL cannot be read, asks for TLS, or when there is no tokio runtime.
     pub fn open(url: &str, options: &Options) -> Result<Self, JournalError> {
         let handle = Handle::try_current().map_err(JournalError::storage)?;
-        let shared = Arc::new(Shared::new(Pool::new(url)?, options.observers.clone()));
+        let shared = Arc::new(Shared::new(Pool::new(url)?, options));
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(upkeep::heartbeat(Arc::clone(&shared)), &handle);
-        tasks.spawn_on(upkeep::upkeep(Arc::clone(&shared), options.clone()), &handle);
+        tasks.spawn_on(node::heartbeat(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(maintenance::run(Arc::clone(&shared), options.retention), &handle);
         for _ in 0..WRITERS {
-            tasks.spawn_on(writer::admit(Arc::clone(&shared)), &handle);
+            tasks.spawn_on(admissions::run(Arc::clone(&shared)), &handle);
         }
-        tasks.spawn_on(writer::record(Arc::clone(&shared)), &handle);
-        tasks.spawn_on(writer::wait(Arc::clone(&shared)), &handle);
-        tasks.spawn_on(queries::write(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(replies::run(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(replies::poll(Arc::clone(&shared)), &handle);
+        tasks.spawn_on(queries::run(Arc::clone(&shared)), &handle);
         Ok(Self { shared, ids: Ids::after(0), tasks: Mutex::new(tasks) })
     }
 }
@@ -92,6 +91,18 @@ impl Journal for PostgresJournal {
             self.shared.health()?;
             match self.shared.admit(event) {
                 Ok(admission) => Ok(admission),
+                Err(response) => response.await.unwrap_or(Err(JournalError::Closed)),
+            }
+        })
+    }
+
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, decode, .. }: Undecoded<'j>) -> Task<'j, Admission> {
+        Box::pin(async move {
+            self.shared.started().await;
+            self.shared.health()?;
+            let joined = self.shared.join(&key);
+            match joined.unwrap_or_else(|| self.shared.admit(decode())) {
+                Ok(admission) => Ok(admission),
                 Err(told) => told.await.unwrap_or(Err(JournalError::Closed)),
             }
         })
@@ -101,7 +112,7 @@ impl Journal for PostgresJournal {
         // It is durable when `admit` returns.
     }
 
-    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         self.shared.record(entry, reply);
     }
 
@@ -133,7 +144,7 @@ impl Journal for PostgresJournal {
     fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
         Box::pin(async move {
             self.ready().await?;
-            let given_up = db::limited(writer::give_up(&self.shared, entry)).await;
+            let given_up = db::limited(replies::give_up(&self.shared, entry)).await;
             given_up.map_err(|failure| self.shared.trouble(&failure))
         })
     }
@@ -146,34 +157,34 @@ impl Journal for PostgresJournal {
         }))
     }
 
-    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+    fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {
         let name = name.to_owned();
         Box::pin(async move {
             self.ready().await?;
-            let read = db::limited(slots::read(&self.shared, &name)).await;
+            let read = db::limited(leases::read(&self.shared, &name)).await;
             read.map_err(|failure| self.shared.trouble(&failure))
         })
     }
 
-    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+    fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>> {
         let name: Arc<str> = name.into();
         Box::pin(async move {
             self.ready().await?;
-            let held = db::limited(slots::hold(&self.shared, &name, term)).await;
+            let held = db::limited(leases::hold(&self.shared, &name, term)).await;
             held.map_err(|failure| self.shared.trouble(&failure))
         })
     }
 
-    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+    fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize> {
         let held = held.clone();
         Box::pin(async move {
             self.ready().await?;
             if !write.events.is_empty() {
                 self.shared.health()?;
             }
-            let mut written = db::limited(slots::write(&self.shared, &held, &write)).await;
-            if written.as_ref().is_err_and(Failure::is_conflict) {
-                written = db::limited(slots::write(&self.shared, &held, &write)).await;
+            let mut written = db::limited(leases::write(&self.shared, &held, &write)).await;
+            if written.as_ref().is_err_and(|failure| failure.is_conflict()) {
+                written = db::limited(leases::write(&self.shared, &held, &write)).await;
             }
             let admitted = written.map_err(|failure| self.shared.trouble(&failure))?.ok_or(JournalError::Lost)?;
             if admitted > 0 {
@@ -188,11 +199,7 @@ impl Journal for PostgresJournal {
     }
 
     fn usage(&self) -> Usage {
-        Usage {
-            bytes: self.shared.bytes.load(Ordering::Relaxed),
-            waiting: self.shared.waiting.load(Ordering::Relaxed),
-            dead: self.shared.dead.load(Ordering::Relaxed),
-        }
+        self.shared.counts.usage()
     }
 
     fn is_remote(&self) -> bool {
@@ -204,7 +211,7 @@ impl Journal for PostgresJournal {
             self.shared.flush().await;
             // Without the heartbeat, which would say that it lives.
             self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-            let left = db::limited(upkeep::leave(&self.shared)).await;
+            let left = db::limited(node::leave(&self.shared)).await;
             self.shared.pool.clear();
             left.map_err(|failure| failure.explain())
         })

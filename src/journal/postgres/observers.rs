@@ -10,10 +10,14 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    super::{Finish, Finished, Lease, Leased, Observer, Room, millis},
-    db::{self, Connection, Failure, event_columns, lane, now},
-    schema::{BACKFILL, LANES, LOCK, UPKEEP},
-    writer::Shared,
+    super::{
+        Finish, Finished, Lease, Leased, Observer, Room,
+        core::{EVENT_COLUMNS, Row as _, row},
+        millis,
+    },
+    db::{self, Connection, Failure},
+    schema::{LOCK, ORDERING_KEYS},
+    shared::Shared,
 };
 
 /// An observer in the database.
@@ -24,34 +28,26 @@ pub(super) struct Observing {
 }
 
 /// Enters observers, and says that a node has them.
-const REGISTER: &str = concat!(
-    "INSERT INTO observer (name, in_order, backfill, backfill_to, seen)
+const REGISTER: &str = "INSERT INTO observer (name, in_order, backfill, backfill_to, seen)
      SELECT name, in_order, CASE WHEN past THEN '00000000-0000-0000-0000-000000000000'::uuid END,
-            CASE WHEN past THEN (SELECT id FROM event ORDER BY id DESC LIMIT 1) END, ",
-    now!(),
-    "
+            CASE WHEN past THEN (SELECT id FROM event ORDER BY id DESC LIMIT 1) END, {now}
      FROM unnest($1::text[], $2::boolean[], $3::boolean[]) AS t (name, in_order, past) ORDER BY name
      ON CONFLICT (name) DO UPDATE SET in_order = excluded.in_order, seen = excluded.seen
-     RETURNING name, id, in_order"
-);
+     RETURNING name, id, in_order";
 
 /// What already waits follows when an observer is switched between order and none.
-const SET_ORDER: &str = concat!(
-    "UPDATE delivery SET lane = CASE WHEN observer.in_order THEN ",
-    lane!("event"),
-    " END
+const SET_ORDER: &str = "UPDATE delivery SET lane = CASE WHEN observer.in_order THEN {ordering key of event} END
      FROM observer, event
      WHERE observer.id = delivery.observer AND event.id = delivery.event AND observer.name = ANY($1)
-       AND observer.in_order <> (delivery.lane IS NOT NULL)"
-);
+       AND observer.in_order <> (delivery.lane IS NOT NULL)";
 
 /// Enters the observers of this node, in one transaction with whatever else is set up.
 pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transaction<'_>) -> Result<(), Failure> {
     let of = |what: fn(&Observer) -> bool| shared.wanted.iter().map(what).collect::<Vec<bool>>();
     let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
     let (in_order, past) = (of(|it| it.in_order), of(|it| it.from_beginning));
-    let rows = changes.query(REGISTER, &[&names, &in_order, &past]).await?;
-    changes.execute(SET_ORDER, &[&names]).await?;
+    let rows = changes.query(&db::sql(REGISTER), &[&names, &in_order, &past]).await?;
+    changes.execute(&db::sql(SET_ORDER), &[&names]).await?;
     let mut observers = HashMap::new();
     for row in rows {
         let name: String = row.try_get(0)?;
@@ -67,49 +63,35 @@ pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transact
 /// The accounts of which something waits for an observer, with how many there is room for: of most `$5`, of the accounts
 /// `$6` the numbers `$7`. Begins behind the account `$8`, which had its turn last. Goes from account to account rather
 /// than from row to row.
-macro_rules! room {
-    () => {
-        "WITH RECURSIVE accounts (account) AS (
-            (SELECT account FROM delivery WHERE observer = $1 ORDER BY account LIMIT 1)
-            UNION ALL
-            SELECT (SELECT next.account FROM delivery AS next
-                    WHERE next.observer = $1 AND next.account > accounts.account ORDER BY next.account LIMIT 1)
-            FROM accounts WHERE accounts.account IS NOT NULL
-        ), room AS (
-            SELECT accounts.account, coalesce(less.count, $5::bigint) AS count
-            FROM accounts LEFT JOIN unnest($6::text[], $7::bigint[]) AS less (account, count) USING (account)
-            WHERE accounts.account IS NOT NULL AND coalesce(less.count, $5::bigint) > 0
-            ORDER BY accounts.account <= $8::text, accounts.account
-        )"
-    };
-}
+pub(super) const ROOMS: &str = "
+    WITH RECURSIVE accounts (account) AS (
+        (SELECT account FROM delivery WHERE observer = $1 ORDER BY account LIMIT 1)
+        UNION ALL
+        SELECT (SELECT next.account FROM delivery AS next
+                WHERE next.observer = $1 AND next.account > accounts.account ORDER BY next.account LIMIT 1)
+        FROM accounts WHERE accounts.account IS NOT NULL
+    ), room AS (
+        SELECT accounts.account, coalesce(less.count, $5::bigint) AS count
+        FROM accounts LEFT JOIN unnest($6::text[], $7::bigint[]) AS less (account, count) USING (account)
+        WHERE accounts.account IS NOT NULL AND coalesce(less.count, $5::bigint) > 0
+        ORDER BY accounts.account <= $8::text, accounts.account
+    )";
 
-const LEASE: &str = concat!(
-    room!(),
-    ", ready AS (
+const LEASE: &str = "{rooms}, ready AS (
         SELECT due.event, due.observer FROM room CROSS JOIN LATERAL (
             SELECT event, observer FROM delivery
-            WHERE observer = $1 AND delivery.account = room.account AND due <= ",
-    now!(),
-    "
+            WHERE observer = $1 AND delivery.account = room.account AND due <= {now}
             ORDER BY due, event LIMIT room.count FOR UPDATE SKIP LOCKED
         ) AS due LIMIT $2
     )
-    UPDATE delivery SET due = ",
-    now!(),
-    " + $3, attempts = delivery.attempts + 1, leased = true, node = $4
+    UPDATE delivery SET due = {now} + $3, attempts = delivery.attempts + 1, leased = true, node = $4
     FROM ready, event
     WHERE delivery.event = ready.event AND delivery.observer = ready.observer AND event.id = ready.event
-    RETURNING ",
-    event_columns!(),
-    ", delivery.attempts, delivery.due"
-);
+    RETURNING {event}, delivery.attempts, delivery.due";
 
-/// The first of each lane, unless it pauses, or another of the lane is leased; of the accounts `$3` from behind the lanes
-/// `$4` on. Goes from lane to lane rather than from row to row, so that a long lane behind a failing event costs nothing.
-const HEADS: &str = concat!(
-    room!(),
-    "
+/// The first of each ordering key, unless it pauses, or another of the key is leased; of the accounts `$3` from behind the
+/// keys `$4` on. Goes from key to key rather than from row to row, so that many events behind a failing one cost nothing.
+const HEADS: &str = "{rooms}
     SELECT heads.event, room.account, heads.lane, room.count
     FROM room LEFT JOIN unnest($3::text[], $4::bytea[]) AS turn (account, lane) ON turn.account = room.account
     CROSS JOIN LATERAL (
@@ -131,30 +113,17 @@ const HEADS: &str = concat!(
             WHERE observer = $1 AND delivery.account = room.account AND delivery.lane = lanes.lane
             ORDER BY event LIMIT 1
         ) AS head
-        WHERE lanes.lane IS NOT NULL AND head.due <= ",
-    now!(),
-    " AND NOT EXISTS (
+        WHERE lanes.lane IS NOT NULL AND head.due <= {now} AND NOT EXISTS (
             SELECT 1 FROM delivery AS other
             WHERE other.observer = $1 AND other.account = room.account AND other.lane = lanes.lane
-              AND other.leased AND other.due > ",
-    now!(),
-    ")
+              AND other.leased AND other.due > {now})
         LIMIT room.count
-    ) AS heads LIMIT $2"
-);
+    ) AS heads LIMIT $2";
 
-const TAKE: &str = concat!(
-    "UPDATE delivery SET due = ",
-    now!(),
-    " + $3, attempts = delivery.attempts + 1, leased = true, node = $4
+const TAKE: &str = "UPDATE delivery SET due = {now} + $3, attempts = delivery.attempts + 1, leased = true, node = $4
     FROM event
-    WHERE delivery.event = ANY($2) AND delivery.observer = $1 AND delivery.due <= ",
-    now!(),
-    " AND event.id = delivery.event
-    RETURNING ",
-    event_columns!(),
-    ", delivery.attempts, delivery.due"
-);
+    WHERE delivery.event = ANY($2) AND delivery.observer = $1 AND delivery.due <= {now} AND event.id = delivery.event
+    RETURNING {event}, delivery.attempts, delivery.due";
 
 /// What a query asks for, as columns.
 struct Asked<'r> {
@@ -177,7 +146,7 @@ pub(super) async fn lease(
     let mut db = shared.pool.get().await?;
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let (accounts, counts) = room.less.iter().map(|(account, less)| (&**account, count(*less))).unzip();
-    let turns = || shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+    let turns = || shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner);
     let last = turns().remove(&observing.id);
     let asked = Asked { limit: count(room.limit), each: count(room.each), accounts, counts, last };
     let term = millis(term);
@@ -188,7 +157,10 @@ pub(super) async fn lease(
         db.query(LEASE, &[&observing.id, limit, &term, &shared.node, each, accounts, counts, last]).await?
     };
     db.done();
-    let mut leased = rows.iter().map(|row| leased(row, name)).collect::<Result<Vec<_>, _>>()?;
+    let mut leased = Vec::with_capacity(rows.len());
+    for row in &rows {
+        leased.extend(row::leased(row, name, row.count(EVENT_COLUMNS)?, row.integer(EVENT_COLUMNS + 1)?));
+    }
     leased.sort_by_key(|one| one.lease.id);
     // The next round begins behind one of these accounts, and so with another one each time.
     if let Some(one) = leased.last().filter(|_| leased.len() >= room.limit) {
@@ -197,16 +169,7 @@ pub(super) async fn lease(
     Ok(leased)
 }
 
-fn leased(row: &Row, name: &Arc<str>) -> Result<Leased, Failure> {
-    let stored = db::stored(row)?;
-    let attempt = db::count(row.try_get(db::EVENT_COLUMNS)?);
-    let until = row.try_get(db::EVENT_COLUMNS + 1)?;
-    let (observer, account) = (Arc::clone(name), Arc::clone(&stored.facts.account));
-    let lease = Lease { id: stored.id, observer, account, attempt, until };
-    Ok(Leased { lease, reply: stored.body(), facts: stored.facts })
-}
-
-/// One node at a time looks for the heads of lanes, so that two of one lane are never out together.
+/// One node at a time looks for the first of each ordering key, so that two of one key are never out together.
 async fn heads(
     db: &mut Connection,
     shared: &Shared,
@@ -215,10 +178,11 @@ async fn heads(
     term: i64,
 ) -> Result<Vec<Row>, Failure> {
     let (heads, take) = (db.prepare(HEADS).await?, db.prepare(TAKE).await?);
-    let lanes = || shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-    let (turns, after): (Vec<String>, Vec<Vec<u8>>) = lanes().remove(&observer).unwrap_or_default().into_iter().unzip();
+    let last_keys = || shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    let (turns, after): (Vec<String>, Vec<Vec<u8>>) =
+        last_keys().remove(&observer).unwrap_or_default().into_iter().unzip();
     let changes = db.client.transaction().await?;
-    changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &LANES.saturating_add(observer)]).await?;
+    changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &ORDERING_KEYS.saturating_add(observer)]).await?;
     let Asked { limit, each, accounts, counts, last } = asked;
     let rows = changes.query(&heads, &[&observer, limit, &turns, &after, each, accounts, counts, last]).await?;
     let mut events: Vec<Uuid> = Vec::with_capacity(rows.len());
@@ -231,8 +195,8 @@ async fn heads(
     }
     let taken_rows = changes.query(&take, &[&observer, &events, &term, &shared.node]).await?;
     changes.commit().await?;
-    // Where there was room for more, the next round begins with the first lane; where an account had no turn, with the
-    // lane that it had before.
+    // Where there was room for more, the next round begins with the first key; where an account had no turn, with the
+    // key that it had before.
     let full = i64::try_from(rows.len()) == Ok(*limit);
     let mut next: HashMap<String, Vec<u8>> = HashMap::new();
     if full {
@@ -241,7 +205,7 @@ async fn heads(
     next.extend(
         taken.into_iter().filter(|(_, (count, room, _))| full || count >= room).map(|(account, it)| (account, it.2)),
     );
-    lanes().insert(observer, next);
+    last_keys().insert(observer, next);
     Ok(taken_rows)
 }
 
@@ -251,19 +215,14 @@ const DONE: &str = "
     WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
       AND delivery.due = t.until AND delivery.leased AND delivery.node = $5";
 
-const AGAIN: &str = concat!(
-    "UPDATE delivery SET due = ",
-    now!(),
-    " + t.pause, attempts = t.tries, leased = false, node = NULL,
+const AGAIN: &str = "UPDATE delivery SET due = {now} + t.pause, attempts = t.tries, leased = false, node = NULL,
         error = coalesce(t.error, delivery.error)
     FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::bigint[], $7::integer[], $8::text[])
         AS t (event, observer, attempt, until, pause, tries, error)
     WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
-      AND delivery.due = t.until AND delivery.leased AND delivery.node = $5"
-);
+      AND delivery.due = t.until AND delivery.leased AND delivery.node = $5";
 
-const DEAD: &str = concat!(
-    "WITH gone AS (
+const DEAD: &str = "WITH gone AS (
         DELETE FROM delivery USING unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::text[])
             AS t (event, observer, attempt, until, error)
         WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
@@ -271,12 +230,9 @@ const DEAD: &str = concat!(
         RETURNING delivery.event, delivery.observer, delivery.attempts, t.error
     )
     INSERT INTO dead (event, observer, died, attempts, error)
-    SELECT event, observer, ",
-    now!(),
-    ", attempts, error FROM gone
+    SELECT event, observer, {now}, attempts, error FROM gone
     ON CONFLICT (event, observer) DO UPDATE
-        SET died = excluded.died, attempts = excluded.attempts, error = excluded.error"
-);
+        SET died = excluded.died, attempts = excluded.attempts, error = excluded.error";
 
 /// Leases of one outcome, as columns.
 #[derive(Default)]
@@ -338,63 +294,4 @@ pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(),
     }
     db.done();
     Ok(())
-}
-
-/// Offers events of the past.
-const OFFER: &str = concat!(
-    "WITH offered AS (
-        INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
-        SELECT $1, event.account, ",
-    now!(),
-    ", event.id, 0, false, CASE WHEN $3 THEN ",
-    lane!("event"),
-    " END
-        FROM event WHERE event.id = ANY($2)
-        ON CONFLICT (event, observer) DO NOTHING
-    )
-    UPDATE event SET observers = observers || $1 WHERE id = ANY($2) AND NOT observers @> ARRAY[$1]"
-);
-
-/// Offers the next events of the past to an observer that begins with them. False when there is nothing to do.
-pub(super) async fn backfill(shared: &Shared, limit: i64) -> Result<bool, Failure> {
-    let mut db = shared.pool.get().await?;
-    let offer = db.prepare(OFFER).await?;
-    let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
-    let changes = db.client.transaction().await?;
-    changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &UPKEEP]).await?;
-    let locked = changes.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &BACKFILL]).await?;
-    let place = match locked.try_get(0)? {
-        true => {
-            let next = "SELECT id, name, backfill, coalesce(backfill_to, backfill) FROM observer
-                        WHERE backfill IS NOT NULL AND name = ANY($1) ORDER BY id LIMIT 1";
-            changes.query_opt(next, &[&names]).await?
-        }
-        false => None,
-    };
-    let Some(place) = place else {
-        changes.rollback().await?;
-        db.done();
-        return Ok(false);
-    };
-    let (id, name): (i32, String) = (place.try_get(0)?, place.try_get(1)?);
-    let (from, to): (Uuid, Uuid) = (place.try_get(2)?, place.try_get(3)?);
-    let observer = shared.wanted.iter().find(|observer| *observer.name == *name);
-    let events = "SELECT id, account, type FROM event WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
-    let rows = changes.query(events, &[&from, &to, &limit]).await?;
-    let mut last: Option<Uuid> = None;
-    let mut wanted: Vec<Uuid> = Vec::new();
-    for row in rows {
-        let (event, account, event_type): (Uuid, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        last = Some(event);
-        if observer.is_some_and(|observer| (observer.wants)(&account, &event_type)) {
-            wanted.push(event);
-        }
-    }
-    let in_order = observer.is_some_and(|observer| observer.in_order);
-    changes.execute(&offer, &[&id, &wanted, &in_order]).await?;
-    changes.execute("UPDATE observer SET backfill = $2 WHERE id = $1", &[&id, &last]).await?;
-    changes.commit().await?;
-    db.done();
-    shared.arrivals.notify_waiters();
-    Ok(true)
 }

@@ -1,4 +1,4 @@
-//! Signed queries that were used: one statement for all that gathered, before their events are admitted.
+//! Signed queries that were used: one statement for all that wait, before their events are admitted.
 
 use std::{
     collections::HashMap,
@@ -8,35 +8,30 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    super::{JournalError, millis},
-    db::{Connection, Failure, limited, now},
-    writer::Shared,
+    super::{
+        JournalError,
+        core::{Commit, commit},
+        millis,
+    },
+    admissions::LARGEST_BATCH,
+    db::{Connection, Failure, limited},
+    shared::Shared,
 };
 use crate::envelope::UsedQuery;
 
-/// How many are written together, at most.
-const LARGEST_BATCH: usize = 256;
-
 /// Enters queries, unless they are there; gives the bodies that stand. Rows are locked in their order, so that two nodes
 /// do not wait for each other.
-const USE: &str = concat!(
-    "INSERT INTO used_query AS known (signature, body, until)
-     SELECT DISTINCT ON (signature) signature, body, ",
-    now!(),
-    " + term
+const USE: &str = "INSERT INTO used_query AS known (signature, body, until)
+     SELECT DISTINCT ON (signature) signature, body, {now} + term
      FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (signature, body, term) ORDER BY signature
      ON CONFLICT (signature) DO UPDATE SET
-         body = CASE WHEN known.until <= ",
-    now!(),
-    " THEN excluded.body ELSE known.body END,
+         body = CASE WHEN known.until <= {now} THEN excluded.body ELSE known.body END,
          until = greatest(known.until, excluded.until)
-     RETURNING signature, body"
-);
+     RETURNING signature, body";
 
-/// Removes some of those that are over.
+/// Removes those that are over.
 pub(super) const REMOVE: &str = "
-    DELETE FROM used_query WHERE signature IN (
-        SELECT signature FROM used_query WHERE until < $1 ORDER BY until LIMIT $2)";
+    DELETE FROM used_query WHERE signature IN (SELECT signature FROM used_query WHERE until < $1 ORDER BY until";
 
 /// The other nodes see a query as soon as it is entered. It need not be on the disk by then: the commit of its event, which
 /// comes after it, brings it there.
@@ -72,27 +67,45 @@ impl Pending {
 }
 
 /// Writes queries, for ever, on a connection of its own.
-pub(super) async fn write(shared: Arc<Shared>) {
-    let mut connection = None;
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut writer = Queries { shared: Arc::clone(&shared), connection: None };
     loop {
         let batch = shared.queries.take();
         if batch.is_empty() {
             shared.queries.added.notified().await;
             continue;
         }
-        let mut written = limited(enter(&shared, &mut connection, &batch)).await;
-        if written.as_ref().is_err_and(Failure::is_conflict) {
-            written = limited(enter(&shared, &mut connection, &batch)).await;
-        }
-        let trouble = written.as_ref().err().map(|failure| shared.trouble(failure));
-        if trouble.is_some() {
-            connection = None;
-        }
-        let stand = written.unwrap_or_default();
+        commit::write(&mut writer, batch).await;
+    }
+}
+
+struct Queries {
+    shared: Arc<Shared>,
+    connection: Option<Connection>,
+}
+
+impl Commit for Queries {
+    type Operation = Claim;
+    /// The bodies that stand, by signature.
+    type Done = HashMap<[u8; 20], u64>;
+    type Failure = Failure;
+
+    async fn commit(&mut self, batch: &mut [Claim]) -> Result<Self::Done, Failure> {
+        limited(enter(&self.shared, &mut self.connection, batch)).await
+    }
+
+    fn settle(&mut self, batch: Vec<Claim>, stand: Self::Done) {
         for Claim { used, respond } in batch {
-            let body = stand.get(&used.signature).copied();
             // Whoever asked may have left.
-            let _ = respond.send(body.ok_or_else(|| trouble.clone().unwrap_or(JournalError::Closed)));
+            let _ = respond.send(stand.get(&used.signature).copied().ok_or(JournalError::Closed));
+        }
+    }
+
+    fn fail(&mut self, batch: Vec<Claim>, failure: &Failure) {
+        self.connection = None;
+        let trouble = self.shared.trouble(failure);
+        for Claim { respond, .. } in batch {
+            let _ = respond.send(Err(trouble.clone()));
         }
     }
 }

@@ -9,12 +9,12 @@ use super::{super::JournalError, db::Failure};
 pub(super) const LOCK: i32 = 0x6563_686f;
 /// Migrations, and entering observers.
 pub(super) const SETUP: i32 = 1;
-/// Housekeeping; replays share it, so that nothing is removed that they have just looked at.
-pub(super) const UPKEEP: i32 = 2;
+/// Maintenance; replays share it, so that nothing is removed that they have just looked at.
+pub(super) const MAINTENANCE: i32 = 2;
 /// Giving the past to new observers.
 pub(super) const BACKFILL: i32 = 3;
 /// Leases of observers in order: this, and the number of the observer.
-pub(super) const LANES: i32 = 1000;
+pub(super) const ORDERING_KEYS: i32 = 1000;
 
 /// Each step is one version; a step that was released never changes.
 ///

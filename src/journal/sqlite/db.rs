@@ -1,30 +1,35 @@
 //! A connection to the file, and how rows are read.
 
-use std::{path::Path, time::Duration};
+use std::{future::ready, path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, ToSql, ffi, params_from_iter,
+    types::{ToSqlOutput, Type},
+};
 use uuid::Uuid;
 
-use super::super::{Facts, JournalError, State, Stored};
-use crate::{
-    event::Platform,
-    payload::{Form, Payload},
-    platform::Body,
+use super::{
+    super::{
+        JournalError, Millis,
+        core::{Dialect, Failure, Read, Row, RowError, Session, Value},
+        id::number,
+    },
+    queries,
 };
 
 /// How long to wait for another process that writes, such as `echostr events replay`.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the file for writing; WAL, and a commit is durable when it returns.
 pub(super) fn open(path: &Path, create: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = if create { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    // Checkpoints are made beside the commits (`checkpoint.rs`).
+    // Checkpoints are made beside the commits (`maintenance.rs`).
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "cache_size", -16_000)?;
     Ok(db)
@@ -34,7 +39,7 @@ pub(super) fn open(path: &Path, create: bool) -> rusqlite::Result<Connection> {
 pub(super) fn open_known(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     Ok(db)
 }
@@ -77,22 +82,23 @@ pub(super) fn is_busy(failure: &rusqlite::Error) -> bool {
     matches!(failure.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Whether an error is the trouble of the file or the disk, and not of what was asked.
-pub(super) fn is_trouble(failure: &rusqlite::Error) -> bool {
-    matches!(
-        failure.sqlite_error_code(),
-        Some(
-            ErrorCode::DiskFull
-                | ErrorCode::ReadOnly
-                | ErrorCode::CannotOpen
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::OutOfMemory
+impl Failure for rusqlite::Error {
+    fn is_trouble(&self) -> bool {
+        matches!(
+            self.sqlite_error_code(),
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::OutOfMemory
+            )
         )
-    )
+    }
 }
 
 /// Numbers are at most 60 bits.
@@ -100,70 +106,98 @@ pub(super) fn to_sql(number: u64) -> i64 {
     number.cast_signed()
 }
 
-/// The columns that [`stored`] reads.
-pub(super) const EVENT: &str =
-    "event.id, account, type, subject, form, payload, query, received, deliveries, state, reply, failure";
+impl Row for rusqlite::Row<'_> {
+    fn number(&self, column: usize) -> Result<Option<i64>, RowError> {
+        self.get(column).map_err(|cause| RowError::column(column, cause))
+    }
 
-/// Number of columns in [`EVENT`].
-pub(super) const EVENT_COLUMNS: usize = 12;
+    fn text(&self, column: usize) -> Result<Option<String>, RowError> {
+        self.get(column).map_err(|cause| RowError::column(column, cause))
+    }
 
-/// An event from the columns of [`EVENT`].
-pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let account: String = row.get(1)?;
-    let event_type: String = row.get(2)?;
-    let subject: Option<String> = row.get(3)?;
-    let query: Option<String> = row.get(6)?;
-    let state = match row.get(9)? {
-        0 => State::Responding,
-        1 => State::Answered,
-        2 => State::Defaulted,
-        _ => State::Late,
+    fn place(&self, column: usize) -> Result<Option<Value>, RowError> {
+        Ok(self.number(column)?.map(Value::Number))
+    }
+
+    fn id(&self, column: usize) -> Result<Uuid, RowError> {
+        let bytes = self.get(column).map_err(|cause| RowError::column(column, cause))?;
+        Ok(Uuid::from_bytes(bytes))
+    }
+}
+
+impl From<RowError> for rusqlite::Error {
+    fn from(failure: RowError) -> Self {
+        let column = if let RowError::Column { column, .. } = failure { column } else { 0 };
+        Self::FromSqlConversionFailure(column, Type::Text, Box::new(failure))
+    }
+}
+
+/// Transactions that other stores have too.
+pub(super) struct File<'d> {
+    pub(super) db: &'d Connection,
+    pub(super) now: Millis,
+}
+
+impl Session for File<'_> {
+    type Failure = rusqlite::Error;
+
+    const DIALECT: Dialect = Dialect {
+        event: "seq",
+        of_event: "seq",
+        observation: "observer, account, due, seq",
+        collate: "",
+        is_wanted: "instr(',' || event.observers || ',', ',' || observer.id || ',') > 0",
+        with_observer: "CASE WHEN instr(',' || event.observers || ',', ',' || observer.id || ',') > 0
+                             THEN event.observers ELSE coalesce(event.observers || ',', '') || observer.id END",
+        without_observer: "nullif(trim(replace(',' || event.observers || ',', ',' || observer.id || ',', ','), ','), '')",
+        ordering_key: "coalesce(event.subject, ' ' || event.seq)",
+        missing_since: "missing_since",
+        lock_row: "",
+        remove_used_queries: queries::REMOVE,
     };
-    let facts = Facts {
-        platform: platform_of(&account),
-        account: account.into(),
-        event_type: event_type.into(),
-        subject: subject.map(Into::into),
-        form: if row.get::<_, i64>(4)? == 0 { Form::Xml } else { Form::Json },
-        payload: Payload::new(row.get::<_, String>(5)?),
-        query: query.map(Into::into),
-        received: row.get(7)?,
-    };
-    Ok(Stored { id: id(row, 0)?, facts, deliveries: row.get(8)?, state, reply: row.get(10)?, failure: row.get(11)? })
-}
 
-pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
-    let bytes: [u8; 16] = row.get(column)?;
-    Ok(Uuid::from_bytes(bytes))
-}
+    fn now(&self) -> String {
+        self.now.to_string()
+    }
 
-pub(super) fn platform_of(account: &str) -> Platform {
-    let name = account.split_once('/').map_or(account, |(platform, _)| platform);
-    name.parse().unwrap_or(Platform::Mp)
-}
+    fn execute(&mut self, text: &str, values: &[Value]) -> impl Future<Output = rusqlite::Result<u64>> + Send {
+        let changed = self.db.prepare(&numbered(text)).and_then(|mut it| it.execute(params_from_iter(values)));
+        ready(changed.map(|changed| changed as u64))
+    }
 
-pub(super) const fn form(form: Form) -> i64 {
-    match form {
-        Form::Xml => 0,
-        Form::Json => 1,
+    fn query<T: Send>(
+        &mut self,
+        text: &str,
+        values: &[Value],
+        read: Read<T>,
+    ) -> impl Future<Output = rusqlite::Result<Vec<T>>> + Send {
+        ready(query(self.db, text, values, read))
     }
 }
 
-pub(super) const fn state(state: State) -> i64 {
-    match state {
-        State::Responding => 0,
-        State::Answered => 1,
-        State::Defaulted => 2,
-        State::Late => 3,
+/// Runs a query whose rows are read by the codec of all stores.
+pub(super) fn query<T>(db: &Connection, text: &str, values: &[Value], read: Read<T>) -> rusqlite::Result<Vec<T>> {
+    db.prepare(&numbered(text))?.query_map(params_from_iter(values), self::read(read))?.collect()
+}
+
+/// SQLite takes `$1` for a name.
+fn numbered(text: &str) -> String {
+    text.replace('$', "?")
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Number(number) => number.to_sql(),
+            Self::Text(text) => text.to_sql(),
+            Self::Event(id) => Ok(ToSqlOutput::from(to_sql(number(*id)))),
+        }
     }
 }
 
-/// The reply column: nothing for the plain success.
-pub(super) fn reply(body: &Body) -> Option<&str> {
-    match body {
-        Body::Plain(_) => None,
-        Body::Document(text) => Some(text),
-    }
+/// Has a row read by the codec of all stores.
+fn read<T>(read: Read<T>) -> impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T> {
+    move |row| Ok(read(row)?)
 }
 
 /// Bytes of the file that are in use.

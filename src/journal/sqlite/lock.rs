@@ -18,7 +18,7 @@ use super::{
     guard::{beside, identity},
 };
 
-/// Held as long as the journal is open.
+/// NamedLease as long as the journal is open.
 ///
 /// Closing any descriptor of a file ends the process's `fcntl` locks on it, so this has to be dropped after the
 /// connections of SQLite.

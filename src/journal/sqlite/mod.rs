@@ -1,10 +1,10 @@
 //! The journal of one node: a SQLite file.
 //!
 //! ```text
-//! admit, record ──▶ Gathering (index + operations) ──▶ Writer: one thread, one commit for all that gathered
+//! admit, record ──▶ Pending (index + operations) ──▶ Writer: one thread, one commit for the batch
 //! lease, finish ──▶        │                              │ settles the entries
 //!                          └─ key known? only here        ▼
-//! archive, repeats ──▶ Reader ◀────────────────────── the file ◀── Upkeep: checkpoints, retention, backfill
+//! archive, repeats ──▶ Reader ◀────────────────────── the file ◀── Maintenance: checkpoints, retention, backfill
 //! ```
 //!
 //! A process that serves holds locks on the file and beside it, so that what its index says of a key holds (`lock.rs`), and
@@ -12,15 +12,16 @@
 
 mod archive;
 mod db;
+mod events;
 mod guard;
 mod index;
+mod leases;
 mod lock;
-mod missing;
+mod maintenance;
 mod observers;
 mod queries;
 mod schema;
-mod slots;
-mod upkeep;
+mod shared;
 mod writer;
 
 use std::{
@@ -29,7 +30,7 @@ use std::{
     future::ready,
     mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -43,18 +44,23 @@ use uuid::Uuid;
 
 use self::{
     guard::FileGuard,
-    index::{Index, Known},
+    index::Index,
     lock::ServerLock,
-    upkeep::Upkeep,
-    writer::{Gathering, Observing, Op, Shared, Work, Writer},
+    maintenance::Maintenance,
+    observers::Observing,
+    shared::{Op, Pending, Shared, Work},
+    writer::Writer,
 };
 use super::{
-    Admission, Entry, Finished, Held, Ids, Journal, JournalError, Leased, Millis, NewEvent, Options, Reply, Room,
-    State, Task, Usage, WriteSlot, id, millis,
+    Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
+    ReplyRecord, Room, State, Task, Undecoded, Usage,
+    core::{Row as _, row},
+    id, millis,
 };
 use crate::{
     envelope::UsedQuery,
-    platform::{self, Body, DedupeKey, Order},
+    event::Platform,
+    platform::{Body, DedupeKey, Order},
 };
 
 pub use archive::SqliteArchive;
@@ -68,11 +74,10 @@ pub struct SqliteJournal {
     ids: Ids,
     reader: Arc<Mutex<Connection>>,
     observers: HashMap<Arc<str>, Observing>,
-    usage: Arc<upkeep::Counts>,
     /// Of the process before.
     used_queries: Mutex<Vec<UsedQuery>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    upkeep: Mutex<Option<Upkeep>>,
+    maintenance: Mutex<Option<Maintenance>>,
     /// Dropped after the connections.
     _lock: Arc<ServerLock>,
 }
@@ -105,19 +110,17 @@ impl SqliteJournal {
         .map_err(explain)?;
         lock.complete()?;
         schema::migrate(&mut connection).map_err(|failure| schema::explain(path, failure))?;
-        slots::free(&connection).map_err(explain)?;
+        leases::free(&connection).map_err(explain)?;
         let (index, latest) = load(&connection).map_err(explain)?;
         let guard = FileGuard::of(path, &connection).map_err(explain)?;
-        let shared = Arc::new(Shared::new(path.to_owned(), index, guard));
+        let shared = Arc::new(Shared::new(path.to_owned(), index, guard, options.max_size));
         let used_queries = queries::load(&connection, shared.now()).map_err(explain)?;
         let observers =
             observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
-        missing::report(&connection, millis(options.retention)).map_err(explain)?;
+        observers::report(&connection, millis(options.retention)).map_err(explain)?;
         let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
-        let usage = Arc::new(upkeep::Counts::default());
-        let writer =
-            Writer::new(Arc::clone(&shared), connection, observers.clone(), options.max_size, Arc::clone(&lock));
-        let upkeep = Upkeep::start(&shared, &usage, options, &observers).map_err(explain)?;
+        let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), Arc::clone(&lock));
+        let maintenance = Maintenance::start(&shared, options).map_err(explain)?;
         let spawned = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let writer = spawned.map_err(|failure| JournalError::storage(format!("cannot start a thread: {failure}")))?;
         Ok(Self {
@@ -125,73 +128,102 @@ impl SqliteJournal {
             ids: Ids::after(latest),
             reader,
             observers,
-            usage,
             used_queries: Mutex::new(used_queries),
             writer: Mutex::new(Some(writer)),
-            upkeep: Mutex::new(Some(upkeep)),
+            maintenance: Mutex::new(Some(maintenance)),
             _lock: lock,
         })
     }
 
-    /// Has the writer do something, in one transaction with whatever else has gathered.
+    /// Has the writer do something, in one transaction with the rest of the batch.
     fn work<T: Send + 'static>(
         &self,
         run: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Task<'static, T> {
-        let (tell, told) = oneshot::channel();
-        self.shared.push(Op::Work(Work::new(run, move |done| drop(tell.send(done)))));
-        Box::pin(async move { told.await.unwrap_or(Err(JournalError::Closed)) })
+        let (respond, response) = oneshot::channel();
+        self.shared.push(Op::Work(Work::new(run, move |done| drop(respond.send(done)))));
+        Box::pin(async move { response.await.unwrap_or(Err(JournalError::Closed)) })
+    }
+
+    /// Joins what is known of a key. `asked` is what the file says, if it was asked; without it memory tells, as far as it can.
+    fn join(&self, key: &DedupeKey, asked: Option<Option<Found>>) -> Joined<'_> {
+        let pending = self.shared.lock();
+        // It may have begun to run while the file was asked.
+        if let Some(entry) = pending.in_flight.entry(key) {
+            let entry = Arc::clone(entry);
+            entry.delivered_again();
+            self.shared.repeated(pending, entry.id);
+            return Joined::Known(Admission::Known(entry));
+        }
+        match asked {
+            Some(Some(found)) => Joined::Known(self.again(pending, key, found)),
+            None if pending.index.may_have(key, self.shared.now()) => Joined::AskFile,
+            Some(None) | None => Joined::New(pending),
+        }
     }
 
     /// Admits an event as far as memory can tell; gives it back when only the file can.
     fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
-        let mut gathering = self.shared.lock();
-        if let Some(key) = &event.key {
-            let known = match asked {
-                None => gathering.index.look(key, self.shared.now()),
-                // It may have begun to run while the file was asked.
-                Some(found) => match (gathering.index.running(key), found) {
-                    (Some(entry), _) => Known::Running(Arc::clone(entry)),
-                    (None, Some(found)) => return Ok(self.again(gathering, key, found)),
-                    (None, None) => Known::New,
-                },
-            };
-            match known {
-                Known::Running(entry) => {
-                    entry.delivered_again();
-                    self.shared.repeated(gathering, entry.id);
-                    return Ok(Admission::Known(entry));
-                }
-                Known::AskFile => return Err(Box::new(event)),
-                Known::New => {}
-            }
-        }
+        let mut pending = match &event.key {
+            None => self.shared.lock(),
+            Some(key) => match self.join(key, asked) {
+                Joined::Known(admission) => return Ok(admission),
+                Joined::AskFile => return Err(Box::new(event)),
+                Joined::New(pending) => pending,
+            },
+        };
         let entry = Entry::new(event.id, event.key, 1);
         if let Some(key) = &event.key {
-            gathering.index.run(key, &entry);
+            pending.in_flight.run(key, &entry);
         }
-        Shared::admit(&mut gathering, event, &entry);
+        pending.admit(event, &entry);
         Ok(Admission::Run(entry))
     }
 
+    /// Admits an event, after the file was asked if need be.
+    fn enter(&self, event: NewEvent) -> Task<'_, Admission> {
+        let event = match self.admit_indexed(event, None) {
+            Ok(admission) => return Box::pin(ready(Ok(admission))),
+            Err(event) => event,
+        };
+        Box::pin(async move {
+            let Some(key) = event.key else { return Err(JournalError::Closed) };
+            let found = self.ask_file(key, event.record.platform).await?;
+            self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
+        })
+    }
+
+    async fn ask_file(&self, key: DedupeKey, platform: Platform) -> Result<Option<Found>, JournalError> {
+        let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
+        read(reader, path, move |db| find(db, &key, platform, now)).await
+    }
+
     /// A repeat of an event that is in the file.
-    fn again(&self, mut gathering: MutexGuard<'_, Gathering>, key: &DedupeKey, found: Found) -> Admission {
+    fn again(&self, mut pending: MutexGuard<'_, Pending>, key: &DedupeKey, found: Found) -> Admission {
         let Found { id, deliveries, reply } = found;
         let admission = match reply {
             Some(reply) => {
-                gathering.index.remember(key.bytes, key.until(id::millis_of(id)));
+                pending.index.remember(key.bytes, key.until(id::millis_of(id)));
                 Admission::Known(Entry::answered_with(id, deliveries + 1, reply))
             }
             None => {
                 let entry = Entry::new(id, Some(*key), deliveries + 1);
                 entry.mark_stored();
-                gathering.index.run(key, &entry);
+                pending.in_flight.run(key, &entry);
                 Admission::Run(entry)
             }
         };
-        self.shared.repeated(gathering, id);
+        self.shared.repeated(pending, id);
         admission
     }
+}
+
+/// What joining an event by its key comes to.
+enum Joined<'j> {
+    Known(Admission),
+    /// Nothing has the key, as long as this is held.
+    New(MutexGuard<'j, Pending>),
+    AskFile,
 }
 
 /// An event in the file, for a repeat.
@@ -203,27 +235,20 @@ struct Found {
     reply: Option<Body>,
 }
 
-const LATE: i64 = db::state(State::Late);
-
 /// Looks a key up in the file.
-fn find(db: &Connection, key: &DedupeKey, account: &str, now: i64) -> rusqlite::Result<Option<Found>> {
+fn find(db: &Connection, key: &DedupeKey, platform: Platform, now: i64) -> rusqlite::Result<Option<Found>> {
     let mut query = db.prepare_cached(
-        "SELECT dedupe.seq, event.id, deliveries, state, reply FROM dedupe LEFT JOIN event USING (seq)
+        "SELECT event.id, deliveries, state, reply FROM dedupe LEFT JOIN event USING (seq)
          WHERE key = ?1 AND (until IS NULL OR until > ?2)",
     )?;
-    let platform = db::platform_of(account);
     let found = query.query_row(params![&key.bytes[..], now], |row| {
-        let plain = Body::Plain(platform::plain_success(platform));
-        let Some(deliveries) = row.get::<_, Option<u32>>(2)? else {
+        if row.number(1)?.is_none() {
             // Its event is no longer kept: all that is known is that it was answered.
-            return Ok(Found { id: Uuid::nil(), deliveries: 1, reply: Some(plain) });
-        };
-        let reply = match row.get::<_, i64>(3)? {
-            0 => None,
-            LATE => Some(plain),
-            _ => Some(row.get::<_, Option<String>>(4)?.map_or(plain, Body::Document)),
-        };
-        Ok(Found { id: db::id(row, 1)?, deliveries, reply })
+            let reply = row::answer(State::Answered, None, platform);
+            return Ok(Found { id: Uuid::nil(), deliveries: 1, reply });
+        }
+        let reply = row::answer(row::state(row.integer(2)?), row.text(3)?, platform);
+        Ok(Found { id: row.id(0)?, deliveries: row.count(1)?, reply })
     });
     found.optional()
 }
@@ -234,19 +259,30 @@ impl Journal for SqliteJournal {
     }
 
     fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
+        match self.health() {
+            Ok(()) => self.enter(event),
+            Err(trouble) => Box::pin(ready(Err(trouble))),
+        }
+    }
+
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, platform, decode }: Undecoded<'j>) -> Task<'j, Admission> {
         if let Err(trouble) = self.health() {
             return Box::pin(ready(Err(trouble)));
         }
-        let event = match self.admit_indexed(event, None) {
-            Ok(admission) => return Box::pin(ready(Ok(admission))),
-            Err(event) => event,
-        };
-        let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
+        match self.join(&key, None) {
+            Joined::Known(admission) => return Box::pin(ready(Ok(admission))),
+            Joined::New(pending) => {
+                drop(pending);
+                return self.enter(decode());
+            }
+            Joined::AskFile => {}
+        }
         Box::pin(async move {
-            let Some(key) = event.key else { return Err(JournalError::Closed) };
-            let account = Arc::clone(&event.facts.account);
-            let found = read(reader, path, move |db| find(db, &key, &account, now)).await?;
-            self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
+            let found = self.ask_file(key, platform).await?;
+            if let Joined::Known(admission) = self.join(&key, Some(found)) {
+                return Ok(admission);
+            }
+            self.admit_indexed(decode(), Some(None)).map_err(|_| JournalError::Closed)
         })
     }
 
@@ -254,7 +290,7 @@ impl Journal for SqliteJournal {
         self.shared.want(self.shared.lock());
     }
 
-    fn record(&self, entry: &Arc<Entry>, reply: Reply) {
+    fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
         self.shared.record(entry, reply);
     }
 
@@ -289,25 +325,25 @@ impl Journal for SqliteJournal {
         mem::take(&mut self.used_queries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn read_slot(&self, name: &str) -> Task<'_, Option<String>> {
+    fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {
         let (reader, path, now, name) =
             (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now(), name.to_owned());
-        Box::pin(read(reader, path, move |db| slots::read(db, &name, now)))
+        Box::pin(read(reader, path, move |db| leases::read(db, &name, now)))
     }
 
-    fn hold_slot(&self, name: &str, term: Duration) -> Task<'_, Option<Held>> {
+    fn acquire_lease(&self, name: &str, term: Duration) -> Task<'_, Option<NamedLease>> {
         let (name, shared): (Arc<str>, _) = (name.into(), Arc::clone(&self.shared));
-        self.work(move |db| slots::hold(db, &name, shared.now(), term))
+        self.work(move |db| leases::hold(db, &name, shared.now(), term))
     }
 
-    fn write_slot(&self, held: &Held, write: WriteSlot) -> Task<'_, usize> {
+    fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize> {
         if !write.events.is_empty()
             && let Err(trouble) = self.health()
         {
             return Box::pin(ready(Err(trouble)));
         }
         let (held, shared, observers) = (held.clone(), Arc::clone(&self.shared), self.observers.clone());
-        let written = self.work(move |db| slots::write(db, &observers, &held, &write, shared.now()));
+        let written = self.work(move |db| leases::write(db, &observers, &held, &write, shared.now()));
         Box::pin(async move {
             let admitted = written.await?.ok_or(JournalError::Lost)?;
             if admitted > 0 {
@@ -318,16 +354,12 @@ impl Journal for SqliteJournal {
     }
 
     fn health(&self) -> Result<(), JournalError> {
-        let gathering = self.shared.lock();
-        if gathering.closed {
-            return Err(JournalError::Closed);
-        }
-        gathering.trouble.clone().map_or(Ok(()), Err)?;
-        if self.shared.full.load(Ordering::Relaxed) { Err(JournalError::Full) } else { Ok(()) }
+        self.shared.lock().health.check()?;
+        self.shared.counts.check()
     }
 
     fn usage(&self) -> Usage {
-        self.usage.usage(self.shared.bytes.load(Ordering::Relaxed))
+        self.shared.counts.usage()
     }
 
     fn close(&self) -> Task<'_, ()> {
@@ -344,11 +376,11 @@ impl Journal for SqliteJournal {
 impl SqliteJournal {
     /// Ends the threads, which have the file open; what is returned waits for that.
     fn end(&self) -> impl FnOnce() -> thread::Result<()> + Send + use<> {
-        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).take();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.close();
         move || {
-            drop(upkeep);
+            drop(maintenance);
             writer.map_or(Ok(()), JoinHandle::join)
         }
     }

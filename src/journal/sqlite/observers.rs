@@ -9,14 +9,23 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
-    super::{Finish, Finished, Lease, Leased, Millis, Observer, Room, id::number, millis, missing, now_millis},
-    db,
-    missing::left,
-    writer::{Observing, Shared, lane, offer},
+    super::{
+        Finish, Finished, Leased, Millis, Observer, Room,
+        core::{LONGEST_PAUSE, Left, at_once, event_columns, missing, row, steps},
+        id::number,
+        millis, now_millis,
+    },
+    db::{self, File},
+    events::offer,
+    shared::Shared,
 };
 
-/// A pause that is longer than any configured one comes of a clock that jumped; nobody waits that long.
-const LONGEST_PAUSE: Millis = 2 * 86_400_000;
+/// An observer in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observing {
+    pub(super) id: i64,
+    pub(super) in_order: bool,
+}
 
 /// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
 /// left of them stays. Leases of the process before are over: its lock is gone.
@@ -48,7 +57,7 @@ pub(super) fn register(
         let id = match known.get(&**name) {
             Some((id, is_back)) => {
                 if *is_back {
-                    missing::back(name, left(&changes, *id)?);
+                    missing::back(name, left(&changes, name)?);
                     changes.execute("UPDATE observer SET missing_since = NULL WHERE id = ?1", [id])?;
                 }
                 *id
@@ -88,7 +97,7 @@ fn set_order(db: &Transaction<'_>, observer: i64, in_order: bool) -> rusqlite::R
     Ok(())
 }
 
-/// A delivery that may be taken.
+/// An observation that may be taken.
 struct Due {
     seq: i64,
     due: Millis,
@@ -110,7 +119,7 @@ pub(super) fn lease(
         "UPDATE delivery SET due = ?5, attempts = attempts + 1, leased = 1
          WHERE observer = ?1 AND account = ?2 AND due = ?3 AND seq = ?4",
     )?;
-    let mut event = db.prepare_cached(&format!("SELECT {} FROM event WHERE seq = ?1", db::EVENT))?;
+    let mut event = db.prepare_cached(concat!("SELECT ", event_columns!(), " FROM event WHERE seq = ?1"))?;
     let mut leased = Vec::new();
     for account in accounts(db, shared, observing.id)? {
         let limit = room.of_account(&account).min(room.limit.saturating_sub(leased.len()));
@@ -122,14 +131,11 @@ pub(super) fn lease(
             true => heads(db, shared, observing.id, &account, now, limit)?,
             false => due(db, observing.id, &account, now, limit)?,
         };
-        let account: Arc<str> = account.into();
         for Due { seq, due, attempts } in ready {
-            match event.query_row([seq], db::stored).optional()? {
-                Some(stored) => {
+            match event.query_row([seq], |row| Ok(row::leased(row, name, attempts + 1, until))).optional()? {
+                Some(readable) => {
                     take.execute(params![observing.id, &*account, due, seq, until])?;
-                    let (observer, account) = (Arc::clone(name), Arc::clone(&account));
-                    let lease = Lease { id: stored.id, observer, account, attempt: attempts + 1, until };
-                    leased.push(Leased { lease, reply: stored.body(), facts: stored.facts });
+                    leased.extend(readable);
                 }
                 // Retention leaves what somebody needs; only another program can have removed it.
                 None => drop(remove(db, observing.id, &account, due, seq)?),
@@ -137,8 +143,8 @@ pub(super) fn lease(
         }
         if leased.len() >= room.limit {
             // The next round begins behind it.
-            let mut turns = shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.insert(observing.id, account.as_ref().to_owned());
+            let mut turns = shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.insert(observing.id, account);
             break;
         }
     }
@@ -156,7 +162,7 @@ fn accounts(db: &Connection, shared: &Shared, observer: i64) -> rusqlite::Result
         found = next.query_row(params![observer, account], |row| row.get(0))?;
         accounts.push(account);
     }
-    let last = shared.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&observer);
+    let last = shared.last_accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(&observer);
     if let Some(last) = last {
         let behind = accounts.partition_point(|account| *account <= last);
         accounts.rotate_left(behind);
@@ -175,8 +181,8 @@ fn due(db: &Connection, observer: i64, account: &str, now: Millis, limit: i64) -
     rows.collect()
 }
 
-/// The first of each lane of an account, unless it is leased or pauses. Goes from lane to lane rather than from row to
-/// row, so that a long lane behind a failing event costs nothing.
+/// The first of each ordering key of an account, unless it is leased or pauses. Goes from key to key rather than from row
+/// to row, so that many events behind a failing one cost nothing.
 fn heads(
     db: &Connection,
     shared: &Shared,
@@ -204,22 +210,22 @@ fn heads(
            )
          LIMIT ?3",
     )?;
-    let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last_keys = shared.last_keys.lock().unwrap_or_else(PoisonError::into_inner);
     let turn = (observer, account.to_owned());
-    let after = lanes.remove(&turn).unwrap_or_default();
+    let after = last_keys.remove(&turn).unwrap_or_default();
     let mut heads = Vec::new();
     let mut last = None;
     let rows = query.query_map(params![observer, now, limit, after, account], |row| {
         Ok((Due { seq: row.get(0)?, due: row.get(1)?, attempts: row.get(2)? }, row.get(3)?))
     })?;
     for row in rows {
-        let (head, lane) = row?;
+        let (head, key) = row?;
         heads.push(head);
-        last = Some(lane);
+        last = Some(key);
     }
-    // Where there was room for more, the next round begins with the first lane.
-    if let Some(lane) = last.filter(|_| heads.len() as i64 == limit) {
-        lanes.insert(turn, lane);
+    // Where there was room for more, the next round begins with the first key.
+    if let Some(key) = last.filter(|_| heads.len() as i64 == limit) {
+        last_keys.insert(turn, key);
     }
     Ok(heads)
 }
@@ -276,35 +282,18 @@ fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
     update.execute(params![seq, observer.to_string()]).map(drop)
 }
 
-/// Offers the next events of the past to observers that begin with them. False when there are none left.
-pub(super) fn backfill(
-    db: &Connection,
-    observers: &[(i64, Observer)],
-    now: Millis,
-    limit: usize,
-) -> rusqlite::Result<bool> {
-    let mut places = db.prepare_cached(
-        "SELECT id, backfill, backfill_to FROM observer WHERE backfill IS NOT NULL AND missing_since IS NULL",
-    )?;
-    let place =
-        places.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))).optional()?;
-    let Some((id, from, to)) = place else { return Ok(false) };
-    let observer = observers.iter().find(|(known, _)| *known == id).map(|(_, observer)| observer);
-    let mut query = db.prepare_cached(
-        "SELECT seq, account, type, subject FROM event WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
-    )?;
-    let mut rows = query.query(params![from, to, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    let mut last = None;
+/// Warns of each that is missing. What is left of one is kept for the retention.
+pub(super) fn report(db: &Connection, retention: Millis) -> rusqlite::Result<()> {
+    let mut query =
+        db.prepare("SELECT name, missing_since FROM observer WHERE missing_since IS NOT NULL ORDER BY name")?;
+    let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        let seq: i64 = row.get(0)?;
-        last = Some(seq);
-        let (account, event_type): (String, String) = (row.get(1)?, row.get(2)?);
-        let Some(observer) = observer.filter(|observer| (observer.wants)(&account, &event_type)) else { continue };
-        let subject: Option<String> = row.get(3)?;
-        let lane = observer.in_order.then(|| lane(subject.as_deref(), seq));
-        offer(db, id, &account, now, seq, lane.as_deref())?;
-        wanted_by(db, id, seq)?;
+        let (name, since): (String, Millis) = (row.get(0)?, row.get(1)?);
+        missing::kept(&name, left(db, &name)?, since.saturating_add(retention));
     }
-    db.prepare_cached("UPDATE observer SET backfill = ?2 WHERE id = ?1")?.execute(params![id, last])?;
-    Ok(true)
+    Ok(())
+}
+
+fn left(db: &Connection, name: &str) -> rusqlite::Result<Left> {
+    at_once(steps::left(&mut File { db, now: now_millis() }, name))
 }

@@ -1,5 +1,5 @@
 //! Signed queries that were used. They are read when the server starts and never looked up, so that a commit appends one
-//! row, whatever has gathered.
+//! row, however many there are.
 
 use rusqlite::{Connection, params};
 
@@ -8,9 +8,6 @@ use crate::envelope::UsedQuery;
 
 /// Bytes of a query: its signature, and the hash of the body it came with.
 const SIZE: usize = 28;
-
-/// Rows that are removed at one time.
-const ROWS: usize = 500;
 
 /// Queries that wait for a commit.
 #[derive(Debug, Default)]
@@ -27,7 +24,7 @@ impl Used {
     }
 }
 
-/// Appends what has gathered.
+/// Appends those of a batch.
 pub(super) fn append(db: &Connection, used: &Used) -> rusqlite::Result<()> {
     let mut insert =
         db.prepare_cached("INSERT INTO used_query SELECT coalesce(max(count), 0) + ?1, ?2, ?3 FROM used_query")?;
@@ -54,11 +51,7 @@ pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQue
     Ok(found.into_iter().rev().map(|(signature, body)| UsedQuery { signature, body, ..UsedQuery::default() }).collect())
 }
 
-/// Removes the oldest ones that are over, and those that are more than can be remembered; says whether there may be more.
-pub(super) fn clear(db: &Connection, now: Millis) -> rusqlite::Result<bool> {
-    let mut delete = db.prepare_cached(
-        "DELETE FROM used_query WHERE count IN (SELECT count FROM used_query ORDER BY count LIMIT ?1)
-         AND (until <= ?2 OR count <= (SELECT max(count) FROM used_query) - ?3)",
-    )?;
-    Ok(delete.execute(params![ROWS as i64, now, UsedQuery::MAX as i64])? == ROWS)
-}
+/// Removes those that are over, and those that are more than can be remembered, of the oldest.
+pub(super) const REMOVE: &str = "
+    DELETE FROM used_query WHERE (until <= $1 OR count <= (SELECT max(count) FROM used_query) - {max})
+    AND count IN (SELECT count FROM used_query ORDER BY count";

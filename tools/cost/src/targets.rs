@@ -156,10 +156,11 @@ impl Target {
 }
 
 fn keys(platform: Platform, mode: Mode) -> Result<Keys, Failure> {
-    let id = if platform == Platform::WeComBot { "" } else { "wx1" };
+    let rules = platform.protocol().account();
+    let id = if rules.has_empty_id { "" } else { "wx1" };
     Ok(Keys {
         platform,
-        tokens: if platform == Platform::Im { Vec::new() } else { vec![Secret::new(TOKEN)] },
+        tokens: if rules.token_is_optional { Vec::new() } else { vec![Secret::new(TOKEN)] },
         aes_keys: vec![EncodingKey::parse(AES_KEY)?],
         receive_ids: ReceiveIds::OneOf(vec![id.to_owned()]),
         mode,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
+    sync::Arc,
 };
 
 use echostr::journal::{Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive};
@@ -25,6 +26,7 @@ pub(crate) struct Event {
     id: Uuid,
     /// Of the delivery that it is.
     pub(crate) name: Option<String>,
+    account: Arc<str>,
     subject: Option<String>,
     pub(crate) state: State,
     reply: Option<String>,
@@ -50,8 +52,9 @@ pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
         }
         stored.extend(page.into_iter().map(|event| Event {
             id: event.id,
-            name: name_of(event.facts.payload.text()).map(str::to_owned),
-            subject: event.facts.subject.map(Into::into),
+            name: name_of(event.record.payload.text()).map(str::to_owned),
+            account: event.record.account,
+            subject: event.record.subject.map(Into::into),
             state: event.state,
             reply: event.reply,
         }));
@@ -148,20 +151,22 @@ impl Report {
         }
     }
 
-    /// A connection tells of its own subject one event after the other, so they must be seen in that order. Of a shared one
+    /// Users of one name of two accounts are two. A connection sends the events of its own subject one after the other, so
+    /// those of one account must be seen in that order. Of a shared one
     /// several tell at the same time: which is first is decided by what is stored first, and not by the identity.
-    fn compare_order(&mut self, stored: &[Event], first: &[&effects::Sighting]) {
-        let subjects: HashMap<u64, &str> =
-            stored.iter().filter_map(|event| Some((event.serial()?, event.subject.as_deref()?))).collect();
-        let mut latest: HashMap<&str, u64> = HashMap::new();
+    fn compare_order<'s>(&mut self, stored: &'s [Event], first: &[&effects::Sighting]) {
+        let subject = |event: &'s Event| Some((event.serial()?, (&*event.account, event.subject.as_deref()?)));
+        let subjects: HashMap<u64, (&str, &str)> = stored.iter().filter_map(subject).collect();
+        let mut latest: HashMap<(&str, &str), u64> = HashMap::new();
         let mut late = Vec::new();
         for sighting in first {
             let Some(subject) = subjects.get(&sighting.serial) else { continue };
-            let latest = latest.entry(subject).or_default();
+            let latest = latest.entry(*subject).or_default();
+            let (account, subject) = subject;
             if *latest > sighting.serial {
                 match subject.starts_with("o_shared") {
                     true => self.shared_late += 1,
-                    false => late.push(format!("{subject}: {} after {latest}", sighting.serial)),
+                    false => late.push(format!("{account}, {subject}: {} after {latest}", sighting.serial)),
                 }
             }
             *latest = sighting.serial.max(*latest);
@@ -207,6 +212,7 @@ mod tests {
         Event {
             id: Uuid::from_u128(number),
             name: Some(Delivery::new(serial, subject.clone()).name()),
+            account: "mp/plain".into(),
             subject: Some(subject),
             state: State::Answered,
             reply: Some(REPLY.to_owned()),
@@ -264,5 +270,10 @@ mod tests {
         let mut wrong = Report::default();
         wrong.compare_sightings(&events, &[seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1)]);
         assert_eq!(found(&wrong), ["not seen by the loose observer", "out of order at the ordered observer"]);
+        let of_another = Event { account: "mp/safe".into(), ..stored(1, 1) };
+        let mut right = Report::default();
+        let both = [seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1), seen(LOOSE, 2, 2)];
+        right.compare_sightings(&[of_another, stored(2, 2)], &both);
+        assert_eq!(found(&right), Vec::<&str>::new());
     }
 }

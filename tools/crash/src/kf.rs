@@ -16,10 +16,10 @@ use std::{
 use echostr::{
     catalog,
     config::Config,
+    delivery::Endpoint,
     event::Platform,
     journal,
     metrics::Metrics,
-    receiver::Endpoint,
     simulate::{
         Player, Push,
         api::{FakeApi, Faults},
@@ -280,7 +280,7 @@ async fn wrong_cursors(api: &FakeApi, config: &Config, accounts: u16) -> Result<
         let slot = format!("kf/wecom_kf/a{account}/{}", desk(account));
         let place = loop {
             // A database is connected to while we ask.
-            match journal.read_slot(&slot).await {
+            match journal.read_lease(&slot).await {
                 Ok(place) => break place.unwrap_or_default(),
                 Err(_) => time::sleep(Duration::from_millis(50)).await,
             }

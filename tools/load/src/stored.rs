@@ -13,7 +13,10 @@ use std::{
 
 use echostr::{
     event::Platform,
-    journal::{Admission, Facts, Finish, Finished, Journal, NewEvent, Observer, Options, Reply, sqlite::SqliteJournal},
+    journal::{
+        Admission, EventRecord, Finish, Finished, Journal, NewEvent, Observer, Options, ReplyRecord,
+        sqlite::SqliteJournal,
+    },
     payload::{self, Form, Payload},
     platform::{self, Body},
 };
@@ -152,8 +155,10 @@ async fn admit(
                     let Admission::Run(entry) = journal.admit(event(&journal, number, observed)).await? else {
                         return Err("an event was admitted twice".into());
                     };
-                    journal
-                        .record(&entry, Reply { body: Body::Document("x".repeat(250)), failure: None, sender: None });
+                    journal.record(
+                        &entry,
+                        ReplyRecord { body: Body::Document("x".repeat(250)), failure: None, sender: None },
+                    );
                     if let Err(failure) = entry.answered().await {
                         return Err(failure.clone().into());
                     }
@@ -186,7 +191,7 @@ fn event(journal: &SqliteJournal, number: u64, observed: bool) -> NewEvent {
     let key = payload::parse(Form::Xml, &text)
         .ok()
         .and_then(|tree| platform::dedupe_key(Platform::Mp, "mp/shop", None, &tree, &text, &|_| None));
-    let facts = Facts {
+    let facts = EventRecord {
         platform: Platform::Mp,
         account: "mp/shop".into(),
         event_type: Cow::Borrowed("mp.message.text"),
@@ -199,7 +204,7 @@ fn event(journal: &SqliteJournal, number: u64, observed: bool) -> NewEvent {
     NewEvent {
         id: journal.next_id(received),
         key,
-        facts,
+        record: facts,
         observers: if observed { vec![OBSERVER.into()] } else { Vec::new() },
     }
 }

@@ -1,7 +1,9 @@
 //! What the query alone decides, for requests whose body is still to come.
 
-use super::{Keys, Mode, Query, Refusal, keys::signed_parts};
-use crate::event::Platform;
+use super::{
+    Keys, Query, Refusal,
+    keys::{Expected, says_encrypted, signed_parts},
+};
 
 impl Keys {
     /// Refuses a POST that [`Keys::open`] would refuse whatever its body is, so that the body need not be read.
@@ -13,23 +15,15 @@ impl Keys {
     /// # Errors
     /// [`Refusal`] of the first check that fails.
     pub fn check_query(&self, query: &Query<'_>, now: i64) -> Result<(), Refusal> {
-        let is_encrypted = query.get("encrypt_type") == Some("aes") || query.get("msg_signature").is_some();
-        match (self.platform, self.mode) {
-            (Platform::Im, _) => self.check_im_query(query, now),
-            (Platform::Mp | Platform::MiniProgram, Mode::Plain) if query.get("encrypt_type") == Some("aes") => {
-                Err(Refusal::NoKey)
-            }
-            (Platform::Mp | Platform::MiniProgram, Mode::Plain) => self.check_plain_signature(query, now).map(drop),
-            (Platform::Mp | Platform::MiniProgram, Mode::Compat) if !is_encrypted => {
-                self.check_plain_signature(query, now).map(drop)
-            }
-            // The console is in plain mode, which is worth a reason of its own.
-            (Platform::Mp | Platform::MiniProgram, Mode::Safe)
-                if !is_encrypted && self.check_plain_signature(query, now).is_ok() =>
-            {
-                Err(Refusal::Plaintext)
-            }
-            _ => {
+        match self.expected(query)? {
+            Expected::SignedTime => self.check_signed_time(query, now),
+            Expected::Clear | Expected::Either => self.check_plain_signature(query, now).map(drop),
+            Expected::Encrypted => {
+                // The console is in plain mode, which is worth a reason of its own.
+                let is_clear = self.has_modes() && !says_encrypted(query);
+                if is_clear && self.check_plain_signature(query, now).is_ok() {
+                    return Err(Refusal::Plaintext);
+                }
                 query.require("msg_signature")?;
                 let (time, _) = signed_parts(query)?;
                 self.check_age("timestamp", time, now)
@@ -37,8 +31,8 @@ impl Keys {
         }
     }
 
-    /// All that protects a request of IM, whose signature does not cover the body.
-    pub(super) fn check_im_query(&self, query: &Query<'_>, now: i64) -> Result<(), Refusal> {
+    /// All that protects a request whose signature covers the token and a time.
+    pub(super) fn check_signed_time(&self, query: &Query<'_>, now: i64) -> Result<(), Refusal> {
         if !self.tokens.is_empty() {
             let given = query.require("Sign")?;
             let time = query.require("RequestTime")?;
@@ -56,7 +50,8 @@ mod tests {
     use super::*;
     use crate::{
         crypto::EncodingKey,
-        envelope::{ReceiveIds, Sender},
+        envelope::{Mode, ReceiveIds, Sender},
+        event::Platform,
         payload::Form,
         secret::Secret,
     };

@@ -1,13 +1,13 @@
 //! Verification step by step, for `explain`: names the first step that fails and its likely cause.
 
 use super::{
-    Keys, Mode, Query, ReceiveIds, Refusal, answer,
-    keys::signed_parts,
+    Keys, Query, ReceiveIds, Refusal, answer,
+    keys::{Expected, signed_parts},
     open::{is_short_number, text},
 };
 use crate::{
-    event::Platform,
     payload::{self, Form, Value},
+    platform::UrlCheck,
 };
 
 /// How a step went.
@@ -50,15 +50,22 @@ impl Keys {
     }
 
     fn walk(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
-        if self.platform == Platform::Im {
-            return self.walk_im(captured, steps);
-        }
-        let wechat = matches!(self.platform, Platform::Mp | Platform::MiniProgram);
-        let plain = match captured.body {
-            None => wechat,
-            Some(_) => wechat && captured.query.get("msg_signature").is_none() && self.mode != Mode::Safe,
+        let is_clear = match (captured.body, self.rules().url_check) {
+            (None, UrlCheck::Clear) => true,
+            (None, UrlCheck::Encrypted) => false,
+            (body, _) => {
+                let expected = self.expected(captured.query).map_err(|refusal| {
+                    failed("body", &refusal, "the console encrypts: set `aes_key`, and mode = \"safe\" or \"compat\"")
+                })?;
+                match expected {
+                    Expected::SignedTime => return self.walk_signed_time(captured, steps),
+                    Expected::Clear => true,
+                    Expected::Either => body.is_none_or(|body| !self.is_encrypted(body)),
+                    Expected::Encrypted => false,
+                }
+            }
         };
-        if plain {
+        if is_clear {
             return self.walk_plain(captured, steps);
         }
         let sealed = self.walk_body(captured, steps)?;
@@ -109,13 +116,13 @@ impl Keys {
             refusal @ Refusal::Payload(_) => failed("body", &refusal, "is the file complete?"),
             refusal => failed("body", &refusal, ""),
         })?;
-        let name = if self.platform == Platform::WeComBot { "encrypt" } else { "Encrypt" };
+        let name = self.rules().members.encrypted;
         match outer.as_object().and_then(|object| object.get(name)) {
             Some(Value::Text(sealed)) => {
                 steps.push(passed("body", format!("{} with `{name}`", form_name(form))));
                 Ok(sealed.to_string())
             }
-            _ if matches!(self.platform, Platform::Mp | Platform::MiniProgram) => Err(plain_mode()),
+            _ if self.has_modes() => Err(plain_mode()),
             _ => Err(failed("body", &Refusal::BadEnvelope, "")),
         }
     }
@@ -238,7 +245,7 @@ impl Keys {
         }
     }
 
-    fn walk_im(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
+    fn walk_signed_time(&self, captured: &Captured<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
         let query = captured.query;
         if self.tokens.is_empty() {
             steps.push(passed("signature", "not checked: the account has no `token`, so anybody can post".to_owned()));

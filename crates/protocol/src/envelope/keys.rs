@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     crypto::{EncodingKey, im_sign, matches_hex, sorted_sha1},
     event::Platform,
+    platform::{EnvelopeRules, Scheme},
     secret::Secret,
 };
 
@@ -27,6 +28,19 @@ pub enum Mode {
     /// Always.
     #[default]
     Safe,
+}
+
+/// How a body comes, as far as platform, mode and query say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// JSON in the clear, with a signed time in the query.
+    SignedTime,
+    /// In the clear; the signature covers no body.
+    Clear,
+    /// In the clear, unless it turns out to be encrypted.
+    Either,
+    /// Encrypted.
+    Encrypted,
 }
 
 /// For whom an encrypted body may be.
@@ -67,9 +81,29 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Whether clear text is taken from WeChat, whose signature then covers no body.
+    pub(super) fn rules(&self) -> &'static EnvelopeRules {
+        self.platform.protocol().envelope()
+    }
+
+    /// Whether the mode of the account decides how bodies come.
+    pub(super) fn has_modes(&self) -> bool {
+        self.rules().scheme == Scheme::ByMode
+    }
+
+    /// Whether clear text is taken whose signature covers no body.
     pub(super) fn takes_clear_text(&self) -> bool {
-        matches!(self.platform, Platform::Mp | Platform::MiniProgram) && self.mode != Mode::Safe
+        self.has_modes() && self.mode != Mode::Safe
+    }
+
+    /// How the body of a request has to come.
+    pub(super) fn expected(&self, query: &Query<'_>) -> Result<Expected, Refusal> {
+        match (self.rules().scheme, self.mode) {
+            (Scheme::SignedTime, _) => Ok(Expected::SignedTime),
+            (Scheme::ByMode, Mode::Plain) if says_aes(query) => Err(Refusal::NoKey),
+            (Scheme::ByMode, Mode::Plain) => Ok(Expected::Clear),
+            (Scheme::ByMode, Mode::Compat) if !says_encrypted(query) => Ok(Expected::Either),
+            (Scheme::ByMode | Scheme::Encrypted, _) => Ok(Expected::Encrypted),
+        }
     }
 
     /// Which token signed a time, a nonce and, for encrypted bodies, the cipher text. Every token is tried, so that
@@ -113,6 +147,15 @@ impl Keys {
         let expected = self.sdk_app_id.map(|id| id.to_string());
         if expected.as_deref() == Some(given) { Ok(()) } else { Err(Refusal::WrongSdkAppId) }
     }
+}
+
+fn says_aes(query: &Query<'_>) -> bool {
+    query.get("encrypt_type") == Some("aes")
+}
+
+/// Whether a query belongs to an encrypted body.
+pub(super) fn says_encrypted(query: &Query<'_>) -> bool {
+    says_aes(query) || query.get("msg_signature").is_some()
 }
 
 /// Time and nonce of a query, which its signature covers.

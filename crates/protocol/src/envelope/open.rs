@@ -1,18 +1,18 @@
 //! Opening: signature, freshness, decryption, receive id, in this order; nothing is read as an event before.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use memchr::memmem;
 
 use super::{
-    Keys, Mode, Query, Refusal, answer,
-    keys::{signature, signed_parts},
+    Keys, Query, Refusal, answer,
+    keys::{Expected, signature, signed_parts},
     replay::PlainSignature,
 };
 use crate::{
     crypto::{Opened, hex, parse_hex},
-    event::Platform,
     payload::{self, Form, PayloadError, Value},
+    platform::{Members, UrlCheck},
 };
 
 /// An opened request. Only [`Keys::open`] makes one.
@@ -66,16 +66,26 @@ impl Keys {
     /// # Errors
     /// [`Refusal`] of the first check that fails.
     pub fn open(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
-        match self.platform {
-            Platform::Im => self.open_im(query, body, now),
-            Platform::Mp | Platform::MiniProgram => self.open_either(query, body, now),
-            _ => self.open_encrypted(query, body, now),
+        match self.expected(query)? {
+            Expected::SignedTime => self.open_signed_time(query, body, now),
+            Expected::Clear => self.open_clear(query, body, now),
+            Expected::Either => {
+                // Before the body is read for it: anybody can send one.
+                self.check_plain_signature(query, now)?;
+                // An encrypted body stays one when somebody has taken the signs of it out of the query.
+                if self.is_encrypted(body) {
+                    self.open_encrypted(query, body, now)
+                } else {
+                    self.open_clear(query, body, now)
+                }
+            }
+            Expected::Encrypted => self.open_encrypted(query, body, now),
         }
     }
 
     /// Whether the platform checks the URL with a GET.
     pub fn has_url_check(&self) -> bool {
-        self.platform != Platform::Im
+        self.rules().url_check != UrlCheck::Absent
     }
 
     /// Answers a GET, which checks the URL: the text to send back.
@@ -83,18 +93,19 @@ impl Keys {
     /// # Errors
     /// [`Refusal`] of the first check that fails.
     pub fn verify_url(&self, query: &Query<'_>, now: i64) -> Result<String, Refusal> {
-        const MAX_ECHO: usize = 1024;
-        if matches!(self.platform, Platform::Mp | Platform::MiniProgram | Platform::OpenPlatform) {
-            self.check_plain_signature(query, now)?;
-            let echo = query.require("echostr")?;
-            // The signature does not cover it: nothing that a browser could take for more than text.
-            let harmless = |byte: u8| byte.is_ascii_graphic() && !b"<>&\"'".contains(&byte);
-            let harmless = echo.len() <= MAX_ECHO && echo.bytes().all(harmless);
-            return if harmless { Ok(echo.to_owned()) } else { Err(Refusal::BadQuery) };
+        match self.rules().url_check {
+            UrlCheck::Absent => Err(Refusal::BadQuery),
+            UrlCheck::Clear => {
+                self.check_plain_signature(query, now)?;
+                let echo = query.require("echostr")?;
+                if is_harmless(echo) { Ok(echo.to_owned()) } else { Err(Refusal::BadQuery) }
+            }
+            UrlCheck::Encrypted => {
+                let (opened, ..) = self.open_sealed(query, query.require("echostr")?, now)?;
+                // What a captured request carries opens here, too: nothing but what a console sends is given back.
+                if is_short_number(opened.message()) { Ok(opened.into_message()) } else { Err(Refusal::BadEcho) }
+            }
         }
-        let (opened, ..) = self.open_sealed(query, query.require("echostr")?, now)?;
-        // What a captured request carries opens here, too: nothing but what a console sends is given back.
-        if is_short_number(opened.message()) { Ok(opened.into_message()) } else { Err(Refusal::BadEcho) }
     }
 
     /// Seals the reply to a request with what opened it, so that it is [known](Refusal::ReflectedAnswer) when it is sent
@@ -111,42 +122,23 @@ impl Keys {
         let encrypted = key.seal(random, reply, &seal.receive_id);
         let time = now.to_string();
         let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
-        let parts: [&str; 9] = match (self.platform, seal.form) {
-            (Platform::WeComBot, _) => [
-                "{\"encrypt\":\"",
-                &encrypted,
-                "\",\"msgsignature\":\"",
-                &signature,
-                "\",\"timestamp\":",
-                &time,
-                ",\"nonce\":\"",
-                nonce,
-                "\"}",
-            ],
-            (_, Form::Json) => [
-                "{\"Encrypt\":\"",
-                &encrypted,
-                "\",\"MsgSignature\":\"",
-                &signature,
-                "\",\"TimeStamp\":",
-                &time,
-                ",\"Nonce\":\"",
-                nonce,
-                "\"}",
-            ],
-            (_, Form::Xml) => [
-                "<xml><Encrypt><![CDATA[",
-                &encrypted,
-                "]]></Encrypt><MsgSignature><![CDATA[",
-                &signature,
-                "]]></MsgSignature><TimeStamp>",
-                &time,
-                "</TimeStamp><Nonce><![CDATA[",
-                nonce,
-                "]]></Nonce></xml>",
-            ],
+        let Members { encrypted: of_text, signature: of_signature, time: of_time, nonce: of_nonce, .. } =
+            self.rules().members;
+        let mut sealed = String::with_capacity(encrypted.len() + nonce.len() + 256);
+        // Writing to a string cannot fail.
+        let _ = match seal.form {
+            Form::Json => write!(
+                sealed,
+                r#"{{"{of_text}":"{encrypted}","{of_signature}":"{signature}","{of_time}":{time},"{of_nonce}":"{nonce}"}}"#
+            ),
+            Form::Xml => write!(
+                sealed,
+                "<xml><{of_text}><![CDATA[{encrypted}]]></{of_text}>\
+                 <{of_signature}><![CDATA[{signature}]]></{of_signature}>\
+                 <{of_time}>{time}</{of_time}><{of_nonce}><![CDATA[{nonce}]]></{of_nonce}></xml>"
+            ),
         };
-        parts.concat()
+        sealed
     }
 
     /// The three-part signature; covers no body.
@@ -167,27 +159,18 @@ impl Keys {
         Some(PlainSignature { token, digest: parse_hex(given)? })
     }
 
-    /// Official Accounts and Mini Programs: the mode decides whether a plain body is taken.
-    fn open_either(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
-        let says_encrypted = query.get("encrypt_type") == Some("aes");
-        match self.mode {
-            Mode::Plain if says_encrypted => Err(Refusal::NoKey),
-            Mode::Plain => self.open_plain(query, body, now),
-            Mode::Compat if !says_encrypted && query.get("msg_signature").is_none() => {
-                // Before the body is read for it: anybody can send one.
-                self.check_plain_signature(query, now)?;
-                // An encrypted body stays one when somebody has taken the signs of it out of the query.
-                if has_encrypt(body) {
-                    self.open_encrypted(query, body, now)
-                } else {
-                    self.open_plain(query, body, now)
-                }
-            }
-            Mode::Compat | Mode::Safe => self.open_encrypted(query, body, now),
+    /// Whether a body has the element of an encrypted one. Mostly it has not even the word, and need not be read for it; in
+    /// JSON the word may be escaped.
+    pub(super) fn is_encrypted(&self, body: &[u8]) -> bool {
+        let name = self.rules().members.encrypted;
+        if memmem::find(body, name.as_bytes()).is_none() && memmem::find(body, b"\\u").is_none() {
+            return false;
         }
+        let tree = text(body).ok().and_then(|(text, form)| payload::parse(form, text).ok());
+        tree.as_ref().and_then(Value::as_object).is_some_and(|object| object.get(name).is_some())
     }
 
-    fn open_plain(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+    fn open_clear(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
         let signed = self.check_plain_signature(query, now)?;
         let (text, form) = text(body)?;
         Ok(Verified { payload: text.into(), form, seal: None, signed: Some(signed) })
@@ -200,7 +183,8 @@ impl Keys {
         let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
         let receive_id = opened.receive_id().to_owned();
         let (payload, form) = with_form(opened.message())?;
-        let seal = Some(Seal { token, key, receive_id, form: outer_form });
+        let form_of_answers = self.rules().answers_in.unwrap_or(outer_form);
+        let seal = Some(Seal { token, key, receive_id, form: form_of_answers });
         Ok(Verified { payload: payload.into(), form, seal, signed: None })
     }
 
@@ -214,16 +198,13 @@ impl Keys {
     }
 
     /// What a document is refused with that holds no cipher text: to some a platform may have sent it in clear text.
-    const fn no_cipher_text(&self) -> Refusal {
-        match self.platform {
-            Platform::Mp | Platform::MiniProgram => Refusal::Plaintext,
-            _ => Refusal::BadEnvelope,
-        }
+    fn no_cipher_text(&self) -> Refusal {
+        if self.has_modes() { Refusal::Plaintext } else { Refusal::BadEnvelope }
     }
 
     /// The cipher text of an encrypted body.
     fn sealed_text<'o>(&self, outer: &'o Value<'_>) -> Result<Cow<'o, str>, Refusal> {
-        let name = if self.platform == Platform::WeComBot { "encrypt" } else { "Encrypt" };
+        let name = self.rules().members.encrypted;
         let Some(object) = outer.as_object() else { return Err(Refusal::BadEnvelope) };
         let mut all = object.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
         match (all.next(), all.next()) {
@@ -255,8 +236,8 @@ impl Keys {
         Err(refusal)
     }
 
-    fn open_im(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
-        self.check_im_query(query, now)?;
+    fn open_signed_time(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
+        self.check_signed_time(query, now)?;
         match text(body)? {
             (text, Form::Json) => Ok(Verified { payload: text.into(), form: Form::Json, seal: None, signed: None }),
             (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
@@ -270,14 +251,11 @@ pub(super) fn is_short_number(text: &str) -> bool {
     (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a body has the element of an encrypted one. Mostly it has not even the word, and need not be read for it; in
-/// JSON the word may be escaped.
-fn has_encrypt(body: &[u8]) -> bool {
-    if memmem::find(body, b"Encrypt").is_none() && memmem::find(body, b"\\u").is_none() {
-        return false;
-    }
-    let tree = text(body).ok().and_then(|(text, form)| payload::parse(form, text).ok());
-    tree.as_ref().and_then(Value::as_object).is_some_and(|object| object.get("Encrypt").is_some())
+/// Whether an `echostr` that no signature covers may be returned: nothing that a browser could take for more than text.
+fn is_harmless(echo: &str) -> bool {
+    const MAX_ECHO: usize = 1024;
+    let harmless = |byte: u8| byte.is_ascii_graphic() && !b"<>&\"'".contains(&byte);
+    echo.len() <= MAX_ECHO && echo.bytes().all(harmless)
 }
 
 /// The body as text without a byte-order mark, and the syntax its first character tells; headers are not trusted.

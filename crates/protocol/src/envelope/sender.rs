@@ -7,8 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{Keys, Mode, ReceiveIds, Refusal, keys::signature, open::text};
 use crate::{
     crypto::{hex, im_sign},
-    event::Platform,
-    payload::{self, Form, Value},
+    payload::{self, Form, Object, Value},
+    platform::{Members, Scheme, UrlCheck},
 };
 
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -32,17 +32,17 @@ impl<'k> Sender<'k> {
         Self(keys)
     }
 
-    /// The GET that checks a URL; `None` for IM, which has none.
+    /// The GET that checks a URL; `None` where there is none.
     pub fn url_check(&self, echo: &str, now: i64, nonce: &str, random: [u8; 16]) -> Option<Request> {
         let time = now.to_string();
         let mut query = String::new();
-        match self.0.platform {
-            Platform::Im => return None,
-            Platform::Mp | Platform::MiniProgram => {
+        match self.0.rules().url_check {
+            UrlCheck::Absent => return None,
+            UrlCheck::Clear => {
                 append(&mut query, "signature", &self.sign(&time, nonce, None));
                 append(&mut query, "echostr", echo);
             }
-            _ => {
+            UrlCheck::Encrypted => {
                 let sealed = self.encrypt(echo, random)?;
                 append(&mut query, "msg_signature", &self.sign(&time, nonce, Some(&sealed)));
                 append(&mut query, "echostr", &sealed);
@@ -65,7 +65,7 @@ impl<'k> Sender<'k> {
     ) -> Request {
         let time = now.to_string();
         let mut query = String::new();
-        if self.0.platform == Platform::Im {
+        if self.0.rules().scheme == Scheme::SignedTime {
             append(&mut query, "SdkAppid", &self.0.sdk_app_id.unwrap_or_default().to_string());
             append(&mut query, "CallbackCommand", command.unwrap_or_default());
             append(&mut query, "contenttype", "json");
@@ -79,22 +79,24 @@ impl<'k> Sender<'k> {
         }
         append(&mut query, "timestamp", &time);
         append(&mut query, "nonce", nonce);
-        if matches!(self.0.platform, Platform::Mp | Platform::MiniProgram) {
+        if self.0.has_modes() {
             append(&mut query, "signature", &self.sign(&time, nonce, None));
         }
         let sealed = self.encrypt(payload, random).filter(|_| self.0.mode != Mode::Plain);
         let Some(sealed) = sealed else { return Request { query, body: payload.to_owned() } };
-        if matches!(self.0.platform, Platform::Mp | Platform::MiniProgram) {
+        if self.0.has_modes() {
             append(&mut query, "encrypt_type", "aes");
         }
         append(&mut query, "msg_signature", &self.sign(&time, nonce, Some(&sealed)));
-        let receiver = self.receive_id();
-        let body = match (self.0.platform, form) {
-            (Platform::WeComBot, _) => format!(r#"{{"encrypt":"{sealed}"}}"#),
-            (_, Form::Json) => format!(r#"{{"ToUserName":"{receiver}","Encrypt":"{sealed}"}}"#),
-            (_, Form::Xml) => format!(
-                "<xml><ToUserName><![CDATA[{receiver}]]></ToUserName><Encrypt><![CDATA[{sealed}]]></Encrypt></xml>"
-            ),
+        let rules = self.0.rules();
+        let mut document = Object::with_capacity(2);
+        if let Some(name) = rules.members.receiver {
+            document.push(name, Value::Text(self.receive_id().into()));
+        }
+        document.push(rules.members.encrypted, Value::Text(sealed.into()));
+        let body = match rules.answers_in.unwrap_or(form) {
+            Form::Json => payload::write_json(&document),
+            Form::Xml => payload::write_xml(&document),
         };
         Request { query, body }
     }
@@ -106,19 +108,14 @@ impl<'k> Sender<'k> {
     pub fn open_reply(&self, body: &str) -> Result<String, Refusal> {
         let (_, form) = text(body.as_bytes())?;
         let outer = payload::parse(form, body)?;
-        let bot = self.0.platform == Platform::WeComBot;
-        let [encrypt, signed_as, time, nonce] = if bot {
-            ["encrypt", "msgsignature", "timestamp", "nonce"]
-        } else {
-            ["Encrypt", "MsgSignature", "TimeStamp", "Nonce"]
-        };
+        let Members { encrypted, signature, time, nonce, .. } = self.0.rules().members;
         let value = |name: &str| match outer.as_object().and_then(|object| object.get(name)) {
             Some(Value::Text(text)) => Ok(text.to_string()),
             Some(Value::Number(number)) => Ok(number.to_string()),
             _ => Err(Refusal::BadEnvelope),
         };
-        let sealed = value(encrypt)?;
-        let signed = self.0.signed_by(&value(signed_as)?, &value(time)?, &value(nonce)?, Some(&sealed));
+        let sealed = value(encrypted)?;
+        let signed = self.0.signed_by(&value(signature)?, &value(time)?, &value(nonce)?, Some(&sealed));
         signed.ok_or(Refusal::WrongSignature("MsgSignature"))?;
         let mut refusal = Refusal::NoKey;
         for key in &self.0.aes_keys {

@@ -348,10 +348,24 @@ fn explain_knows_each_kind_of_mistake() {
     let for_id = |id: &str| deliver(&other_id(id), "<xml></xml>", None);
     /// Keys, query, body, and the step that fails with a part of what is said of it.
     type Row<'r> = (&'r Keys, String, Option<String>, Option<(&'r str, &'r str)>);
-    let rows: [Row<'_>; 22] = [
+    let compat = Keys { mode: Mode::Compat, ..safe.clone() };
+    let rows: [Row<'_>; 25] = [
         (&safe, query.clone(), Some(body.clone()), None),
         (&plain, plain_query.clone(), Some(plain_body.clone()), None),
         (&im, im_query.to_owned(), Some(im_body.clone()), None),
+        (&plain, format!("{plain_query}&msg_signature=0"), Some(plain_body.clone()), None),
+        (
+            &plain,
+            format!("{plain_query}&encrypt_type=aes"),
+            Some(plain_body.clone()),
+            Some(("body", "the console encrypts")),
+        ),
+        (
+            &compat,
+            without(&without(&query, "msg_signature"), "encrypt_type"),
+            Some(body.clone()),
+            Some(("signature", "`msg_signature` is missing")),
+        ),
         (
             &safe,
             without(&query, "msg_signature"),
@@ -410,6 +424,19 @@ fn explain_knows_each_kind_of_mistake() {
         let opened = keys.open(&Query::parse(&query).unwrap(), body.as_deref().unwrap_or_default().as_bytes(), NOW);
         let parsed = opened.is_ok_and(|it| payload::parse(it.form(), it.payload()).is_ok());
         assert_eq!(parsed, expected.is_none(), "{query} {body:?}");
+    }
+}
+
+#[test]
+fn the_url_check_of_every_platform_is_answered_and_explained() {
+    const ECHO: &str = "1616140317555161061";
+    for platform in Platform::ALL {
+        let keys = keys(platform, Mode::Safe);
+        let request = Sender::new(&keys).url_check(ECHO, NOW, "n", [9; 16]);
+        assert_eq!(request.is_some(), keys.has_url_check(), "{platform}");
+        let Some(Request { query, .. }) = request else { continue };
+        assert_eq!(keys.verify_url(&Query::parse(&query).unwrap(), NOW).as_deref(), Ok(ECHO), "{platform}: {query}");
+        assert_eq!(explained(&keys, &query, None), None, "{platform}");
     }
 }
 

@@ -104,7 +104,7 @@ proptest! {
     fn what_is_simple_is_what_any_xml_would_be(inner in pieces(), bare in pieces()) {
         for text in [format!("<a>{inner}</a>"), format!(" <xml>{inner}</xml>\n"), format!("<a><b>{inner}</b></a>"), bare] {
             if let Some(value) = simple::parse(&text, MAX_NODES) {
-                prop_assert_eq!(Ok(value), parse_any_xml(&text, MAX_NODES), "{}", text);
+                prop_assert_eq!(Ok(value), xml::parse_any(&text, MAX_NODES), "{}", text);
             }
         }
     }
@@ -122,16 +122,16 @@ fn what_the_platforms_write_is_simple() {
         &nodes(simple::MAX_ELEMENTS),
         &format!("<xml><![CDATA[{0}]a{0}]]]]></xml>", "]".repeat(30)),
     ] {
-        let any = parse_any_xml(text, MAX_NODES).unwrap();
+        let any = xml::parse_any(text, MAX_NODES).unwrap();
         assert_eq!(simple::parse(text, MAX_NODES), Some(any), "{text}");
     }
     assert_eq!(simple::parse(&nodes(3), 2), None);
-    assert!(parse_any_xml(&nodes(simple::MAX_ELEMENTS + 1), MAX_NODES).is_ok());
+    assert!(xml::parse_any(&nodes(simple::MAX_ELEMENTS + 1), MAX_NODES).is_ok());
     for text in [depth(MAX_DEPTH + 1), nodes(MAX_NODES + 1), nodes(simple::MAX_ELEMENTS + 1)] {
         assert_eq!(simple::parse(&text, MAX_NODES), None);
     }
     for text in [depth(MAX_DEPTH + 1), nodes(MAX_NODES + 1)] {
-        assert!(parse_any_xml(&text, MAX_NODES).is_err());
+        assert!(xml::parse_any(&text, MAX_NODES).is_err());
     }
 }
 
@@ -243,7 +243,9 @@ fn sections_references_comments_and_fractions_count() {
         }
     }
     let json = |unit: &str, count: usize| format!("{{\"a\":[{}]}}", vec![unit; count].join(","));
-    for (unit, nodes) in [("0.5", FLOAT_NODES), ("1e9", FLOAT_NODES), ("18446744073709551616", FLOAT_NODES), ("7", 1)] {
+    for (unit, nodes) in
+        [("0.5", json::FLOAT_NODES), ("1e9", json::FLOAT_NODES), ("18446744073709551616", json::FLOAT_NODES), ("7", 1)]
+    {
         let most = (MAX_ENVELOPE_NODES - 2) / nodes;
         assert!(parse_envelope(Form::Json, &json(unit, most)).is_ok(), "{unit}");
         let more = parse_envelope(Form::Json, &json(unit, most + 1)).map(|_| ());
@@ -398,7 +400,7 @@ fn as_xml(object: &Object<'_>) -> Object<'static> {
             Value::Null => String::new(),
             Value::Bool(flag) => flag.to_string(),
             Value::Number(number) => number.to_string(),
-            Value::Text(text) => text.chars().filter(|character| is_xml_character(*character)).collect(),
+            Value::Text(text) => text.chars().filter(|character| write::is_xml_character(*character)).collect(),
         };
         to.push(name.to_owned(), Value::Text(text.into()));
     }

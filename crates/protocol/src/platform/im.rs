@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{AccountRules, Keyed, Kind, Protocol, Repeat, account::RULES, repeat::part, scalar};
+use super::{
+    AccountRules, EnvelopeRules, Keyed, Kind, Protocol, Repeat, Scheme, UrlCheck, account::RULES, envelope::ENCRYPTED,
+    repeat::part, scalar,
+};
 use crate::{
     event::{EventSpec, ReplyKind, Table},
     events::im::TABLE,
@@ -24,6 +27,8 @@ const ACCOUNT: AccountRules = AccountRules {
     ..RULES
 };
 
+const ENVELOPE: EnvelopeRules = EnvelopeRules { scheme: Scheme::SignedTime, url_check: UrlCheck::Absent, ..ENCRYPTED };
+
 const COMMAND: &str = "CallbackCommand";
 
 /// How long two callbacks that are alike to the letter and carry no time are one: the platform repeats at once or not
@@ -31,8 +36,12 @@ const COMMAND: &str = "CallbackCommand";
 const WINDOW: Duration = Duration::from_secs(60);
 
 impl Protocol for Im {
-    fn account(&self) -> &'static AccountRules {
+    fn account(&self) -> &AccountRules {
         &ACCOUNT
+    }
+
+    fn envelope(&self) -> &EnvelopeRules {
+        &ENVELOPE
     }
 
     fn table(&self) -> &'static Table {

@@ -1,64 +1,20 @@
 //! WeChat Mini Programs, mini games and Weixin Store (小程序).
 
-use std::borrow::Cow;
-
 use super::{
-    AccountRules, ApiRules, Credential, Kind, Platform, Protocol,
-    account::{CALLBACK_IP, RULES, WEIXIN},
-    message::{self, Message, NoMessage},
-    wechat,
+    Platform, envelope, message,
+    mp::{ACCOUNT, API},
+    wechat::{self, Messaging, Unknown},
 };
-use crate::{event::Table, events::miniprogram::TABLE, payload::Object};
+use crate::events::miniprogram::TABLE;
 
-#[derive(Debug)]
-pub(super) struct MiniProgram;
-
-const ACCOUNT: AccountRules = AccountRules {
-    keys: &["app_id", "mode", "late_reply", "aes_key", "aes_key_previous", "secret", "api_base"],
-    id_keys: &["app_id"],
-    ..RULES
+pub(super) static MINI_PROGRAM: Messaging = Messaging {
+    account: ACCOUNT,
+    api: API,
+    envelope: envelope::BY_MODE,
+    table: &TABLE,
+    // Some events of Official Accounts reach Mini Programs.
+    receives_of: &[Platform::Mp],
+    unknown: Unknown { message: "miniprogram.message.unknown", event: "miniprogram.event.unknown" },
+    success: wechat::SUCCESS,
+    message: |_, reply| message::of_mini_program(reply),
 };
-
-const API: ApiRules = ApiRules { base: WEIXIN, credential: Credential::Account, probe: CALLBACK_IP };
-
-impl Protocol for MiniProgram {
-    fn account(&self) -> &'static AccountRules {
-        &ACCOUNT
-    }
-
-    fn api(&self) -> Option<&'static ApiRules> {
-        Some(&API)
-    }
-
-    fn table(&self) -> &'static Table {
-        &TABLE
-    }
-
-    /// Some events of Official Accounts reach Mini Programs.
-    fn receives_of(&self) -> &'static [Platform] {
-        &[Platform::Mp]
-    }
-
-    fn key<'p>(&self, payload: &'p Object<'_>, _: Option<&'p str>) -> Vec<Cow<'p, str>> {
-        wechat::key(payload, TABLE.keys)
-    }
-
-    fn unknown(&self, kind: Kind) -> &'static str {
-        match kind {
-            Kind::Message => "miniprogram.message.unknown",
-            Kind::Event | Kind::Notice => "miniprogram.event.unknown",
-        }
-    }
-
-    fn subject<'p>(&self, payload: &'p Object<'_>) -> Option<&'p str> {
-        wechat::subject(payload)
-    }
-
-    fn success(&self) -> &'static str {
-        wechat::SUCCESS
-    }
-
-    fn message(&self, _: Option<u64>, reply: &Object<'_>) -> Result<Message, NoMessage> {
-        message::of_mini_program(reply)
-    }
-}

@@ -1,10 +1,11 @@
 //! What differs between the platforms, a file for each behind one trait: [`Protocol`].
 //!
-//! Everything else asks `platform.protocol()` and names no platform. To support a new one: a file here, a line in [`Platform`] and
-//! in its tables, and a file of the catalogue.
+//! Everything else asks `platform.protocol()` and names no platform, which a test holds. To support a new one: a file here, its
+//! lines in [`Platform`], and a file of the catalogue.
 
 mod account;
 mod answer;
+mod envelope;
 mod im;
 pub mod message;
 mod miniprogram;
@@ -25,6 +26,7 @@ use self::message::{Message, NoMessage};
 pub use self::{
     account::{AccountRules, ApiRules, Credential, Probe},
     answer::{Address, Body, plain_success, write_answer},
+    envelope::{EnvelopeRules, Members, Scheme, UrlCheck},
     openplatform::AUTHORIZER,
     repeat::{DedupeKey, KEY, Key, Keyed, Order, Repeat, dedupe_key, time},
 };
@@ -92,10 +94,10 @@ impl Platform {
     /// What is particular to it.
     pub fn protocol(self) -> &'static dyn Protocol {
         match self {
-            Self::Mp => &mp::Mp,
-            Self::MiniProgram => &miniprogram::MiniProgram,
+            Self::Mp => &mp::MP,
+            Self::MiniProgram => &miniprogram::MINI_PROGRAM,
             Self::OpenPlatform => &openplatform::OpenPlatform,
-            Self::WeCom => &wecom::WeCom,
+            Self::WeCom => &wecom::WECOM,
             Self::WeComSuite => &wecom_suite::WeComSuite,
             Self::WeComKf => &wecom_kf::WeComKf,
             Self::WeComBot => &wecom_bot::WeComBot,
@@ -118,9 +120,7 @@ impl fmt::Display for Platform {
 
 /// The text names no platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown platform `{0}`; expected one of mp, miniprogram, openplatform, wecom, wecom_suite, wecom_kf, wecom_bot, im"
-)]
+#[error("unknown platform `{0}`; expected one of {known}", known = Platform::ALL.map(Platform::as_str).join(", "))]
 pub struct UnknownPlatform(pub String);
 
 impl FromStr for Platform {
@@ -134,10 +134,15 @@ impl FromStr for Platform {
 /// What is particular to a platform.
 pub trait Protocol: fmt::Debug + Send + Sync {
     /// What its accounts need in the configuration.
-    fn account(&self) -> &'static AccountRules;
+    fn account(&self) -> &AccountRules;
+
+    /// How its requests are signed and encrypted.
+    fn envelope(&self) -> &EnvelopeRules {
+        &envelope::ENCRYPTED
+    }
 
     /// Its API; `None` for one that is not called.
-    fn api(&self) -> Option<&'static ApiRules> {
+    fn api(&self) -> Option<&ApiRules> {
         None
     }
 

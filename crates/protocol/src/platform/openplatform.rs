@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::{
-    AccountRules, ApiRules, Control, Credential, Kind, Platform, Protocol,
+    AccountRules, ApiRules, Control, Credential, EnvelopeRules, Kind, Platform, Protocol, UrlCheck,
     account::{CALLBACK_IP, RULES, WEIXIN},
+    envelope::ENCRYPTED,
     message::{self, Message, NoMessage},
     wechat,
 };
@@ -26,14 +27,20 @@ const ACCOUNT: AccountRules = AccountRules {
     ..RULES
 };
 
+const ENVELOPE: EnvelopeRules = EnvelopeRules { url_check: UrlCheck::Clear, ..ENCRYPTED };
+
 const API: ApiRules = ApiRules { base: WEIXIN, credential: Credential::Component, probe: CALLBACK_IP };
 
 impl Protocol for OpenPlatform {
-    fn account(&self) -> &'static AccountRules {
+    fn account(&self) -> &AccountRules {
         &ACCOUNT
     }
 
-    fn api(&self) -> Option<&'static ApiRules> {
+    fn envelope(&self) -> &EnvelopeRules {
+        &ENVELOPE
+    }
+
+    fn api(&self) -> Option<&ApiRules> {
         Some(&API)
     }
 

@@ -1,9 +1,87 @@
 //! WeChat and WeCom: `MsgType`, then `Event`, then one key more.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-use super::{Address, Control, scalar};
-use crate::payload::{Number, Object, Value};
+use super::{
+    AccountRules, Address, ApiRules, Control, EnvelopeRules, Kind, Platform, Protocol,
+    message::{Message, NoMessage},
+    scalar,
+};
+use crate::{
+    event::Table,
+    payload::{Number, Object, Value},
+};
+
+/// A platform whose accounts get messages of users and events, and nothing else.
+pub(super) struct Messaging {
+    pub(super) account: AccountRules,
+    pub(super) api: ApiRules,
+    pub(super) envelope: EnvelopeRules,
+    pub(super) table: &'static Table,
+    pub(super) receives_of: &'static [Platform],
+    pub(super) unknown: Unknown,
+    pub(super) success: &'static str,
+    /// The message of the API that says what a passive reply says, for an application with this id.
+    pub(super) message: fn(Option<u64>, &Object<'_>) -> Result<Message, NoMessage>,
+}
+
+/// The event types of what the catalogue does not know.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    pub(super) message: &'static str,
+    pub(super) event: &'static str,
+}
+
+impl fmt::Debug for Messaging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messaging").field("unknown", &self.unknown).finish_non_exhaustive()
+    }
+}
+
+impl Protocol for Messaging {
+    fn account(&self) -> &AccountRules {
+        &self.account
+    }
+
+    fn envelope(&self) -> &EnvelopeRules {
+        &self.envelope
+    }
+
+    fn api(&self) -> Option<&ApiRules> {
+        Some(&self.api)
+    }
+
+    fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    fn receives_of(&self) -> &'static [Platform] {
+        self.receives_of
+    }
+
+    fn key<'p>(&self, payload: &'p Object<'_>, _: Option<&'p str>) -> Vec<Cow<'p, str>> {
+        key(payload, self.table.keys)
+    }
+
+    fn unknown(&self, kind: Kind) -> &'static str {
+        match kind {
+            Kind::Message => self.unknown.message,
+            Kind::Event | Kind::Notice => self.unknown.event,
+        }
+    }
+
+    fn subject<'p>(&self, payload: &'p Object<'_>) -> Option<&'p str> {
+        subject(payload)
+    }
+
+    fn success(&self) -> &'static str {
+        self.success
+    }
+
+    fn message(&self, agent_id: Option<u64>, reply: &Object<'_>) -> Result<Message, NoMessage> {
+        (self.message)(agent_id, reply)
+    }
+}
 
 /// Names a notice to who serves other accounts.
 pub(super) const NOTICE: &str = "InfoType";

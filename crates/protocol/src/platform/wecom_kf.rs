@@ -30,11 +30,11 @@ const API: ApiRules = ApiRules {
 };
 
 impl Protocol for WeComKf {
-    fn account(&self) -> &'static AccountRules {
+    fn account(&self) -> &AccountRules {
         &ACCOUNT
     }
 
-    fn api(&self) -> Option<&'static ApiRules> {
+    fn api(&self) -> Option<&ApiRules> {
         Some(&API)
     }
 

@@ -22,11 +22,11 @@ const ACCOUNT: AccountRules = AccountRules {
 const API: ApiRules = ApiRules { base: QYAPI, credential: Credential::Suite, probe: CALLBACK_IP };
 
 impl Protocol for WeComSuite {
-    fn account(&self) -> &'static AccountRules {
+    fn account(&self) -> &AccountRules {
         &ACCOUNT
     }
 
-    fn api(&self) -> Option<&'static ApiRules> {
+    fn api(&self) -> Option<&ApiRules> {
         Some(&API)
     }
 

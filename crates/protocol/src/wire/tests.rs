@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::payload;
+use crate::payload::{self, Number};
 
 wire! {
     pub struct Sample {

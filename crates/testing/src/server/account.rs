@@ -2,9 +2,9 @@
 
 use echostr::{
     config::Account,
+    delivery::Endpoint,
     event::{Event, EventSpec, Platform, by_id},
     metrics::Metrics,
-    receiver::Endpoint,
     simulate::{self, Answer, Player, Push},
 };
 use serde_json::Value;

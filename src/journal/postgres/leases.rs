@@ -1,14 +1,15 @@
-//! Slots in the database.
+//! Named leases in the database.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
-    super::{Held, WriteSlot, millis},
-    db::{Failure, now},
-    writer::{self, Shared},
+    super::{LeaseWrite, NamedLease, millis},
+    admissions::{ADMIT, Columns},
+    db::Failure,
+    shared::Shared,
 };
 
-const READ: &str = concat!("SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > ", now!(), ")");
+const READ: &str = "SELECT value FROM slot WHERE name = $1 AND (expires IS NULL OR expires > {now})";
 
 pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, Failure> {
     let mut db = shared.pool.get().await?;
@@ -17,46 +18,31 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
     rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
 }
 
-/// A node that is gone lets go.
-const HOLD: &str = concat!(
-    "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, ",
-    now!(),
-    " + $2, $3)
+/// A node that is gone holds none.
+const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
          fence = slot.fence + 1, until = excluded.until, node = excluded.node,
-         value = CASE WHEN slot.expires <= ",
-    now!(),
-    " THEN NULL ELSE slot.value END, expires = NULL
-     WHERE slot.until <= ",
-    now!(),
-    " OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > ",
-    now!(),
-    ")
-     RETURNING value, fence"
-);
+         value = CASE WHEN slot.expires <= {now} THEN NULL ELSE slot.value END, expires = NULL
+     WHERE slot.until <= {now} OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > {now})
+     RETURNING value, fence";
 
-pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<Held>, Failure> {
+pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<NamedLease>, Failure> {
     let mut db = shared.pool.get().await?;
     let rows = db.query(HOLD, &[&&**name, &millis(term), &shared.node]).await?;
     db.done();
-    let held =
-        rows.first().map(|row| Ok(Held { name: Arc::clone(name), value: row.try_get(0)?, fence: row.try_get(1)? }));
+    let held = rows
+        .first()
+        .map(|row| Ok(NamedLease { name: Arc::clone(name), value: row.try_get(0)?, lease_token: row.try_get(1)? }));
     held.transpose()
 }
 
-const WRITE: &str = concat!(
-    "UPDATE slot SET value = coalesce($3, value), until = coalesce(",
-    now!(),
-    " + $4, 0), expires = ",
-    now!(),
-    " + $5
-     WHERE name = $1 AND fence = $2 RETURNING name"
-);
+const WRITE: &str = "UPDATE slot SET value = coalesce($3, value), until = coalesce({now} + $4, 0), expires = {now} + $5
+     WHERE name = $1 AND fence = $2 RETURNING name";
 
 const ANSWERED: &str = "UPDATE event SET state = 1 WHERE id = ANY($1)";
 
-/// `None` when the slot is no longer held.
-pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Result<Option<usize>, Failure> {
+/// `None` when the lease is no longer held.
+pub(super) async fn write(shared: &Shared, held: &NamedLease, write: &LeaseWrite) -> Result<Option<usize>, Failure> {
     // One of two events with one key is enough, and PostgreSQL would refuse both.
     let mut keys = HashSet::new();
     let is_first = |key: Option<_>| key.is_none_or(|key| keys.insert(key));
@@ -65,18 +51,18 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     let events: Vec<_> = pulled.iter().map(|one| &one.event).collect();
     let answered: Vec<_> = pulled.iter().filter(|one| !one.responds).map(|one| one.event.id).collect();
     let mut db = shared.pool.get().await?;
-    let (set, admit, mark) = (db.prepare(WRITE).await?, db.prepare(writer::ADMIT).await?, db.prepare(ANSWERED).await?);
+    let (set, admit, mark) = (db.prepare(WRITE).await?, db.prepare(ADMIT).await?, db.prepare(ANSWERED).await?);
     let changes = db.client.transaction().await?;
     let (keep, expires) = (write.keep.map(millis), write.expires.map(millis));
     let name: &str = &held.name;
-    if changes.query(&set, &[&name, &held.fence, &write.value, &keep, &expires]).await?.is_empty() {
+    if changes.query(&set, &[&name, &held.lease_token, &write.value, &keep, &expires]).await?.is_empty() {
         changes.rollback().await?;
         db.done();
         return Ok(None);
     }
     let mut admitted = 0;
     if !events.is_empty() {
-        let columns = writer::Columns::of(&events, &shared.observing());
+        let columns = Columns::of(&events, &shared.observing());
         // Nobody owns them: who answers them is an observer.
         let won = changes.query(&admit, &columns.values(&None)).await?;
         admitted = won.len() + events.iter().filter(|event| event.key.is_none()).count();
@@ -86,6 +72,3 @@ pub(super) async fn write(shared: &Shared, held: &Held, write: &WriteSlot) -> Re
     db.done();
     Ok(Some(admitted))
 }
-
-/// Removes slots that are over.
-pub(super) const CLEAR: &str = concat!("DELETE FROM slot WHERE expires <= ", now!());

@@ -1,16 +1,16 @@
-//! Slots in the file.
+//! Named leases in the file.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    super::{Held, Millis, Pulled, Reply, WriteSlot, millis},
-    writer::{self, Observing},
+    super::{LeaseWrite, Millis, NamedLease, Pulled, ReplyRecord, millis, model::plain_success},
+    events,
+    observers::Observing,
 };
-use crate::platform::{self, Body};
 
-/// The holds of the process before are over: its lock is gone.
+/// Those of the process before are over: its lock is gone.
 pub(super) fn free(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE slot SET until = 0", []).map(drop)
 }
@@ -21,7 +21,12 @@ pub(super) fn read(db: &Connection, name: &str, now: Millis) -> rusqlite::Result
     Ok(query.query_row(params![name, now], |row| row.get(0)).optional()?.flatten())
 }
 
-pub(super) fn hold(db: &Connection, name: &Arc<str>, now: Millis, term: Duration) -> rusqlite::Result<Option<Held>> {
+pub(super) fn hold(
+    db: &Connection,
+    name: &Arc<str>,
+    now: Millis,
+    term: Duration,
+) -> rusqlite::Result<Option<NamedLease>> {
     let mut hold = db.prepare_cached(
         "INSERT INTO slot VALUES (?1, NULL, 1, ?3, NULL)
          ON CONFLICT (name) DO UPDATE SET
@@ -30,17 +35,17 @@ pub(super) fn hold(db: &Connection, name: &Arc<str>, now: Millis, term: Duration
          RETURNING value, fence",
     )?;
     let held = hold.query_row(params![&**name, now, now.saturating_add(millis(term))], |row| {
-        Ok(Held { name: Arc::clone(name), value: row.get(0)?, fence: row.get(1)? })
+        Ok(NamedLease { name: Arc::clone(name), value: row.get(0)?, lease_token: row.get(1)? })
     });
     held.optional()
 }
 
-/// `None` when the slot is no longer held.
+/// `None` when the lease is no longer held.
 pub(super) fn write(
     db: &Connection,
     observers: &HashMap<Arc<str>, Observing>,
-    held: &Held,
-    write: &WriteSlot,
+    held: &NamedLease,
+    write: &LeaseWrite,
     now: Millis,
 ) -> rusqlite::Result<Option<usize>> {
     let after = |time: Option<Duration>| time.map(|time| now.saturating_add(millis(time)));
@@ -48,7 +53,7 @@ pub(super) fn write(
         "UPDATE slot SET value = coalesce(?3, value), until = ?4, expires = ?5 WHERE name = ?1 AND fence = ?2",
     )?;
     let until = after(write.keep).unwrap_or_default();
-    let changed = update.execute(params![&*held.name, held.fence, write.value, until, after(write.expires)])?;
+    let changed = update.execute(params![&*held.name, held.lease_token, write.value, until, after(write.expires)])?;
     if changed == 0 {
         return Ok(None);
     }
@@ -60,15 +65,10 @@ pub(super) fn write(
         {
             continue;
         }
-        let body = Body::Plain(platform::plain_success(event.facts.platform));
-        let answered = (!responds).then_some(Reply { body, failure: None, sender: None });
-        writer::admit(db, observers, event, answered.as_ref(), now)?;
+        let body = plain_success(event.record.platform);
+        let answered = (!responds).then_some(ReplyRecord { body, failure: None, sender: None });
+        events::admit(db, observers, event, answered.as_ref(), now)?;
         admitted += 1;
     }
     Ok(Some(admitted))
-}
-
-/// Removes slots that are over.
-pub(super) fn clear(db: &Connection, now: Millis) -> rusqlite::Result<()> {
-    db.prepare_cached("DELETE FROM slot WHERE expires <= ?1")?.execute([now]).map(drop)
 }

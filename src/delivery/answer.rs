@@ -1,0 +1,197 @@
+//! What goes back: the reply when it is there in time, else the default answer, sealed when the delivery was.
+
+use std::borrow::Cow;
+
+use futures_util::FutureExt as _;
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::{Content, Delivery, Endpoint, PushedEvent, Receiver, Response, admit::Admitted};
+use crate::{
+    config::Verdict,
+    envelope::Seal,
+    event::{EventSpec, Platform, ReplyKind},
+    hooks::RawEvent,
+    journal::JournalError,
+    metrics::Outcome,
+    payload::Value,
+    platform::{self, Body},
+    replies,
+};
+
+/// Why a delivery has no answer.
+pub(super) enum Unanswered {
+    /// Its event is not durable, or cannot be said to be.
+    Journal(JournalError),
+    /// The reply is still to come, and the platform asks again.
+    Held,
+}
+
+impl From<JournalError> for Unanswered {
+    fn from(failure: JournalError) -> Self {
+        Self::Journal(failure)
+    }
+}
+
+impl Receiver {
+    /// The answer to an event.
+    pub(super) async fn answer(
+        &self,
+        delivery: &Delivery<'_>,
+        event: &PushedEvent<'_>,
+        admitted: &Admitted,
+    ) -> Result<Body, Unanswered> {
+        match self.reply_of(delivery.request.endpoint, admitted).await {
+            // The node that was to answer is gone, and this one takes the event over.
+            Err(Unanswered::Journal(JournalError::Abandoned)) => {
+                let admitted = self.admit(delivery, event).await?;
+                self.reply_of(delivery.request.endpoint, &admitted).await
+            }
+            reply => reply,
+        }
+    }
+
+    /// Waits for the reply of an event.
+    async fn reply_of(&self, endpoint: &Endpoint, admitted: &Admitted) -> Result<Body, Unanswered> {
+        let Admitted { entry, wait, event } = admitted;
+        let reply = match entry.reply() {
+            Some(reply) => Some(reply),
+            None => time::timeout_at(wait.until.into(), entry.answered()).await.ok(),
+        };
+        if let Some(reply) = reply {
+            if event.is_none() && reply.is_ok() {
+                endpoint.metrics.count(Outcome::Repeated);
+            }
+            return Ok(reply.clone()?);
+        }
+        let slow = || JournalError::storage("the journal takes too long");
+        entry.stored().now_or_never().unwrap_or_else(|| Err(slow()))?;
+        if let Err(failure @ JournalError::Storage(_)) = self.journal.health() {
+            return Err(failure.into());
+        }
+        if wait.is_held && !entry.is_replied() {
+            return Err(Unanswered::Held);
+        }
+        // A reply that is there and cannot be recorded is not late: whoever asks again gets it. Nor is one that may have been
+        // recorded by another node.
+        if !entry.give_up() {
+            return Err(slow().into());
+        }
+        if wait.sender.is_some()
+            && let Some(reply) = self.journal.give_up(entry).await?
+        {
+            return Ok(reply);
+        }
+        endpoint.metrics.count(Outcome::Late);
+        log_late(endpoint, admitted);
+        Ok(match event {
+            Some((spec, context)) => default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw()),
+            None => Body::Plain(platform::plain_success(endpoint.account.platform)),
+        })
+    }
+
+    /// Writes the reply that goes back, sealed when the delivery was.
+    pub(super) fn write(&self, endpoint: &Endpoint, reply: Body, seal: Option<&Seal>) -> Response {
+        let (body, sealed) = match (reply, seal) {
+            (Body::Plain(text), _) => (Cow::Borrowed(text), false),
+            (Body::Document(text), None) => (Cow::Owned(text), false),
+            (Body::Document(text), Some(seal)) => {
+                // Neither is a secret: they keep two seals of one reply apart.
+                let (random, nonce): ([u8; 16], u32) = rand::random();
+                let now = self.dispatcher.clock.now();
+                (Cow::Owned(endpoint.keys.answer(seal, &text, now, &nonce.to_string(), random)), true)
+            }
+        };
+        let content = match body.as_bytes().first() {
+            Some(b'<') => Content::Xml,
+            Some(b'{') => Content::Json,
+            _ => Content::Text,
+        };
+        debug!(account = &*endpoint.id, sealed, "{}: answered", endpoint.id);
+        Response::Answer { body, content }
+    }
+
+    /// The answer to a delivery whose event has none: the platform is to ask again.
+    pub(super) fn unanswered(&self, delivery: &Delivery<'_>, tree: &Value<'_>, why: &Unanswered) -> Response {
+        let endpoint = delivery.request.endpoint;
+        match why {
+            Unanswered::Journal(failure) => self.event_not_stored(delivery, tree, failure),
+            Unanswered::Held => {
+                endpoint.metrics.count(Outcome::Held);
+                Response::Unavailable("held")
+            }
+        }
+    }
+
+    /// The journal could not store an event. What the platform asks only once gets the configured verdict.
+    pub(super) fn event_not_stored(
+        &self,
+        delivery: &Delivery<'_>,
+        tree: &Value<'_>,
+        failure: &JournalError,
+    ) -> Response {
+        let endpoint = delivery.request.endpoint;
+        let unavailable = self.not_stored(endpoint, failure);
+        match (delivery.identity.spec.filter(|spec| spec.reply == ReplyKind::Verdict), tree) {
+            (Some(spec), Value::Object(payload)) => {
+                let allow = endpoint.account.on_error != Verdict::Deny;
+                let body = Body::Document(replies::im::default_verdict(spec, payload, allow));
+                self.write(endpoint, body, None)
+            }
+            _ => unavailable,
+        }
+    }
+
+    /// The journal could not store: the platform is to ask again.
+    pub(super) fn not_stored(&self, endpoint: &Endpoint, failure: &JournalError) -> Response {
+        endpoint.metrics.count(Outcome::NotStored);
+        warn!(
+            account = &*endpoint.id,
+            "{}: could not store a delivery; answered 503 so the platform retries: {failure}", endpoint.id
+        );
+        Response::Unavailable("not_stored")
+    }
+}
+
+fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
+    let (account, event, attempt) = (&*endpoint.id, entry.id, entry.deliveries());
+    let can_send = endpoint.account.platform.protocol().account().has("late_reply");
+    let then = match wait.sender {
+        Some(_) => "the reply is sent through the API when it is ready",
+        None if can_send && endpoint.account.secret.is_none() => {
+            "the reply will not reach the user (set `secret` to send it through the API)"
+        }
+        None => "the reply will not reach the user",
+    };
+    let waited = endpoint.account.deadline.as_secs_f64();
+    warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");
+}
+
+/// The answer of an event that nobody has answered. What decides (IM "before") is allowed or refused, which takes the
+/// payload for those that are decided account by account.
+pub(super) fn default_answer(allow: bool, spec: Option<&EventSpec>, event: &RawEvent) -> Body {
+    if let Some(body) = default_without_payload(allow, spec, event.platform) {
+        return body;
+    }
+    let tree = event.tree().unwrap_or(Value::Null);
+    default_of_payload(allow, spec, event.platform, &tree)
+}
+
+/// The same for an event that is read already.
+pub(super) fn default_of(allow: bool, spec: Option<&EventSpec>, platform: Platform, tree: &Value<'_>) -> Body {
+    default_without_payload(allow, spec, platform).unwrap_or_else(|| default_of_payload(allow, spec, platform, tree))
+}
+
+fn default_without_payload(allow: bool, spec: Option<&EventSpec>, platform: Platform) -> Option<Body> {
+    match spec.filter(|spec| spec.reply == ReplyKind::Verdict) {
+        Some(spec) => replies::im::verdict_without_payload(spec, allow).map(Body::Document),
+        None => Some(Body::Plain(platform::plain_success(platform))),
+    }
+}
+
+fn default_of_payload(allow: bool, spec: Option<&EventSpec>, platform: Platform, tree: &Value<'_>) -> Body {
+    match (spec, tree) {
+        (Some(spec), Value::Object(payload)) => Body::Document(replies::im::default_verdict(spec, payload, allow)),
+        _ => Body::Plain(platform::plain_success(platform)),
+    }
+}

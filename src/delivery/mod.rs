@@ -1,0 +1,226 @@
+//! The life of a delivery, without HTTP.
+//!
+//! ```text
+//! bytes ─▶ open ─▶ tree ─▶ admit ─▶ new? ─▶ respond ─▶ record ─▶ answer ─▶ bytes
+//!                    │                └─ known: the recorded reply ─┘
+//!                    └─ control: a push that is no event
+//! ```
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `endpoint` | an account, ready to receive |
+//! | `open` | signature, decryption, replayed queries; the check of the URL |
+//! | `control` | tickets, and polls of streamed answers |
+//! | `admit` | an event is entered once; who is first calls the responder |
+//! | `respond` | runs the responder, and records what it says |
+//! | `answer` | waits for the reply, until the deadline; seals it |
+
+mod admit;
+mod answer;
+mod control;
+mod endpoint;
+mod open;
+mod respond;
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use self::endpoint::Endpoint;
+use self::open::Opened;
+use crate::{
+    api::Apis,
+    clock::Clock,
+    dispatch::Dispatcher,
+    envelope::{Query, Refusal, ReplayGuard},
+    hooks::Hooks,
+    in_flight::Permit,
+    journal::Journal,
+    metrics::Outcome,
+    observers::Subscribers,
+    payload::{self, Form, Payload, Value},
+    platform::{self, AUTHORIZER, Body, Identity},
+    streams::Streams,
+};
+
+/// The response to a request of a platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Received, and this is the answer.
+    Answer {
+        /// The body, sealed when the delivery was.
+        body: Cow<'static, str>,
+        /// Whether it is JSON, XML or plain text.
+        content: Content,
+    },
+    /// Refused.
+    Refused(Refusal),
+    /// Cannot be taken now; the platform asks again.
+    Unavailable(&'static str),
+}
+
+/// Media type of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// `text/plain`
+    Text,
+    /// `application/xml`
+    Xml,
+    /// `application/json`
+    Json,
+}
+
+/// Receives deliveries for all accounts.
+#[derive(Debug)]
+pub struct Receiver {
+    dispatcher: Dispatcher,
+    subscribers: Subscribers,
+    /// Streamed answers of bots.
+    streams: Option<Arc<Streams>>,
+    journal: Arc<dyn Journal>,
+    replays: ReplayGuard,
+    /// Room for deliveries in flight that is reserved for no account.
+    in_flight: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// A POST that has room among those in flight.
+#[derive(Clone, Copy)]
+struct Request<'r> {
+    endpoint: &'r Arc<Endpoint>,
+    query: &'r str,
+    /// The account that has authorised a third-party platform, by the route.
+    authorizer: Option<&'r str>,
+    arrived: Instant,
+    permit: &'r Arc<Permit>,
+}
+
+/// A delivery that was opened and read.
+struct Delivery<'d> {
+    request: Request<'d>,
+    query: &'d Query<'d>,
+    /// The parameters of the query that are data.
+    data: Option<Arc<str>>,
+    identity: &'d Identity<'d>,
+    form: Form,
+    /// The time of day when it arrived, Unix seconds.
+    now: i64,
+}
+
+/// One event of a delivery.
+struct PushedEvent<'v> {
+    tree: &'v Value<'v>,
+    payload: Payload,
+}
+
+impl Receiver {
+    /// A receiver with these handlers, and room for so many deliveries in flight beside those reserved for each account.
+    pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
+        let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new());
+        let dispatcher = Dispatcher { hooks, apis: Apis::default(), clock };
+        Self::of(dispatcher, subscribers, journal, in_flight)
+    }
+
+    pub(crate) fn of(
+        dispatcher: Dispatcher,
+        subscribers: Subscribers,
+        journal: Arc<dyn Journal>,
+        in_flight: usize,
+    ) -> Self {
+        let replays = ReplayGuard::default();
+        journal.used_queries().iter().for_each(|used| replays.remember(used));
+        let (in_flight, tasks) = (Arc::new(Semaphore::new(in_flight)), TaskTracker::new());
+        Self { dispatcher, subscribers, streams: None, journal, replays, in_flight, tasks }
+    }
+
+    /// Takes streamed answers, too.
+    #[must_use]
+    pub(crate) fn with_streams(self) -> Self {
+        let streams = Streams::new(self.dispatcher.clone(), Arc::clone(&self.journal), self.tasks.clone());
+        Self { streams: Some(streams), ..self }
+    }
+
+    /// Takes one POST from its arrival to its answer. `authorizer` is the account whose message a third-party platform is
+    /// given, by its route.
+    pub async fn receive(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        query: &str,
+        authorizer: Option<&str>,
+        body: Bytes,
+        arrived: Instant,
+    ) -> Response {
+        let Some(permit) = endpoint.load.enter(&self.in_flight) else {
+            endpoint.metrics.count(Outcome::Overloaded);
+            return Response::Unavailable("overloaded");
+        };
+        let permit = Arc::new(permit);
+        if !self.journal.is_remote() {
+            let request = Request { endpoint, query, authorizer, arrived, permit: &permit };
+            return self.take(request, body).await.unwrap_or_else(|response| response);
+        }
+        // A client that hangs up must not leave an event that is admitted and has no responder.
+        let (receiver, endpoint, query) = (Arc::clone(self), Arc::clone(endpoint), query.to_owned());
+        let authorizer = authorizer.map(str::to_owned);
+        let taken = self.tasks.spawn(async move {
+            let (query, authorizer) = (&*query, authorizer.as_deref());
+            let request = Request { endpoint: &endpoint, query, authorizer, arrived, permit: &permit };
+            receiver.take(request, body).await.unwrap_or_else(|response| response)
+        });
+        taken.await.unwrap_or(Response::Unavailable("failed"))
+    }
+
+    /// Opens and reads a delivery, admits its events, has those answered that are new, and answers.
+    ///
+    /// # Errors
+    /// With the response, when it ends before that.
+    async fn take(&self, request: Request<'_>, body: Bytes) -> Result<Response, Response> {
+        let endpoint = request.endpoint;
+        let now = self.dispatcher.clock.now();
+        let opened = self.open(endpoint, request.query, &body, now);
+        // It is not held while the reply is waited for.
+        drop(body);
+        let Opened { query, text, form, seal, used } = opened.map_err(|refusal| endpoint.refused(refusal))?;
+        let tree = payload::parse(form, &text).map_err(|failure| endpoint.refused(failure.into()))?;
+        let used = self.use_query(used.as_ref()).await.map_err(|failure| self.not_stored(endpoint, &failure))?;
+        used.map_err(|refusal| endpoint.refused(refusal))?;
+
+        let platform = endpoint.account.platform;
+        if let Some(control) = tree.as_object().and_then(|object| platform.protocol().control(object)) {
+            // It is rare, so that others are not moved about with room for it.
+            return Ok(Box::pin(self.control(request, &tree, control, seal.as_ref())).await);
+        }
+
+        let identity = &platform::identify(platform, &tree, query.get("CallbackCommand"));
+        let data = match request.authorizer {
+            Some(authorizer) => Some(format!("{AUTHORIZER}={authorizer}").into()),
+            None => platform.protocol().has_data_in_query().then(|| Query::data(request.query).into()),
+        };
+        let delivery = Delivery { request, query: &query, data, identity, form, now };
+        let events = platform::events_of(&tree, identity.spec);
+        let mut admitted = Vec::with_capacity(events.len());
+        for event in events {
+            // An event of a list is its own payload; any other is as the platform wrote it.
+            let whole = std::ptr::eq(event, &tree);
+            let payload = Payload::new(if whole { Arc::clone(&text) } else { payload::to_json(event).into() });
+            let event = PushedEvent { tree: event, payload };
+            let admission = self.admit(&delivery, &event).await;
+            let admission = admission.map_err(|failure| self.event_not_stored(&delivery, &tree, &failure))?;
+            admitted.push((event, admission));
+        }
+        let mut reply = Body::Plain(platform::plain_success(platform));
+        for (event, admission) in &admitted {
+            let answer = self.answer(&delivery, event, admission).await;
+            reply = answer.map_err(|why| self.unanswered(&delivery, &tree, &why))?;
+        }
+        Ok(self.write(endpoint, reply, seal.as_ref()))
+    }
+
+    /// Waits until no responder runs.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

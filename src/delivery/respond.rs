@@ -1,0 +1,203 @@
+//! The responder of a new event: it is run, and what it says is recorded, or the default answer in its place.
+
+use std::{
+    mem,
+    sync::Arc,
+    task::{self, Poll, Waker},
+    time::Instant,
+};
+
+use futures_util::FutureExt as _;
+use tracing::{error, warn};
+
+use super::{
+    Delivery, Endpoint, PushedEvent, Receiver,
+    admit::{Admitted, wait},
+    answer::{default_answer, default_of},
+};
+use crate::{
+    config::Verdict,
+    dispatch::Call,
+    event::{Answer, AnswerStream, EventSpec, StreamError},
+    hooks::{Context, RespondError, Responded, Running},
+    in_flight::Permit,
+    journal::{self, Entry, Journal, Millis},
+    metrics::Outcome,
+    panics::Panicked,
+    platform::{self, Address, Body},
+    streams::{NoAnswer, Streams},
+};
+
+/// What has to be known once a responder is done.
+struct Reply {
+    endpoint: Arc<Endpoint>,
+    entry: Arc<Entry>,
+    /// Where the reply is recorded; nowhere, when the event is not stored.
+    journal: Option<Arc<dyn Journal>>,
+    /// The time of day, Unix seconds, for the reply.
+    now: i64,
+    spec: Option<&'static EventSpec>,
+    address: Address,
+    context: Context,
+    /// Who takes the chunks of a streamed answer.
+    streams: Option<Arc<Streams>>,
+    /// Who sends a reply that comes too late.
+    sender: Option<&'static str>,
+    subject: Option<Box<str>>,
+    received: Millis,
+    permit: Arc<Permit>,
+}
+
+impl Receiver {
+    /// Has the responder answer, if there is one.
+    pub(super) fn respond(
+        &self,
+        delivery: &Delivery<'_>,
+        event: &PushedEvent<'_>,
+        call: Call<Responded>,
+        entry: Arc<Entry>,
+        received: Millis,
+        journal: Option<Arc<dyn Journal>>,
+    ) -> Admitted {
+        call.log_unreadable();
+        let endpoint = delivery.request.endpoint;
+        let Call { spec, context, running, .. } = call;
+        let wait = wait(delivery, spec, entry.deliveries());
+        match running {
+            Ok(running) => {
+                let subject = wait.sender.and_then(|_| platform::subject(endpoint.account.platform, event.tree));
+                let reply = Reply {
+                    endpoint: Arc::clone(endpoint),
+                    entry: Arc::clone(&entry),
+                    journal,
+                    now: delivery.now,
+                    spec,
+                    address: Address::of(event.tree),
+                    context: context.clone(),
+                    streams: self.streams.clone(),
+                    sender: wait.sender,
+                    subject: subject.map(Into::into),
+                    received,
+                    permit: Arc::clone(delivery.request.permit),
+                };
+                self.run(running, reply);
+            }
+            Err(_) => {
+                endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
+                let body = default_of(true, spec, endpoint.account.platform, event.tree);
+                entry.mark_replied();
+                record(journal.as_deref(), &entry, journal::ReplyRecord { body, failure: None, sender: None });
+            }
+        }
+        Admitted { entry, wait, event: Some((spec, context)) }
+    }
+
+    /// Runs the responder. One that is ready at once needs no task; any other becomes a task of its own, which survives
+    /// a client that hangs up. Either way its panic is only its own.
+    fn run(&self, mut running: Running<Responded>, mut reply: Reply) {
+        let started = Instant::now();
+        // Whoever polls next brings a waker of its own.
+        match running.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => reply.finish(result, started),
+            Poll::Pending => {
+                // The event is to be durable before its default answer is given.
+                if let Some(journal) = &reply.journal {
+                    journal.store(&reply.entry);
+                }
+                self.tasks.spawn(async move {
+                    let event_type = reply.context.raw().event_type;
+                    let permit = Arc::clone(&reply.permit);
+                    let run = permit.run(event_type, started);
+                    let result = running.await;
+                    drop(run);
+                    reply.now = reply.context.clock().now();
+                    reply.finish(result, started);
+                });
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// Records what the responder says, or the default answer in its place.
+    fn finish(mut self, result: Result<Responded, Panicked>, started: Instant) {
+        self.endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
+        let address = mem::take(&mut self.address);
+        let (raw, spec) = (self.context.raw(), self.spec);
+        let mut is_passive = false;
+        let (body, failure, outcome) = match result {
+            Ok(Ok(Answer::Stream(chunks))) if let Some(streams) = self.streams.clone() => {
+                return self.stream(streams, chunks);
+            }
+            Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
+            Ok(Ok(answer)) => {
+                is_passive = matches!(answer, Answer::Passive(_));
+                let body = platform::write_answer(raw.platform, raw.form, answer, address, self.now);
+                (body, None, Outcome::Answered)
+            }
+            Ok(Err(failure)) => self.failed(&failure),
+            Err(panicked) => self.panicked(&panicked),
+        };
+        self.endpoint.metrics.count(outcome);
+        let is_due = self.entry.mark_replied();
+        let sender = self.sender.filter(|_| is_passive).map(|observer| {
+            let record = raw.record(self.subject, self.received);
+            Box::new(journal::ReplySender { observer: observer.into(), is_due, record })
+        });
+        record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender });
+    }
+
+    /// Has the chunks of an answer taken; their first answer is the reply.
+    fn stream(self, streams: Arc<Streams>, chunks: AnswerStream) {
+        // The event is to be durable, whenever the first chunk comes.
+        if let Some(journal) = &self.journal {
+            journal.store(&self.entry);
+        }
+        let tasks = streams.tasks().clone();
+        tasks.spawn(async move {
+            let begun = streams.begin(&self.context, chunks, Arc::clone(&self.permit)).await;
+            let (body, failure, outcome) = match begun {
+                Ok(body) => (body, None, Outcome::Answered),
+                Err(NoAnswer::Stream(StreamError::Panicked(panicked))) => self.panicked(&panicked),
+                Err(NoAnswer::Stream(StreamError::Failed(failure))) => self.failed(&RespondError::Handler(failure)),
+                Err(NoAnswer::Journal(failure)) => {
+                    let (account, event) = (&*self.endpoint.id, self.context.event_id());
+                    warn!(account, %event, "{account}: no answer: {failure}");
+                    (self.default_answer(), Some(failure), Outcome::Failed)
+                }
+            };
+            self.endpoint.metrics.count(outcome);
+            self.entry.mark_replied();
+            record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender: None });
+        });
+    }
+
+    fn default_answer(&self) -> Body {
+        let allow = self.endpoint.account.on_error != Verdict::Deny;
+        default_answer(allow, self.spec, self.context.raw())
+    }
+
+    fn failed(&self, failure: &RespondError) -> (Body, Option<String>, Outcome) {
+        let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
+        warn!(account, %event, kind, "{account}: no answer to {kind}: {failure}");
+        let outcome = match failure {
+            RespondError::Handler(_) => Outcome::Failed,
+            RespondError::Reply(_) => Outcome::BadReply,
+        };
+        (self.default_answer(), Some(failure.to_string()), outcome)
+    }
+
+    fn panicked(&self, panicked: &Panicked) -> (Body, Option<String>, Outcome) {
+        let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
+        error!(account, %event, kind, "{account}: the responder of {kind} {panicked}");
+        (self.default_answer(), Some(format!("the responder {panicked}")), Outcome::Panicked)
+    }
+}
+
+/// Records a reply, which settles the entry once it is durable.
+fn record(journal: Option<&dyn Journal>, entry: &Arc<Entry>, reply: journal::ReplyRecord) {
+    match journal {
+        Some(journal) => journal.record(entry, reply),
+        None => entry.settle(Ok(reply.body)),
+    }
+}

@@ -1,0 +1,207 @@
+//! From an event to a handler that runs: what the event is, what the handler is given, which type it is read as.
+//!
+//! Every handler is called through here, with an event of a delivery or with one of the journal, and every event is decoded
+//! here: once, by the handler itself where that has the event's own type.
+
+use std::{sync::Arc, time::Instant};
+
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::{
+    api::Apis,
+    clock::Clock,
+    envelope::Query,
+    event::{EventSpec, Platform},
+    hooks::{AnyHandler, Context, ContextInner, Hooks, Observed, Observer, RawEvent, Responded, Running},
+    journal::EventRecord,
+    payload::{self, Form, Payload, PayloadError, Value},
+    platform::{self, Identity},
+    wire::{Reading, Unreadable},
+};
+
+/// The handlers, and what they may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Dispatcher {
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) apis: Apis,
+    pub(crate) clock: Clock,
+}
+
+/// An event as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'e> {
+    pub(crate) platform: Platform,
+    pub(crate) account: &'e Arc<str>,
+    pub(crate) form: Form,
+    pub(crate) payload: &'e Payload,
+    /// The parameters of the query that are data.
+    pub(crate) query: Option<&'e Arc<str>>,
+}
+
+impl<'e> From<&'e EventRecord> for Source<'e> {
+    fn from(record: &'e EventRecord) -> Self {
+        let EventRecord { platform, account, form, payload, query, .. } = record;
+        Self { platform: *platform, account, form: *form, payload, query: query.as_ref() }
+    }
+}
+
+/// An event that has been read as a tree, with its names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'e> {
+    pub(crate) source: Source<'e>,
+    pub(crate) tree: &'e Value<'e>,
+    pub(crate) identity: &'e Identity<'e>,
+    /// The account that has authorised a third-party platform.
+    pub(crate) authorizer: Option<&'e str>,
+}
+
+/// One try to have an event handled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    /// Identity of the event.
+    pub(crate) id: Uuid,
+    /// Which one it is, from 1.
+    pub(crate) number: u32,
+    pub(crate) deadline: Instant,
+}
+
+/// An event that has been decoded, with its handler not yet polled.
+pub(crate) struct Call<T> {
+    /// What the event is; `None` when nobody knows it, or it has not the shape of that.
+    pub(crate) spec: Option<&'static EventSpec>,
+    pub(crate) context: Context,
+    /// The handler, if there is one.
+    pub(crate) running: Result<Running<T>, NotStarted>,
+    /// Why it is not the event that its names say.
+    misshapen: Option<Unreadable>,
+    /// The event type by its names.
+    named: &'static str,
+    /// Optional fields that could not be read.
+    unreadable: Vec<Unreadable>,
+}
+
+/// Why no handler runs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStarted {
+    /// The one there is cannot read the event.
+    #[error("unexpected shape: {0}")]
+    Misshapen(Unreadable),
+    /// There is none.
+    #[error("nobody responds to {0}")]
+    NoHandler(&'static str),
+}
+
+impl Dispatcher {
+    /// Calls the responder of an event.
+    pub(crate) fn respond(&self, event: Incoming<'_>, attempt: Attempt) -> Call<Responded> {
+        let hooks = &self.hooks;
+        self.call(event, attempt, |event_type, spec| {
+            hooks.responder(event.source.account, event_type, spec).map(|responder| &responder.handler)
+        })
+    }
+
+    /// Calls the responder of an event that was stored.
+    ///
+    /// # Errors
+    /// When the payload cannot be parsed.
+    pub(crate) fn respond_stored(&self, source: Source<'_>, attempt: Attempt) -> Result<Call<Responded>, PayloadError> {
+        parsed(source, |event| self.respond(event, attempt))
+    }
+
+    /// Calls an observer with an event that was stored.
+    ///
+    /// # Errors
+    /// When the payload cannot be parsed.
+    pub(crate) fn observe_stored(
+        &self,
+        observer: &Observer,
+        source: Source<'_>,
+        attempt: Attempt,
+    ) -> Result<Call<Observed>, PayloadError> {
+        parsed(source, |event| self.call(event, attempt, |_, _| Some(&observer.handler)))
+    }
+
+    /// Decodes an event as what its names say, or takes it for unknown, and starts the handler of that.
+    fn call<'h, T: Send + 'static>(
+        &self,
+        event: Incoming<'_>,
+        attempt: Attempt,
+        find: impl Fn(&'static str, Option<&'static EventSpec>) -> Option<&'h AnyHandler<T>>,
+    ) -> Call<T> {
+        let Incoming { source: Source { platform, form, .. }, tree, identity, .. } = event;
+        let mut misshapen = None;
+        if let Some(spec) = identity.spec.filter(|spec| !platform::is_wrapper(tree, spec)) {
+            let context = self.context(event, spec.id, attempt);
+            let mut reading = Reading::new(form);
+            match start(find(spec.id, Some(spec)), spec, tree, &mut reading, &context) {
+                Ok(running) => {
+                    let running = running.ok_or(NotStarted::NoHandler(spec.id));
+                    let unreadable = reading.into_unreadable();
+                    return Call { spec: Some(spec), context, running, misshapen, named: spec.id, unreadable };
+                }
+                Err(error) => misshapen = Some(error),
+            }
+        }
+        let unknown = platform::unknown_type(platform, &identity.key);
+        let context = self.context(event, unknown, attempt);
+        let mut reading = Reading::new(form);
+        let running = match find(unknown, None) {
+            Some(handler) => handler.start(tree, &mut reading, context.clone()).map_err(NotStarted::Misshapen),
+            None => Err(NotStarted::NoHandler(unknown)),
+        };
+        let named = identity.spec.map_or(unknown, |spec| spec.id);
+        Call { spec: None, context, running, misshapen, named, unreadable: reading.into_unreadable() }
+    }
+
+    fn context(&self, event: Incoming<'_>, event_type: &'static str, attempt: Attempt) -> Context {
+        let Source { platform, account, form, payload, query } = event.source;
+        let api = self.apis.of_event(account, event.tree, event.authorizer);
+        let (account, payload, query) = (Arc::clone(account), payload.clone(), query.cloned());
+        let event = RawEvent { platform, account, event_type, form, payload, query };
+        let Attempt { id, number, deadline } = attempt;
+        Context::new(ContextInner { event, id, deadline, clock: self.clock.clone(), attempt: number, api })
+    }
+}
+
+impl<T> Call<T> {
+    /// Logs what of the event could not be read.
+    pub(crate) fn log_unreadable(&self) {
+        let (account, kind) = (self.context.account(), self.named);
+        if let Some(error) = &self.misshapen {
+            warn!(account, kind, "{account}: {kind} has an unexpected shape: {error}");
+        }
+        for field in &self.unreadable {
+            warn!(account, kind, "{account}: {kind}: {field}; ignored this optional field");
+        }
+    }
+}
+
+/// Starts a handler for an event of a type, after the event was decoded as that.
+fn start<T: Send + 'static>(
+    handler: Option<&AnyHandler<T>>,
+    spec: &'static EventSpec,
+    tree: &Value<'_>,
+    reading: &mut Reading,
+    context: &Context,
+) -> Result<Option<Running<T>>, Unreadable> {
+    match handler {
+        // It decodes the event itself.
+        Some(handler) if handler.reads_as(spec) => handler.start(tree, reading, context.clone()).map(Some),
+        handler => {
+            spec.check(tree, reading)?;
+            let form = context.raw().form;
+            handler.map(|handler| handler.start(tree, &mut Reading::new(form), context.clone())).transpose()
+        }
+    }
+}
+
+/// Parses an event that was stored, and says what it is by its names.
+fn parsed<R>(source: Source<'_>, then: impl FnOnce(Incoming<'_>) -> R) -> Result<R, PayloadError> {
+    let tree = payload::parse(source.form, source.payload.text())?;
+    let query = source.query.and_then(|query| Query::parse(query).ok());
+    let parameter = |name| query.as_ref().and_then(|query| query.get(name));
+    let identity = platform::identify(source.platform, &tree, parameter("CallbackCommand"));
+    let authorizer = parameter(platform::AUTHORIZER).filter(|_| source.platform.protocol().routes_authorizers());
+    Ok(then(Incoming { source, tree: &tree, identity: &identity, authorizer }))
+}

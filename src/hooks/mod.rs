@@ -1,0 +1,265 @@
+//! The registry of handlers: one responder per event builds the answer, any number of observers see it.
+//!
+//! ```
+//! use echostr::{
+//!     events::{im, mp},
+//!     hooks::{Context, Hooks},
+//!     replies::mp::Reply,
+//! };
+//!
+//! let hooks = Hooks::default()
+//!     .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("echo: {}", message.content))))
+//!     .observe("audit", async |friend: im::AfterFriendAdd, _: Context| Ok(drop(friend)));
+//! # drop(hooks);
+//! ```
+
+#[doc(hidden)]
+pub mod compiler_help;
+mod context;
+mod handler;
+mod observe;
+mod selection;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, panic::Location, sync::Arc};
+
+use hashbrown::HashMap;
+
+use self::selection::Selection;
+pub(crate) use self::{
+    context::ContextInner,
+    handler::{AnyHandler, Observed, Responded, Running},
+};
+pub use self::{
+    context::{Context, RawEvent},
+    handler::{Handler, HandlerError, RespondError},
+    observe::Observe,
+};
+use crate::{
+    event::{Event, EventSpec},
+    observers::INTERNAL_PREFIX,
+    replies::RawReply,
+};
+
+pub use crate::payload::Payload;
+
+pub(crate) struct Responder {
+    pub(crate) handler: AnyHandler<Responded>,
+    registered: &'static Location<'static>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Observer {
+    pub(crate) how: Observe,
+    pub(crate) handler: AnyHandler<Observed>,
+}
+
+impl Observer {
+    pub(crate) fn wants(&self, event_type: &str, spec: Option<&'static EventSpec>) -> bool {
+        self.handler.selection.matches(event_type, spec)
+    }
+}
+
+/// Who responds to what, and who observes.
+///
+/// A responder is looked for in this order: of the account ([`Hooks::account`]), then of all accounts; within each by
+/// type, then by the more general type (a follow through a QR code is a follow), then by family or pattern, then the
+/// fallback for everything.
+#[derive(Default)]
+pub struct Hooks {
+    by_type: HashMap<&'static str, Responder>,
+    by_pattern: Vec<Responder>,
+    observers: Vec<Observer>,
+    accounts: HashMap<String, Hooks>,
+}
+
+impl Hooks {
+    /// Registers the one responder of an event type.
+    ///
+    /// # Panics
+    /// When the type already has one: a bug in `hooks()`, found when the server starts.
+    #[must_use]
+    #[track_caller]
+    pub fn on<E: Event>(mut self, handler: impl Handler<E, E::Reply>) -> Self {
+        let responder = Responder { handler: AnyHandler::responds(handler), registered: Location::caller() };
+        if let Some(earlier) = self.by_type.insert(E::SPEC.id, responder) {
+            refuse_second(E::SPEC.id, earlier.registered, Location::caller());
+        }
+        self
+    }
+
+    /// Registers a responder for events that have none of their own: by event type with a trailing `*`
+    /// (`im.command.group.*`), by family (`im/group_member`), or `*` for everything, also what nobody knows.
+    ///
+    /// # Panics
+    /// When the pattern matches no event, or has a responder already.
+    #[must_use]
+    #[track_caller]
+    pub fn on_any(mut self, pattern: &str, handler: impl Handler<RawEvent, RawReply>) -> Self {
+        let selection = Self::selection(pattern);
+        if let Some(earlier) = self.by_pattern.iter().find(|other| other.handler.selection == selection) {
+            refuse_second(pattern, earlier.registered, Location::caller());
+        }
+        let handler = AnyHandler::responds_raw(selection, handler);
+        self.add_pattern(Responder { handler, registered: Location::caller() });
+        self
+    }
+
+    fn add_pattern(&mut self, responder: Responder) {
+        self.by_pattern.push(responder);
+        // A family or a single type before a beginning, a longer beginning before a shorter one, everything last.
+        self.by_pattern.sort_by_key(|responder| match &responder.handler.selection {
+            Selection::Pattern(pattern) => (pattern.ends_with('*'), usize::MAX - pattern.len()),
+            _ => (true, usize::MAX),
+        });
+    }
+
+    /// Registers an observer under a stable name: it sees every matching event at least once, with retries
+    /// (`[delivery]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
+    ///
+    /// # Panics
+    /// When the name is taken, or begins with `echostr.`, as those of internal observers do.
+    #[must_use]
+    #[track_caller]
+    pub fn observe<E: Event>(self, how: impl Into<Observe>, handler: impl Handler<E, ()>) -> Self {
+        self.add_observer(how.into(), AnyHandler::observes(handler))
+    }
+
+    /// Registers an observer of everything that matches a pattern, as [`Hooks::on_any`] takes it.
+    ///
+    /// # Panics
+    /// When the pattern matches no event, or the name is taken.
+    #[must_use]
+    #[track_caller]
+    pub fn observe_any(self, how: impl Into<Observe>, pattern: &str, handler: impl Handler<RawEvent, ()>) -> Self {
+        self.add_observer(how.into(), AnyHandler::observes_raw(Self::selection(pattern), handler))
+    }
+
+    /// Hooks of one account (`mp/shop`); its responders come before those of all accounts, its observers beside them.
+    ///
+    /// # Panics
+    /// When the account has hooks already, or an observer's name is taken.
+    #[must_use]
+    #[track_caller]
+    pub fn account(mut self, account: &str, hooks: Self) -> Self {
+        for observer in &hooks.observers {
+            self.refuse_taken(&observer.how.name);
+        }
+        let earlier = self.accounts.insert(account.to_owned(), hooks);
+        assert!(earlier.is_none(), "account `{account}` already has hooks");
+        self
+    }
+
+    /// Adds everything that `other` has registered.
+    ///
+    /// # Panics
+    /// When both have a responder for one event, hooks for one account, or an observer of one name.
+    #[must_use]
+    #[track_caller]
+    pub fn merge(mut self, other: Self) -> Self {
+        for (id, responder) in other.by_type {
+            let registered = responder.registered;
+            if let Some(earlier) = self.by_type.insert(id, responder) {
+                refuse_second(id, earlier.registered, registered);
+            }
+        }
+        for responder in other.by_pattern {
+            if let Some(earlier) =
+                self.by_pattern.iter().find(|earlier| earlier.handler.selection == responder.handler.selection)
+            {
+                refuse_second("a pattern", earlier.registered, responder.registered);
+            }
+            self.add_pattern(responder);
+        }
+        for observer in other.observers {
+            self.refuse_taken(&observer.how.name);
+            self.observers.push(observer);
+        }
+        for (account, hooks) in other.accounts {
+            self = self.account(&account, hooks);
+        }
+        self
+    }
+
+    /// The accounts that have hooks of their own, to be checked against the configuration.
+    pub fn accounts(&self) -> impl Iterator<Item = &str> {
+        self.accounts.keys().map(String::as_str)
+    }
+
+    pub(crate) fn responder(
+        &self,
+        account: &str,
+        event_type: &str,
+        spec: Option<&'static EventSpec>,
+    ) -> Option<&Responder> {
+        let own = self.accounts.get(account).and_then(|hooks| hooks.responder("", event_type, spec));
+        own.or_else(|| {
+            let by_type = spec.and_then(|spec| {
+                let general = || spec.general().and_then(|general| self.by_type.get(general.id));
+                self.by_type.get(spec.id).or_else(general)
+            });
+            let by_pattern = || self.by_pattern.iter().find(|other| other.handler.selection.matches(event_type, spec));
+            by_type.or_else(by_pattern)
+        })
+    }
+
+    /// Names of the observers that want an event.
+    pub(crate) fn observers<'h>(
+        &'h self,
+        account: &str,
+        event_type: &'h str,
+        spec: Option<&'static EventSpec>,
+    ) -> impl Iterator<Item = &'h Arc<str>> {
+        let own = self.accounts.get(account).into_iter().flat_map(|hooks| &hooks.observers);
+        let all = self.observers.iter().chain(own);
+        all.filter(move |other| other.wants(event_type, spec)).map(|other| &other.how.name)
+    }
+
+    /// Every observer, with its account if it is of one only.
+    pub(crate) fn each_observer(&self) -> impl Iterator<Item = (Option<&str>, &Observer)> {
+        let own = self.accounts.iter().flat_map(|(account, hooks)| {
+            hooks.observers.iter().map(move |observer| (Some(account.as_str()), observer))
+        });
+        self.observers.iter().map(|observer| (None, observer)).chain(own)
+    }
+
+    #[track_caller]
+    fn selection(pattern: &str) -> Selection {
+        let selection = Selection::pattern(pattern);
+        assert!(selection.is_known(), "`{pattern}` matches no event; `echostr catalog` lists them");
+        selection
+    }
+
+    #[track_caller]
+    fn add_observer(mut self, how: Observe, handler: AnyHandler<Observed>) -> Self {
+        assert!(
+            !how.name.starts_with(INTERNAL_PREFIX),
+            "`{}`: names that begin with `{INTERNAL_PREFIX}` are the server's own",
+            how.name
+        );
+        self.refuse_taken(&how.name);
+        self.observers.push(Observer { how, handler });
+        self
+    }
+
+    #[track_caller]
+    fn refuse_taken(&self, name: &str) {
+        let mut names = self.observers.iter().chain(self.accounts.values().flat_map(|hooks| &hooks.observers));
+        assert!(names.all(|other| &*other.how.name != name), "there is already an observer called `{name}`");
+    }
+}
+
+#[track_caller]
+fn refuse_second(what: &str, earlier: &Location<'_>, later: &Location<'_>) -> ! {
+    panic!("`{what}` has two responders, registered at {earlier} and at {later}; only one can answer")
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut types: Vec<_> = self.by_type.keys().collect();
+        types.sort_unstable();
+        let observers: Vec<_> = self.observers.iter().map(|observer| &observer.how.name).collect();
+        f.debug_struct("Hooks").field("responders", &types).field("observers", &observers).finish_non_exhaustive()
+    }
+}

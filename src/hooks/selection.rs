@@ -1,0 +1,51 @@
+//! Which events a handler wants.
+
+use crate::{
+    event::{self, EventSpec, Platform},
+    platform,
+};
+
+/// Which events a handler wants.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Selection {
+    /// One type, and the more specific ones that nobody else responds to.
+    Event(&'static EventSpec),
+    /// By event type with a trailing `*`, or by family as in `im/group_member`.
+    Pattern(String),
+    /// Everything, also what nobody knows.
+    All,
+}
+
+impl Selection {
+    pub(super) fn pattern(pattern: &str) -> Self {
+        if pattern == "*" { Self::All } else { Self::Pattern(pattern.to_owned()) }
+    }
+
+    pub(super) fn matches(&self, event_type: &str, spec: Option<&'static EventSpec>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Event(wanted) => spec.is_some_and(|spec| spec == *wanted || spec.general() == Some(*wanted)),
+            Self::Pattern(pattern) => match (pattern.strip_suffix('*'), pattern.split_once('/')) {
+                (Some(prefix), _) => event_type.starts_with(prefix),
+                (None, Some((platform, family))) => {
+                    spec.is_some_and(|spec| spec.platform.as_str() == platform && spec.family == family)
+                }
+                (None, None) => event_type == pattern,
+            },
+        }
+    }
+
+    /// Whether there is any event that the selection can match.
+    pub(super) fn is_known(&self) -> bool {
+        match self {
+            Self::All | Self::Event(_) => true,
+            Self::Pattern(_) => {
+                let unknown = Platform::ALL.into_iter().flat_map(|platform| {
+                    [&[][..], &["event".into(), "".into()][..]].map(|key| platform::unknown_type(platform, key))
+                });
+                event::all().any(|spec| self.matches(spec.id, Some(spec)))
+                    || unknown.into_iter().any(|event_type| self.matches(event_type, None))
+            }
+        }
+    }
+}

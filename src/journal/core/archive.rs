@@ -1,0 +1,172 @@
+//! The archive of a store: filters, and the statements of the command line.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::{
+    super::{Archive, DeadLetter, Filter, Observation, Stored, Task},
+    row::{self, event_columns, state_number},
+    session::{Dialect, Read, Value},
+    steps::Change,
+};
+
+/// A store that the command line looks into. The tables and columns that are named here are the same in each.
+pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
+    const DIALECT: Dialect;
+
+    /// Runs a query.
+    fn rows<T: Send + 'static>(&self, query: String, values: Vec<Value>, read: Read<T>) -> Task<'_, Vec<T>>;
+
+    /// Changes observations in a transaction, with [`steps::change`](super::steps::change).
+    fn change(&self, change: Change, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
+}
+
+/// The conditions of a filter, and what they are compared with.
+struct Conditions {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    fn of(filter: &Filter) -> Self {
+        let Filter { platform, account, event_type, subject, since, until, state, observer } = filter;
+        let mut conditions = Self { text: "1 = 1".to_owned(), values: Vec::new() };
+        if let Some(platform) = platform {
+            conditions.add_prefix("event.account", format!("{}/", platform.as_str()));
+        }
+        if let Some(account) = account {
+            conditions.add("event.account = ?", Value::Text(account.clone()));
+        }
+        match event_type.as_deref().map(|wanted| (wanted, wanted.strip_suffix('*'))) {
+            Some((_, Some(prefix))) => conditions.add_prefix("event.type", prefix.to_owned()),
+            Some((wanted, None)) => conditions.add("event.type = ?", Value::Text(wanted.to_owned())),
+            None => {}
+        }
+        if let Some(subject) = subject {
+            conditions.add("event.subject = ?", Value::Text(subject.clone()));
+        }
+        if let Some(since) = *since {
+            conditions.add("event.received >= ?", Value::Number(since));
+        }
+        if let Some(until) = *until {
+            conditions.add("event.received < ?", Value::Number(until));
+        }
+        if let Some(state) = *state {
+            conditions.add("event.state = ?", Value::Number(state_number(state).into()));
+        }
+        if let Some(observer) = observer {
+            conditions.add("observer.name = ?", Value::Text(observer.clone()));
+        }
+        conditions
+    }
+
+    /// Adds a condition on one value, which it may name more than once.
+    fn add(&mut self, condition: &str, value: Value) {
+        self.text.push_str(" AND ");
+        self.text.push_str(&condition.replace('?', &format!("${}", self.values.len() + 1)));
+        self.values.push(value);
+    }
+
+    fn add_prefix(&mut self, column: &str, prefix: String) {
+        self.add(&format!("substr({column}, 1, length(CAST(? AS text))) = ?"), Value::Text(prefix));
+    }
+
+    /// What came after an event, or with it or after it.
+    fn add_after<S: ArchiveStore>(&mut self, comparison: &str, event: Uuid) {
+        self.add(&format!("event.{} {comparison} ?", S::DIALECT.event), Value::Event(event));
+    }
+
+    fn events<'s, S: ArchiveStore>(self, store: &'s S, order: &str, limit: usize) -> Task<'s, Vec<Stored>> {
+        let Dialect { event, .. } = S::DIALECT;
+        let columns = event_columns!();
+        let query =
+            format!("SELECT {columns} FROM event WHERE {} ORDER BY event.{event} {order} LIMIT {limit}", self.text);
+        store.rows(query, self.values, row::stored)
+    }
+}
+
+/// Events of the past are found by their identities, which are made after they have come.
+fn since<S: ArchiveStore>(filter: &Filter) -> Conditions {
+    let mut conditions = Conditions::of(filter);
+    if let Some(since) = filter.since {
+        conditions.add_after::<S>(">=", super::super::id::at(since));
+    }
+    conditions
+}
+
+impl<S: ArchiveStore> Archive for S {
+    fn events(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Task<'_, Vec<Stored>> {
+        let mut conditions = since::<S>(filter);
+        if let Some(after) = after {
+            conditions.add_after::<S>(">", after);
+        }
+        conditions.events(self, "ASC", limit)
+    }
+
+    fn newest(&self, filter: &Filter, limit: usize) -> Task<'_, Vec<Stored>> {
+        let events = since::<S>(filter).events(self, "DESC", limit);
+        Box::pin(async move {
+            let mut events = events.await?;
+            events.reverse();
+            Ok(events)
+        })
+    }
+
+    fn event(&self, id: Uuid) -> Task<'_, Option<Stored>> {
+        let mut conditions = Conditions::of(&Filter::default());
+        conditions.add_after::<S>("=", id);
+        let found = conditions.events(self, "ASC", 1);
+        Box::pin(async move { Ok(found.await?.pop().filter(|event| event.id == id)) })
+    }
+
+    fn observations(&self, id: Uuid) -> Task<'_, Vec<Observation>> {
+        let Dialect { event, of_event, is_wanted, collate, .. } = S::DIALECT;
+        let query = format!(
+            "SELECT name, delivery.due, delivery.leased, dead.died,
+                    coalesce(delivery.attempts, dead.attempts, 0), coalesce(delivery.error, dead.error)
+             FROM observer LEFT JOIN delivery ON delivery.observer = observer.id AND delivery.{of_event} = $1
+                           LEFT JOIN dead ON dead.observer = observer.id AND dead.{of_event} = $1
+             WHERE delivery.observer IS NOT NULL OR dead.observer IS NOT NULL
+                OR EXISTS (SELECT 1 FROM event WHERE event.{event} = $1 AND {is_wanted})
+             ORDER BY name {collate}"
+        );
+        self.rows(query, vec![Value::Event(id)], row::observation)
+    }
+
+    fn observers(&self) -> Task<'_, Vec<String>> {
+        let query = format!("SELECT name FROM observer ORDER BY name {}", S::DIALECT.collate);
+        self.rows(query, Vec::new(), |row| row.string(0))
+    }
+
+    fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64> {
+        let letters = events.into_iter().map(|event| (event, observer.to_owned())).collect();
+        self.change(Change::Replay, letters)
+    }
+
+    fn dead(&self, filter: &Filter, after: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>> {
+        let Dialect { event, of_event, collate, .. } = S::DIALECT;
+        let mut conditions = since::<S>(filter);
+        if let Some((id, name)) = after {
+            conditions.add_after::<S>(">=", id);
+            let is_later = format!("(event.{event} > ${} OR observer.name {collate} > ?)", conditions.values.len());
+            conditions.add(&is_later, Value::Text(name));
+        }
+        let query = format!(
+            "SELECT {}, observer.name, dead.attempts, dead.error, dead.died
+             FROM dead JOIN event ON event.{event} = dead.{of_event} JOIN observer ON observer.id = dead.observer
+             WHERE {} ORDER BY dead.{of_event}, observer.name {collate} LIMIT {limit}",
+            event_columns!(),
+            conditions.text
+        );
+        self.rows(query, conditions.values, row::dead_letter)
+    }
+
+    fn revive(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64> {
+        self.change(Change::Revive, letters)
+    }
+
+    fn drop_dead(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64> {
+        self.change(Change::DropDead, letters)
+    }
+}

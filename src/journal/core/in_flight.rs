@@ -1,0 +1,76 @@
+//! What runs under which key, so that a repeat joins it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use echostr_protocol::prehashed::BuildPrehashed;
+use tokio::sync::oneshot;
+
+use super::super::{Admission, Entry, JournalError};
+use crate::platform::{DedupeKey, Key};
+
+/// What comes of an admission.
+pub(crate) type Admitted = Result<Admission, JournalError>;
+
+/// A delivery that waits for that.
+pub(crate) type Waiter = oneshot::Sender<Admitted>;
+
+/// The events of this process that have no durable reply yet, by key.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    keys: HashMap<Key, Running, BuildPrehashed>,
+}
+
+/// What runs under a key.
+#[derive(Debug)]
+pub(crate) enum Running {
+    /// It is being admitted; these deliveries want to know what comes of it.
+    Asking(Vec<Waiter>),
+    /// Its responder runs.
+    Entry(Arc<Entry>),
+}
+
+impl InFlight {
+    /// The entry that runs under a key.
+    pub(crate) fn entry(&self, key: &DedupeKey) -> Option<&Arc<Entry>> {
+        match self.keys.get(&key.bytes)? {
+            Running::Entry(entry) => Some(entry),
+            Running::Asking(_) => None,
+        }
+    }
+
+    /// What runs under a key.
+    pub(crate) fn running(&mut self, key: &DedupeKey) -> Option<&mut Running> {
+        self.keys.get_mut(&key.bytes)
+    }
+
+    /// The store is asked to admit an event with a key under which nothing runs.
+    pub(crate) fn ask(&mut self, key: &DedupeKey) {
+        self.keys.insert(key.bytes, Running::Asking(Vec::new()));
+    }
+
+    /// The responder of an entry runs; gives those who wait for what comes of its admission.
+    pub(crate) fn run(&mut self, key: &DedupeKey, entry: &Arc<Entry>) -> Vec<Waiter> {
+        Self::waiting(self.keys.insert(key.bytes, Running::Entry(Arc::clone(entry))))
+    }
+
+    /// Nothing runs under a key any more, or it was not to run here; gives those who wait for what comes of its admission.
+    pub(crate) fn release(&mut self, key: &DedupeKey) -> Vec<Waiter> {
+        Self::waiting(self.keys.remove(&key.bytes))
+    }
+
+    /// The reply of an entry is durable. Another may run under its key by now.
+    pub(crate) fn end(&mut self, entry: &Arc<Entry>) {
+        if let Some(key) = &entry.key
+            && self.entry(key).is_some_and(|running| Arc::ptr_eq(running, entry))
+        {
+            self.keys.remove(&key.bytes);
+        }
+    }
+
+    fn waiting(running: Option<Running>) -> Vec<Waiter> {
+        match running {
+            Some(Running::Asking(waiting)) => waiting,
+            Some(Running::Entry(_)) | None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Maintenance of the database, by each node: leases of the dead, retention, counting.
+
+use std::{
+    collections::HashSet,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        JournalError, Millis,
+        core::{Counts, KEYS_KEPT, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps},
+        id, millis,
+    },
+    db::{Connection, Failure, limited},
+    schema::{BACKFILL, LOCK, MAINTENANCE},
+    shared::Shared,
+};
+
+/// How often leases of dead nodes are looked for.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Rows that are removed or added in one transaction.
+const ROWS: i64 = maintenance::ROWS as i64;
+
+/// Chunks that are looked through in a round without finding anything to remove.
+const CHUNKS: usize = 20;
+
+/// What nobody has had for so long is gone, in milliseconds: a node, and at the latest an observer when there is no room for
+/// what is left of it.
+const NODE_TIMEOUT: i64 = 3_600_000;
+
+/// An observer that no node has had for so long is missing, in milliseconds; what is left of it is kept for the retention.
+const MISSING_AFTER: i64 = 10_000;
+
+/// One node at a time, and none that finds another at it waits.
+const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
+
+/// Leases of nodes that are gone wait again.
+const REAPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
+     WHERE leased AND due > {now} AND observer = ANY($1)
+       AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = delivery.node AND node.alive_until > {now})";
+
+/// What waits longer than anybody should waits no more: the clock has jumped.
+const JUMPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
+     WHERE observer = ANY($1) AND due > {now} + $2";
+
+const COUNTS: &str = "SELECT (SELECT count(*) FROM delivery), (SELECT count(*) FROM dead), {now}";
+
+/// Events, if they are not very many.
+const EVENTS: &str = "SELECT count(*) FROM (SELECT 1 FROM event LIMIT 100001) AS few";
+
+/// Bytes of what is there. Tables do not shrink when rows are removed, so it is counted by rows: their number, as
+/// PostgreSQL keeps it, by the size of the latest ones; but never more than the tables have.
+const BYTES: &str = "
+    WITH live AS (
+        SELECT coalesce(sum(n_live_tup) FILTER (WHERE relname = 'event'), 0) AS events,
+               coalesce(sum(n_live_tup) FILTER (WHERE relname <> 'event'), 0) AS others
+        FROM pg_stat_all_tables
+        WHERE relid IN ('event'::regclass, 'dedupe'::regclass, 'delivery'::regclass, 'dead'::regclass)
+    ), latest AS (
+        SELECT avg(pg_column_size(payload) + coalesce(pg_column_size(reply), 0) + 220) AS size
+        FROM (SELECT payload, reply FROM event ORDER BY id DESC LIMIT 200) AS few
+    )
+    SELECT least(
+        (SELECT live.events * coalesce(latest.size, 0) + live.others * 200 FROM live, latest),
+        pg_total_relation_size('event') + pg_total_relation_size('dedupe')
+            + pg_total_relation_size('delivery') + pg_total_relation_size('dead')
+    )::bigint";
+
+const REMOVE_KEYS: &str = "
+    DELETE FROM dedupe WHERE key IN (SELECT key FROM dedupe WHERE admitted < $1 ORDER BY admitted LIMIT $2)";
+
+const REMOVE_KEYS_OF_NOTHING: &str = "
+    DELETE FROM dedupe WHERE key IN (
+        SELECT key FROM dedupe WHERE admitted < $1 AND NOT EXISTS (SELECT 1 FROM event WHERE event.id = dedupe.id)
+        ORDER BY admitted LIMIT $2)";
+
+/// Removes some events, but for those that are needed: by an observer, by one that is still given the past, or by the
+/// responder. Says how many were looked at, how many removed, and which was the last.
+const REMOVE_EVENTS: &str = "
+    WITH few AS (
+        SELECT id FROM event WHERE id > $1 AND id < $2
+          AND id <= coalesce((SELECT backfill FROM observer WHERE backfill IS NOT NULL AND seen > $5
+                              ORDER BY backfill LIMIT 1), $2)
+        ORDER BY id LIMIT $3
+    ), gone AS (
+        DELETE FROM event WHERE id IN (SELECT id FROM few)
+          AND (state <> 0 OR id < $4)
+          AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.event = event.id)
+          AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.event = event.id)
+        RETURNING id
+    )
+    SELECT (SELECT count(*) FROM few), (SELECT count(*) FROM gone), (SELECT id FROM few ORDER BY id DESC LIMIT 1)";
+
+/// Looks after the database, for ever.
+pub(super) async fn run(shared: Arc<Shared>, retention: Duration) {
+    shared.started().await;
+    let begun = Instant::now();
+    let mut database =
+        Maintained { shared, retention: millis(retention), begun, is_first: true, missing: HashSet::new(), now: 0 };
+    maintenance::run(&mut database, retention, begun).await;
+}
+
+/// The database, for its maintenance.
+struct Maintained {
+    shared: Arc<Shared>,
+    retention: Millis,
+    begun: Instant,
+    is_first: bool,
+    /// Observers that were missing at the last look.
+    missing: HashSet<i32>,
+    /// The time of the last count.
+    now: Millis,
+}
+
+impl Maintain for Maintained {
+    type Failure = Failure;
+
+    const IS_MEASURED_OFTEN: bool = false;
+
+    fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    async fn pause(&mut self) -> bool {
+        if !mem::take(&mut self.is_first) {
+            time::sleep(REAP_INTERVAL).await;
+        }
+        !self.shared.is_closed()
+    }
+
+    /// Looks for leases of nodes that are gone.
+    async fn look(&mut self) -> Result<bool, Failure> {
+        if !matches!(self.shared.health(), Ok(()) | Err(JournalError::Full)) {
+            return Ok(false);
+        }
+        let ids: Vec<i32> = self.shared.observing().values().map(|observing| observing.id).collect();
+        if !ids.is_empty() {
+            let mut db = self.shared.pool.get().await?;
+            let freed = limited(db.execute(REAPED, &[&ids])).await?
+                + limited(db.execute(JUMPED, &[&ids, &LONGEST_PAUSE])).await?;
+            db.done();
+            if freed > 0 {
+                self.shared.arrivals.notify_waiters();
+            }
+        }
+        Ok(true)
+    }
+
+    async fn count(&mut self) -> Result<Millis, Failure> {
+        let mut db = self.shared.pool.get().await?;
+        let row = limited(db.row(COUNTS)).await?;
+        self.shared.counts.counted(row.try_get(0)?, row.try_get(1)?);
+        self.now = row.try_get(2)?;
+        let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
+        self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
+        report(&mut db, &self.shared, self.now - MISSING_AFTER, self.retention, &mut self.missing).await?;
+        if self.is_patient() {
+            limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT)])).await?;
+        }
+        db.done();
+        Ok(self.now)
+    }
+
+    async fn run(&mut self, step: Step) -> Result<Outcome, Failure> {
+        let (is_backfill, is_patient) = (matches!(step, Step::Backfill(_)), self.is_patient());
+        let step = match step {
+            Step::RemoveMissing(_) | Step::DropOrphans(_) if !is_patient => return Ok(Outcome::default()),
+            Step::RemoveMissing(before) => Step::RemoveMissing(before.min(self.now - MISSING_AFTER)),
+            Step::DropOrphans(_) => Step::DropOrphans(self.now - self.patience()),
+            step => step,
+        };
+        if self.shared.is_closed() {
+            return Ok(Outcome::default());
+        }
+        let mut db = self.shared.pool.get().await?;
+        let mut changes = db.client.transaction().await?;
+        // The past may be given while something is removed by another node, but not of what it is given from.
+        let lock = if is_backfill { BACKFILL } else { MAINTENANCE };
+        if is_backfill {
+            changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
+        }
+        let outcome = match changes.query_one(TRY_LOCK, &[&LOCK, &lock]).await?.try_get(0)? {
+            true => limited(steps::run(&mut changes, step)).await?,
+            false => Outcome::default(),
+        };
+        changes.commit().await?;
+        db.done();
+        if is_backfill && outcome.more {
+            self.shared.arrivals.notify_waiters();
+        }
+        Ok(outcome)
+    }
+
+    fn backfill(&self) -> Option<Step> {
+        Some(Step::Backfill(Arc::clone(&self.shared.wanted)))
+    }
+
+    async fn remove_events(&mut self, which: Which) -> Result<(), Failure> {
+        let before = match which {
+            Which::Before(time) => id::at(time),
+            Which::TooMany => Uuid::max(),
+        };
+        let (responding, seen) = (id::at(self.now - NODE_TIMEOUT), self.now - NODE_TIMEOUT);
+        let counts = &self.shared.counts;
+        let mut db = self.shared.pool.get().await?;
+        let statement = db.prepare(REMOVE_EVENTS).await?;
+        let mut after = Uuid::nil();
+        let mut idle = 0;
+        while idle < CHUNKS && !which.is_enough(counts) && !self.shared.is_closed() {
+            let changes = db.client.transaction().await?;
+            let locked = changes.query_one(TRY_LOCK, &[&LOCK, &MAINTENANCE]).await?;
+            if !locked.try_get(0)? {
+                // Another node is at it.
+                break;
+            }
+            let values: [&(dyn ToSql + Sync); 5] = [&after, &before, &ROWS, &responding, &seen];
+            let row = limited(async { Ok(changes.query_one(&statement, &values).await?) }).await?;
+            changes.commit().await?;
+            let (looked, gone): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            if looked < ROWS && !(which == Which::TooMany && gone > 0) {
+                break;
+            }
+            after = row.try_get::<_, Option<Uuid>>(2)?.unwrap_or(before);
+            idle = if gone == 0 { idle + 1 } else { 0 };
+            if which == Which::TooMany {
+                // The statistics of PostgreSQL lag behind by a second, so what went is taken off by its share.
+                let left: i64 = limited(db.row(EVENTS)).await?.try_get(0)?;
+                let share = left as f64 / (left + gone).max(1) as f64;
+                counts.shrunk((counts.bytes() as f64 * share) as u64);
+            }
+        }
+        db.done();
+        Ok(())
+    }
+
+    async fn remove_keys(&mut self, which: Which) -> Result<(), Failure> {
+        let (statement, before) = match which {
+            Which::Before(time) => (REMOVE_KEYS, time),
+            Which::TooMany => (REMOVE_KEYS_OF_NOTHING, self.now - KEYS_KEPT),
+        };
+        let mut db = self.shared.pool.get().await?;
+        while limited(db.execute(statement, &[&before, &ROWS])).await? == ROWS.cast_unsigned() {}
+        db.done();
+        Ok(())
+    }
+
+    fn explain(&self, failure: Failure) -> Option<JournalError> {
+        Some(failure.explain())
+    }
+}
+
+impl Maintained {
+    /// How long a node that has just started, and one that makes room, leaves to others to come back with their observers.
+    fn patience(&self) -> Millis {
+        (self.retention / 4).clamp(MISSING_AFTER, NODE_TIMEOUT)
+    }
+
+    /// Whether others have had the time to start.
+    fn is_patient(&self) -> bool {
+        millis(self.begun.elapsed()) > self.patience()
+    }
+}
+
+/// Warns once of each that no node has had since a time, and says when it is back. `known` are those of the last look.
+async fn report(
+    db: &mut Connection,
+    shared: &Shared,
+    seen: i64,
+    retention: i64,
+    known: &mut HashSet<i32>,
+) -> Result<(), Failure> {
+    let rows = limited(db.query("SELECT id, name, seen FROM observer WHERE seen < $1 ORDER BY name", &[&seen])).await?;
+    let own = |name: &str| shared.wanted.iter().any(|observer| *observer.name == *name);
+    let mut found = HashSet::new();
+    for row in rows {
+        let (id, name, seen): (i32, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        // This node's own are entered anew by the next heartbeat.
+        if own(&name) {
+            continue;
+        }
+        found.insert(id);
+        if !known.contains(&id) {
+            missing::kept(&name, left(db, &name).await?, seen.saturating_add(retention));
+        }
+    }
+    for id in known.difference(&found) {
+        if let Some(row) = limited(db.query("SELECT name FROM observer WHERE id = $1", &[id])).await?.first() {
+            let name: String = row.try_get(0)?;
+            missing::back(&name, left(db, &name).await?);
+        }
+    }
+    *known = found;
+    Ok(())
+}
+
+async fn left(db: &mut Connection, name: &str) -> Result<Left, Failure> {
+    limited(async { steps::left(&mut db.client.transaction().await?, name).await }).await
+}

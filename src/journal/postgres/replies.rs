@@ -1,0 +1,266 @@
+//! Replies: those of this node are written by one statement, those of others are asked for.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Entry, JournalError, State,
+        core::{Commit, Failure as _, Row as _, commit, row},
+        model::plain_success,
+    },
+    admissions::LARGEST_BATCH,
+    db::{self, Connection, Failure, limited},
+    shared::{PROBE_INTERVAL, Recording, Shared},
+};
+use crate::platform::Body;
+
+/// How often it is asked for replies of other nodes, and for how long at most.
+const POLL_INTERVAL: Duration = Duration::from_millis(75);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Records replies; one that the platform was answered without is offered to who sends it. What was asked for has no
+/// owner.
+const RECORD: &str = "WITH given AS (
+        SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::text[], $6::integer[], $7::boolean[])
+        AS t (id, state, reply, failure, sender, due)
+    ), locked AS (
+        SELECT event.id FROM event JOIN given ON given.id = event.id ORDER BY event.id FOR UPDATE OF event
+    ), done AS (
+        UPDATE event SET reply = given.reply, failure = given.failure,
+            state = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up) THEN 3 ELSE given.state END,
+            observers = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up)
+                             THEN event.observers || given.sender ELSE event.observers END
+        FROM given JOIN locked ON locked.id = given.id
+        WHERE event.id = given.id AND (event.owner = $5 OR event.owner IS NULL) AND event.state = 0
+        RETURNING event.id, event.account, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender
+    ), offered AS (
+        INSERT INTO delivery (observer, account, due, event, attempts, leased)
+        SELECT sender, account, {now}, id, 0, false FROM done WHERE late
+        ON CONFLICT (event, observer) DO NOTHING
+    )
+    SELECT id, late FROM done";
+
+/// The platform is answered without the reply.
+const GIVE_UP: &str = "UPDATE event SET given_up = true WHERE id = $1 AND state = 0";
+
+const REPEATED: &str = "
+    WITH given AS (
+        SELECT * FROM unnest($1::uuid[], $2::integer[]) AS t (id, times)
+    ), locked AS (
+        SELECT event.id FROM event JOIN given ON given.id = event.id ORDER BY event.id FOR UPDATE OF event
+    )
+    UPDATE event SET deliveries = event.deliveries + given.times
+    FROM given JOIN locked ON locked.id = given.id WHERE event.id = given.id";
+
+/// The replies of events; and whether the node that answers them still lives.
+const REPLIES: &str = "SELECT id, state, reply, account, owner, EXISTS (
+        SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > {now}
+    ) FROM event WHERE id = ANY($1)";
+
+/// What a repeat of an event is answered, or why it will not be.
+type Replied = Result<Body, JournalError>;
+
+/// An event whose responder runs on another node.
+pub(super) struct Awaited {
+    entry: Weak<Entry>,
+    since: Instant,
+}
+
+/// Says that the platform is answered without the reply, unless that is there: then gives it.
+pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Body>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let reply = match db.execute(GIVE_UP, &[&entry.id]).await? {
+        0 => replies_of(&mut db, shared, &[entry.id]).await?.remove(&entry.id).and_then(Result::ok),
+        _ => None,
+    };
+    db.done();
+    Ok(reply)
+}
+
+/// Writes replies, for ever.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut writer = Records { shared: Arc::clone(&shared) };
+    loop {
+        shared.record.notified().await;
+        loop {
+            let repeated = mem::take(&mut shared.lock().repeated);
+            if !repeated.is_empty()
+                && let Err(failure) = limited(count_repeats(&shared, repeated)).await
+            {
+                // How often a platform asked is not worth a second try.
+                shared.trouble(&failure);
+            }
+            let batch = shared.lock().take_records(LARGEST_BATCH);
+            let trouble = batch.is_none();
+            let batch = batch.unwrap_or_default();
+            if batch.is_empty() {
+                shared.flushed.notify_waiters();
+                if trouble {
+                    time::sleep(PROBE_INTERVAL / 5).await;
+                }
+                break;
+            }
+            commit::write(&mut writer, batch).await;
+        }
+    }
+}
+
+async fn count_repeats(shared: &Shared, repeated: HashMap<Uuid, i32>) -> Result<(), Failure> {
+    let mut db = shared.pool.get().await?;
+    let (ids, times): (Vec<Uuid>, Vec<i32>) = repeated.into_iter().unzip();
+    db.execute(REPEATED, &[&ids, &times]).await?;
+    db.done();
+    Ok(())
+}
+
+struct Records {
+    shared: Arc<Shared>,
+}
+
+impl Commit for Records {
+    type Operation = Recording;
+    type Done = Vec<Replied>;
+    type Failure = Failure;
+
+    async fn commit(&mut self, batch: &mut [Recording]) -> Result<Vec<Replied>, Failure> {
+        limited(record(&self.shared, batch)).await
+    }
+
+    fn settle(&mut self, batch: Vec<Recording>, replies: Vec<Replied>) {
+        let mut pending = self.shared.lock();
+        batch.iter().for_each(|one| pending.end(&one.entry));
+        drop(pending);
+        for (Recording { entry, .. }, reply) in batch.into_iter().zip(replies) {
+            entry.settle(reply);
+        }
+    }
+
+    fn fail(&mut self, batch: Vec<Recording>, failure: &Failure) {
+        if failure.is_conflict() {
+            self.shared.lock().keep_records(batch);
+            return self.shared.record.notify_one();
+        }
+        let trouble = self.shared.trouble(failure);
+        let mut pending = self.shared.lock();
+        if failure.is_trouble() {
+            pending.keep_records(batch);
+            return self.shared.record.notify_one();
+        }
+        for Recording { entry, .. } in batch {
+            pending.end(&entry);
+            entry.settle(Err(trouble.clone()));
+        }
+    }
+}
+
+async fn record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Replied>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let ids: Vec<Uuid> = batch.iter().map(|one| one.entry.id).collect();
+    let states: Vec<i16> = batch.iter().map(|one| row::state_number(State::of(Some(&one.reply)))).collect();
+    let replies: Vec<Option<&[u8]>> =
+        batch.iter().map(|one| row::reply_text(&one.reply.body).map(str::as_bytes)).collect();
+    let failures: Vec<Option<String>> = batch.iter().map(|one| one.reply.failure.as_deref().map(db::text)).collect();
+    let observing = shared.observing();
+    let sender = |one: &Recording| Some(observing.get(&one.reply.sender.as_ref()?.observer)?.id);
+    let senders: Vec<Option<i32>> = batch.iter().map(sender).collect();
+    let due = |one: &Recording| one.reply.sender.as_ref().is_some_and(|sender| sender.is_due);
+    let dues: Vec<bool> = batch.iter().map(due).collect();
+    let mut done = Vec::with_capacity(batch.len());
+    let mut late = Vec::new();
+    let given: [&(dyn ToSql + Sync); 7] = [&ids, &states, &replies, &failures, &shared.node, &senders, &dues];
+    for row in db.query(RECORD, &given).await? {
+        done.push(row.try_get::<_, Uuid>(0)?);
+        late.extend(row.try_get::<_, bool>(1)?.then_some(row.try_get::<_, Uuid>(0)?));
+    }
+    if !late.is_empty() {
+        shared.arrivals.notify_waiters();
+    }
+    let others: Vec<Uuid> = ids.iter().filter(|id| !done.contains(id)).copied().collect();
+    let mut stands = HashMap::new();
+    if !others.is_empty() {
+        // Another node has taken over, or this reply was written before and the news of it was lost.
+        stands = replies_of(&mut db, shared, &others).await?;
+    }
+    db.done();
+    let gone = || Err(JournalError::storage("another node has taken the event over"));
+    let result = |one: &Recording| {
+        if late.contains(&one.entry.id)
+            && let Some(sender) = &one.reply.sender
+        {
+            return Ok(plain_success(sender.record.platform));
+        }
+        if done.contains(&one.entry.id) {
+            return Ok(one.reply.body.clone());
+        }
+        stands.get(&one.entry.id).cloned().unwrap_or_else(gone)
+    };
+    Ok(batch.iter().map(result).collect())
+}
+
+/// Waits for the reply of another node.
+pub(super) fn wait_for(shared: &Shared, entry: &Arc<Entry>) {
+    let waiting = Awaited { entry: Arc::downgrade(entry), since: Instant::now() };
+    shared.lock().awaited.entry(entry.id).or_default().push(waiting);
+    shared.await_.notify_one();
+}
+
+/// The replies of those events that have one, or will have none because their node is gone.
+async fn replies_of(db: &mut Connection, shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Replied>, Failure> {
+    let mut replies = HashMap::new();
+    for row in db.query(REPLIES, &[&ids]).await? {
+        let id = row.try_get(0)?;
+        let (owner, lives): (Option<Uuid>, bool) = (row.try_get(4)?, row.try_get(5)?);
+        let platform = row::platform_of(id, row.try_get(3)?)?;
+        if let Some(body) = row::answer(row::state(row.integer(1)?), row.text(2)?, platform) {
+            replies.insert(id, Ok(body));
+        } else if !lives && owner != Some(shared.node) {
+            replies.insert(id, Err(JournalError::Abandoned));
+        }
+    }
+    Ok(replies)
+}
+
+/// Asks for the replies of other nodes while somebody waits for one, for ever.
+pub(super) async fn poll(shared: Arc<Shared>) {
+    loop {
+        let ids: Vec<Uuid> = {
+            let mut pending = shared.lock();
+            pending.awaited.retain(|_, waiting| {
+                waiting.retain(|one| one.entry.strong_count() > 0 && one.since.elapsed() < LONGEST_WAIT);
+                !waiting.is_empty()
+            });
+            pending.awaited.keys().copied().collect()
+        };
+        if ids.is_empty() {
+            shared.await_.notified().await;
+            continue;
+        }
+        // Whoever waits is answered in time anyhow, and the heartbeat says what is wrong.
+        if let Ok(replies) = limited(ask(&shared, &ids)).await {
+            for (id, reply) in replies {
+                for one in shared.lock().awaited.remove(&id).unwrap_or_default() {
+                    if let Some(entry) = one.entry.upgrade() {
+                        entry.settle(reply.clone());
+                    }
+                }
+            }
+        }
+        time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+async fn ask(shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Replied>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let replies = replies_of(&mut db, shared, ids).await?;
+    db.done();
+    Ok(replies)
+}

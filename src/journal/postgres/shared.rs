@@ -1,0 +1,295 @@
+//! What the tasks of a node share: what waits to be written, what runs, and how the database is.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time,
+};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Admission, Entry, JournalError, NewEvent, Observer, Options, ReplyRecord,
+        core::{Admitted, Counts, Failure as _, Health, InFlight, Running, Waiter, commit},
+    },
+    db::{Failure, Pool},
+    observers::Observing,
+    queries,
+    replies::Awaited,
+};
+use crate::platform::DedupeKey;
+
+/// How often a journal that cannot store tries again.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How far the first connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Connecting,
+    Over,
+}
+
+/// An event that is known, or what will respond once it is admitted.
+pub(super) type Joined = Result<Admission, oneshot::Receiver<Admitted>>;
+
+/// An admission that waits to be written.
+pub(super) struct Asking {
+    pub(super) event: NewEvent,
+    pub(super) respond: Waiter,
+}
+
+/// A reply that waits to be written.
+pub(super) struct Recording {
+    pub(super) entry: Arc<Entry>,
+    pub(super) reply: ReplyRecord,
+}
+
+/// What waits to be written, and what runs.
+pub(super) struct Pending {
+    health: Health,
+    in_flight: InFlight,
+    admissions: Vec<Asking>,
+    records: Vec<Recording>,
+    /// Deliveries of events that run here.
+    pub(super) repeated: HashMap<Uuid, i32>,
+    pub(super) awaited: HashMap<Uuid, Vec<Awaited>>,
+}
+
+/// What the journal and its tasks share.
+pub(super) struct Shared {
+    pub(super) pool: Pool,
+    /// This node.
+    pub(super) node: Uuid,
+    pub(super) wanted: Arc<[Observer]>,
+    pub(super) observers: Mutex<HashMap<Arc<str>, Observing>>,
+    /// The ordering key of each account that each observer in order was given last, so that all have their turn.
+    pub(super) last_keys: Mutex<HashMap<i32, HashMap<String, Vec<u8>>>>,
+    /// The account that each observer was given events of last, so that all have their turn.
+    pub(super) last_accounts: Mutex<HashMap<i32, String>>,
+    /// Notified when observers have something new.
+    pub(super) arrivals: Notify,
+    pub(super) start: watch::Sender<Start>,
+    pub(super) counts: Counts,
+    pub(super) queries: queries::Pending,
+    /// The heartbeat is to look at once.
+    pub(super) look: Notify,
+    pub(super) admit: Notify,
+    pub(super) record: Notify,
+    pub(super) await_: Notify,
+    pub(super) flushed: Notify,
+    pending: Mutex<Pending>,
+}
+
+impl Shared {
+    pub(super) fn new(pool: Pool, options: &Options) -> Self {
+        let pending = Pending {
+            health: Health::new("journal: "),
+            in_flight: InFlight::default(),
+            admissions: Vec::new(),
+            records: Vec::new(),
+            repeated: HashMap::new(),
+            awaited: HashMap::new(),
+        };
+        Self {
+            pool,
+            node: Uuid::now_v7(),
+            wanted: options.observers.as_slice().into(),
+            observers: Mutex::default(),
+            last_keys: Mutex::default(),
+            last_accounts: Mutex::default(),
+            arrivals: Notify::new(),
+            start: watch::Sender::new(Start::Connecting),
+            counts: Counts::new(options.max_size),
+            queries: queries::Pending::default(),
+            look: Notify::new(),
+            admit: Notify::new(),
+            record: Notify::new(),
+            await_: Notify::new(),
+            flushed: Notify::new(),
+            pending: Mutex::new(pending),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The observers of this node, as the database knows them.
+    pub(super) fn observing(&self) -> HashMap<Arc<str>, Observing> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().health.is_closed()
+    }
+
+    /// Whether it can store.
+    pub(super) fn health(&self) -> Result<(), JournalError> {
+        self.lock().health.check()?;
+        if *self.start.borrow() == Start::Connecting {
+            return Err(JournalError::storage("PostgreSQL: connecting"));
+        }
+        self.counts.check()
+    }
+
+    /// Ready once the first connection has come about, or has failed.
+    pub(super) async fn started(&self) {
+        let _ = self.start.subscribe().wait_for(|start| *start != Start::Connecting).await;
+    }
+
+    /// The database is away, or does not take what is asked.
+    pub(super) fn trouble(&self, failure: &Failure) -> JournalError {
+        let trouble = failure.explain();
+        if !failure.is_trouble() {
+            commit::given_up(&trouble);
+            return trouble;
+        }
+        let mut pending = self.lock();
+        pending.health.fail(&trouble);
+        let refused = mem::take(&mut pending.admissions);
+        drop(pending);
+        for asking in refused {
+            self.admitted(asking, Err(trouble.clone()));
+        }
+        self.look.notify_one();
+        trouble
+    }
+
+    /// The database answers.
+    pub(super) fn recovered(&self) {
+        self.lock().health.recover(|| "journal: PostgreSQL".to_owned());
+        self.record.notify_one();
+    }
+
+    /// Joins what runs under a key on this node, or is being admitted; `None` when nothing is.
+    pub(super) fn join(&self, key: &DedupeKey) -> Option<Joined> {
+        self.join_running(&mut self.lock(), key)
+    }
+
+    fn join_running(&self, pending: &mut Pending, key: &DedupeKey) -> Option<Joined> {
+        let entry = match pending.in_flight.running(key)? {
+            Running::Entry(entry) => Arc::clone(entry),
+            Running::Asking(waiting) => {
+                let (respond, response) = oneshot::channel();
+                waiting.push(respond);
+                return Some(Err(response));
+            }
+        };
+        pending.delivered_again(&entry);
+        self.record.notify_one();
+        Some(Ok(Admission::Known(entry)))
+    }
+
+    /// Adds an admission, or joins what runs under its key.
+    pub(super) fn admit(&self, event: NewEvent) -> Joined {
+        let (respond, response) = oneshot::channel();
+        let mut pending = self.lock();
+        if let Err(failure) = pending.health.check() {
+            let _ = respond.send(Err(failure));
+            return Err(response);
+        }
+        if let Some(key) = &event.key {
+            if let Some(joined) = self.join_running(&mut pending, key) {
+                return joined;
+            }
+            pending.in_flight.ask(key);
+        }
+        pending.admissions.push(Asking { event, respond });
+        drop(pending);
+        self.admit.notify_one();
+        Err(response)
+    }
+
+    pub(super) fn record(&self, entry: &Arc<Entry>, reply: ReplyRecord) {
+        let mut pending = self.lock();
+        if pending.health.is_closed() {
+            drop(pending);
+            return entry.settle(Err(JournalError::Closed));
+        }
+        pending.records.push(Recording { entry: Arc::clone(entry), reply });
+        drop(pending);
+        self.record.notify_one();
+    }
+
+    /// Responds to those who wait for an admission.
+    pub(super) fn admitted(&self, Asking { event, respond }: Asking, admitted: Admitted) {
+        let mut pending = self.lock();
+        if let Some(key) = &event.key {
+            let waiting = match &admitted {
+                Ok(Admission::Run(entry)) => pending.in_flight.run(key, entry),
+                Ok(Admission::Known(_)) | Err(_) => pending.in_flight.release(key),
+            };
+            let is_repeated = admitted.is_ok() && !waiting.is_empty();
+            for waiter in waiting {
+                let _ = waiter.send(match &admitted {
+                    Ok(Admission::Run(entry) | Admission::Known(entry)) => {
+                        pending.delivered_again(entry);
+                        Ok(Admission::Known(Arc::clone(entry)))
+                    }
+                    Err(failure) => Err(failure.clone()),
+                });
+            }
+            if is_repeated {
+                self.record.notify_one();
+            }
+        }
+        drop(pending);
+        let _ = respond.send(admitted);
+    }
+
+    /// Takes nothing more; ready once every reply is written, or cannot be.
+    pub(super) async fn flush(&self) {
+        loop {
+            let flushed = self.flushed.notified();
+            {
+                let mut pending = self.lock();
+                if pending.health.has_trouble() || pending.records.is_empty() {
+                    pending.health.close();
+                    for asking in mem::take(&mut pending.admissions) {
+                        let _ = asking.respond.send(Err(JournalError::Closed));
+                    }
+                    for Recording { entry, .. } in mem::take(&mut pending.records) {
+                        entry.settle(Err(JournalError::Closed));
+                    }
+                    return;
+                }
+            }
+            self.record.notify_one();
+            let _ = time::timeout(PROBE_INTERVAL, flushed).await;
+        }
+    }
+}
+
+impl Pending {
+    fn delivered_again(&mut self, entry: &Entry) {
+        entry.delivered_again();
+        *self.repeated.entry(entry.id).or_default() += 1;
+    }
+
+    pub(super) fn take_admissions(&mut self, limit: usize) -> Vec<Asking> {
+        let count = self.admissions.len().min(limit);
+        self.admissions.drain(..count).collect()
+    }
+
+    /// Replies to be written; `None` while the database has trouble.
+    pub(super) fn take_records(&mut self, limit: usize) -> Option<Vec<Recording>> {
+        let count = self.records.len().min(limit);
+        (!self.health.has_trouble()).then(|| self.records.drain(..count).collect())
+    }
+
+    /// Replies that could not be written are written later.
+    pub(super) fn keep_records(&mut self, records: Vec<Recording>) {
+        self.records.extend(records);
+    }
+
+    /// Nothing runs for an entry any more.
+    pub(super) fn end(&mut self, entry: &Arc<Entry>) {
+        self.in_flight.end(entry);
+    }
+}
