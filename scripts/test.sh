@@ -77,6 +77,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log"
 
+step "without databases"
+cargo test --locked -p echostr --lib --no-default-features 2>&1 | tee -a "$log"
+
 step "fuzzing"
 scripts/fuzz.sh
 
