@@ -59,7 +59,7 @@ pub fn job(apis: &Apis, journal: &Arc<dyn Journal>) -> Job {
                 let tree = tree.map_err(|failure| Failed::Permanent(failure.to_string()))?;
                 apis.of_event(account, &tree, record.query(AUTHORIZER).as_deref())
             };
-            let api = api.ok_or_else(|| again(&ApiError::NoSecret(account.to_string())))?;
+            let api = api.ok_or(Failed::NoSecret)?;
             send(&api.without_waiting(), &*journal, &leased).await
         })
     });

@@ -37,6 +37,9 @@ use crate::{
     panics::Caught,
 };
 
+/// How often what needs the API of an account without `secret` is looked at.
+const SECRET_INTERVAL: Duration = Duration::from_secs(15);
+
 /// A lease outlasts the longest attempt by this, so that its outcome is reported in time.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
@@ -102,6 +105,8 @@ pub enum Failed {
         /// Why not.
         reason: String,
     },
+    /// Its account has no `secret`, which one that is needed has lost: what is pending of it is kept until it has one.
+    NoSecret,
 }
 
 /// The handlers that observe, as the journal knows them.
@@ -262,6 +267,18 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
     };
     let (event, attempt) = (lease.id, lease.attempt);
     let error = match failed {
+        Failed::NoSecret => {
+            let account = &lease.account;
+            if permits.rest(account, Instant::now() + SECRET_INTERVAL) {
+                warn!(
+                    observer = name,
+                    account = &**account,
+                    "{account}: the pending events of observer {name} are kept, \
+                    for they need the API and the account has no `secret`; set it again, and they go on"
+                );
+            }
+            return work.end(lease, Finish::Postponed { after: SECRET_INTERVAL }).await;
+        }
         Failed::NotYet { after, of_account, reason } => {
             if of_account {
                 permits.rest(&lease.account, Instant::now() + after);

@@ -197,7 +197,7 @@ impl Puller {
     async fn pull(&self, desk: &Desk, notice: Notice, deadline: Instant) -> Result<(), Failed> {
         let (account, open_kfid) = desk;
         let (Some(api), Some(pulled)) = (self.apis.get(account), self.accounts.get(account)) else {
-            return Err(Failed::Retry(format!("{account} has no `secret`, so nothing can be pulled")));
+            return Err(Failed::NoSecret);
         };
         let now = now_millis();
         let token = notice.token.filter(|_| now.saturating_sub(notice.received) < TOKEN_LIFETIME);

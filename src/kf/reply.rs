@@ -71,7 +71,7 @@ impl Replier {
         let lease = leased.lease.clone();
         let account = Arc::clone(&leased.record.account);
         let Some(api) = self.dispatcher.apis.get(&account) else {
-            return Err(Failed::Retry(ApiError::NoSecret(account.to_string()).to_string()));
+            return Err(Failed::NoSecret);
         };
         let text = leased.record.payload.clone();
         let destination = match payload::parse(leased.record.form, text.text()) {

@@ -77,11 +77,14 @@ impl Permits {
         Permit { permits: Arc::clone(self), account: Arc::clone(account), is_held: true }
     }
 
-    /// Nothing of an account can be done until then.
-    pub(super) fn rest(&self, account: &Arc<str>, until: Instant) {
+    /// Nothing of an account can be done until then; returns whether that is new.
+    pub(super) fn rest(&self, account: &Arc<str>, until: Instant) -> bool {
         let mut state = self.lock();
-        let rest = state.rests.entry(Arc::clone(account)).or_insert(until);
-        *rest = until.max(*rest);
+        let rests = state.rests.insert(Arc::clone(account), until);
+        if let Some(known) = rests.filter(|known| *known > until) {
+            state.rests.insert(Arc::clone(account), known);
+        }
+        rests.is_none()
     }
 }
 

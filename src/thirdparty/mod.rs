@@ -63,7 +63,7 @@ pub fn job(apis: &Apis) -> Job {
         Box::pin(async move {
             let _permit = permit;
             let account = Arc::clone(&leased.record.account);
-            let api = apis.get(&account).ok_or_else(|| Failed::Retry(format!("{account} has no `secret`")))?;
+            let api = apis.get(&account).ok_or(Failed::NoSecret)?;
             keep(&api.without_waiting(), &leased).await
         })
     });

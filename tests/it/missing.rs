@@ -15,7 +15,7 @@ use std::{
 use echostr::{
     events::mp,
     hooks::{Context, Hooks},
-    journal::{Archive, Filter, postgres::PostgresArchive, sqlite::SqliteArchive},
+    journal::{Archive, Filter, Observation, postgres::PostgresArchive, sqlite::SqliteArchive},
     simulate::api::{FakeApi, Faults},
 };
 use tempfile::TempDir;
@@ -187,6 +187,20 @@ impl Drop for Program {
     }
 }
 
+/// How many notices of customer service there are, and of how many of them the messages were pulled.
+async fn pulled(place: &Place) -> [usize; 2] {
+    let archive = place.archive();
+    let events = archive.newest(&Filter::default(), 1000).await.unwrap();
+    let (mut notices, mut done) = (0, 0);
+    for notice in events.iter().filter(|event| event.record.event_type.starts_with("wecom.")) {
+        let observations = archive.observations(notice.id).await.unwrap();
+        let is_done = |it: &Observation| it.observer == "echostr.kf-pull" && it.state.as_str() == "done";
+        notices += 1;
+        done += usize::from(observations.iter().any(is_done));
+    }
+    [notices, done]
+}
+
 #[tokio::test]
 async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_so() {
     for place in places().await {
@@ -224,21 +238,53 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
 
         api.set_faults(Faults::default());
         let server = TestServer::start_on(&place.url(), "", &kf, Hooks::default()).await;
-        let notices = place.archive().newest(&Filter::default(), 1000).await.unwrap();
-        let notices: Vec<_> = notices.into_iter().filter(|it| it.record.event_type.starts_with("wecom.")).collect();
-        assert_eq!(notices.len(), 30);
-        wait_for("they are pulled", async || {
-            let mut done = 0;
-            for notice in &notices {
-                let deliveries = place.archive().observations(notice.id).await.unwrap();
-                done += u32::from(
-                    deliveries.iter().any(|it| it.observer == "echostr.kf-pull" && it.state.as_str() == "done"),
-                );
-            }
-            done == 30
-        })
-        .await;
+        wait_for("they are pulled", async || pulled(&place).await == [30, 30]).await;
         assert!(api.counts().calls["/cgi-bin/kf/sync_msg"] > 0);
+        assert_eq!(place.dead().await, 0);
+        assert!(server.stop().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn one_of_two_accounts_that_has_lost_its_secret_keeps_its_notices() {
+    for place in places().await {
+        let api = FakeApi::start(1).await.unwrap();
+        api.set_faults(Faults { bad_gateway: 1.0, ..Faults::default() });
+        let accounts = accounts(&api, "");
+        let (settings, support) = accounts.split_once("[wecom_kf.support]").unwrap();
+        let settings = settings.split_once("[mp.shop]").unwrap().0;
+        let patient = settings.replace("backoff = \"20ms..200ms\"", "backoff = \"1s..2s\"\nmax_attempts = 1000");
+        let other = format!("[wecom_kf.other]{support}");
+        let both = format!("{patient}[wecom_kf.support]{support}{other}");
+        let server = TestServer::start_on(&place.url(), "", &both, Hooks::default()).await;
+        for number in 0..5 {
+            let desk = format!("wkDesk{number}");
+            api.customer_writes(&desk, &format!("wm{number}"), "hello");
+            assert_eq!(announce(&server, &api, &desk, &format!("n{number}")).await.status, 200);
+        }
+        wait_for("they are counted", async || server.metric("echostr_observations_waiting").await == 5.0).await;
+        assert!(server.stop().await.unwrap());
+
+        // The observer is there, for the other account, and has no patience.
+        let hasty = settings.replace("backoff = \"20ms..200ms\"", "backoff = \"1ms..2ms\"\nmax_attempts = 20");
+        let support = support.replace("secret = \"kfSecret\"\n", "");
+        let folder = TempDir::new().unwrap();
+        let config = folder.path().join("echostr.toml");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[journal]\nurl = \"{}\"\n\
+             {hasty}[wecom_kf.support]{support}{other}",
+            place.url()
+        );
+        std::fs::write(&config, text).unwrap();
+        let program = Program::serve(&config);
+        let line = program.says(&["wecom_kf/support", "echostr.kf-pull", "are kept", "no `secret`"]).await;
+        assert!(line.contains("WARN"), "{line}");
+        drop(program);
+        assert_eq!(place.dead().await, 0);
+
+        api.set_faults(Faults::default());
+        let server = TestServer::start_on(&place.url(), "", &both, Hooks::default()).await;
+        wait_for("they are pulled", async || pulled(&place).await == [5, 5]).await;
         assert_eq!(place.dead().await, 0);
         assert!(server.stop().await.unwrap());
     }
