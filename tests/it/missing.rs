@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -187,6 +187,16 @@ impl Drop for Program {
     }
 }
 
+/// A configuration with the journal of a place and these accounts, as a file.
+fn config_of(folder: &TempDir, place: &Place, accounts: &str) -> PathBuf {
+    let config = folder.path().join("echostr.toml");
+    let listen = "listen = \"127.0.0.1:0\"";
+    let url = place.url();
+    std::fs::write(&config, format!("[server]\n{listen}\n[admin]\n{listen}\n[journal]\nurl = \"{url}\"\n{accounts}"))
+        .unwrap();
+    config
+}
+
 /// How many notices of customer service there are, and of how many of them the messages were pulled.
 async fn pulled(place: &Place) -> [usize; 2] {
     let archive = place.archive();
@@ -222,16 +232,10 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
         wait_for("they are counted", async || server.metric("echostr_observations_waiting").await == 30.0).await;
         assert!(server.stop().await.unwrap());
 
-        let folder = TempDir::new().unwrap();
-        let config = folder.path().join("echostr.toml");
         let without = kf.replace("secret = \"kfSecret\"\n", "");
         assert_ne!(kf, without);
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[journal]\nurl = \"{}\"\n{without}",
-            place.url()
-        );
-        std::fs::write(&config, text).unwrap();
-        let program = Program::serve(&config);
+        let folder = TempDir::new().unwrap();
+        let program = Program::serve(&config_of(&folder, &place, &without));
         let line = program.says(&["echostr.kf-pull", "30 pending events", "kept until", "secret"]).await;
         assert!(line.contains("WARN"), "{line}");
         drop(program);
@@ -269,14 +273,8 @@ async fn one_of_two_accounts_that_has_lost_its_secret_keeps_its_notices() {
         let hasty = settings.replace("backoff = \"20ms..200ms\"", "backoff = \"1ms..2ms\"\nmax_attempts = 20");
         let support = support.replace("secret = \"kfSecret\"\n", "");
         let folder = TempDir::new().unwrap();
-        let config = folder.path().join("echostr.toml");
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[journal]\nurl = \"{}\"\n\
-             {hasty}[wecom_kf.support]{support}{other}",
-            place.url()
-        );
-        std::fs::write(&config, text).unwrap();
-        let program = Program::serve(&config);
+        let accounts = format!("{hasty}[wecom_kf.support]{support}{other}");
+        let program = Program::serve(&config_of(&folder, &place, &accounts));
         let line = program.says(&["wecom_kf/support", "echostr.kf-pull", "are kept", "no `secret`"]).await;
         assert!(line.contains("WARN"), "{line}");
         drop(program);
