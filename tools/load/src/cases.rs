@@ -17,7 +17,12 @@ use echostr::{
 const APP_ID: &str = "wx0123456789abcdef";
 const CORP_ID: &str = "ww0123456789abcdef";
 const SDK_APP_ID: u64 = 1_400_000_000;
-const TOKEN: &str = "echostrLoadToken";
+/// Each account has its own: a token that an encrypted account shares with one that takes clear text costs it a look-up for
+/// each delivery.
+const PLAIN_TOKEN: &str = "echostrLoadPlain";
+const SAFE_TOKEN: &str = "echostrLoadSafe";
+const WECOM_TOKEN: &str = "echostrLoadWeCom";
+const IM_TOKEN: &str = "echostrLoadIm";
 const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FRIEND_ADD: &str = "Sns.CallbackPrevFriendAdd";
 
@@ -39,18 +44,18 @@ url = "{journal}"
 memory_limit = "4MiB"
 [mp.plain]
 app_id = "{APP_ID}"
-token = "{TOKEN}"
+token = "{PLAIN_TOKEN}"
 [mp.safe]
 app_id = "{APP_ID}"
-token = "{TOKEN}"
+token = "{SAFE_TOKEN}"
 aes_key = "{AES_KEY}"
 [wecom.sales]
 corp_id = "{CORP_ID}"
-token = "{TOKEN}"
+token = "{WECOM_TOKEN}"
 aes_key = "{AES_KEY}"
 [im.chat]
 sdk_app_id = {SDK_APP_ID}
-token = "{TOKEN}"
+token = "{IM_TOKEN}"
 [handlers.demo]
 "#
     )
@@ -180,10 +185,15 @@ impl Case {
 
 fn keys(platform: Platform, mode: Mode) -> Keys {
     let aes_keys = EncodingKey::parse(AES_KEY).into_iter().filter(|_| mode != Mode::Plain).collect();
-    let receive_id = if platform == Platform::WeCom { CORP_ID } else { APP_ID };
+    let (token, receive_id) = match (platform, mode) {
+        (Platform::WeCom, _) => (WECOM_TOKEN, CORP_ID),
+        (Platform::Im, _) => (IM_TOKEN, APP_ID),
+        (_, Mode::Plain) => (PLAIN_TOKEN, APP_ID),
+        _ => (SAFE_TOKEN, APP_ID),
+    };
     Keys {
         platform,
-        tokens: vec![Secret::new(TOKEN)],
+        tokens: vec![Secret::new(token)],
         aes_keys,
         receive_ids: ReceiveIds::OneOf(vec![receive_id.to_owned()]),
         mode,
