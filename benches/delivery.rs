@@ -21,6 +21,7 @@ use echostr::{
     payload::{self, Form},
     platform,
     replies::{self, im::BeforeFriendAddResp},
+    supervisor::Supervisor,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -134,7 +135,8 @@ fn read(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
 fn dispatch(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     // So small that it is full before anything is measured.
-    let options = Options { retention: Duration::MAX, max_size: 4 << 20, observers: Vec::new() };
+    let supervisor = Supervisor::default();
+    let options = Options { retention: Duration::MAX, max_size: 4 << 20, observers: Vec::new(), supervisor };
     let journal = Arc::new(MemoryJournal::new(&options));
     let hooks = Arc::new(hooks());
     let receiver = Receiver::new(hooks, journal, Clock::fixed(NOW), usize::from(u16::MAX));

@@ -14,6 +14,7 @@ use echostr::{
     },
     payload::{self, Form, Payload},
     platform::{self, Body},
+    supervisor::Supervisor,
 };
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -56,7 +57,8 @@ async fn keep(journal: &dyn Journal, event: NewEvent) {
 fn journals(criterion: &mut Criterion) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let folder = TempDir::new().expect("a folder");
-    let options = Options { retention: Duration::from_secs(604_800), max_size: 1 << 40, observers: Vec::new() };
+    let (retention, supervisor) = (Duration::from_secs(604_800), Supervisor::default());
+    let options = Options { retention, max_size: 1 << 40, observers: Vec::new(), supervisor };
     let small = Options { max_size: 4 << 20, ..options.clone() };
     let sqlite = SqliteJournal::open(&folder.path().join("bench.db"), &options).expect("it opens");
     let journals: [(&str, Arc<dyn Journal>); 2] =

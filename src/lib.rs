@@ -47,7 +47,7 @@
 //!     .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("echo: {}", message.content))));
 //! let server = Server::bind(&config, hooks, Clock::system()).await?;
 //! println!("callbacks of mp/shop on http://{}/mp/shop", server.address()?);
-//! server.run(async { /* until this is done: a signal, as a rule */ }).await;
+//! server.run(async { /* until this is done: a signal, as a rule */ }).await?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
@@ -99,6 +99,7 @@ pub mod observers;
 pub mod server;
 pub mod simulate;
 mod streams;
+pub mod supervisor;
 #[doc(hidden)]
 pub mod testing;
 pub mod thirdparty;

@@ -27,6 +27,7 @@ const JOURNAL_BYTES: &str = "echostr_journal_bytes";
 const WAITING: &str = "echostr_observations_waiting";
 const DEAD: &str = "echostr_dead_letters";
 const API_CALLS: &str = "echostr_api_calls_total";
+const TASK_PANICS: &str = "echostr_task_panics_total";
 const TOKENS: &str = "echostr_api_tokens_total";
 
 /// Between the fastest handler and the longest deadline, in seconds.
@@ -191,6 +192,7 @@ impl Metrics {
             (OBSERVATIONS, None, "Attempts of observers, by result"),
             (API_CALLS, None, "Calls of the platforms' API"),
             (TOKENS, None, "Access tokens requested from the platform"),
+            (TASK_PANICS, None, "Panics of background tasks"),
         ] {
             recorder.describe_counter(name.into(), unit, text.into());
         }
@@ -266,6 +268,11 @@ impl Metrics {
             failed: calls("failed"),
             refreshed: counter(&self.recorder, TOKENS, labels()),
         }
+    }
+
+    /// Registers the counter of a background task.
+    pub(crate) fn task_panics(&self, name: &Arc<str>) -> Counter {
+        counter(&self.recorder, TASK_PANICS, vec![Label::new("task", Arc::clone(name))])
     }
 
     /// Shows what an account has in flight.

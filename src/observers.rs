@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc},
+    time,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
@@ -34,7 +37,8 @@ use crate::{
     hooks::{Hooks, Observer},
     journal::{self, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
-    panics::Caught,
+    panics::{Caught, Panicked, catch},
+    supervisor::Supervisor,
 };
 
 /// How often what needs the API of an account without `secret` is looked at.
@@ -167,7 +171,13 @@ struct Work {
 
 impl Observers {
     /// Starts to give events to the observers.
-    pub fn start(jobs: Vec<Job>, journal: &Arc<dyn Journal>, settings: &Settings, metrics: &Metrics) -> Self {
+    pub fn start(
+        jobs: Vec<Job>,
+        journal: &Arc<dyn Journal>,
+        settings: &Settings,
+        metrics: &Metrics,
+        supervisor: &Supervisor,
+    ) -> Self {
         let (stop, cancelled, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ends, ended) = mpsc::channel(MAX_BATCH);
         for job in jobs {
@@ -181,11 +191,20 @@ impl Observers {
                 cancelled: cancelled.clone(),
             });
             let (stop, running) = (stop.clone(), tasks.clone());
+            let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
+            let name = format!("observer {}", work.job.name);
+            let leasing =
+                supervisor.keep(&name, move || lease(Arc::clone(&work), Arc::clone(&permits), running.clone()));
             tasks.spawn(async move {
-                stop.run_until_cancelled(lease(work, running)).await;
+                stop.run_until_cancelled(leasing).await;
             });
         }
-        tasks.spawn(finish(Arc::clone(journal), ended));
+        let finisher = Arc::new(AsyncMutex::new(Finisher { journal: Arc::clone(journal), ended, taken: Vec::new() }));
+        let finishing = move || {
+            let finisher = Arc::clone(&finisher);
+            async move { finisher.lock().await.run().await }
+        };
+        tasks.spawn(supervisor.keep("observers.finish", finishing));
         tasks.close();
         Self { stop, cancelled, tasks }
     }
@@ -209,9 +228,8 @@ impl Observers {
 }
 
 /// Leases events and starts their handlers, until it is stopped.
-async fn lease(work: Arc<Work>, tasks: TaskTracker) {
+async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker) {
     let name = Arc::clone(&work.job.name);
-    let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
     let term = work.timeout + LEASE_MARGIN;
     loop {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
@@ -251,7 +269,7 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
     let limit = work.timeout;
     let too_often = (lease.attempt > work.settings.max_attempts).then_some("the process ended during the last attempt");
     let running = match too_often {
-        None => (work.job.run)(leased, Instant::now() + limit, permit),
+        None => catch(|| (work.job.run)(leased, Instant::now() + limit, permit)).unwrap_or_else(panicked),
         Some(why) => Box::pin(async move { Err(Failed::Permanent(why.to_owned())) }),
     };
     // Its room is free for others while the outcome is reported.
@@ -302,6 +320,11 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
     work.end(lease, Finish::Dead { error }).await;
 }
 
+/// A job that panicked when it was called.
+fn panicked(panicked: Panicked) -> Running {
+    Box::pin(async move { Err(Failed::Retry(format!("the handler {panicked}"))) })
+}
+
 impl Work {
     async fn end(&self, lease: Lease, outcome: Finish) {
         // Whoever takes them ends last.
@@ -331,16 +354,25 @@ fn pause(settings: &Settings, attempt: u32) -> Duration {
     doubled.min(settings.backoff.longest).mul_f64(rand::random_range(0.5..=1.0))
 }
 
-/// Ends leases, many at a time, until nobody is left to end one.
-async fn finish(journal: Arc<dyn Journal>, mut ended: mpsc::Receiver<Finished>) {
-    let mut some = Vec::with_capacity(MAX_BATCH);
-    while ended.recv_many(&mut some, MAX_BATCH).await > 0 {
-        // Retried while the journal cannot store; meanwhile there are no new leases, so nothing piles up.
-        while let Err(failure) = journal.finish(some.clone()).await
-            && failure != JournalError::Closed
-        {
-            time::sleep(POLL_INTERVAL).await;
+/// Ends leases, many at a time.
+struct Finisher {
+    journal: Arc<dyn Journal>,
+    ended: mpsc::Receiver<Finished>,
+    /// What is to be written.
+    taken: Vec<Finished>,
+}
+
+impl Finisher {
+    /// Until nobody is left to end one.
+    async fn run(&mut self) {
+        while !self.taken.is_empty() || self.ended.recv_many(&mut self.taken, MAX_BATCH).await > 0 {
+            // Retried while the journal cannot store; meanwhile there are no new leases, so nothing piles up.
+            while let Err(failure) = self.journal.finish(self.taken.clone()).await
+                && failure != JournalError::Closed
+            {
+                time::sleep(POLL_INTERVAL).await;
+            }
+            self.taken.clear();
         }
-        some.clear();
     }
 }

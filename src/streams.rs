@@ -14,7 +14,6 @@ use std::{
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::{task, time};
-use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -27,6 +26,7 @@ use crate::{
     payload::{self, Form, Object, Payload, Value},
     platform::Body,
     replies::wecom_bot::MAX_CONTENT_BYTES,
+    supervisor::TaskGroup,
 };
 
 /// How long the platform polls, after the message.
@@ -74,7 +74,7 @@ struct Seen {
 pub(crate) struct Streams {
     dispatcher: Dispatcher,
     journal: Arc<dyn Journal>,
-    tasks: TaskTracker,
+    tasks: TaskGroup,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Seen>>>>,
 }
 
@@ -129,6 +129,18 @@ struct Pump {
     _permit: Arc<Permit>,
 }
 
+/// A stream whose polls this node answers from memory, until it ends in whatever way.
+struct Shown {
+    streams: Arc<Streams>,
+    id: Uuid,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        lock(&self.streams.live).remove(&self.id);
+    }
+}
+
 /// Why a message has no answer.
 #[derive(Debug)]
 pub(crate) enum NoAnswer {
@@ -151,12 +163,12 @@ fn log_aborted(account: &str, event_type: &str, event: Uuid, failure: &StreamErr
 }
 
 impl Streams {
-    pub(crate) fn new(dispatcher: Dispatcher, journal: Arc<dyn Journal>, tasks: TaskTracker) -> Arc<Self> {
+    pub(crate) fn new(dispatcher: Dispatcher, journal: Arc<dyn Journal>, tasks: TaskGroup) -> Arc<Self> {
         Arc::new(Self { dispatcher, journal, tasks, live: Mutex::default() })
     }
 
     /// Where the answers that go on are counted, so that a shutdown waits for them.
-    pub(crate) const fn tasks(&self) -> &TaskTracker {
+    pub(crate) const fn tasks(&self) -> &TaskGroup {
         &self.tasks
     }
 
@@ -202,7 +214,7 @@ impl Streams {
         let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
         let held = self.journal.acquire_lease(&lease_name(&account, id), LEASE_DURATION).await.map_err(journal)?;
         let held = held.ok_or_else(|| NoAnswer::Journal("another node is answering it".to_owned()))?;
-        self.write(&held, &kept).await.map_err(journal)?;
+        self.write(&held, Some(&kept)).await.map_err(journal)?;
         let body = snapshot(&id.simple().to_string(), &kept.content, false);
         self.start(Pump { account, event_type, id, held, chunks, shown: String::new(), _permit: permit }, kept);
         Ok(body)
@@ -257,10 +269,10 @@ impl Streams {
             || age > Millis::try_from(POLL_PERIOD.as_millis()).unwrap_or(Millis::MAX)
         {
             kept.finished = true;
-            return self.write(&held, &kept).await;
+            return self.write(&held, Some(&kept)).await;
         }
         kept.runs += 1;
-        self.write(&held, &kept).await?;
+        self.write(&held, Some(&kept)).await?;
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
             match this.ask(&account, id, &kept).await {
@@ -305,11 +317,9 @@ impl Streams {
         let seen = Seen { content: pump.shown.clone() + &kept.content, finished: kept.finished };
         let live = Arc::new(Mutex::new(seen));
         lock(&self.live).insert(pump.id, Arc::clone(&live));
-        let this = Arc::clone(self);
+        let shown = Shown { streams: Arc::clone(self), id: pump.id };
         self.tasks.spawn(async move {
-            let id = pump.id;
-            this.pump(pump, kept, &live).await;
-            lock(&this.live).remove(&id);
+            shown.streams.pump(pump, kept, &live).await;
         });
     }
 
@@ -347,8 +357,8 @@ impl Streams {
                 // The end is in the journal before anybody sees it.
                 self.settle(&held, &Kept { content: content.clone(), ..kept.clone() }).await;
             } else if written.elapsed() >= FLUSH_INTERVAL && (changed || written.elapsed() >= KEEPALIVE_INTERVAL) {
-                let so_far = Kept { content: content.clone(), ..kept.clone() };
-                if self.write(&held, &so_far).await == Err(JournalError::Lost) {
+                let so_far = changed.then(|| Kept { content: content.clone(), ..kept.clone() });
+                if self.write(&held, so_far.as_ref()).await == Err(JournalError::Lost) {
                     return;
                 }
                 (written, changed) = (Instant::now(), false);
@@ -361,15 +371,16 @@ impl Streams {
 
     /// Writes the end; what cannot be written is shown as long as this process lives.
     async fn settle(&self, held: &NamedLease, kept: &Kept) {
-        if let Err(failure) = self.write(held, kept).await {
+        if let Err(failure) = self.write(held, Some(kept)).await {
             warn!("could not store the end of a streamed answer: {failure}");
         }
     }
 
-    async fn write(&self, held: &NamedLease, kept: &Kept) -> Result<(), JournalError> {
-        let value = serde_json::to_string(kept).map_err(JournalError::storage)?;
-        let keep = (!kept.finished).then_some(LEASE_DURATION);
-        let write = LeaseWrite { value: Some(value), keep, expires: Some(RETENTION), events: Vec::new() };
+    /// Writes the text so far; without, only the lease goes on.
+    async fn write(&self, held: &NamedLease, kept: Option<&Kept>) -> Result<(), JournalError> {
+        let value = kept.map(serde_json::to_string).transpose().map_err(JournalError::storage)?;
+        let keep = kept.is_none_or(|kept| !kept.finished).then_some(LEASE_DURATION);
+        let write = LeaseWrite { value, keep, expires: Some(RETENTION), events: Vec::new() };
         self.journal.write_lease(held, write).await.map(drop)
     }
 }

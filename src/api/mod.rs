@@ -43,6 +43,7 @@ use crate::{
     journal::Journal,
     metrics::{ApiMetrics, Metrics},
     payload, platform,
+    supervisor::{Supervisor, TaskGroup},
 };
 
 /// The longest answer that is read: a thousand messages of a customer-service account are less than half of it.
@@ -72,14 +73,20 @@ impl Apis {
     ///
     /// # Errors
     /// [`ApiError::Client`] when the HTTP client cannot be set up.
-    pub fn new(config: &Config, journal: &Arc<dyn Journal>, metrics: &Metrics) -> Result<Self, ApiError> {
+    pub fn new(
+        config: &Config,
+        journal: &Arc<dyn Journal>,
+        metrics: &Metrics,
+        supervisor: &Supervisor,
+    ) -> Result<Self, ApiError> {
+        let tasks = supervisor.group("api.tokens");
         let with_secret = || config.accounts.iter().filter(|account| account.secret.is_some());
         if with_secret().next().is_none() {
             return Ok(Self::default());
         }
         let http = client(&config.api)?;
         let apis = with_secret().filter_map(|account| {
-            let api = Api::of(account, &config.api, http.clone(), journal, metrics.api(&account.id()))?;
+            let api = Api::of(account, &config.api, http.clone(), journal, metrics.api(&account.id()), &tasks)?;
             Some((Arc::clone(&api.0.account), api))
         });
         Ok(Self(Arc::new(apis.collect())))
@@ -181,11 +188,20 @@ impl Api {
         http: reqwest::Client,
         journal: &Arc<dyn Journal>,
         metrics: ApiMetrics,
+        tasks: &TaskGroup,
     ) -> Option<Self> {
         let rules = account.platform.protocol().api()?;
         let base = account.api_base.clone().unwrap_or_else(|| rules.base.to_owned());
         let (http, journal) = (http.clone(), Arc::clone(journal));
-        let tokens = Tokens::new(account, rules.credential, base.clone(), http.clone(), journal, metrics.clone())?;
+        let tokens = Tokens::new(
+            account,
+            rules.credential,
+            base.clone(),
+            http.clone(),
+            journal,
+            metrics.clone(),
+            tasks.clone(),
+        )?;
         Some(Self(
             Arc::new(Inner {
                 account: account.id().into(),

@@ -25,6 +25,7 @@ use crate::{
     metrics::ApiMetrics,
     platform::Credential,
     secret::Secret,
+    supervisor::TaskGroup,
 };
 
 /// A token is refreshed this long before its end, or in the last tenth of a shorter life.
@@ -121,6 +122,7 @@ struct Inner {
     refusal: Mutex<Option<(ApiError, Instant)>>,
     renewing: AsyncMutex<()>,
     metrics: ApiMetrics,
+    tasks: TaskGroup,
 }
 
 impl Tokens {
@@ -131,6 +133,7 @@ impl Tokens {
         http: reqwest::Client,
         journal: Arc<dyn Journal>,
         metrics: ApiMetrics,
+        tasks: TaskGroup,
     ) -> Option<Self> {
         let source = match credential {
             Credential::Account => Source::Account,
@@ -153,6 +156,7 @@ impl Tokens {
             refusal: Mutex::default(),
             renewing: AsyncMutex::default(),
             metrics,
+            tasks,
         })))
     }
 
@@ -178,6 +182,7 @@ impl Tokens {
             refusal: Mutex::default(),
             renewing: AsyncMutex::default(),
             metrics: inner.metrics.clone(),
+            tasks: inner.tasks.clone(),
         })))
     }
 
@@ -207,7 +212,7 @@ impl Tokens {
         if let Some(token) = inner.cached().filter(|token| token.is_valid(bad, now)) {
             if !token.is_fresh(bad, now) && inner.renewing.try_lock().is_ok() {
                 let this = self.clone();
-                tokio::spawn(async move {
+                inner.tasks.spawn(async move {
                     if let Err(failure) = this.renew(None).await {
                         warn!("{failure}; the present access token is still valid, so nothing is lost yet");
                     }

@@ -11,6 +11,7 @@ use crate::{
     log::escape,
     metrics::Metrics,
     platform::Probe,
+    supervisor::Supervisor,
 };
 
 #[derive(clap::Args, Debug)]
@@ -67,8 +68,9 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
         retention: config.journal.retention,
         max_size: 1 << 20,
         observers: Vec::new(),
+        supervisor: Supervisor::default(),
     }));
-    let apis = Apis::new(config, &journal, &Metrics::new())?;
+    let apis = Apis::new(config, &journal, &Metrics::new(), &Supervisor::default())?;
     let mut problems = Vec::new();
     for account in &config.accounts {
         let id = account.id();

@@ -68,7 +68,7 @@ async fn serve_and_play(mut config: Config, arguments: &Arguments) -> Done {
         serve::stop()?.await;
     }
     let _ = stop.send(());
-    serving.await?;
+    serving.await??;
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

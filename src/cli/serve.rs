@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     config::{Config, Log, LogFormat, find_config},
     log::{fields, take_panics},
-    server::Server,
+    server::{RunError, Server},
 };
 
 pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
@@ -38,8 +38,10 @@ async fn serve(config: &Config, hooks: BuildHooks<'_>) -> Done {
     }
     let (address, admin) = (server.address()?, server.admin_address()?);
     info!(%address, %admin, "listening on {address}, health and metrics on {admin}");
-    server.run(stop()?).await;
-    Ok(ExitCode::SUCCESS)
+    match server.run(stop()?).await {
+        Err(lost @ RunError::Lost(_)) => Err(lost.into()),
+        Ok(()) | Err(RunError::Cancelled) => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Ready when the process is asked to stop.

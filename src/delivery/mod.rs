@@ -26,7 +26,6 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
 
 pub use self::endpoint::Endpoint;
 use self::open::Opened;
@@ -43,6 +42,7 @@ use crate::{
     payload::{self, Form, Payload, Value},
     platform::{self, AUTHORIZER, Body, Identity},
     streams::Streams,
+    supervisor::{Supervisor, TaskGroup},
 };
 
 /// The response to a request of a platform.
@@ -83,7 +83,7 @@ pub struct Receiver {
     replays: ReplayGuard,
     /// Room for deliveries in flight that is reserved for no account.
     in_flight: Arc<Semaphore>,
-    tasks: TaskTracker,
+    tasks: TaskGroup,
 }
 
 /// A POST with a permit to be in flight.
@@ -120,7 +120,7 @@ impl Receiver {
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new());
         let dispatcher = Dispatcher { hooks, apis: Apis::default(), clock };
-        Self::of(dispatcher, subscribers, journal, in_flight)
+        Self::of(dispatcher, subscribers, journal, in_flight, &Supervisor::default())
     }
 
     pub(crate) fn of(
@@ -128,10 +128,11 @@ impl Receiver {
         subscribers: Subscribers,
         journal: Arc<dyn Journal>,
         in_flight: usize,
+        supervisor: &Supervisor,
     ) -> Self {
         let replays = ReplayGuard::default();
         journal.used_queries().iter().for_each(|used| replays.remember(used));
-        let (in_flight, tasks) = (Arc::new(Semaphore::new(in_flight)), TaskTracker::new());
+        let (in_flight, tasks) = (Arc::new(Semaphore::new(in_flight)), supervisor.group("responders"));
         Self { dispatcher, subscribers, streams: None, journal, replays, in_flight, tasks }
     }
 
@@ -169,7 +170,7 @@ impl Receiver {
             let request = Request { endpoint: &endpoint, query, authorizer, arrived, permit: &permit };
             receiver.take(request, body).await.unwrap_or_else(|response| response)
         });
-        taken.await.unwrap_or(Response::Unavailable("failed"))
+        taken.await.ok().flatten().unwrap_or(Response::Unavailable("failed"))
     }
 
     /// Opens and reads a delivery, admits its events, has those answered that are new, and answers.
@@ -220,7 +221,6 @@ impl Receiver {
 
     /// Waits until no responder runs.
     pub async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.drain().await;
     }
 }

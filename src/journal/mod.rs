@@ -44,6 +44,7 @@ use crate::{
     config::{self, JournalUrl},
     envelope::UsedQuery,
     platform::Body,
+    supervisor::Supervisor,
 };
 
 /// Work of a journal, which ends with a value or with why it could not be done.
@@ -88,8 +89,13 @@ impl JournalError {
 ///
 /// # Errors
 /// When it cannot be used: no journal, no right to write, in use by another server.
-pub fn open(config: &config::Journal, observers: Vec<Observer>) -> Result<Arc<dyn Journal>, JournalError> {
-    let mut options = Options { retention: config.retention, max_size: config.max_size, observers };
+pub fn open(
+    config: &config::Journal,
+    observers: Vec<Observer>,
+    supervisor: &Supervisor,
+) -> Result<Arc<dyn Journal>, JournalError> {
+    let (retention, max_size, supervisor) = (config.retention, config.max_size, supervisor.clone());
+    let mut options = Options { retention, max_size, observers, supervisor };
     Ok(match &config.url {
         JournalUrl::Memory => {
             options.max_size = config.memory_limit as u64;

@@ -9,6 +9,7 @@ use crate::{
     event::Platform,
     payload::{Form, Payload},
     platform::{self, Body, DedupeKey},
+    supervisor::Supervisor,
 };
 
 /// A named value with one holder at a time, who alone may write it: what outlives a process and is not an event, such as
@@ -54,6 +55,8 @@ pub struct Options {
     pub max_size: u64,
     /// All observers.
     pub observers: Vec<Observer>,
+    /// Watches the threads and tasks of the journal.
+    pub supervisor: Supervisor,
 }
 
 /// An observer, as the journal knows it.

@@ -36,6 +36,7 @@ use crate::{
     journal::{Journal, JournalError},
     metrics::Metrics,
     secret::Secret,
+    supervisor::Supervisor,
 };
 
 /// What the admin routes need. They are served by a thread of their own: handlers that block every worker of the runtime do
@@ -47,6 +48,7 @@ pub(super) struct Admin {
     /// Weak: the thread must not keep the journal open after its server.
     journal: Weak<dyn Journal>,
     workers: Workers,
+    supervisor: Supervisor,
 }
 
 /// The threads that serve deliveries and run handlers.
@@ -75,9 +77,10 @@ impl Admin {
         token: Option<Secret>,
         stopping: CancellationToken,
         journal: &Arc<dyn Journal>,
+        supervisor: Supervisor,
     ) -> Self {
         let workers = Workers { runtime: Handle::current(), question: Arc::new(Semaphore::new(1)) };
-        Self { metrics, token, stopping, journal: Arc::downgrade(journal), workers }
+        Self { metrics, token, stopping, journal: Arc::downgrade(journal), workers, supervisor }
     }
 
     fn allows(&self, request: &Request) -> bool {
@@ -144,6 +147,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
             "max_in_flight reached, mostly by responders that have run for over a minute\n",
         )
             .into_response();
+    }
+    if let Some(task) = admin.supervisor.failing() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("the background task {task} has panicked\n")).into_response();
     }
     match admin.journal.upgrade().map_or(Err(JournalError::Closed), |journal| journal.health()) {
         Ok(()) => "ready\n".into_response(),

@@ -10,7 +10,7 @@ use std::{
     mem::MaybeUninit,
     net::{self, SocketAddr},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -63,23 +63,18 @@ const LAST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: net::TcpListener,
+    /// Closed at the end.
+    socket: Mutex<Option<net::TcpListener>>,
     limits: Limits,
     open: Option<Gauge>,
     /// What the limit of connections is called, and what to do when it is reached.
     limit: &'static str,
     advice: &'static str,
-}
-
-/// What the connections of a listener share.
-struct Connections<F> {
-    service: F,
-    limits: Limits,
-    watches: Watches,
+    places: Arc<Semaphore>,
+    watches: Mutex<Watches>,
     tasks: TaskTracker,
-    open: Option<Gauge>,
-    /// The listener accepts no more.
-    is_stopping: bool,
+    /// The connections that are left end now.
+    aborted: CancellationToken,
 }
 
 impl Listener {
@@ -96,7 +91,17 @@ impl Listener {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let socket = socket.listen(ACCEPT_BACKLOG)?.into_std()?;
-        Ok(Self { socket, limits, open: None, limit, advice })
+        Ok(Self {
+            socket: Mutex::new(Some(socket)),
+            limits,
+            open: None,
+            limit,
+            advice,
+            places: Arc::new(Semaphore::new(limits.connections)),
+            watches: Mutex::default(),
+            tasks: TaskTracker::new(),
+            aborted: CancellationToken::new(),
+        })
     }
 
     /// Shows the number of open connections there.
@@ -105,11 +110,17 @@ impl Listener {
     }
 
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket().as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), net::TcpListener::local_addr)
     }
 
-    /// Serves until `stopping`; then lets the connections finish the requests they have, and returns.
-    pub(super) async fn serve<S, B>(self, stopping: CancellationToken, service: impl Fn(Peer) -> S + Send)
+    /// Has the connections end that are left after `stopping`, whatever they are doing.
+    pub(super) fn abort(&self) {
+        self.aborted.cancel();
+    }
+
+    /// Serves until `stopping`; then lets the connections finish the requests they have, and returns. After a panic it may
+    /// be called again: connections go on meanwhile.
+    pub(super) async fn serve<S, B>(&self, stopping: CancellationToken, service: impl Fn(Peer) -> S + Send + Sync)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Unpin + 'static,
         S::Future: Send,
@@ -117,20 +128,12 @@ impl Listener {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let socket = match TcpListener::from_std(self.socket) {
+        let Some(socket) = self.socket().as_ref().map(net::TcpListener::try_clone) else { return };
+        let socket = match socket.and_then(TcpListener::from_std) {
             Ok(socket) => socket,
             Err(failure) => return error!("cannot accept connections: {failure}"),
         };
-        let mut limits = self.limits;
-        let mut connections = Connections {
-            service,
-            limits,
-            watches: Watches::default(),
-            tasks: TaskTracker::new(),
-            open: self.open,
-            is_stopping: false,
-        };
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let start = |stream, address, place, finish| self.start(&service, stream, address, place, finish);
         let reached = Throttle::default();
         let mut look = time::interval(POLL_INTERVAL);
         // A connection that there is no room for yet; the next ones wait in the queue of the system.
@@ -140,15 +143,16 @@ impl Listener {
                 biased;
                 () = stopping.cancelled() => break,
                 _ = look.tick() => {
-                    connections.watches.look(limits);
+                    let mut watches = self.watches();
+                    watches.look(self.limits);
                     if waiting.is_some() {
-                        connections.watches.make_room();
+                        watches.make_room();
                     }
                     continue;
                 }
-                Ok(place) = Arc::clone(&places).acquire_owned(), if waiting.is_some() => {
+                Ok(place) = Arc::clone(&self.places).acquire_owned(), if waiting.is_some() => {
                     if let Some((stream, address)) = waiting.take() {
-                        connections.start(stream, address, Some(place));
+                        start(stream, address, Some(place), false);
                     }
                     continue;
                 }
@@ -162,50 +166,62 @@ impl Listener {
                     continue;
                 }
             };
-            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                connections.start(stream, address, Some(place));
+            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                start(stream, address, Some(place), false);
                 continue;
             }
             waiting = Some((stream, address));
-            let then = match connections.watches.make_room() {
+            let then = match self.watches().make_room() {
                 true => "each new connection closes the one that has been idle longest",
                 false => "all are in use, new connections wait",
             };
             if let Some(more) = reached.allow() {
-                let (limit, count, advice) = (self.limit, limits.connections, self.advice);
+                let (limit, count, advice) = (self.limit, self.limits.connections, self.advice);
                 warn!("{limit} ({count}) reached: {then}{more}; {advice}");
             }
         }
-        connections.stop(socket, waiting).await;
+        self.stop(socket, waiting, |stream, address| start(stream, address, None, true)).await;
+        let mut limits = self.limits;
         // hyper would wait for the rest of a head, which may never come.
         limits.header = limits.header.min(POLL_INTERVAL);
         limits.new = limits.header;
         limits.idle = limits.idle.min(LAST_REQUEST_WAIT);
         let mut look = time::interval(LAST_POLL_INTERVAL);
-        let mut finished = pin!(connections.tasks.wait());
+        let mut finished = pin!(self.tasks.wait());
         loop {
             select! {
                 () = finished.as_mut() => return,
-                _ = look.tick() => connections.watches.look(limits),
+                _ = look.tick() => {
+                    let mut watches = self.watches();
+                    if self.aborted.is_cancelled() {
+                        watches.end_all();
+                    } else {
+                        watches.look(limits);
+                    }
+                }
             }
         }
     }
-}
 
-impl<F, S, B> Connections<F>
-where
-    F: Fn(Peer) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Unpin + 'static,
-    S::Future: Send,
-    B: HttpBody + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn start(&mut self, stream: TcpStream, address: SocketAddr, place: Option<OwnedSemaphorePermit>) {
+    /// Serves a connection. `finish`: its next request is its last one.
+    fn start<S, B>(
+        &self,
+        service: &impl Fn(Peer) -> S,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: Option<OwnedSemaphorePermit>,
+        finish: bool,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Unpin + 'static,
+        S::Future: Send,
+        B: HttpBody + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let _ = stream.set_nodelay(true);
-        let activity = Arc::new(Activity::new(self.is_stopping));
-        self.watches.add(&activity, self.limits);
-        let service = (self.service)(Peer { address, activity: Arc::clone(&activity) });
+        let activity = Arc::new(Activity::new(finish));
+        self.watches().add(&activity, self.limits);
+        let service = service(Peer { address, activity: Arc::clone(&activity) });
         let open = self.open.clone();
         self.tasks.spawn(async move {
             open.iter().for_each(|open| open.increment(1.0));
@@ -219,24 +235,37 @@ where
 
     /// Closes the listening socket. Whoever is connected by then may have sent a request, and is served: a socket that is
     /// closed resets what waits to be accepted.
-    async fn stop(&mut self, socket: TcpListener, waiting: Option<(TcpStream, SocketAddr)>) {
-        self.is_stopping = true;
-        self.watches.finish();
+    async fn stop(
+        &self,
+        socket: TcpListener,
+        waiting: Option<(TcpStream, SocketAddr)>,
+        start: impl Fn(TcpStream, SocketAddr),
+    ) {
+        self.watches().finish();
         if let Err(failure) = refuse_handshakes(&socket) {
             debug!("connections that are made while the listener closes may be reset: {failure}");
         }
         if let Some((stream, address)) = waiting {
-            self.start(stream, address, None);
+            start(stream, address);
         }
         let until = time::Instant::now() + HANDSHAKE_WAIT;
         while let Ok(Ok((stream, address))) = time::timeout_at(until, socket.accept()).await {
-            self.start(stream, address, None);
+            start(stream, address);
         }
         while let Some(Ok((stream, address))) = socket.accept().now_or_never() {
-            self.start(stream, address, None);
+            start(stream, address);
         }
+        self.socket().take();
         drop(socket);
         self.tasks.close();
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<net::TcpListener>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
     kf, late,
     metrics::Metrics,
     observers::{self, Job, Observers, Subscribers},
+    supervisor::Supervisor,
     thirdparty,
 };
 
@@ -72,14 +73,27 @@ pub enum StartError {
     Journal(#[from] JournalError),
 }
 
+/// How a server ended that did not finish everything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The grace period was over, and what was in flight was cancelled. Platforms retry it, observers after the next start.
+    #[error("the grace period was over; cancelled what was in flight")]
+    Cancelled,
+    /// A background task panicked that cannot be started again. The process should end, and be started anew.
+    #[error("the background task {0} has ended for good; start the server anew")]
+    Lost(Arc<str>),
+}
+
 /// A server that listens, and serves once it [runs](Server::run).
 #[derive(Debug)]
 pub struct Server {
     callbacks: Arc<Callbacks>,
-    listener: Listener,
-    admin: Listener,
+    listener: Arc<Listener>,
+    admin: Arc<Listener>,
     token: Option<crate::secret::Secret>,
     metrics: Metrics,
+    supervisor: Supervisor,
     jobs: Vec<Job>,
     journal: Arc<dyn Journal>,
     observer_settings: config::Observers,
@@ -93,6 +107,7 @@ impl Server {
     /// [`StartError`] when an address is taken or the accounts do not fit the hooks.
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
+        let supervisor = Supervisor::new(&metrics);
         let hooks = Arc::new(hooks);
         let prepared = config.accounts.iter().map(|account| {
             Endpoint::new(account.clone(), &metrics).map_err(|source| StartError::Key { account: account.id(), source })
@@ -109,15 +124,16 @@ impl Server {
         let (sends_late, redeems) = (late.is_some(), grants.is_some());
         let internal: Vec<_> = kf.into_iter().chain(late).chain(grants).collect();
         let observers = observers::of_hooks(&hooks).into_iter().chain(internal.iter().cloned());
-        let journal = journal::open(&config.journal, observers.collect())?;
-        let apis = Apis::new(config, &journal, &metrics)?;
+        let journal = journal::open(&config.journal, observers.collect(), &supervisor)?;
+        let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let dispatcher = Dispatcher { hooks, apis, clock };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
         jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
         jobs.extend(sends_late.then(|| late::job(&dispatcher.apis, &journal)));
         jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
-        let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), config.shared_in_flight());
+        let in_flight = config.shared_in_flight();
+        let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), in_flight, &supervisor);
         let receiver = receiver.with_streams();
         let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics));
         let limits = Limits {
@@ -143,10 +159,11 @@ impl Server {
                 })?;
         Ok(Self {
             callbacks,
-            listener: listener.counted(metrics.connections.clone()),
-            admin,
+            listener: Arc::new(listener.counted(metrics.connections.clone())),
+            admin: Arc::new(admin),
             token: config.admin.token.clone(),
             metrics,
+            supervisor,
             jobs,
             journal,
             observer_settings: config.observers.clone(),
@@ -176,27 +193,50 @@ impl Server {
         &self.journal
     }
 
-    /// Serves until `shutdown` is ready; then takes no more connections, lets deliveries and handlers in flight finish
-    /// within the grace period, and returns whether everything finished.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
-        let stopping = CancellationToken::new();
-        let admin = admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal);
-        let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics);
+    /// Its background tasks, for tests that have them fail.
+    #[doc(hidden)]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Serves until `shutdown` is ready; then takes no more connections, and lets deliveries and handlers in flight finish
+    /// within the grace period. What is left is cancelled; everything that was started has ended when this returns.
+    ///
+    /// # Errors
+    /// [`RunError`] when something in flight was cancelled, or when a background task ended that the server cannot do
+    /// without: then it does not wait for `shutdown`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let (stopping, supervisor) = (CancellationToken::new(), self.supervisor);
+        let admin =
+            admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal, supervisor.clone());
+        let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics, &supervisor);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let _stopped = stopped.clone().drop_guard();
-        let serving = tokio::spawn(self.listener.serve(stopping.clone(), {
-            let callbacks = Arc::clone(&self.callbacks);
-            move |peer| callback::service(Arc::clone(&callbacks), peer)
-        }));
-        let serving_admin = serve_admin(self.admin, admin, stopped.clone());
-        let maintenance = tokio::spawn(maintain(self.metrics, Arc::clone(&self.journal)));
-        shutdown.await;
+        let serve = {
+            let (listener, callbacks, stopping) =
+                (Arc::clone(&self.listener), Arc::clone(&self.callbacks), stopping.clone());
+            move || {
+                let (listener, callbacks, stopping) = (Arc::clone(&listener), Arc::clone(&callbacks), stopping.clone());
+                async move { listener.serve(stopping, |peer| callback::service(Arc::clone(&callbacks), peer)).await }
+            }
+        };
+        let mut serving = tokio::spawn(supervisor.keep("listener", serve));
+        let serving_admin = serve_admin(self.admin, admin, stopped.clone(), &supervisor);
+        let upkeep = {
+            let (metrics, journal) = (self.metrics, Arc::clone(&self.journal));
+            move || maintain(metrics.clone(), Arc::clone(&journal))
+        };
+        let upkeep = tokio::spawn(supervisor.keep("metrics", upkeep));
+        let lost = tokio::select! {
+            () = shutdown => None,
+            lost = supervisor.lost() => Some(lost),
+        };
         info!("shutting down: waiting {} s at most for what is in flight", self.grace.as_secs_f64());
         stopping.cancel();
         observers.stop();
         let drained = time::timeout(self.grace, async {
-            let _ = serving.await;
+            let _ = (&mut serving).await;
             self.callbacks.drain().await;
             observers.drain().await;
         });
@@ -207,16 +247,29 @@ impl Server {
             );
         }
         let closed = time::timeout(CLOSE_TIMEOUT, async {
-            observers.cancel().await;
+            self.listener.abort();
+            if !serving.is_finished() {
+                let _ = serving.await;
+            }
+            tokio::join!(supervisor.cancel_groups(), observers.cancel());
             self.journal.close().await
         });
-        if let Ok(Err(failure)) = closed.await {
-            warn!("{failure}");
+        match closed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => warn!("{failure}"),
+            Err(_elapsed) => {
+                warn!("a handler blocks its thread and cannot be cancelled: the server does not wait for it")
+            }
         }
+        upkeep.abort();
+        let _ = upkeep.await;
         stopped.cancel();
         let _ = time::timeout(Duration::from_secs(1), serving_admin).await;
-        maintenance.abort();
-        finished
+        match lost {
+            Some(lost) => Err(RunError::Lost(lost)),
+            None if finished => Ok(()),
+            None => Err(RunError::Cancelled),
+        }
     }
 }
 
@@ -227,17 +280,26 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const ADMIN_CONNECTIONS: usize = 64;
 
 /// Serves the admin listener on a thread of its own until `stopped`. What is returned is ready when it has ended.
-fn serve_admin(listener: Listener, admin: admin::Admin, stopped: CancellationToken) -> oneshot::Receiver<()> {
+fn serve_admin(
+    listener: Arc<Listener>,
+    admin: admin::Admin,
+    stopped: CancellationToken,
+    supervisor: &Supervisor,
+) -> oneshot::Receiver<()> {
     let (ended, end) = oneshot::channel();
     let log = dispatcher::get_default(Clone::clone);
     let workers = runtime::Handle::current();
+    let routes = admin::routes(admin);
+    let serve = supervisor.keep("admin", move || {
+        let (listener, stopped, routes) = (Arc::clone(&listener), stopped.clone(), routes.clone());
+        async move { listener.serve(stopped, move |peer| admin::service(routes.clone(), peer)).await }
+    });
     let serve = move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let routes = admin::routes(admin);
         dispatcher::with_default(&log, || match runtime {
             Ok(runtime) => {
                 runtime.spawn(wake(workers));
-                runtime.block_on(listener.serve(stopped, move |peer| admin::service(routes.clone(), peer)));
+                runtime.block_on(serve);
             }
             Err(failure) => error!("[admin] is not served: {failure}"),
         });

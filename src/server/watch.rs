@@ -28,6 +28,7 @@ pub(super) struct Limits {
 }
 
 /// What was seen of a connection, and when first.
+#[derive(Debug)]
 struct Watch {
     activity: Weak<Activity>,
     state: State,
@@ -59,7 +60,7 @@ impl Watch {
 }
 
 /// Checks the connections of a listener.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Watches {
     all: Vec<Watch>,
     /// Those that are closed next, the last one first, and what they were doing when they were selected.
@@ -116,6 +117,13 @@ impl Watches {
         }
         waiting.sort_unstable_by_key(order);
         self.chosen = waiting.into_iter().rev().map(|watch| (Weak::clone(&watch.activity), watch.state)).collect();
+    }
+
+    /// Ends all, whatever they are doing.
+    pub(super) fn end_all(&self) {
+        for activity in self.all.iter().filter_map(|watch| watch.activity.upgrade()) {
+            activity.end_if_still(activity.state());
+        }
     }
 
     /// Every request in progress is the last one of its connection; what comes within the limits from now on is taken.

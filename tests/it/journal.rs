@@ -19,6 +19,7 @@ use echostr::{
     },
     payload::{Form, Payload},
     platform::{Body, DedupeKey},
+    supervisor::Supervisor,
 };
 use tempfile::TempDir;
 use tokio::time;
@@ -134,7 +135,8 @@ fn observer(name: &str) -> Observer {
 }
 
 fn options(observers: Vec<Observer>) -> Options {
-    Options { retention: Duration::from_secs(3600), max_size: 64 << 20, observers }
+    let (retention, supervisor) = (Duration::from_secs(3600), Supervisor::default());
+    Options { retention, max_size: 64 << 20, observers, supervisor }
 }
 
 /// A text message of an Official Account: its key is of its user and number.

@@ -39,6 +39,7 @@ mod responders;
 mod secrets;
 mod shares;
 mod stopping;
+mod supervision;
 mod support;
 mod thirdparty;
 mod transport;

@@ -21,7 +21,8 @@ const MAX_TEXT: usize = 300;
 pub struct Panicked(Box<str>);
 
 impl Panicked {
-    fn of(payload: Box<dyn Any + Send>) -> Self {
+    /// What was thrown.
+    pub fn of(payload: Box<dyn Any + Send>) -> Self {
         let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => *text,
             (_, Some(text)) => text,

@@ -12,6 +12,7 @@ use echostr::{
     metrics::Metrics,
     payload,
     simulate::Push,
+    supervisor::Supervisor,
     testing::{self, Parts},
 };
 
@@ -164,8 +165,9 @@ fn api_of(mut config: Config, parts: &Parts) -> Option<Api> {
     config.accounts.retain(|known| known.platform == parts.platform);
     let (_, name) = parts.account.split_once('/')?;
     config.accounts.iter_mut().for_each(|known| name.clone_into(&mut known.name));
-    let journal = journal::open(&config.journal, Vec::new()).ok()?;
-    let apis = Apis::new(&config, &journal, &Metrics::new()).ok()?;
+    let supervisor = Supervisor::default();
+    let journal = journal::open(&config.journal, Vec::new(), &supervisor).ok()?;
+    let apis = Apis::new(&config, &journal, &Metrics::new(), &supervisor).ok()?;
     let tree = payload::parse(parts.form, &parts.payload).ok()?;
     apis.of_event(&parts.account, &tree, None)
 }

@@ -10,7 +10,7 @@ use echostr::{
     event::{Event, Platform},
     hooks::Hooks,
     journal::Journal,
-    server::Server,
+    server::{RunError, Server},
 };
 use tokio::{
     sync::oneshot,
@@ -74,7 +74,7 @@ pub struct TestServer {
     api: FakeApi,
     journal: Arc<dyn Journal>,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<bool>,
+    running: JoinHandle<Result<(), RunError>>,
 }
 
 /// What a server of a test is to have beside its hooks.
@@ -225,6 +225,6 @@ impl TestServer {
     /// Stops the server as SIGTERM does; says whether everything in flight finished in time.
     pub async fn stop(self) -> bool {
         let _ = self.stop.send(());
-        self.running.await.unwrap_or_else(|failure| panic!("the server: {failure}"))
+        self.running.await.unwrap_or_else(|failure| panic!("the server: {failure}")).is_ok()
     }
 }

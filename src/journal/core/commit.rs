@@ -1,14 +1,17 @@
 //! Group commit: a pending batch is written in one transaction; an operation that cannot be written fails alone.
 
 use std::{
+    panic::AssertUnwindSafe,
     pin::pin,
     task::{Context, Poll, Waker},
     thread,
 };
 
+use futures_util::FutureExt as _;
 use tracing::error;
 
 use super::super::JournalError;
+use crate::panics::Panicked;
 
 /// A store that writes a batch of operations in one transaction.
 pub(crate) trait Commit {
@@ -36,6 +39,9 @@ pub(crate) trait Failure: Send {
     /// Whether the store has failed, and not the operation.
     fn is_trouble(&self) -> bool;
 
+    /// The commit panicked: the operation is at fault.
+    fn panicked(panicked: Panicked) -> Self;
+
     /// Whether the same may succeed at once: another process was in the way.
     fn is_conflict(&self) -> bool {
         false
@@ -61,10 +67,15 @@ pub(crate) async fn write<C: Commit>(store: &mut C, mut batch: Vec<C::Operation>
 }
 
 async fn attempt<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result<C::Done, C::Failure> {
-    match store.commit(batch).await {
-        Err(failure) if failure.is_conflict() => store.commit(batch).await,
+    match commit(store, batch).await {
+        Err(failure) if failure.is_conflict() => commit(store, batch).await,
         written => written,
     }
+}
+
+async fn commit<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result<C::Done, C::Failure> {
+    let committed = AssertUnwindSafe(async { store.commit(batch).await }).catch_unwind().await;
+    committed.unwrap_or_else(|payload| Err(C::Failure::panicked(Panicked::of(payload))))
 }
 
 /// One operation can never be written.

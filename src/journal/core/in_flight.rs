@@ -68,6 +68,15 @@ impl InFlight {
         }
     }
 
+    /// Nothing that runs here will be durable.
+    pub(crate) fn abandon(&mut self) {
+        for (_, running) in self.keys.drain() {
+            if let Running::Entry(entry) = running {
+                entry.settle(Err(JournalError::Closed));
+            }
+        }
+    }
+
     fn waiting(running: Option<Running>) -> Vec<Waiter> {
         match running {
             Some(Running::Asking(waiting)) => waiting,

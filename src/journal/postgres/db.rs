@@ -31,6 +31,7 @@ use super::{
     observers::ROOMS,
     queries,
 };
+use crate::panics::Panicked;
 
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -54,6 +55,7 @@ pub(crate) enum Failure {
     Database(tokio_postgres::Error),
     Slow,
     Row(RowError),
+    Panicked(Panicked),
     Journal(JournalError),
 }
 
@@ -71,10 +73,14 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl commit::Failure for Failure {
     fn is_trouble(&self) -> bool {
-        let Self::Database(failure) = self else { return !matches!(self, Self::Row(_)) };
+        let Self::Database(failure) = self else { return !matches!(self, Self::Row(_) | Self::Panicked(_)) };
         // Class 21, 22, 23 and 54: the data cannot be stored.
         let class = failure.code().map(|code| code.code().get(..2).unwrap_or_default());
         !matches!(class, Some("21" | "22" | "23" | "54"))
+    }
+
+    fn panicked(panicked: Panicked) -> Self {
+        Self::Panicked(panicked)
     }
 
     /// Another node was in the way.
@@ -90,6 +96,7 @@ impl Failure {
         let failure = match self {
             Self::Journal(failure) => return failure.clone(),
             Self::Slow => return JournalError::storage("PostgreSQL: no answer within the time limit"),
+            Self::Panicked(panicked) => return JournalError::storage(format!("PostgreSQL: the statement {panicked}")),
             Self::Row(failure) => return JournalError::storage(format!("PostgreSQL: {failure}")),
             Self::Database(failure) => failure,
         };

@@ -26,6 +26,8 @@ mod shared;
 use std::{
     fmt,
     future::ready,
+    mem,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -44,6 +46,9 @@ pub use archive::PostgresArchive;
 
 /// Statements with admissions that run side by side: while one is on its way to the disk, others wait for the next.
 const WRITERS: usize = 3;
+
+/// A task of the journal.
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The journal in a PostgreSQL database.
 pub struct PostgresJournal {
@@ -68,14 +73,22 @@ impl PostgresJournal {
         let handle = Handle::try_current().map_err(JournalError::storage)?;
         let shared = Arc::new(Shared::new(Pool::new(url)?, options));
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(node::heartbeat(Arc::clone(&shared)), &handle);
-        tasks.spawn_on(maintenance::run(Arc::clone(&shared), options.retention), &handle);
+        let (supervisor, retention) = (&options.supervisor, options.retention);
+        // What they share survives a panic, and so they can be started again.
+        let mut start = |name: &str, run: fn(Arc<Shared>) -> Running| {
+            let shared = Arc::clone(&shared);
+            tasks.spawn_on(supervisor.keep(name, move || run(Arc::clone(&shared))), &handle);
+        };
+        start("journal.heartbeat", |shared| Box::pin(node::heartbeat(shared)));
         for _ in 0..WRITERS {
-            tasks.spawn_on(admissions::run(Arc::clone(&shared)), &handle);
+            start("journal.admissions", |shared| Box::pin(admissions::run(shared)));
         }
-        tasks.spawn_on(replies::run(Arc::clone(&shared)), &handle);
-        tasks.spawn_on(replies::poll(Arc::clone(&shared)), &handle);
-        tasks.spawn_on(queries::run(Arc::clone(&shared)), &handle);
+        start("journal.replies", |shared| Box::pin(replies::run(shared)));
+        start("journal.polls", |shared| Box::pin(replies::poll(shared)));
+        start("journal.queries", |shared| Box::pin(queries::run(shared)));
+        let of_maintenance = Arc::clone(&shared);
+        let maintain = move || maintenance::run(Arc::clone(&of_maintenance), retention);
+        tasks.spawn_on(supervisor.keep("journal.maintenance", maintain), &handle);
         Ok(Self { shared, ids: Ids::after(0), tasks: Mutex::new(tasks) })
     }
 }
@@ -210,7 +223,8 @@ impl Journal for PostgresJournal {
         Box::pin(async move {
             self.shared.flush().await;
             // After the heartbeat has ended, which would mark it as alive.
-            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+            let mut tasks = mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            tasks.shutdown().await;
             let left = db::limited(node::leave(&self.shared)).await;
             self.shared.pool.clear();
             left.map_err(|failure| failure.explain())

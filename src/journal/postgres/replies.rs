@@ -90,7 +90,6 @@ pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Bod
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut writer = Records { shared: Arc::clone(&shared) };
     loop {
-        shared.record.notified().await;
         loop {
             let repeated = mem::take(&mut shared.lock().repeated);
             if !repeated.is_empty()
@@ -111,6 +110,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             commit::write(&mut writer, batch).await;
         }
+        shared.record.notified().await;
     }
 }
 

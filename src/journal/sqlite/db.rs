@@ -16,6 +16,7 @@ use super::{
     },
     queries,
 };
+use crate::panics::Panicked;
 
 /// How long to wait for another process that writes, such as `echostr events replay`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,6 +86,10 @@ pub(super) fn is_busy(failure: &rusqlite::Error) -> bool {
 }
 
 impl Failure for rusqlite::Error {
+    fn panicked(panicked: Panicked) -> Self {
+        Self::ToSqlConversionFailure(Box::new(panicked))
+    }
+
     fn is_trouble(&self) -> bool {
         matches!(
             self.sqlite_error_code(),

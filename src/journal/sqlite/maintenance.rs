@@ -27,7 +27,10 @@ use super::{
     db::{self, File},
     shared::{Op, Shared, Work},
 };
-use crate::platform::{KEY, Key};
+use crate::{
+    platform::{KEY, Key},
+    supervisor::Watch,
+};
 
 /// How often the log is checked.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
@@ -67,6 +70,7 @@ impl Maintenance {
         let mut file = Maintained {
             db: db::open(&shared.path, false)?,
             shared: Arc::clone(shared),
+            watch: options.supervisor.watch("journal.maintenance"),
             stopped,
             observers: options.observers.as_slice().into(),
             checkpointed: (0, Instant::now()),
@@ -76,10 +80,12 @@ impl Maintenance {
         };
         file.count_rows()?;
         let retention = options.retention;
-        let run = move || {
-            at_once(maintenance::run(&mut file, retention, Instant::now() + ROUND_INTERVAL));
+        let run = Arc::clone(&file.watch).keep(move |pause| {
+            if file.waits(pause) {
+                at_once(maintenance::run(&mut file, retention, Instant::now() + ROUND_INTERVAL));
+            }
             file.shared.leave_alone(&file.db);
-        };
+        });
         let thread = thread::Builder::new().name("journal-maintenance".to_owned()).spawn(run);
         // Without the thread a journal only grows, and refuses deliveries when it is full.
         let thread = thread.inspect_err(|failure| warn!("cannot start a thread: {failure}")).ok();
@@ -91,6 +97,7 @@ impl Maintenance {
 struct Maintained {
     db: Connection,
     shared: Arc<Shared>,
+    watch: Arc<Watch>,
     stopped: mpsc::Receiver<()>,
     observers: Arc<[Observer]>,
     /// How much had been written at the last checkpoint, and when that was.
@@ -113,7 +120,8 @@ impl Maintain for Maintained {
     }
 
     async fn pause(&mut self) -> bool {
-        self.stopped.recv_timeout(LOG_INTERVAL) == Err(RecvTimeoutError::Timeout)
+        self.watch.look();
+        self.waits(LOG_INTERVAL)
     }
 
     async fn look(&mut self) -> Result<bool, Stop> {
@@ -227,6 +235,11 @@ impl Maintain for Maintained {
 }
 
 impl Maintained {
+    /// Waits; returns whether to go on.
+    fn waits(&self, pause: Duration) -> bool {
+        self.stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
+    }
+
     fn is_closed(&self) -> bool {
         self.shared.lock().health.is_closed()
     }

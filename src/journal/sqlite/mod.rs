@@ -121,7 +121,10 @@ impl SqliteJournal {
         let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
         let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), Arc::clone(&lock));
         let maintenance = Maintenance::start(&shared, options).map_err(explain)?;
-        let spawned = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
+        let abandoned = Arc::clone(&shared);
+        let run =
+            options.supervisor.need_thread("journal.writer", |watch| writer.run(watch), move || abandoned.abandon());
+        let spawned = thread::Builder::new().name("journal".to_owned()).spawn(run);
         let writer = spawned.map_err(|failure| JournalError::storage(format!("cannot start a thread: {failure}")))?;
         Ok(Self {
             shared,

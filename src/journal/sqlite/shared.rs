@@ -266,6 +266,14 @@ impl Shared {
         (pending, result.timed_out())
     }
 
+    /// The writer has panicked: nothing is admitted any more, and what is in flight is not durable.
+    pub(super) fn abandon(&self) {
+        let mut pending = self.lock();
+        pending.health.close();
+        pending.in_flight.abandon();
+        pending.take().into_iter().for_each(abandon);
+    }
+
     /// Ends the writer once it has written everything.
     pub(super) fn close(&self) {
         self.lock().health.close();

@@ -20,6 +20,7 @@ use super::{
     queries,
     shared::{Op, Shared, abandon},
 };
+use crate::supervisor::Watch;
 
 /// How long the writer waits for the next one of those that come together.
 const NEXT_OPERATION: Duration = Duration::from_micros(150);
@@ -68,8 +69,9 @@ impl Writer {
     }
 
     /// Writes until the journal is closed.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, watch: &Watch) {
         while let Some(ops) = self.next_batch() {
+            watch.look();
             self.write(ops);
             if self.measured.elapsed() > MEASURE_INTERVAL {
                 self.measure();

@@ -2,8 +2,17 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use echostr::{clock::Clock, config::Config, hooks::Hooks, server::Server};
-use tokio::{sync::oneshot, task::JoinHandle};
+use echostr::{
+    clock::Clock,
+    config::Config,
+    hooks::Hooks,
+    server::{RunError, Server},
+    supervisor::Supervisor,
+};
+use tokio::{
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+};
 
 use super::{
     Answer, Http, NOW,
@@ -133,8 +142,9 @@ pub struct TestServer {
     pub http: Http,
     pub admin: Http,
     pub clock: Clock,
+    pub supervisor: Supervisor,
     stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<bool>,
+    running: JoinHandle<Result<(), RunError>>,
 }
 
 impl TestServer {
@@ -174,20 +184,26 @@ impl TestServer {
         let server = Server::bind(&config, hooks, clock.clone()).await.unwrap();
         let (address, admin): (SocketAddr, SocketAddr) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
+        let supervisor = server.supervisor().clone();
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { http: Http(address), admin: Http(admin), clock, stop: Some(stop), running }
+        Self { http: Http(address), admin: Http(admin), clock, supervisor, stop: Some(stop), running }
     }
 
     pub async fn post(&self, path: &str, signed: &Signed) -> Answer {
         self.http.post(&format!("{path}?{}", signed.query), &signed.body).await
     }
 
-    /// Asks the server to stop; the handle says whether everything finished in time.
-    pub fn stop(mut self) -> JoinHandle<bool> {
+    /// Asks the server to stop; the future says whether everything finished in time.
+    pub fn stop(mut self) -> impl Future<Output = Result<bool, JoinError>> {
         let _ = self.stop.take().unwrap().send(());
-        self.running
+        async move { self.running.await.map(|ended| ended.is_ok()) }
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(self) -> Result<(), RunError> {
+        self.running.await.unwrap()
     }
 
     /// The value of a metric whose line begins so.

@@ -24,6 +24,7 @@ use echostr::{
         Player, Push,
         api::{FakeApi, Faults},
     },
+    supervisor::Supervisor,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{runtime::Runtime, time};
@@ -274,7 +275,7 @@ async fn announce(
 
 /// Desks whose cursor in the journal is not behind the last entry.
 async fn wrong_cursors(api: &FakeApi, config: &Config, accounts: u16) -> Result<usize, Failure> {
-    let journal = journal::open(&config.journal, Vec::new())?;
+    let journal = journal::open(&config.journal, Vec::new(), &Supervisor::default())?;
     let mut wrong = 0;
     for account in 0..accounts {
         let slot = format!("kf/wecom_kf/a{account}/{}", desk(account));

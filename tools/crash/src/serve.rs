@@ -34,12 +34,10 @@ pub(crate) fn run(config: &Path, effects: &Path) -> Result<bool, Failure> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let server = Server::bind(&config, hooks, Clock::system()).await?;
-        let finished = server
-            .run(async move {
-                let _ = terminate.recv().await;
-            })
-            .await;
-        Ok(finished)
+        let run = server.run(async move {
+            let _ = terminate.recv().await;
+        });
+        Ok(run.await.is_ok())
     })
 }
 

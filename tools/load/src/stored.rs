@@ -19,6 +19,7 @@ use echostr::{
     },
     payload::{self, Form, Payload},
     platform::{self, Body},
+    supervisor::Supervisor,
 };
 use tokio::runtime::Builder;
 
@@ -75,7 +76,8 @@ pub(crate) fn run(counts: &[u64]) -> Result<(), Failure> {
 fn open(path: &Path, max_size: u64) -> Result<Arc<SqliteJournal>, Failure> {
     let observer =
         Observer { name: OBSERVER.into(), in_order: false, from_beginning: false, wants: Arc::new(|_, _| true) };
-    let options = Options { retention: Duration::from_secs(7 * 86_400), max_size, observers: vec![observer] };
+    let (retention, supervisor) = (Duration::from_secs(7 * 86_400), Supervisor::default());
+    let options = Options { retention, max_size, observers: vec![observer], supervisor };
     Ok(Arc::new(SqliteJournal::open(path, &options)?))
 }
 

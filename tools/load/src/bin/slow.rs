@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        Server::bind(&config, hooks, Clock::system()).await?.run(pending()).await;
+        Server::bind(&config, hooks, Clock::system()).await?.run(pending()).await?;
         Ok(())
     })
 }
