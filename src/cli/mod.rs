@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod health;
 mod keygen;
+mod observers;
 mod serve;
 mod simulate;
 
@@ -60,6 +61,9 @@ enum Command {
     /// Lists, replays and drops dead letters: events that an observer permanently failed on
     #[command(subcommand)]
     Dead(dead::Command),
+    /// Lists observers with what is pending of them, and removes those that are no longer registered
+    #[command(subcommand)]
+    Observers(observers::Command),
     /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
 }
@@ -110,6 +114,7 @@ where
         Command::Catalog(arguments) => catalog::run(&arguments),
         Command::Events(command) => events::run(&command),
         Command::Dead(command) => dead::run(&command),
+        Command::Observers(command) => observers::run(&command),
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {

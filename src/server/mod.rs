@@ -104,12 +104,10 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        let kf = kf::observers(config, &hooks);
-        let (late, grants) = (late::observer(config), thirdparty::observer(config));
-        let (sends_late, redeems) = (late.is_some(), grants.is_some());
-        let internal: Vec<_> = kf.into_iter().chain(late).chain(grants).collect();
-        let observers = observers::of_hooks(&hooks).into_iter().chain(internal.iter().cloned());
-        let journal = journal::open(&config.journal, observers.collect())?;
+        let internal = internal_observers(config, &hooks);
+        let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
+        let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
+        let journal = journal::open(&config.journal, registered_observers(config, &hooks))?;
         let apis = Apis::new(config, &journal, &metrics)?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let dispatcher = Dispatcher { hooks, apis, clock };
@@ -218,6 +216,17 @@ impl Server {
         maintenance.abort();
         finished
     }
+}
+
+/// Every observer that a server with these hooks has.
+pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+    observers::of_hooks(hooks).into_iter().chain(internal_observers(config, hooks)).collect()
+}
+
+/// Those that the server needs for what its accounts are.
+fn internal_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+    let kf = kf::observers(config, hooks).into_iter();
+    kf.chain(late::observer(config)).chain(thirdparty::observer(config)).collect()
 }
 
 /// How long the journal may take to write what is left, beyond the grace period.
