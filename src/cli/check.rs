@@ -35,6 +35,8 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     };
     let mut problems: Vec<String> = Vec::new();
     let hooks = super::hooks(&config, hooks).map_err(|problem| problems.push(problem.to_string())).ok();
+    let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks).err());
+    problems.extend(misnamed.map(|problem| problem.to_string()));
     for account in &config.accounts {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
         problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));

@@ -26,7 +26,7 @@ use self::{callback::Callbacks, connection::Listener, watch::Limits};
 use crate::{
     api::{ApiError, Apis},
     clock::Clock,
-    config::{self, Config},
+    config::{self, Config, ConfigError},
     crypto::KeyError,
     delivery::{Endpoint, Receiver},
     dispatch::Dispatcher,
@@ -64,6 +64,9 @@ pub enum StartError {
     /// Hooks are registered for an account that is not configured.
     #[error("hooks are registered for account `{0}`, which is not configured")]
     UnknownAccount(String),
+    /// The configuration names an observer that there is not.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The platforms' API cannot be called.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -104,9 +107,11 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
+        check_observers(config, &hooks)?;
         let internal = internal_observers(config, &hooks);
         let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
         let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
+        let observer_settings = config.observers.clone().with_policies(hooks.policies());
         let journal = journal::open(&config.journal, registered_observers(config, &hooks))?;
         let apis = Apis::new(config, &journal, &metrics)?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
@@ -147,7 +152,7 @@ impl Server {
             metrics,
             jobs,
             journal,
-            observer_settings: config.observers.clone(),
+            observer_settings,
             grace: config.server.shutdown_grace,
         })
     }
@@ -221,6 +226,14 @@ impl Server {
 /// Every observer that a server with these hooks has.
 pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     observers::of_hooks(hooks).into_iter().chain(internal_observers(config, hooks)).collect()
+}
+
+/// Checks that every `[observers.NAME]` is of an observer of these hooks, or of an internal one, which an account may need or
+/// not.
+pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), ConfigError> {
+    let internal = [kf::PULL, kf::REPLY, kf::REPLY_AT_ONCE, late::OBSERVER, thirdparty::OBSERVER];
+    let known: Vec<&str> = hooks.policies().map(|(name, _)| name).chain(internal).collect();
+    config.check_observers(&known)
 }
 
 /// Those that the server needs for what its accounts are.
