@@ -155,8 +155,8 @@ fn write_letter(out: &mut impl Write, letter: &DeadLetter, json: bool) -> io::Re
         });
         return writeln!(out, "{}", escape_json(&letter.to_string()));
     }
-    let (id, kind, error) = (event.id, &event.record.event_type, escape(error));
-    writeln!(out, "{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")
+    let (id, kind) = (event.id, &event.record.event_type);
+    writeln!(out, "{}", escape(&format!("{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")))
 }
 
 async fn check_observer(archive: &dyn Archive, filter: &Filter) -> Result<(), Box<dyn Error>> {

@@ -132,8 +132,7 @@ impl Lines {
             return writeln!(self.out, "{}", escape_json(&stored.cloud_event().to_string()));
         }
         let record = &stored.record;
-        writeln!(
-            self.out,
+        let line = format!(
             "{}  {}  {:<18} {:<32} {:<10} {:>2}  {}",
             print_time(record.received),
             stored.id,
@@ -141,8 +140,9 @@ impl Lines {
             record.event_type,
             stored.state.as_str(),
             stored.deliveries,
-            escape(record.subject.as_deref().unwrap_or("-"))
-        )
+            record.subject.as_deref().unwrap_or("-")
+        );
+        writeln!(self.out, "{}", escape(&line))
     }
 }
 
@@ -233,7 +233,7 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
         None => writeln!(out, "reply: the plain success")?,
     }
     for observation in &observations {
-        let error = observation.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
+        let error = observation.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         let state = match observation.state {
             ObservationState::Waiting(at) => format!("waiting, due {}", print_time(at)),
             ObservationState::Leased(until) => format!("in flight, lease expires {}", print_time(until)),
@@ -242,7 +242,8 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
         };
         let attempts =
             if observation.attempts == 0 { String::new() } else { format!(", attempts: {}", observation.attempts) };
-        writeln!(out, "observer {}: {state}{attempts}{error}", observation.observer)?;
+        let line = format!("observer {}: {state}{attempts}{error}", observation.observer);
+        writeln!(out, "{}", escape(&line))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -26,9 +26,10 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     hooks::{HandlerError, Hooks},
-    log::escape_lines,
+    log::{escape, escape_lines},
+    server::StartError,
 };
 
 /// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, answers and stores them.
@@ -122,9 +123,16 @@ where
         if io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(io::stderr(), "error: {}", escape_lines(&error.to_string()));
+        let text = error.to_string();
+        // Of a configuration every problem has its line; other errors may be of texts from outside.
+        let text = if is_of_configuration(&*error) { escape_lines(&text) } else { escape(&text) };
+        let _ = writeln!(io::stderr(), "error: {text}");
         ExitCode::FAILURE
     })
+}
+
+fn is_of_configuration(error: &(dyn Error + 'static)) -> bool {
+    error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(StartError::Config(_)))
 }
 
 fn io_error_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {

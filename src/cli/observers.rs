@@ -65,9 +65,10 @@ async fn list(archive: &dyn Archive, json: bool) -> Done {
             writeln!(out, "{}", escape_json(&line.to_string()))?;
             continue;
         }
-        let (name, oldest) = (escape(&name), oldest.unwrap_or_else(|| "-".to_owned()));
+        let oldest = oldest.unwrap_or_else(|| "-".to_owned());
         let state = since.map_or_else(|| "registered".to_owned(), |since| format!("absent since {since}"));
-        writeln!(out, "{name:<24} {pending:>8}  {oldest:<24}  {dead:>8}  {state}")?;
+        let line = format!("{name:<24} {pending:>8}  {oldest:<24}  {dead:>8}  {state}");
+        writeln!(out, "{}", escape(&line))?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
