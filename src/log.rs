@@ -2,7 +2,7 @@
 //! platforms, addresses, what users wrote) can neither begin a line of its own nor send commands to a terminal.
 //!
 //! The log of `echostr serve` is written with [`fields`], so no line has to take care of it. A subscriber of one's own
-//! takes it the same way, unless it writes JSON, which escapes by itself:
+//! takes it the same way. One that writes JSON, which escapes line ends by itself, writes through [`EscapedJson`].
 //!
 //! ```
 //! use tracing_subscriber::util::SubscriberInitExt as _;
@@ -47,6 +47,26 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
         if writer.has_ansi_escapes() { ("\x1b[3m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     write!(writer, "{italic}{name}{plain}{dimmed}={plain}")?;
     write!(Escaping(writer), "{value:?}")
+}
+
+/// Writes lines of JSON with what acts in them as JSON escapes, also what JSON leaves as it is: no collector sees a
+/// difference, and a terminal does nothing.
+#[derive(Debug)]
+pub struct EscapedJson<W>(pub W);
+
+impl<W: io::Write> io::Write for EscapedJson<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match str::from_utf8(line) {
+            Ok(json) => self.0.write_all(escape_json(json).as_bytes())?,
+            // Not from a subscriber, which writes whole lines.
+            Err(_) => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Panics become lines of the log from now on: what they say may come from outside, as everything else may.

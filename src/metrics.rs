@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use crate::{
     envelope::Refusal,
     in_flight::{Load, Loads},
-    journal::Usage,
+    journal::{Absent, Usage},
 };
 
 const DELIVERIES: &str = "echostr_deliveries_total";
@@ -26,6 +26,9 @@ const OBSERVATIONS: &str = "echostr_observations_total";
 const JOURNAL_BYTES: &str = "echostr_journal_bytes";
 const WAITING: &str = "echostr_observations_waiting";
 const DEAD: &str = "echostr_dead_letters";
+const ABSENT: &str = "echostr_absent_observers";
+const ABSENT_WAITING: &str = "echostr_absent_observations_waiting";
+const ABSENT_DEAD: &str = "echostr_absent_dead_letters";
 const API_CALLS: &str = "echostr_api_calls_total";
 const TASK_PANICS: &str = "echostr_task_panics_total";
 const TOKENS: &str = "echostr_api_tokens_total";
@@ -131,6 +134,8 @@ pub struct Metrics {
     pub waiting: Gauge,
     /// Dead letters.
     pub dead: Gauge,
+    /// Observers that are absent, what is pending of them, and their dead letters.
+    absent: [Gauge; 3],
     /// Deliveries in flight.
     in_flight: Gauge,
     /// What each account has in flight; its gauges.
@@ -217,6 +222,13 @@ impl Metrics {
             None,
             "Dead letters: events that an observer permanently failed on".into(),
         );
+        for (name, text) in [
+            (ABSENT, "Observers that are no longer registered, and still have their place in the journal"),
+            (ABSENT_WAITING, "Pending observations of observers that are no longer registered"),
+            (ABSENT_DEAD, "Dead letters of observers that are no longer registered"),
+        ] {
+            recorder.describe_gauge(name.into(), None, text.into());
+        }
         let observations = |result| counter(&recorder, OBSERVATIONS, vec![Label::from_static_parts("result", result)]);
         Self {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
@@ -228,6 +240,8 @@ impl Metrics {
             journal_bytes: recorder.register_gauge(&Key::from_static_name(JOURNAL_BYTES), &METADATA),
             waiting: recorder.register_gauge(&Key::from_static_name(WAITING), &METADATA),
             dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),
+            absent: [ABSENT, ABSENT_WAITING, ABSENT_DEAD]
+                .map(|name| recorder.register_gauge(&Key::from_static_name(name), &METADATA)),
             loads: Loads::default(),
             shown: Arc::default(),
             recorder,
@@ -309,6 +323,8 @@ impl Metrics {
         self.journal_bytes.set(usage.bytes as f64);
         self.waiting.set(usage.waiting as f64);
         self.dead.set(usage.dead as f64);
+        let Absent { observers, waiting, dead } = usage.absent;
+        self.absent.iter().zip([observers, waiting, dead]).for_each(|(gauge, count)| gauge.set(count as f64));
     }
 
     /// Folds recorded samples into their buckets; must be called now and then, or samples pile up.

@@ -34,7 +34,7 @@ use crate::{
     config::Observers as Settings,
     dispatch::{Attempt, Dispatcher, Source},
     event,
-    hooks::{Hooks, Observer},
+    hooks::{Hooks, ObserveError, Observed, Observer, Retry},
     journal::{self, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
     panics::{Caught, Panicked, catch},
@@ -98,6 +98,8 @@ pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 pub enum Failed {
     /// Retry after a pause.
     Retry(String),
+    /// Retry after this long.
+    RetryAfter(Duration, String),
     /// Retrying would not help: a dead letter.
     Permanent(String),
     /// It cannot be done yet. Nothing has failed: the attempt does not count.
@@ -111,6 +113,16 @@ pub enum Failed {
     },
     /// Its account has no `secret`, which one that is needed has lost: what is pending of it is kept until it has one.
     NoSecret,
+}
+
+impl Failed {
+    fn of(ObserveError { retry, error }: ObserveError) -> Self {
+        match retry {
+            Retry::Usual => Self::Retry(error),
+            Retry::After(after) => Self::RetryAfter(after, error),
+            Retry::Never => Self::Permanent(error),
+        }
+    }
 }
 
 /// The handlers that observe, as the journal knows them.
@@ -138,7 +150,7 @@ pub(crate) fn jobs_of_hooks(dispatcher: &Dispatcher, accounts: usize) -> Vec<Job
             let (handler, dispatcher) = (handler.clone(), dispatcher.clone());
             Box::pin(async move {
                 let _permit = permit;
-                observe(&dispatcher, &handler, &leased, deadline).await.map_err(Failed::Retry)
+                observe(&dispatcher, &handler, &leased, deadline).await.map_err(Failed::of)
             })
         });
         let scope = Scope::All { accounts: if account.is_some() { 1 } else { accounts } };
@@ -181,11 +193,12 @@ impl Observers {
         let (stop, cancelled, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ends, ended) = mpsc::channel(MAX_BATCH);
         for job in jobs {
+            let settings = settings.of(&job.name);
             let work = Arc::new(Work {
                 timeout: job.timeout.unwrap_or(settings.timeout),
                 job,
                 journal: Arc::clone(journal),
-                settings: settings.clone(),
+                settings,
                 metrics: metrics.clone(),
                 ends: ends.clone(),
                 cancelled: cancelled.clone(),
@@ -306,13 +319,13 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
             return work.end(lease, Finish::Postponed { after }).await;
         }
         Failed::Retry(error) if attempt < work.settings.max_attempts => {
-            work.metrics.observation_failed.increment(1);
             let after = pause(&work.settings, attempt);
-            let pause = after.as_secs_f64();
-            warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
-            return work.end(lease, Finish::Retry { after, error }).await;
+            return work.retry(lease, after, error).await;
         }
-        Failed::Retry(error) | Failed::Permanent(error) => error,
+        Failed::RetryAfter(after, error) if attempt < work.settings.max_attempts => {
+            return work.retry(lease, after, error).await;
+        }
+        Failed::Retry(error) | Failed::RetryAfter(_, error) | Failed::Permanent(error) => error,
     };
     work.metrics.observation_failed.increment(1);
     work.metrics.observation_dead.increment(1);
@@ -326,6 +339,13 @@ fn panicked(panicked: Panicked) -> Running {
 }
 
 impl Work {
+    async fn retry(&self, lease: Lease, after: Duration, error: String) {
+        self.metrics.observation_failed.increment(1);
+        let (name, event, attempt, pause) = (&*self.job.name, lease.id, lease.attempt, after.as_secs_f64());
+        warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
+        self.end(lease, Finish::Retry { after, error }).await;
+    }
+
     async fn end(&self, lease: Lease, outcome: Finish) {
         // Whoever takes them ends last.
         let _ = self.ends.send(Finished { lease, outcome }).await;
@@ -333,18 +353,14 @@ impl Work {
 }
 
 /// One attempt of a handler. The event is parsed again: the journal stores what the platform wrote.
-async fn observe(
-    dispatcher: &Dispatcher,
-    observer: &Observer,
-    leased: &Leased,
-    deadline: Instant,
-) -> Result<(), String> {
+async fn observe(dispatcher: &Dispatcher, observer: &Observer, leased: &Leased, deadline: Instant) -> Observed {
     let attempt = Attempt { id: leased.lease.id, number: leased.lease.attempt, deadline };
     let call = dispatcher.observe_stored(observer, Source::from(&leased.record), attempt);
-    let running = call.map_err(|failure| failure.to_string())?.running.map_err(|failure| failure.to_string())?;
+    let unread = |failure: &dyn fmt::Display| ObserveError::usual(failure.to_string());
+    let running = call.map_err(|failure| unread(&failure))?.running.map_err(|failure| unread(&failure))?;
     match running.await {
         Ok(seen) => seen,
-        Err(panicked) => Err(format!("the handler {panicked}")),
+        Err(panicked) => Err(ObserveError::usual(format!("the handler {panicked}"))),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     config::{Config, find_config},
     event::Platform,
     journal::{self, Archive, Filter, Millis, State},
+    log::escape,
 };
 
 /// How many events are asked for at one time.
@@ -120,8 +121,15 @@ pub(super) async fn check_observers(archive: &dyn Archive, names: &[String]) -> 
     let known = archive.observers().await?;
     match names.iter().find(|name| !known.contains(name)) {
         None => Ok(()),
-        Some(unknown) if known.is_empty() => Err(format!("unknown observer `{unknown}`; the journal has none").into()),
-        Some(unknown) => Err(format!("unknown observer `{unknown}`; expected one of {}", known.join(", ")).into()),
+        Some(unknown) => {
+            let (unknown, expected) = (escape(unknown), known.join(", "));
+            let hint = if known.is_empty() {
+                "the journal has none".to_owned()
+            } else {
+                format!("expected one of {expected}")
+            };
+            Err(format!("unknown observer `{unknown}`; {}", escape(&hint)).into())
+        }
     }
 }
 

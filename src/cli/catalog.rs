@@ -14,7 +14,7 @@ use super::Done;
 use crate::{
     catalog,
     event::{EventSpec, Platform, table},
-    log::escape_json,
+    log::{escape, escape_json},
     payload::{self, Form, Value},
     platform,
 };
@@ -114,16 +114,16 @@ struct Match {
 impl Match {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if let Some(error) = &self.error {
-            return writeln!(out, "{}: {error}", self.file);
+            return writeln!(out, "{}", escape(&format!("{}: {error}", self.file)));
         }
         let (event_type, rust_type) = (self.r#type.unwrap_or("-"), self.rust_type.as_deref().unwrap_or("-"));
         let value = self.value.as_ref().map_or("-".to_owned(), payload::to_json);
         let value = escape_json(&value);
-        writeln!(
-            out,
+        let line = format!(
             "{}: type={event_type} rust_type={rust_type} value={value} unknown_fields={:?}",
             self.file, self.unknown_fields
-        )
+        );
+        writeln!(out, "{}", escape(&line))
     }
 }
 

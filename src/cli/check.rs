@@ -7,10 +7,12 @@ use crate::{
     api::{Api, ApiError, Apis},
     config::{Account, Config, find_config},
     delivery::Endpoint,
-    journal::{self, Journal, Options, memory::MemoryJournal},
+    hooks::Hooks,
+    journal::{self, INTERNAL_PREFIX, Journal, JournalError, ObserverState, Options, memory::MemoryJournal},
     log::escape,
     metrics::Metrics,
     platform::Probe,
+    server,
     supervisor::Supervisor,
 };
 
@@ -33,20 +35,31 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         }
     };
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(super::hooks(&config, hooks).err().map(|problem| problem.to_string()));
+    let hooks = super::hooks(&config, hooks).map_err(|problem| problems.push(problem.to_string())).ok();
+    let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks).err());
+    problems.extend(misnamed.map(|problem| problem.to_string()));
     for account in &config.accounts {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
         problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));
     }
     let runtime = runtime()?;
     let journal = runtime.block_on(journal::check(&config.journal));
-    problems.extend(journal.err().map(|problem| format!("[journal] {}", escape(&problem.to_string()))));
+    let mut absent = Vec::new();
+    match (journal, hooks) {
+        (Ok(()), Some(hooks)) => match runtime.block_on(unregistered(&config, hooks)) {
+            Ok(observers) => absent = observers,
+            Err(problem) => problems.push(in_journal(&problem)),
+        },
+        (Ok(()), None) => {}
+        (Err(problem), _) => problems.push(in_journal(&problem)),
+    }
     if *online {
         problems.extend(runtime.block_on(ask_platforms(&config))?);
     }
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
+    absent.iter().for_each(|warning| eprintln!("warning: {warning}"));
     super::unread_handlers(&config).for_each(|warning| eprintln!("warning: {}: {warning}", path.display()));
     for problem in &problems {
         eprintln!("{problem}");
@@ -59,6 +72,29 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     }
     println!("{}: no problem", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+fn in_journal(problem: &JournalError) -> String {
+    format!("[journal] {}", escape(&problem.to_string()))
+}
+
+/// A warning for each observer of the journal that a server with this configuration and these handlers would not have.
+async fn unregistered(config: &Config, hooks: Hooks) -> Result<Vec<String>, JournalError> {
+    // One that is not there yet, or in memory, has no observers.
+    let Ok(archive) = journal::open_archive(&config.journal) else { return Ok(Vec::new()) };
+    let wanted = server::registered_observers(config, &Arc::new(hooks));
+    let is_missing = |it: &ObserverState| wanted.iter().all(|observer| *observer.name != *it.name);
+    let missing = archive.observer_states().await?.into_iter().filter(is_missing);
+    let warnings = missing.map(|ObserverState { name, pending, dead, .. }| {
+        let name = escape(&name).into_owned();
+        let needs = if name.starts_with(INTERNAL_PREFIX) { "its accounts, with their `secret`" } else { "its handler" };
+        format!(
+            "[journal] observer {name} would not be registered; its {pending} pending events and {dead} dead letters would \
+             be kept for `retention`: bring back {needs}, or remove it with `echostr observers rm {name}` once the \
+             server runs without it"
+        )
+    });
+    Ok(warnings.collect())
 }
 
 /// Checks each account that has a secret against its platform; prints successes, returns failures.

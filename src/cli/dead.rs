@@ -22,11 +22,11 @@ use crate::{
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
-    /// Lists dead letters, the oldest event first
+    /// Lists dead letters, the newest event first
     Ls {
         #[command(flatten)]
         which: Which,
-        /// Show at most N dead letters (0 = all)
+        /// Show at most N newest dead letters (0 = all)
         #[arg(long, default_value_t = 50, value_name = "N")]
         limit: usize,
         /// Print one JSON object per line: the event as a CloudEvent, observer, attempts, error, time
@@ -132,11 +132,11 @@ async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) 
         writeln!(out, "{:<24}  {:<36}  {:<32} {:<16} {:>2}  error", "died", "event", "type", "observer", "n")?;
     }
     let mut left = if limit == 0 { usize::MAX } else { limit };
-    let mut after = None;
+    let mut before = None;
     while left > 0 {
-        let page = archive.dead(filter, after, PAGE_SIZE.min(left)).await?;
+        let page = archive.newest_dead(filter, before, PAGE_SIZE.min(left)).await?;
         let Some(last) = page.last() else { break };
-        after = Some((last.event.id, last.observer.clone()));
+        before = Some((last.event.id, last.observer.clone()));
         left -= page.len();
         for letter in &page {
             write_letter(&mut out, letter, json)?;
@@ -155,8 +155,8 @@ fn write_letter(out: &mut impl Write, letter: &DeadLetter, json: bool) -> io::Re
         });
         return writeln!(out, "{}", escape_json(&letter.to_string()));
     }
-    let (id, kind, error) = (event.id, &event.record.event_type, escape(error));
-    writeln!(out, "{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")
+    let (id, kind) = (event.id, &event.record.event_type);
+    writeln!(out, "{}", escape(&format!("{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")))
 }
 
 async fn check_observer(archive: &dyn Archive, filter: &Filter) -> Result<(), Box<dyn Error>> {

@@ -71,8 +71,11 @@ pub(super) enum Command {
         #[arg(value_name = "ID")]
         ids: Vec<Uuid>,
         /// Replay to this observer; can be repeated
-        #[arg(long = "observer", value_name = "NAME", required = true)]
+        #[arg(long = "observer", value_name = "NAME", required_unless_present = "all_observers")]
         observers: Vec<String>,
+        /// Replay to every observer that the events were for, except internal ones and those no longer registered
+        #[arg(long, conflicts_with = "observers")]
+        all_observers: bool,
         /// Replay every event; needed when neither a filter nor an id is given
         #[arg(long)]
         all: bool,
@@ -91,13 +94,14 @@ pub(super) fn run(command: &Command) -> Done {
                 let archive = archive::open(config)?;
                 tail(&*archive, &filter.filter(), *json).await
             }
-            Command::Replay { config, filter, ids, observers, all } => {
+            Command::Replay { config, filter, ids, observers, all_observers, all } => {
                 let filter = filter.filter();
                 match (ids.is_empty(), filter == Filter::default()) {
                     (false, false) => usage("give either ids or a filter, not both"),
                     (true, true) if !all => usage("no events selected: give ids, a filter, or --all"),
                     _ => {}
                 }
+                let observers = (!all_observers).then_some(observers.as_slice());
                 replay(&*archive::open(config)?, &filter, ids, observers).await
             }
         }
@@ -128,8 +132,7 @@ impl Lines {
             return writeln!(self.out, "{}", escape_json(&stored.cloud_event().to_string()));
         }
         let record = &stored.record;
-        writeln!(
-            self.out,
+        let line = format!(
             "{}  {}  {:<18} {:<32} {:<10} {:>2}  {}",
             print_time(record.received),
             stored.id,
@@ -137,8 +140,9 @@ impl Lines {
             record.event_type,
             stored.state.as_str(),
             stored.deliveries,
-            escape(record.subject.as_deref().unwrap_or("-"))
-        )
+            record.subject.as_deref().unwrap_or("-")
+        );
+        writeln!(self.out, "{}", escape(&line))
     }
 }
 
@@ -229,7 +233,7 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
         None => writeln!(out, "reply: the plain success")?,
     }
     for observation in &observations {
-        let error = observation.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
+        let error = observation.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         let state = match observation.state {
             ObservationState::Waiting(at) => format!("waiting, due {}", print_time(at)),
             ObservationState::Leased(until) => format!("in flight, lease expires {}", print_time(until)),
@@ -238,14 +242,17 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
         };
         let attempts =
             if observation.attempts == 0 { String::new() } else { format!(", attempts: {}", observation.attempts) };
-        writeln!(out, "observer {}: {state}{attempts}{error}", observation.observer)?;
+        let line = format!("observer {}: {state}{attempts}{error}", observation.observer);
+        writeln!(out, "{}", escape(&line))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[Uuid], observers: &[String]) -> Done {
-    archive::check_observers(archive, observers).await?;
+/// Replays to these observers, or to all.
+async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[Uuid], observers: Option<&[String]>) -> Done {
+    archive::check_observers(archive, observers.unwrap_or_default()).await?;
     let offer = |events: Vec<Uuid>| async move {
+        let Some(observers) = observers else { return Ok(archive.replay_to_all(events).await?) };
         let mut offered = 0;
         for observer in observers {
             offered += archive.replay(observer, events.clone()).await?;

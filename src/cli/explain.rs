@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let query = match Query::parse(query) {
         Ok(query) => query,
         Err(refusal) => {
-            println!("✗ query: {refusal}");
+            println!("✗ query: {}", escape(&refusal.to_string()));
             return Ok(ExitCode::FAILURE);
         }
     };

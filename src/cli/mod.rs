@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod health;
 mod keygen;
+mod observers;
 mod serve;
 mod simulate;
 
@@ -25,9 +26,10 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     hooks::{HandlerError, Hooks},
-    log::escape_lines,
+    log::{escape, escape_lines},
+    server::StartError,
 };
 
 /// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, answers and stores them.
@@ -60,6 +62,9 @@ enum Command {
     /// Lists, replays and drops dead letters: events that an observer permanently failed on
     #[command(subcommand)]
     Dead(dead::Command),
+    /// Lists observers with what is pending of them, and removes those that are no longer registered
+    #[command(subcommand)]
+    Observers(observers::Command),
     /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
 }
@@ -110,6 +115,7 @@ where
         Command::Catalog(arguments) => catalog::run(&arguments),
         Command::Events(command) => events::run(&command),
         Command::Dead(command) => dead::run(&command),
+        Command::Observers(command) => observers::run(&command),
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {
@@ -117,9 +123,16 @@ where
         if io_error_kind(&*error) == Some(io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(io::stderr(), "error: {}", escape_lines(&error.to_string()));
+        let text = error.to_string();
+        // Of a configuration every problem has its line; other errors may be of texts from outside.
+        let text = if is_of_configuration(&*error) { escape_lines(&text) } else { escape(&text) };
+        let _ = writeln!(io::stderr(), "error: {text}");
         ExitCode::FAILURE
     })
+}
+
+fn is_of_configuration(error: &(dyn Error + 'static)) -> bool {
+    error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(StartError::Config(_)))
 }
 
 fn io_error_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {

@@ -14,7 +14,7 @@ use super::{BuildHooks, ConfigArgument, Done};
 use crate::{
     clock::Clock,
     config::{Config, Log, LogFormat, find_config},
-    log::{fields, take_panics},
+    log::{EscapedJson, fields, take_panics},
     server::{RunError, Server},
 };
 
@@ -67,7 +67,10 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
     take_panics();
     match log.format {
         LogFormat::Text => builder.fmt_fields(fields()).try_init().map_err(|error| error.to_string())?,
-        LogFormat::Json => builder.json().flatten_event(true).try_init().map_err(|error| error.to_string())?,
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_writer(|| EscapedJson(io::stderr()));
+            builder.try_init().map_err(|error| error.to_string())?;
+        }
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub use self::{
     api::Api,
     journal::{Journal, JournalUrl},
     log::{Log, LogFormat},
-    observers::{Backoff, Observers},
+    observers::{Backoff, Observers, Policy},
     problem::{ConfigError, Problem},
     server::Server,
     values::{IpRange, secret},

@@ -166,6 +166,28 @@ fn checks_the_sections() {
             &[&format!("c.toml:2: [observers] `backoff` must be {backoff}")],
         );
     }
+    check("observers = 1\n", &["c.toml:1: `observers` must be a table, not an integer"]);
+    check("[observers]\nbackof = 1\n", &["c.toml:2: [observers] unknown key `backof`; did you mean `backoff`?"]);
+    check(
+        "[observers.crm]\nmax_attempts = 0\ntimout = \"1s\"\n[observers]\nconcurrency = \"4\"\n",
+        &[
+            "c.toml:2: [observers.crm] `max_attempts` must be a whole number from 1 to 1000",
+            "c.toml:3: [observers.crm] unknown key `timout`; did you mean `timeout`?",
+            "c.toml:5: [observers] `concurrency` must be a whole number from 1 to 10000, not a string",
+        ],
+    );
+    check(
+        "[observers.echostr.kf-pull]\nmax_attempts = 3\n",
+        &["c.toml:1: [observers.echostr] a name with a dot in it needs quotes: [observers.\"echostr.kf-pull\"]"],
+    );
+    check(
+        "[observers.\"echostr.kf-pull\"]\ntimeout = \"1s\"\n",
+        &["c.toml:2: [observers.\"echostr.kf-pull\"] `timeout` of an internal observer cannot be changed"],
+    );
+    check(
+        "[observers.\"a\\nb\"]\ntimeout = \"1us\"\n",
+        &[&format!("c.toml:2: [observers.\"a\\nb\"] `timeout` must be {duration}")],
+    );
     check("handlers = 1\n", &["c.toml:1: `handlers` must be a table, not an integer"]);
     check("[handlers]\ndemo = true\n", &["c.toml:2: [handlers] `demo` must be a table: [handlers.NAME]"]);
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
-use super::{Context, RawEvent, Selection, compiler_help::ReturnedAs};
+use super::{Context, ObserveError, RawEvent, Selection, compiler_help::ReturnedAs};
 use crate::{
     event::{Answer, Event, EventSpec, Reply as _, ReplyError},
     panics::{self, Caught},
@@ -11,7 +11,8 @@ use crate::{
     wire::{Reading, Unreadable},
 };
 
-/// Whatever a handler fails with, so that `?` works on any error.
+/// Whatever a handler fails with, so that `?` works on any error. An observer can say more with [`Permanent`](super::Permanent)
+/// and [`RetryAfter`](super::RetryAfter).
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
 /// Reacts to one event: an async closure, an `async fn`, or a type with state that implements this by hand.
@@ -52,8 +53,8 @@ pub enum RespondError {
 
 /// What a responder results in.
 pub(crate) type Responded = Result<Answer, RespondError>;
-/// What an observer results in: an error as text, which is made while the handler runs, as it is code of the handler.
-pub(crate) type Observed = Result<(), String>;
+/// What an observer results in.
+pub(crate) type Observed = Result<(), ObserveError>;
 /// A handler that runs. Its panic is in what it gives.
 pub(crate) type Running<T> = Caught<Work<T>>;
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -134,11 +135,11 @@ impl AnyHandler<Responded> {
 
 impl AnyHandler<Observed> {
     pub(super) fn observes<E: Event>(handler: impl Handler<E, ()>) -> Self {
-        Self::typed(handler, |seen| seen.map_err(|failure| failure.to_string()))
+        Self::typed(handler, |seen| seen.map_err(|failure| ObserveError::of(&failure)))
     }
 
     pub(super) fn observes_raw(selection: Selection, handler: impl Handler<RawEvent, ()>) -> Self {
-        Self::raw(selection, handler, |seen| seen.map_err(|failure| failure.to_string()))
+        Self::raw(selection, handler, |seen| seen.map_err(|failure| ObserveError::of(&failure)))
     }
 }
 

@@ -16,6 +16,7 @@
 #[doc(hidden)]
 pub mod compiler_help;
 mod context;
+mod failure;
 mod handler;
 mod observe;
 mod selection;
@@ -29,14 +30,17 @@ use hashbrown::HashMap;
 use self::selection::Selection;
 pub(crate) use self::{
     context::ContextInner,
+    failure::{ObserveError, Retry},
     handler::{AnyHandler, Observed, Responded, Running},
 };
 pub use self::{
     context::{Context, RawEvent},
+    failure::{Permanent, RetryAfter},
     handler::{Handler, HandlerError, RespondError},
     observe::Observe,
 };
 use crate::{
+    config::Policy,
     event::{Event, EventSpec},
     observers::INTERNAL_PREFIX,
     replies::RawReply,
@@ -136,25 +140,36 @@ impl Hooks {
         self.add_observer(how.into(), AnyHandler::observes_raw(Self::selection(pattern), handler))
     }
 
-    /// Hooks of one account (`mp/shop`); its responders come before those of all accounts, its observers beside them.
+    /// Hooks of one account (`mp/shop`); its responders come before those of all accounts, its observers beside them. Several
+    /// modules may have hooks for one account.
     ///
     /// # Panics
-    /// When the account has hooks already, or an observer's name is taken.
+    /// When they have hooks of accounts in them, a second responder for what the account has one for, or an observer whose
+    /// name is taken.
     #[must_use]
     #[track_caller]
     pub fn account(mut self, account: &str, hooks: Self) -> Self {
+        if let Some(inner) = hooks.accounts.keys().min() {
+            panic!(
+                "the hooks of account `{account}` have hooks of account `{inner}` in them, and would never be asked for that: \
+                 register them side by side, `hooks.account(\"{account}\", …).account(\"{inner}\", …)`, or use `merge`"
+            );
+        }
         for observer in &hooks.observers {
             self.refuse_taken(&observer.how.name);
         }
-        let earlier = self.accounts.insert(account.to_owned(), hooks);
-        assert!(earlier.is_none(), "account `{account}` already has hooks");
+        let hooks = match self.accounts.remove(account) {
+            Some(earlier) => earlier.merge(hooks),
+            None => hooks,
+        };
+        self.accounts.insert(account.to_owned(), hooks);
         self
     }
 
     /// Adds everything that `other` has registered.
     ///
     /// # Panics
-    /// When both have a responder for one event, hooks for one account, or an observer of one name.
+    /// When both have a responder for one event, be it of all accounts or of one, or an observer of one name.
     #[must_use]
     #[track_caller]
     pub fn merge(mut self, other: Self) -> Self {
@@ -222,6 +237,11 @@ impl Hooks {
             hooks.observers.iter().map(move |observer| (Some(account.as_str()), observer))
         });
         self.observers.iter().map(|observer| (None, observer)).chain(own)
+    }
+
+    /// What observers have instead of the settings of all, as their handlers were registered.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (&str, &Policy)> {
+        self.each_observer().map(|(_, observer)| (&*observer.how.name, &observer.how.policy))
     }
 
     #[track_caller]

@@ -46,7 +46,12 @@ fn what_two_answer_or_two_are_called_is_refused_wherever_it_comes_together() {
         (panic_of(|| Hooks::default().account("mp/x", named("a")).merge(named("a"))), "observer called `a`"),
         (
             panic_of(|| Hooks::default().account("mp/x", text_hooks()).account("mp/x", text_hooks())),
-            "account `mp/x` already has hooks",
+            "`mp.message.text` has two responders",
+        ),
+        (panic_of(|| Hooks::default().account("mp/x", named("a")).account("mp/x", named("a"))), "observer called `a`"),
+        (
+            panic_of(|| Hooks::default().account("mp/x", Hooks::default().account("mp/y", named("a")))),
+            "account `mp/x` have hooks of account `mp/y` in them",
         ),
         (panic_of(|| Hooks::default().observe_any("a", "im/nothing", seen)), "`im/nothing` matches no event"),
     ] {
@@ -97,6 +102,20 @@ fn the_nearest_responder_answers() {
     }
     assert_eq!(hooks.accounts().collect::<Vec<_>>(), ["im/own"]);
     assert!(Hooks::default().on(text).responder("mp/shop", "mp.message.image", None).is_none());
+}
+
+#[test]
+fn two_modules_have_hooks_for_one_account() {
+    let module = |hooks: Hooks| Hooks::default().account("mp/shop", hooks);
+    let observed = Hooks::default().observe::<mp::Subscribe>("a", seen);
+    let hooks = module(Hooks::default().on(text)).account("mp/shop", observed);
+    let hooks = hooks.merge(module(Hooks::default().on_any("mp/menu", raw).observe::<mp::Subscribe>("b", seen)));
+    let responds = |event_type: &str| hooks.responder("mp/shop", event_type, event::by_id(event_type)).is_some();
+    assert!(responds("mp.message.text") && responds("mp.event.click") && !responds("mp.message.image"));
+    assert!(hooks.responder("mp/other", "mp.message.text", event::by_id("mp.message.text")).is_none());
+    let spec = event::by_id("mp.event.subscribe");
+    assert_eq!(hooks.observers("mp/shop", "mp.event.subscribe", spec).map(|it| &**it).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(hooks.accounts().collect::<Vec<_>>(), ["mp/shop"]);
 }
 
 #[test]

@@ -24,11 +24,25 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// Names of the observers, sorted.
     fn observers(&self) -> Task<'_, Vec<String>>;
 
+    /// The observers, sorted by name, with what is left of each.
+    fn observer_states(&self) -> Task<'_, Vec<ObserverState>>;
+
+    /// Removes an observer that is absent, with its pending events and dead letters; returns whether it is gone. One that is
+    /// registered stays as it is.
+    fn remove_observer(&self, name: &str) -> Task<'_, bool>;
+
     /// Gives events to an observer again, as if they were new; returns how many. Pending ones stay as they are.
     fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64>;
 
+    /// Gives events again to every observer that they were for; returns how many observations that makes. Internal observers and
+    /// absent ones are left out.
+    fn replay_to_all(&self, events: Vec<Uuid>) -> Task<'_, u64>;
+
     /// Up to `limit` dead letters whose event matches, the oldest event first, from `after` on.
     fn dead(&self, filter: &Filter, after: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>>;
+
+    /// The same, the newest event first, before `before`.
+    fn newest_dead(&self, filter: &Filter, before: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>>;
 
     /// Gives dead letters to their observers again; returns how many.
     fn revive(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
@@ -95,6 +109,21 @@ pub struct Observation {
     pub attempts: u32,
     /// The error of the last one.
     pub error: Option<String>,
+}
+
+/// An observer, and what is left of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObserverState {
+    /// Its name.
+    pub name: String,
+    /// Since when it is absent; `None` when the server that runs, or ran last, has it.
+    pub absent_since: Option<Millis>,
+    /// Events that it has still to see.
+    pub pending: u64,
+    /// When the oldest of them was received.
+    pub oldest: Option<Millis>,
+    /// Its dead letters.
+    pub dead: u64,
 }
 
 /// The state of an observation.

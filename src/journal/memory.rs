@@ -291,7 +291,7 @@ impl Journal for MemoryJournal {
 
     fn usage(&self) -> Usage {
         let state = self.lock();
-        Usage { bytes: state.room.used() as u64, waiting: state.waiting as u64, dead: state.dead }
+        Usage { bytes: state.room.used() as u64, waiting: state.waiting as u64, dead: state.dead, ..Usage::default() }
     }
 
     fn close(&self) -> Task<'_, ()> {

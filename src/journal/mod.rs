@@ -32,12 +32,12 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use self::{
-    archive::{Archive, DeadLetter, Filter, Observation, ObservationState, Stored},
+    archive::{Archive, DeadLetter, Filter, Observation, ObservationState, ObserverState, Stored},
     entry::Entry,
     id::Ids,
     model::{
-        Admission, EventRecord, Finish, Finished, Lease, LeaseWrite, Leased, NamedLease, NewEvent, Observer, Options,
-        Pulled, ReplyRecord, ReplySender, Room, State, Undecoded, Usage, Wants,
+        Absent, Admission, EventRecord, Finish, Finished, Lease, LeaseWrite, Leased, NamedLease, NewEvent, Observer,
+        Options, Pulled, ReplyRecord, ReplySender, Room, State, Undecoded, Usage, Wants,
     },
 };
 use crate::{

@@ -313,6 +313,19 @@ pub struct Usage {
     pub waiting: u64,
     /// Observations that are dead letters.
     pub dead: u64,
+    /// Of them, what is kept for observers that are absent.
+    pub absent: Absent,
+}
+
+/// What a journal keeps for observers that are absent: neither the server that runs nor another node has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absent {
+    /// How many are absent.
+    pub observers: u64,
+    /// Their pending observations.
+    pub waiting: u64,
+    /// Their dead letters.
+    pub dead: u64,
 }
 
 /// What a platform is answered that wants nothing.

@@ -26,7 +26,7 @@ use self::{callback::Callbacks, connection::Listener, watch::Limits};
 use crate::{
     api::{ApiError, Apis},
     clock::Clock,
-    config::{self, Config},
+    config::{self, Config, ConfigError},
     crypto::KeyError,
     delivery::{Endpoint, Receiver},
     dispatch::Dispatcher,
@@ -65,6 +65,9 @@ pub enum StartError {
     /// Hooks are registered for an account that is not configured.
     #[error("hooks are registered for account `{0}`, which is not configured")]
     UnknownAccount(String),
+    /// The configuration names an observer that there is not.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The platforms' API cannot be called.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -119,12 +122,12 @@ impl Server {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        let kf = kf::observers(config, &hooks);
-        let (late, grants) = (late::observer(config), thirdparty::observer(config));
-        let (sends_late, redeems) = (late.is_some(), grants.is_some());
-        let internal: Vec<_> = kf.into_iter().chain(late).chain(grants).collect();
-        let observers = observers::of_hooks(&hooks).into_iter().chain(internal.iter().cloned());
-        let journal = journal::open(&config.journal, observers.collect(), &supervisor)?;
+        check_observers(config, &hooks)?;
+        let internal = internal_observers(config, &hooks);
+        let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
+        let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
+        let observer_settings = config.observers.clone().with_policies(hooks.policies());
+        let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let dispatcher = Dispatcher { hooks, apis, clock };
@@ -166,7 +169,7 @@ impl Server {
             supervisor,
             jobs,
             journal,
-            observer_settings: config.observers.clone(),
+            observer_settings,
             grace: config.server.shutdown_grace,
         })
     }
@@ -271,6 +274,25 @@ impl Server {
             None => Err(RunError::Cancelled),
         }
     }
+}
+
+/// Every observer that a server with these hooks has.
+pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+    observers::of_hooks(hooks).into_iter().chain(internal_observers(config, hooks)).collect()
+}
+
+/// Checks that every `[observers.NAME]` is of an observer of these hooks, or of an internal one, which an account may need or
+/// not.
+pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), ConfigError> {
+    let internal = [kf::PULL, kf::REPLY, kf::REPLY_AT_ONCE, late::OBSERVER, thirdparty::OBSERVER];
+    let known: Vec<&str> = hooks.policies().map(|(name, _)| name).chain(internal).collect();
+    config.check_observers(&known)
+}
+
+/// Those that the server needs for what its accounts are.
+fn internal_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+    let kf = kf::observers(config, hooks).into_iter();
+    kf.chain(late::observer(config)).chain(thirdparty::observer(config)).collect()
 }
 
 /// How long the journal may take to write what is left, beyond the grace period.

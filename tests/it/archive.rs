@@ -1,6 +1,7 @@
 //! `echostr events` and `echostr dead`, on the journal of a server that runs, and of one that has stopped.
 
 use std::{
+    collections::HashSet,
     path::Path,
     process::{Command, Output},
     sync::{
@@ -193,6 +194,20 @@ async fn what_was_replayed_is_seen_again() {
         time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(journal.next().await, "message 2");
+    // To all that they were for, each once.
+    let mut offered = 0;
+    for _ in 0..500 {
+        let said = journal.ok(&["events", "replay", "--all", "--all-observers"]).await;
+        offered += said.trim_start_matches("replayed: ").split_once(';').unwrap().0.parse::<u32>().unwrap();
+        if offered >= 3 {
+            break;
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut again = HashSet::new();
+    while again.len() < 3 {
+        again.insert(journal.next().await);
+    }
     assert!(server.stop().await.unwrap());
     // A stopped server sees it after the next start.
     let replayed = journal.ok(&["events", "replay", "--type", "mp.message.text", "--observer", "audit"]).await;
@@ -211,7 +226,15 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
         journal.next().await;
     }
     let letters = journal.dead(3).await;
-    let id = |at: usize| letters[at]["event"]["id"].as_str().unwrap().to_owned();
+    let text = |letter: &Json| letter["event"]["data"]["Content"].as_str().unwrap().to_owned();
+    assert_eq!(
+        letters.iter().map(text).collect::<Vec<_>>(),
+        ["message 3", "message 2", "message 1"],
+        "the newest first"
+    );
+    let newest = journal.lines(&["dead", "ls", "--json", "--limit", "1"]).await;
+    assert_eq!(newest.iter().map(text).collect::<Vec<_>>(), ["message 3"]);
+    let id = |at: usize| letters[2 - at]["event"]["id"].as_str().unwrap().to_owned();
     assert!(letters.iter().all(|it| it["observer"] == "audit" && it["attempts"] == 1 && it["error"] == "no\nluck"));
     let table = journal.ok(&["dead", "ls", "--observer", "audit"]).await;
     assert_eq!(table.lines().count(), 4, "an error has one line: {table}");
@@ -251,6 +274,11 @@ async fn what_cannot_be_done_is_said() {
         (&["events", "ls", "--platform", "qq"], 2, "invalid value"),
         (&["events", "replay", "--observer", "audit"], 2, "--all"),
         (&["events", "replay", "--all"], 2, "--observer"),
+        (&["events", "replay", "--all-observers"], 2, "--all"),
+        (&["events", "replay", "--all", "--all-observers", "--observer", "audit"], 2, "cannot be used with"),
+        (&["observers", "rm"], 2, "NAME"),
+        (&["observers", "rm", "nobody", "--yes"], 1, "expected one of audit, friends"),
+        (&["observers", "rm", "audit", "--yes"], 1, "is registered"),
         (&["events", "replay", "--all", "--observer", "nobody"], 1, "expected one of audit, friends"),
         (&["dead", "drop"], 2, "--all"),
         (&["dead", "drop", "--type", "mp.*", "0198c7d2-0000-7000-8000-000000000000"], 2, "not both"),

@@ -11,8 +11,9 @@ use std::{
 use echostr::{
     event::Platform,
     journal::{
-        Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, Journal, JournalError, LeaseWrite, Leased,
-        NewEvent, ObservationState, Observer, Options, Pulled, ReplyRecord, ReplySender, Room, State, Undecoded,
+        Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, Journal, JournalError, LeaseWrite,
+        Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, ReplyRecord, ReplySender, Room,
+        State, Undecoded,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -108,9 +109,11 @@ on_each! {
     what_nodes_keep_for_a_missing_observer_goes_first_when_there_is_no_room on postgres;
     a_missing_observer_goes_on_with_the_past_where_it_was on sqlite;
     of_the_past_an_observer_gets_what_it_wants on sqlite, postgres;
+    observers_are_listed_and_only_absent_ones_removed on sqlite, postgres;
     dead_letters_are_revived_and_dropped on sqlite, postgres;
     events_are_found_by_what_they_are on sqlite, postgres;
     replayed_events_are_given_again on sqlite, postgres;
+    what_is_replayed_to_all_is_given_to_those_it_was_for on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
     a_row_of_an_unknown_platform_is_named on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
@@ -895,6 +898,62 @@ async fn of_the_past_an_observer_gets_what_it_wants(place: Place) {
     assert_eq!((&*other[0].record.account, archive.observations(other[0].id).await.unwrap().len()), ("mp/b", 0));
 }
 
+async fn observers_are_listed_and_only_absent_ones_removed(place: Place) {
+    let both = || options(vec![observer("audit"), observer("push")]);
+    let mut journal = place.open(&both()).await;
+    let mut all = Vec::new();
+    // More than one step removes.
+    for number in 1..=1100 {
+        let names: &[&str] = if number <= 3 { &["audit", "push"] } else { &["audit"] };
+        all.push(message("user", number).answer(&*journal, names).await);
+    }
+    let leased = journal.lease("audit", 2, LEASE_DURATION).await.unwrap();
+    finish(&*journal, &leased, dead()).await;
+    let state = |name: &str, pending, oldest, dead, absent_since: Option<i64>| ObserverState {
+        name: name.to_owned(),
+        absent_since,
+        pending,
+        oldest,
+        dead,
+    };
+    let registered = [state("audit", 1098, Some(3_000), 2, None), state("push", 3, Some(1_000), 0, None)];
+    assert_eq!(place.archive().await.observer_states().await.unwrap(), registered);
+    assert!(!place.archive().await.remove_observer("audit").await.unwrap(), "it is registered");
+    assert_eq!(place.archive().await.observer_states().await.unwrap(), registered);
+    journal.close().await.unwrap();
+    drop(journal);
+    assert_eq!(place.archive().await.observer_states().await.unwrap(), registered, "as the last server had it");
+
+    journal = place.open(&options(vec![observer("push")])).await;
+    let archive = place.archive().await;
+    let absent = loop {
+        let states = archive.observer_states().await.unwrap();
+        if states[0].absent_since.is_some() && journal.usage().absent.observers == 1 {
+            break states;
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(absent[0].absent_since.unwrap() > 1_700_000_000_000);
+    assert_eq!(absent[0], state("audit", 1098, Some(3_000), 2, absent[0].absent_since));
+    assert_eq!(absent[1], registered[1]);
+    assert_eq!(journal.usage().absent, Absent { observers: 1, waiting: 1098, dead: 2 });
+    assert!(archive.remove_observer("nobody").await.unwrap(), "there is none");
+    // Beside the server that runs.
+    assert!(archive.remove_observer("audit").await.unwrap());
+    assert_eq!(archive.observer_states().await.unwrap(), [registered[1].clone()]);
+    assert!(archive.dead(&Filter::default(), None, 10).await.unwrap().is_empty());
+    assert_eq!(archive.observations(all[5]).await.unwrap(), []);
+    assert!(archive.event(all[5]).await.unwrap().is_some(), "events stay for the retention");
+    while journal.usage().absent != Absent::default() {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ids(&lease_some(&*journal, "push").await), all[..3]);
+    // Under its name another begins anew.
+    journal = reopen(&place, journal, &both()).await;
+    let late = message("user", 2000).answer(&*journal, &["audit"]).await;
+    assert_eq!(ids(&lease_some(&*journal, "audit").await), [late]);
+}
+
 async fn dead_letters_are_revived_and_dropped(place: Place) {
     let journal = place.open(&options(vec![observer("audit"), observer("push")])).await;
     let first = message("anna", 1).answer(&*journal, &["audit", "push"]).await;
@@ -912,6 +971,14 @@ async fn dead_letters_are_revived_and_dropped(place: Place) {
     // Page by page, and by what their events are.
     let next = archive.dead(&Filter::default(), Some((first, "audit".to_owned())), 1).await.unwrap();
     assert_eq!((next[0].event.id, next[0].observer.as_str()), (first, "push"));
+    // The newest first, page by page.
+    let newest = async |before| {
+        let letters = archive.newest_dead(&Filter::default(), before, 2).await.unwrap();
+        letters.into_iter().map(|it| (it.event.id, it.observer)).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(None).await, [(second, "audit".to_owned()), (first, "push".to_owned())]);
+    assert_eq!(newest(Some((first, "push".to_owned()))).await, [(first, "audit".to_owned())]);
+    assert_eq!(newest(Some((first, "audit".to_owned()))).await, []);
     let mut filter = Filter::default();
     filter.subject = Some("ben".to_owned());
     assert_eq!(archive.dead(&filter, None, 10).await.unwrap().len(), 1);
@@ -995,6 +1062,25 @@ async fn replayed_events_are_given_again(place: Place) {
     let deliveries = archive.observations(id).await.unwrap();
     assert!(deliveries.iter().all(|it| it.state == ObservationState::Done), "{deliveries:?}");
     assert_eq!(deliveries.len(), 2);
+}
+
+async fn what_is_replayed_to_all_is_given_to_those_it_was_for(place: Place) {
+    let names = ["audit", "push", "echostr.internal"];
+    let journal = place.open(&options(names.map(observer).to_vec())).await;
+    let first = message("user", 1).answer(&*journal, &names).await;
+    let second = message("user", 2).answer(&*journal, &["push"]).await;
+    let third = message("user", 3).answer(&*journal, &[]).await;
+    for name in names {
+        let leased = lease_some(&*journal, name).await;
+        finish(&*journal, &leased, if name == "audit" { dead() } else { Finish::Done }).await;
+    }
+    let archive = place.archive().await;
+    assert_eq!(archive.replay_to_all(vec![first, second, third, Uuid::nil()]).await.unwrap(), 3);
+    assert_eq!(ids(&lease_some(&*journal, "audit").await), [first]);
+    assert_eq!(ids(&lease_some(&*journal, "push").await), [first, second]);
+    assert!(lease(&*journal, "echostr.internal").await.is_empty());
+    assert!(archive.dead(&Filter::default(), None, 10).await.unwrap().is_empty());
+    assert_eq!(archive.replay_to_all(vec![first, second]).await.unwrap(), 0, "what waits is not given twice");
 }
 
 async fn any_text_is_kept_as_it_is(place: Place) {

@@ -8,7 +8,7 @@ use std::{
 
 use echostr::{
     events::mp,
-    hooks::{Context, Hooks},
+    hooks::{Context, Hooks, Permanent},
     replies::mp::Reply,
 };
 use tempfile::TempDir;
@@ -29,7 +29,8 @@ const FORGED: &str = "no stock\nERROR forged line\r\x0bERROR forged\u{85}ERROR\u
 
 /// Whether a text of lines has one that nobody of us wrote, or anything that acts.
 fn forged(text: &str) -> Option<String> {
-    let acts = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202e}');
+    let turns = |character| matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let acts = |character: char| character.is_control() || turns(character);
     text.lines().find(|line| line.contains(acts) || line.trim_start().starts_with("ERROR")).map(str::to_owned)
 }
 
@@ -91,6 +92,7 @@ async fn json_is_one_object_a_line() {
     let server = TestServer::start(hooks).await;
     server.post("/mp/shop", &MP.safe(&text_message(1, "hi"), "1")).await;
     assert!(server.stop().await.unwrap());
+    assert_eq!(forged(&log.text()), None, "{}", log.text());
     let lines: Vec<serde_json::Value> = log
         .text()
         .split('\n')
@@ -123,12 +125,18 @@ async fn failing_api(message: &str) -> String {
 /// The program itself: what an API says, in its log and at its commands.
 #[tokio::test]
 async fn an_error_of_a_platform_writes_no_line_of_the_servers_log() {
+    for format in ["text", "json"] {
+        an_error_of_a_platform_writes_no_line(format).await;
+    }
+}
+
+async fn an_error_of_a_platform_writes_no_line(format: &str) {
     let (folder, api) = (TempDir::new().unwrap(), failing_api(FORGED).await);
     let file = |name: &str| folder.path().join(name);
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
         "[server]\nlisten = \"{address}\"\nmax_age = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [journal]\nurl = \"sqlite://{}\"\n[observers]\nmax_attempts = 1\n[wecom_kf.support]\n\
+         [log]\nformat = \"{format}\"\n[journal]\nurl = \"sqlite://{}\"\n[observers]\nmax_attempts = 1\n[wecom_kf.support]\n\
          corp_id = \"ww0000000000000004\"\ntoken = \"kfToken\"\naes_key = \"{}\"\nsecret = \"kfSecret\"\napi_base = \"{api}\"\n",
         file("journal.db").display(),
         KF.aes_key,
@@ -231,6 +239,64 @@ async fn what_is_shown_of_a_payload_does_nothing_to_a_terminal() {
         let text = run(arguments);
         assert!(text.len() > 40, "{arguments:?}: {text}");
         assert_eq!(forged(&text), None, "{arguments:?}: {text}");
+    }
+}
+
+/// Names of observers and whatever a journal holds: each row is a line.
+#[tokio::test]
+async fn whatever_a_journal_holds_is_a_line_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let journal = folder.path().join("journal.db");
+    let config = format!(
+        "[journal]\nurl = \"sqlite://{}\"\n[mp.shop]\napp_id = \"wx0000000000000001\"\ntoken = \"mpToken\"\naes_key = \"{}\"\n",
+        journal.display(),
+        MP.aes_key
+    );
+    fs::write(folder.path().join("echostr.toml"), config).unwrap();
+    let hooks = Hooks::default()
+        .observe(FORGED, async |_: mp::TextMessage, _: Context| Ok(()))
+        .observe("fails", async |_: mp::TextMessage, _: Context| Err(Permanent::new(FORGED).into()));
+    let server = TestServer::start_in(folder.path(), "", hooks).await;
+    assert_eq!(server.post("/mp/shop", &MP.safe(&text_message(1, "hi"), "1")).await.status, 200);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
+        command.args(arguments).env("ECHOSTR_CONFIG", folder.path().join("echostr.toml")).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    until(|| run(&["dead", "ls", "--json"]).contains("forged")).await;
+    assert!(server.stop().await.unwrap());
+    let db = rusqlite::Connection::open(&journal).unwrap();
+    let forge = "UPDATE event SET type = ?1, account = 'mp/' || ?1, subject = ?1, failure = ?1, reply = ?1, state = 2";
+    db.execute(forge, [FORGED]).unwrap();
+    drop(db);
+    let listed = run(&["events", "ls", "--json"]);
+    let stored: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    assert_eq!(stored["subject"], FORGED);
+    let id = stored["id"].as_str().unwrap();
+    for (arguments, lines) in [
+        (&["events", "ls"][..], Some(2)),
+        (&["events", "ls", "--json"], Some(1)),
+        (&["events", "show", id], None),
+        (&["events", "show", id, "--json"], Some(1)),
+        (&["dead", "ls"], Some(2)),
+        (&["dead", "ls", "--json"], Some(1)),
+        (&["observers", "ls"], Some(3)),
+        (&["observers", "ls", "--json"], Some(2)),
+        (&["observers", "rm", FORGED, "--yes"], Some(1)),
+        (&["observers", "rm", &FORGED[1..], "--yes"], Some(1)),
+        (&["dead", "drop", "--observer", &FORGED[1..]], Some(1)),
+        (&["dead", "drop", &format!("{id}/{FORGED}")], Some(1)),
+        (&["events", "replay", "--all", "--observer", &FORGED[1..]], Some(1)),
+        (&["check"], None),
+    ] {
+        let text = run(arguments);
+        assert!(text.contains("forged"), "{arguments:?}: {text}");
+        assert_eq!(forged(&text), None, "{arguments:?}: {text}");
+        assert!(lines.is_none_or(|lines| text.lines().count() == lines), "{arguments:?}: {text}");
+        if arguments.contains(&"--json") {
+            text.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
+        }
     }
 }
 

@@ -33,6 +33,7 @@ mod nodes;
 mod observers;
 mod online;
 mod panics;
+mod policy;
 mod repeats;
 mod replays;
 mod responders;

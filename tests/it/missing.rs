@@ -249,6 +249,79 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
     }
 }
 
+/// Runs `echostr` with a configuration; gives its exit code and what it prints, on either of its outputs.
+async fn echostr(config: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
+    command.args(arguments).env("ECHOSTR_CONFIG", config).env_remove("RUST_LOG").stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[tokio::test]
+async fn an_absent_observer_is_reported_and_removed_by_name_only() {
+    for place in places().await {
+        let seen = Arc::new(AtomicU32::new(0));
+        // Of ten events two are dead letters.
+        let server = place.start(ONCE, observing("audit", false, &seen)).await;
+        send(&server, 1..3).await;
+        wait_for("dead letters", async || place.dead().await == 2).await;
+        assert!(server.stop().await.unwrap());
+        let server = place.start(PATIENT, observing("audit", false, &seen)).await;
+        send(&server, 3..11).await;
+        wait_for("each has failed once", async || seen.load(Ordering::SeqCst) == 10).await;
+        let folder = TempDir::new().unwrap();
+        let config = config_of(&folder, &place, ACCOUNTS);
+        // Before the server is replaced `check` warns, and nothing can be removed.
+        let (code, said) = echostr(&config, &["check"]).await;
+        assert!(code == Some(0) && said.contains("warning: [journal] observer audit"), "{said}");
+        assert!(said.contains("8 pending events and 2 dead letters") && said.contains("observers rm audit"), "{said}");
+        let (code, said) = echostr(&config, &["observers", "rm", "audit", "--yes"]).await;
+        assert!(code == Some(1) && said.contains("audit is registered"), "{said}");
+        assert_eq!(server.metric("echostr_absent_observers").await, 0.0);
+        assert!(server.stop().await.unwrap());
+
+        let program = Program::serve(&config);
+        let line =
+            program.says(&["observer audit is no longer registered", "8 pending events", "2 dead letters"]).await;
+        assert!(line.contains("WARN") && line.contains("echostr observers rm audit"), "{line}");
+        drop(program);
+        let server = place.start(PATIENT, observing("other", true, &Arc::default())).await;
+        for (metric, count) in [("observers", 1.0), ("observations_waiting", 8.0), ("dead_letters", 2.0)] {
+            let metric = format!("echostr_absent_{metric}");
+            wait_for(&metric, async || server.metric(&metric).await == count).await;
+        }
+        let mut listed = String::new();
+        wait_for("it is absent", async || {
+            listed = echostr(&config, &["observers", "ls", "--json"]).await.1;
+            listed.contains("absent_since\":\"")
+        })
+        .await;
+        let lines: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |line: &serde_json::Value| {
+            let text = |key: &str| line[key].as_str().unwrap().to_owned();
+            (text("observer"), text("state"), line["pending"].as_u64().unwrap(), line["dead"].as_u64().unwrap())
+        };
+        let expected = [("audit", "absent", 8, 2), ("other", "registered", 0, 0)];
+        assert_eq!(
+            lines.iter().map(of).collect::<Vec<_>>(),
+            expected.map(|(name, state, pending, dead)| (name.to_owned(), state.to_owned(), pending, dead))
+        );
+        assert!(lines[0]["oldest"].is_string() && lines[1]["oldest"].is_null());
+        let (_, table) = echostr(&config, &["observers", "ls"]).await;
+        assert!(table.lines().count() == 3 && table.contains("absent since 20"), "{table}");
+        // Beside the server; an absent one alone, and neither when one of them is registered.
+        let (code, said) = echostr(&config, &["observers", "rm", "audit", "other", "--yes"]).await;
+        assert!(code == Some(1) && said.contains("other is registered"), "{said}");
+        assert_eq!(place.dead().await, 2);
+        let (code, said) = echostr(&config, &["observers", "rm", "audit"]).await;
+        assert!(code == Some(0) && said.contains("removed audit: 8 pending events, 2 dead letters"), "{said}");
+        assert_eq!(place.dead().await, 0);
+        wait_for("nothing is absent", async || server.metric("echostr_absent_observers").await == 0.0).await;
+        wait_for("nothing waits", async || server.metric("echostr_observations_waiting").await == 0.0).await;
+        assert!(server.stop().await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn one_of_two_accounts_that_has_lost_its_secret_keeps_its_notices() {
     for place in places().await {

@@ -5,11 +5,14 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{
-    super::{Archive, DeadLetter, Filter, Observation, Stored, Task},
+    super::{Archive, DeadLetter, Filter, Observation, ObserverState, Stored, Task},
     row::{self, event_columns, state_number},
     session::{Dialect, Read, Value},
     steps::Change,
 };
+
+/// Events that are replayed to all of their observers in one transaction.
+const EVENTS_TO_ALL: usize = 100;
 
 /// A store that the command line reads. The tables and columns that are named here are the same in each.
 pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
@@ -18,8 +21,8 @@ pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
     /// Runs a query.
     fn rows<T: Send + 'static>(&self, query: String, values: Vec<Value>, read: Read<T>) -> Task<'_, Vec<T>>;
 
-    /// Changes observations in a transaction, with [`steps::change`](super::steps::change).
-    fn change(&self, change: Change, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
+    /// Makes a change in a transaction, with [`steps::change`](super::steps::change).
+    fn change(&self, change: Change) -> Task<'_, u64>;
 }
 
 /// The conditions of a filter, and what they are compared with.
@@ -84,6 +87,45 @@ impl Conditions {
             format!("SELECT {columns} FROM event WHERE {} ORDER BY event.{event} {order} LIMIT {limit}", self.text);
         store.rows(query, self.values, row::stored)
     }
+
+    /// Dead letters by event and observer, in an order, beyond one.
+    fn letters<'s, S: ArchiveStore>(
+        mut self,
+        store: &'s S,
+        beyond: Option<(Uuid, String)>,
+        limit: usize,
+        (comparison, order): (&str, &str),
+    ) -> Task<'s, Vec<DeadLetter>> {
+        let Dialect { event, of_event, collate, .. } = S::DIALECT;
+        if let Some((id, name)) = beyond {
+            self.add_after::<S>(&format!("{comparison}="), id);
+            let at = self.values.len();
+            let is_beyond = format!("(event.{event} {comparison} ${at} OR observer.name {collate} {comparison} ?)");
+            self.add(&is_beyond, Value::Text(name));
+        }
+        let query = format!(
+            "SELECT {}, observer.name, dead.attempts, dead.error, dead.died
+             FROM dead JOIN event ON event.{event} = dead.{of_event} JOIN observer ON observer.id = dead.observer
+             WHERE {} ORDER BY dead.{of_event} {order}, observer.name {collate} {order} LIMIT {limit}",
+            event_columns!(),
+            self.text
+        );
+        store.rows(query, self.values, row::dead_letter)
+    }
+}
+
+/// The statement that [`row::observer_state`] reads: observers and what is left of them.
+pub(super) fn observer_states(dialect: &Dialect, condition: &str) -> String {
+    let Dialect { event, of_event, is_missing, missing_since, collate, .. } = dialect;
+    format!(
+        "SELECT name, CASE WHEN {is_missing} THEN {missing_since} END,
+                (SELECT count(*) FROM delivery WHERE delivery.observer = observer.id),
+                (SELECT event.received FROM event WHERE event.{event} = (
+                     SELECT delivery.{of_event} FROM delivery WHERE delivery.observer = observer.id
+                     ORDER BY delivery.{of_event} LIMIT 1)),
+                (SELECT count(*) FROM dead WHERE dead.observer = observer.id)
+         FROM observer {condition} ORDER BY name {collate}"
+    )
 }
 
 /// Events of the past are found by their identities, which are made after they have come.
@@ -141,32 +183,44 @@ impl<S: ArchiveStore> Archive for S {
 
     fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64> {
         let letters = events.into_iter().map(|event| (event, observer.to_owned())).collect();
-        self.change(Change::Replay, letters)
+        self.change(Change::Replay(letters))
+    }
+
+    fn replay_to_all(&self, events: Vec<Uuid>) -> Task<'_, u64> {
+        Box::pin(async move {
+            let mut offered = 0;
+            for some in events.chunks(EVENTS_TO_ALL) {
+                offered += self.change(Change::ReplayToAll(some.to_vec())).await?;
+            }
+            Ok(offered)
+        })
     }
 
     fn dead(&self, filter: &Filter, after: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>> {
-        let Dialect { event, of_event, collate, .. } = S::DIALECT;
-        let mut conditions = since::<S>(filter);
-        if let Some((id, name)) = after {
-            conditions.add_after::<S>(">=", id);
-            let is_later = format!("(event.{event} > ${} OR observer.name {collate} > ?)", conditions.values.len());
-            conditions.add(&is_later, Value::Text(name));
-        }
-        let query = format!(
-            "SELECT {}, observer.name, dead.attempts, dead.error, dead.died
-             FROM dead JOIN event ON event.{event} = dead.{of_event} JOIN observer ON observer.id = dead.observer
-             WHERE {} ORDER BY dead.{of_event}, observer.name {collate} LIMIT {limit}",
-            event_columns!(),
-            conditions.text
-        );
-        self.rows(query, conditions.values, row::dead_letter)
+        since::<S>(filter).letters(self, after, limit, (">", "ASC"))
+    }
+
+    fn newest_dead(&self, filter: &Filter, before: Option<(Uuid, String)>, limit: usize) -> Task<'_, Vec<DeadLetter>> {
+        since::<S>(filter).letters(self, before, limit, ("<", "DESC"))
     }
 
     fn revive(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64> {
-        self.change(Change::Revive, letters)
+        self.change(Change::Revive(letters))
     }
 
     fn drop_dead(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64> {
-        self.change(Change::DropDead, letters)
+        self.change(Change::DropDead(letters))
+    }
+
+    fn observer_states(&self) -> Task<'_, Vec<ObserverState>> {
+        self.rows(observer_states(&S::DIALECT, ""), Vec::new(), row::observer_state)
+    }
+
+    fn remove_observer(&self, name: &str) -> Task<'_, bool> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            while self.change(Change::RemoveObserver(name.clone())).await? > 0 {}
+            Ok(!self.observers().await?.contains(&name))
+        })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tracing::{error, info};
 
-use super::super::{JournalError, Usage};
+use super::super::{Absent, JournalError, ObserverState, Usage};
 
 /// Whether a store can store; part of what is behind its lock, so that nothing is admitted after it has failed.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub(crate) struct Counts {
     bytes: AtomicU64,
     waiting: AtomicU64,
     dead: AtomicU64,
+    /// Observers that are absent, their pending observations, and their dead letters.
+    absent: [AtomicU64; 3],
     full: AtomicBool,
     max_size: u64,
 }
@@ -71,6 +73,7 @@ impl Counts {
             bytes: AtomicU64::default(),
             waiting: AtomicU64::default(),
             dead: AtomicU64::default(),
+            absent: Default::default(),
             full: AtomicBool::default(),
             max_size,
         }
@@ -78,7 +81,8 @@ impl Counts {
 
     pub(crate) fn usage(&self) -> Usage {
         let [bytes, waiting, dead] = [&self.bytes, &self.waiting, &self.dead].map(|it| it.load(Ordering::Relaxed));
-        Usage { bytes, waiting, dead }
+        let [observers, of_absent, dead_of_absent] = self.absent.each_ref().map(|it| it.load(Ordering::Relaxed));
+        Usage { bytes, waiting, dead, absent: Absent { observers, waiting: of_absent, dead: dead_of_absent } }
     }
 
     /// # Errors
@@ -109,5 +113,12 @@ impl Counts {
     pub(crate) fn counted(&self, waiting: i64, dead: i64) {
         self.waiting.store(waiting.cast_unsigned(), Ordering::Relaxed);
         self.dead.store(dead.cast_unsigned(), Ordering::Relaxed);
+    }
+
+    /// These observers are absent.
+    pub(crate) fn absent(&self, observers: &[ObserverState]) {
+        let sum = |of: fn(&ObserverState) -> u64| observers.iter().map(of).sum();
+        let counts = [observers.len() as u64, sum(|it| it.pending), sum(|it| it.dead)];
+        self.absent.iter().zip(counts).for_each(|(place, count)| place.store(count, Ordering::Relaxed));
     }
 }

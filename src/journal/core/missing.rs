@@ -38,10 +38,14 @@ pub(crate) fn kept(name: &str, Left { waiting, dead }: Left, until: Millis) {
         Some(_) => "it needs an account with a `secret`: set that again and restart to resume",
         None => "register an observer of this name again and restart to resume",
     };
+    let remove = format!("`echostr observers rm {name}` to remove it");
+    if waiting == 0 && dead == 0 {
+        info!(observer = name, "observer {name} is no longer registered; nothing is pending: {then}, or {remove}");
+    }
     say!(
         warn(name, waiting, dead),
         "observer {name} is no longer registered; its {waiting} pending events and {dead} dead letters are kept \
-         until {until}: {then}"
+         until {until}: {then}, or {remove} with them"
     );
 }
 

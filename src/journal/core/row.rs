@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        DeadLetter, EventRecord, Lease, Leased, Millis, Observation, ObservationState, State, Stored,
+        DeadLetter, EventRecord, Lease, Leased, Millis, Observation, ObservationState, ObserverState, State, Stored,
         model::plain_success,
     },
     session::Value,
@@ -127,6 +127,17 @@ pub(super) fn observation(row: &dyn Row) -> Result<Observation, RowError> {
         _ => ObservationState::Done,
     };
     Ok(Observation { observer: row.string(0)?, state, attempts: row.count(4)?, error: row.text(5)? })
+}
+
+/// An observer: its name, since when it is missing, its pending events, when the oldest of them came, its dead letters.
+pub(crate) fn observer_state(row: &dyn Row) -> Result<ObserverState, RowError> {
+    Ok(ObserverState {
+        name: row.string(0)?,
+        absent_since: row.number(1)?,
+        pending: row.integer(2)?.cast_unsigned(),
+        oldest: row.number(3)?,
+        dead: row.integer(4)?.cast_unsigned(),
+    })
 }
 
 /// The platform of the account of an event.

@@ -33,6 +33,8 @@ pub(crate) struct Dialect {
     pub(crate) without_observer: &'static str,
     /// The ordering key of an event.
     pub(crate) ordering_key: &'static str,
+    /// Whether an observer is missing: neither the server that runs nor the one that ran last has it.
+    pub(crate) is_missing: &'static str,
     /// Since when an observer is missing, and how its row is locked.
     pub(crate) missing_since: &'static str,
     pub(crate) lock_row: &'static str,

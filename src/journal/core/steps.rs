@@ -5,10 +5,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    super::{Millis, Observer},
+    super::{INTERNAL_PREFIX, Millis, Observer, ObserverState},
+    archive::observer_states,
     maintenance::MAX_ROWS,
     missing::Left,
-    row::Row,
+    row::{self, Row},
     session::{Dialect, Session, Value},
 };
 use crate::envelope::UsedQuery;
@@ -44,12 +45,16 @@ pub(crate) struct Outcome {
     pub(crate) left: Vec<(String, Left)>,
 }
 
-/// What is changed of an event and an observer.
-#[derive(Clone, Copy, Debug)]
+/// What the command line changes; events and observers are in pairs.
+#[derive(Clone, Debug)]
 pub(crate) enum Change {
-    Replay,
-    Revive,
-    DropDead,
+    Replay(Vec<(Uuid, String)>),
+    /// Replays events to each observer that they were for, except internal ones and missing ones.
+    ReplayToAll(Vec<Uuid>),
+    Revive(Vec<(Uuid, String)>),
+    DropDead(Vec<(Uuid, String)>),
+    /// Removes some rows of a missing observer, and then the observer.
+    RemoveObserver(String),
 }
 
 /// Runs a step.
@@ -95,11 +100,25 @@ pub(crate) async fn left<S: Session>(session: &mut S, name: &str) -> Result<Left
     Ok(left.into_iter().next().unwrap_or_default())
 }
 
+/// The observers that are missing, with what is left of them.
+pub(crate) async fn missing<S: Session>(session: &mut S) -> Result<Vec<ObserverState>, S::Failure> {
+    let missing = observer_states(&S::DIALECT, &format!("WHERE {}", S::DIALECT.is_missing));
+    session.query(&missing, &[], row::observer_state).await
+}
+
 async fn remove_missing<S: Session>(session: &mut S, before: Millis) -> Result<Outcome, S::Failure> {
-    let Dialect { of_event, observation, missing_since, lock_row, .. } = S::DIALECT;
+    let Dialect { missing_since, lock_row, .. } = S::DIALECT;
     let overdue = format!("SELECT name FROM observer WHERE {missing_since} < $1 ORDER BY id LIMIT 1 {lock_row}");
     let overdue = session.query(&overdue, &[Value::Number(before)], |row| row.string(0)).await?;
     let Some(name) = overdue.into_iter().next() else { return Ok(Outcome::default()) };
+    let (left, _) = remove_some(session, &name).await?;
+    Ok(Outcome { more: true, left: vec![(name, left)], ..Outcome::default() })
+}
+
+/// Removes some of what is left of an observer, and then the observer itself; whether that is gone, too.
+async fn remove_some<S: Session>(session: &mut S, name: &str) -> Result<(Left, bool), S::Failure> {
+    let Dialect { of_event, observation, .. } = S::DIALECT;
+    let name = Value::Text(name.to_owned());
     let mut removed = [0; 2];
     for ((table, key), removed) in
         [("delivery", observation), ("dead", &*format!("{of_event}, observer"))].into_iter().zip(&mut removed)
@@ -107,13 +126,25 @@ async fn remove_missing<S: Session>(session: &mut S, before: Millis) -> Result<O
         let text = format!(
             "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE observer = {OF_NAME} LIMIT {MAX_ROWS})"
         );
-        *removed = session.execute(&text, &[Value::Text(name.clone())]).await?;
+        *removed = session.execute(&text, std::slice::from_ref(&name)).await?;
     }
-    if removed.iter().all(|removed| *removed < MAX_ROWS as u64) {
-        session.execute("DELETE FROM observer WHERE name = $1", &[Value::Text(name.clone())]).await?;
+    let is_gone = removed.iter().all(|removed| *removed < MAX_ROWS as u64);
+    if is_gone {
+        session.execute("DELETE FROM observer WHERE name = $1", &[name]).await?;
     }
     let [waiting, dead] = removed;
-    Ok(Outcome { more: true, left: vec![(name, Left { waiting, dead })], ..Outcome::default() })
+    Ok((Left { waiting, dead }, is_gone))
+}
+
+/// The same for an observer that is to be removed now, if it is missing; gives the number of rows.
+async fn remove_observer<S: Session>(session: &mut S, name: String) -> Result<u64, S::Failure> {
+    let Dialect { is_missing, lock_row, .. } = S::DIALECT;
+    let missing = format!("SELECT name FROM observer WHERE name = $1 AND {is_missing} {lock_row}");
+    if session.query(&missing, &[Value::Text(name.clone())], |row| row.string(0)).await?.is_empty() {
+        return Ok(0);
+    }
+    let (Left { waiting, dead }, is_gone) = remove_some(session, &name).await?;
+    Ok(waiting + dead + u64::from(is_gone))
 }
 
 /// Observers have not seen what is removed here, so that it is as if it had not been for them.
@@ -201,9 +232,46 @@ async fn backfill<S: Session>(session: &mut S, observers: &[Observer]) -> Result
 }
 
 /// Changes one after the other; gives the number of those that were changed.
-pub(crate) async fn change<S: Session>(
+pub(crate) async fn change<S: Session>(session: &mut S, change: Change) -> Result<u64, S::Failure> {
+    match change {
+        Change::Replay(pairs) => change_each(session, Pairs::Replay, pairs).await,
+        Change::ReplayToAll(events) => {
+            let pairs = wanting(session, events).await?;
+            change_each(session, Pairs::Replay, pairs).await
+        }
+        Change::Revive(letters) => change_each(session, Pairs::Revive, letters).await,
+        Change::DropDead(letters) => change_each(session, Pairs::DropDead, letters).await,
+        Change::RemoveObserver(name) => remove_observer(session, name).await,
+    }
+}
+
+/// Events with the observers that they were for, without internal ones and missing ones.
+async fn wanting<S: Session>(session: &mut S, events: Vec<Uuid>) -> Result<Vec<(Uuid, String)>, S::Failure> {
+    let Dialect { event, is_wanted, is_missing, collate, .. } = S::DIALECT;
+    let text = format!(
+        "SELECT observer.name FROM observer, event
+         WHERE event.{event} = $1 AND {is_wanted} AND NOT ({is_missing}) ORDER BY observer.name {collate}"
+    );
+    let mut pairs = Vec::new();
+    for event in events {
+        let names = session.query(&text, &[Value::Event(event)], |row| row.string(0)).await?;
+        let names = names.into_iter().filter(|name| !name.starts_with(INTERNAL_PREFIX));
+        pairs.extend(names.map(|name| (event, name)));
+    }
+    Ok(pairs)
+}
+
+/// What is changed of an event and an observer.
+#[derive(Clone, Copy, Debug)]
+enum Pairs {
+    Replay,
+    Revive,
+    DropDead,
+}
+
+async fn change_each<S: Session>(
     session: &mut S,
-    change: Change,
+    change: Pairs,
     letters: Vec<(Uuid, String)>,
 ) -> Result<u64, S::Failure> {
     let Dialect { event, of_event, without_observer, .. } = S::DIALECT;
@@ -219,15 +287,15 @@ pub(crate) async fn change<S: Session>(
     let mut count = 0;
     for (event, name) in letters {
         let values = [Value::Text(name), Value::Event(event)];
-        let goes_on = matches!(change, Change::Replay) || session.execute(&drop_letter, &values).await? > 0;
+        let goes_on = matches!(change, Pairs::Replay) || session.execute(&drop_letter, &values).await? > 0;
         let changed = match change {
-            Change::Replay | Change::Revive => goes_on && offer(session, &offered, &values).await? > 0,
-            Change::DropDead => goes_on,
+            Pairs::Replay | Pairs::Revive => goes_on && offer(session, &offered, &values).await? > 0,
+            Pairs::DropDead => goes_on,
         };
-        if changed && matches!(change, Change::Replay) {
+        if changed && matches!(change, Pairs::Replay) {
             session.execute(&drop_letter, &values).await?;
         }
-        if changed && matches!(change, Change::DropDead) {
+        if changed && matches!(change, Pairs::DropDead) {
             session.execute(&forget, &values).await?;
         }
         count += u64::from(changed);

@@ -3,7 +3,6 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use tokio_postgres::Transaction;
-use uuid::Uuid;
 
 use super::{
     super::{
@@ -34,13 +33,13 @@ impl PostgresArchive {
         Ok(Self { pool: Arc::new(Pool::new(url)?) })
     }
 
-    async fn apply(&self, change: Change, letters: Vec<(Uuid, String)>) -> Result<u64, Failure> {
+    async fn apply(&self, change: Change) -> Result<u64, Failure> {
         let mut db = self.pool.get().await?;
         migrate(&mut db).await?;
         let mut changes = db.client.transaction().await?;
         // So that nothing is removed that was just read.
         changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
-        let changed = steps::change(&mut changes, change, letters).await?;
+        let changed = steps::change(&mut changes, change).await?;
         changes.commit().await?;
         db.done();
         Ok(changed)
@@ -60,8 +59,8 @@ impl ArchiveStore for PostgresArchive {
         })
     }
 
-    fn change(&self, change: Change, letters: Vec<(Uuid, String)>) -> Task<'_, u64> {
-        task(self.apply(change, letters))
+    fn change(&self, change: Change) -> Task<'_, u64> {
+        task(self.apply(change))
     }
 }
 

@@ -329,6 +329,11 @@ const ORDERING_KEY: &str = "
     CASE WHEN T.subject IS NULL THEN convert_to(' ' || T.id::text, 'UTF8')
          WHEN octet_length(T.subject) > 256 THEN '\\xff'::bytea || sha256(T.subject) ELSE T.subject END";
 
+/// Whether an observer is missing: no node had it when one last gave a sign of life, nor in the ten seconds before. That of a
+/// node is four seconds ahead (`ALIVE_MILLIS`). When every node has stopped, the observers of the last one are not missing.
+const IS_MISSING: &str = "observer.seen <
+    greatest((SELECT max(alive_until) FROM node), (SELECT max(latest.seen) FROM observer AS latest)) - 14000";
+
 /// A statement with what many have in common: `{now}`, the columns of an `{event}`, its
 /// `{ordering key of TABLE}`, and `{rooms}`.
 pub(super) fn sql(text: &str) -> String {
@@ -353,6 +358,7 @@ impl Session for Transaction<'_> {
                              ELSE event.observers || observer.id END",
         without_observer: "array_remove(event.observers, observer.id)",
         ordering_key: "{ordering key of event}",
+        is_missing: IS_MISSING,
         missing_since: "seen",
         lock_row: "FOR UPDATE SKIP LOCKED",
         remove_used_queries: queries::REMOVE,

@@ -162,6 +162,8 @@ impl Maintain for Maintained {
         self.now = row.try_get(2)?;
         let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
         self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
+        let missing = limited(async { steps::missing(&mut db.client.transaction().await?).await }).await?;
+        self.shared.counts.absent(&missing);
         report(&mut db, &self.shared, self.now - MISSING_AFTER_MILLIS, self.retention, &mut self.missing).await?;
         if self.is_patient() {
             limited(db.execute("DELETE FROM node WHERE alive_until < $1", &[&(self.now - NODE_TIMEOUT_MILLIS)]))

@@ -6,7 +6,6 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use uuid::Uuid;
 
 use super::{
     super::{
@@ -51,11 +50,11 @@ impl ArchiveStore for SqliteArchive {
         self.query(move |db| db::query(db, &query, &values, read))
     }
 
-    fn change(&self, change: Change, letters: Vec<(Uuid, String)>) -> Task<'_, u64> {
+    fn change(&self, change: Change) -> Task<'_, u64> {
         self.query(move |db| {
             let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
             let mut file = File { db: &transaction, now: now_millis() };
-            let changed = at_once(steps::change(&mut file, change, letters))?;
+            let changed = at_once(steps::change(&mut file, change))?;
             transaction.commit()?;
             Ok(changed)
         })

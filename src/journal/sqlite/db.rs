@@ -158,6 +158,7 @@ impl Session for File<'_> {
                              THEN event.observers ELSE coalesce(event.observers || ',', '') || observer.id END",
         without_observer: "nullif(trim(replace(',' || event.observers || ',', ',' || observer.id || ',', ','), ','), '')",
         ordering_key: "coalesce(event.subject, ' ' || event.seq)",
+        is_missing: "observer.missing_since IS NOT NULL",
         missing_since: "missing_since",
         lock_row: "",
         remove_used_queries: queries::REMOVE,

@@ -270,6 +270,8 @@ impl Maintained {
     fn count_rows(&self) -> rusqlite::Result<()> {
         let rows = |table| self.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
         self.shared.counts.counted(rows("delivery")?, rows("dead")?);
+        let missing = at_once(steps::missing(&mut File { db: &self.db, now: now_millis() }))?;
+        self.shared.counts.absent(&missing);
         Ok(())
     }
 

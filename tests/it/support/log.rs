@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
+use echostr::log::EscapedJson;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
@@ -50,7 +51,8 @@ impl Log {
         LazyLock::force(&SECOND);
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).json().flatten_event(true);
-        let subscriber = subscriber.with_writer(log.clone()).finish();
+        let writer = log.clone();
+        let subscriber = subscriber.with_writer(move || EscapedJson(writer.clone())).finish();
         (log, set_default(subscriber))
     }
 
