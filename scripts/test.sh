@@ -48,9 +48,26 @@ test_postgres() {
   fi
   if postgres; then
     export ECHOSTR_TEST_POSTGRES=required
+  elif [ "${CI:-}" = true ]; then
+    die "PostgreSQL is missing (Debian: postgresql)"
   else
     echo "PostgreSQL is missing (Debian: postgresql): the tests with several nodes are skipped"
   fi
+}
+
+# The tests of a full disk mount a small one.
+test_disk() {
+  local folder
+  folder="$(mktemp -d)"
+  if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=1m tmpfs "$folder" 2>/dev/null; then
+    umount "$folder"
+    export ECHOSTR_TEST_DISK=required
+  elif [ "${CI:-}" = true ]; then
+    die "the tests of a full disk need root and CAP_SYS_ADMIN (docker run --cap-add SYS_ADMIN)"
+  else
+    echo "a tmpfs cannot be mounted: the tests of a full disk are skipped"
+  fi
+  rmdir "$folder"
 }
 
 step "what is needed"
@@ -60,6 +77,7 @@ component fmt rustfmt
 component clippy clippy
 peer_openssl
 test_postgres
+test_disk
 has cargo-deny || cargo install --locked --quiet cargo-deny
 
 step "format"

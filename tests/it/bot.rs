@@ -26,6 +26,7 @@ use crate::support::{
     Answer, TestServer,
     postgres::database,
     server::{ACCOUNTS, BOT},
+    wait_for,
 };
 
 fn push(id: &str, msgtype: &str, rest: &Json) -> String {
@@ -164,7 +165,8 @@ async fn an_answer_is_told_word_by_word() {
 #[tokio::test]
 async fn an_answer_goes_on_after_a_restart() {
     let folder = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("journal.db").display());
+    let file = folder.path().join("journal.db");
+    let url = format!("sqlite://{}", file.display());
     let (model, said) = Model::new(2);
     // A process that is gone does not say good-bye.
     let doomed = Runtime::new().unwrap();
@@ -176,12 +178,16 @@ async fn an_answer_goes_on_after_a_restart() {
         let first = opened(&deliver(&server, &text("m1", "?"), "a").await)["stream"].clone();
         let stream = first["id"].as_str().unwrap().to_owned();
         until(&server, &stream, "The answer ", false).await;
-        // Longer than between two writes.
-        time::sleep(Duration::from_millis(600)).await;
         tell.send(stream).unwrap();
         std::future::pending::<()>().await;
     });
     let stream = told.await.unwrap();
+    wait_for("the text is in the file", async || {
+        let db = rusqlite::Connection::open(&file).unwrap();
+        let kept = db.query_row("SELECT value FROM slot WHERE name LIKE 'stream/%'", [], |row| row.get::<_, String>(0));
+        kept.is_ok_and(|kept| kept.contains("The answer "))
+    })
+    .await;
     tokio::task::spawn_blocking(move || doomed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
     let server = start(&url, model.hooks()).await;
     // What was seen does not go away while the handler begins anew.

@@ -16,13 +16,17 @@ use echostr::{
     simulate::api::{FakeApi, Faults},
 };
 use tempfile::TempDir;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time,
+};
 
 use crate::support::{
     NOW, TestServer,
     api::sent,
     postgres::database,
     server::{KF, OPEN, PLAIN, SUITE, text_message},
+    wait_for,
 };
 
 /// More than what an observer is given of one account at one time.
@@ -55,13 +59,7 @@ async fn announce(server: &TestServer, api: &FakeApi, account: &str, desk: &str,
 }
 
 async fn until(server: &TestServer, line: &str, value: f64) {
-    for _ in 0..3000 {
-        if server.metric(line).await >= value {
-            return;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{line} is {}", server.metric(line).await);
+    wait_for(line, async || server.metric(line).await >= value).await;
 }
 
 /// Until the API was asked so often.
@@ -241,15 +239,22 @@ fn late(apis: [&FakeApi; 2]) -> String {
 async fn late_replies_are_sent_whatever_the_api_of_another_account_does() {
     let (of_a, of_b) = (FakeApi::start(1).await.unwrap(), FakeApi::start(2).await.unwrap());
     of_a.set_faults(Faults { silent: 1.0, ..Faults::default() });
-    let hooks = Hooks::default().on(async |message: mp::TextMessage, _: Context| {
-        time::sleep(Duration::from_millis(100)).await;
-        Ok(replies::mp::Reply::text(message.content))
+    // A reply is ready once its delivery has been answered.
+    let answered = Arc::new(Semaphore::new(0));
+    let replies = Arc::clone(&answered);
+    let hooks = Hooks::default().on(move |message: mp::TextMessage, _: Context| {
+        let replies = Arc::clone(&replies);
+        async move {
+            replies.acquire().await?.forget();
+            Ok(replies::mp::Reply::text(message.content))
+        }
     });
     let server = TestServer::start_with("shutdown_grace = \"0s\"", &late([&of_a, &of_b]), hooks).await;
     for (account, count) in [("a", MANY as u64), ("b", 1)] {
         for id in 1..=count {
             let signed = PLAIN.plain(&text_message(id, "hi"), &format!("{account}{id}"));
             assert_eq!(server.post(&format!("/mp/{account}"), &signed).await.body, "success");
+            answered.add_permits(1);
         }
         if account == "a" {
             asked(&of_a, "/cgi-bin/stable_token", 1).await;

@@ -856,7 +856,6 @@ async fn a_missing_observer_goes_on_with_the_past_where_it_was(place: Place) {
     // It may be anywhere in the past when it goes missing.
     for _ in 0..2 {
         journal = reopen(&place, journal, &options(vec![])).await;
-        time::sleep(Duration::from_millis(100)).await;
     }
     let journal = reopen(&place, journal, &options(vec![past()])).await;
     let mut seen = Vec::new();

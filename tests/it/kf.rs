@@ -13,12 +13,12 @@ use echostr::{
     simulate::api::{FakeApi, Faults},
 };
 use serde_json::json;
-use tokio::time;
 
 use crate::support::{
     TestServer,
     api::{accounts, announce, announce_with, sent},
     postgres::database,
+    wait_for,
 };
 
 const DESK: &str = "wkDesk1";
@@ -91,12 +91,7 @@ async fn observers_see_every_entry_and_servicers_are_not_answered() {
     assert_eq!(texts(&sent), [("wmAnn".to_owned(), "echo: hello".to_owned())]);
     let expected =
         ["wecom_kf.message.text", "wecom_kf.message.image", "wecom_kf.message.unknown", "wecom_kf.event.unknown"];
-    for _ in 0..500 {
-        if seen.lock().unwrap().len() == expected.len() {
-            break;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_for("all are seen", async || seen.lock().unwrap().len() == expected.len()).await;
     assert_eq!(*seen.lock().unwrap(), HashSet::from(expected));
 }
 
@@ -212,13 +207,7 @@ async fn a_responder_that_fails_is_asked_again_and_a_final_refusal_is_a_dead_let
     announce(&server, &api, DESK, "a").await;
     assert_eq!(sent(&api, 2).await.len(), 2);
     let dead = "echostr_observations_total{result=\"dead\"}";
-    for _ in 0..500 {
-        if server.metric(dead).await == 1.0 {
-            return;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no dead letter");
+    wait_for(dead, async || server.metric(dead).await == 1.0).await;
 }
 
 #[tokio::test]

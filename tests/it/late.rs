@@ -17,13 +17,14 @@ use echostr::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::{sync::Notify, time};
+use tokio::sync::Notify;
 
 use crate::support::{
     TestServer,
     api::{accounts, sent},
     postgres::database,
     server::{MP, PLAIN, WECOM, text_message},
+    wait_for,
 };
 
 /// Responders that answer when `go` says so, and count their runs.
@@ -64,13 +65,7 @@ impl Slow {
 }
 
 async fn until(server: &TestServer, line: &str, value: f64) {
-    for _ in 0..1000 {
-        if server.metric(line).await == value {
-            return;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{line} is {}", server.metric(line).await);
+    wait_for(line, async || server.metric(line).await == value).await;
 }
 
 const DEAD: &str = "echostr_observations_total{result=\"dead\"}";
@@ -208,9 +203,7 @@ async fn the_node_that_gave_up_need_not_be_the_one_that_answers() {
     let signed = PLAIN.plain(&text_message(1, "hi"), "a");
     let request = crate::support::http::request(&format!("/mp/soon?{}", signed.query), signed.body.as_bytes());
     let cut = a.http.open(&request).await;
-    while slow.runs.load(Ordering::SeqCst) == 0 {
-        time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_for("the responder runs", async || slow.runs.load(Ordering::SeqCst) > 0).await;
     drop(cut);
     assert_eq!(b.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await.body, "success");
     slow.go.notify_one();
@@ -279,12 +272,13 @@ async fn a_token_is_renewed_before_it_ends() {
     let text = accounts(&api, "").replace("deadline = \"50ms\"", "deadline = \"4s\"");
     let server = TestServer::start_with("", &text, calling()).await;
     let mut id = 0;
-    while api.counts().tokens < 3 {
+    wait_for("three tokens", async || {
         id += 1;
         let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(id, "hi"), &format!("n{id}"))).await;
         assert!(answer.body.contains("[sent]"), "{}", answer.body);
-        time::sleep(Duration::from_millis(50)).await;
-    }
+        api.counts().tokens >= 3
+    })
+    .await;
 }
 
 #[tokio::test]

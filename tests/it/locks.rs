@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use echostr::{clock::Clock, config::Config, hooks::Hooks, server::Server};
@@ -12,10 +12,8 @@ use echostr::{clock::Clock, config::Config, hooks::Hooks, server::Server};
 use crate::support::{
     NOW, TestServer,
     server::{ACCOUNTS, PLAIN, text_message},
+    wait_for,
 };
-
-/// Bounds every wait for a condition.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn beside(journal: &Path, end: &str) -> PathBuf {
     format!("{}{end}", journal.display()).into()
@@ -44,11 +42,7 @@ async fn assert_refused(journal: &Path) {
 
 /// Waits until the server has made its lock file again.
 async fn locked(journal: &Path) {
-    let until = Instant::now() + PATIENCE;
-    while !beside(journal, ".lock").exists() {
-        assert!(Instant::now() < until, "it is not made again");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for("it is made again", async || beside(journal, ".lock").exists()).await;
 }
 
 async fn post(server: &TestServer, id: u64) -> u16 {
@@ -106,17 +100,10 @@ async fn a_lock_file_that_another_holds_stops_the_server() {
         // The server was faster, and has it again.
         return;
     }
-    let until = Instant::now() + PATIENCE;
-    while server.admin.get("/readyz").await.status == 200 {
-        assert!(Instant::now() < until, "it does not notice");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for("it notices", async || server.admin.get("/readyz").await.status != 200).await;
     assert_eq!(post(&server, 1).await, 503);
     drop(other);
-    while server.admin.get("/readyz").await.status != 200 {
-        assert!(Instant::now() < until, "it does not go on");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for("it goes on", async || server.admin.get("/readyz").await.status == 200).await;
     assert_eq!(post(&server, 1).await, 200);
 }
 
@@ -165,10 +152,6 @@ async fn a_database_that_was_replaced_is_not_served_from_by_two() {
     assert_eq!(post(&server, 1).await, 200);
     fs::rename(&journal, folder.path().join("away.db")).unwrap();
     fs::remove_file(beside(&journal, ".lock")).unwrap();
-    let until = Instant::now() + PATIENCE;
-    while server.admin.get("/readyz").await.status == 200 {
-        assert!(Instant::now() < until, "it does not notice");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for("it notices", async || server.admin.get("/readyz").await.status != 200).await;
     assert_eq!(post(&server, 2).await, 503);
 }

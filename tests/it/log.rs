@@ -3,7 +3,6 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use echostr::{
@@ -15,12 +14,13 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    task, time,
+    task,
 };
 
 use crate::support::{
     Http, Log, NOW, TestServer,
     server::{KF, MP, event, text_message},
+    until,
 };
 
 /// What an error says that came from outside: lines, the commands of a terminal in one byte and in two, and text from
@@ -35,15 +35,6 @@ fn forged(text: &str) -> Option<String> {
 }
 
 /// Waits for something to be true.
-async fn until(mut done: impl FnMut() -> bool) {
-    for _ in 0..1_000 {
-        if done() {
-            return;
-        }
-        time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it never is");
-}
 
 #[tokio::test]
 async fn errors_of_handlers_stay_in_their_line() {
@@ -73,8 +64,10 @@ async fn errors_of_handlers_stay_in_their_line() {
         assert_eq!(answer.status, 200);
     }
     server.post("/mp/shop", &MP.safe(&event(FORGED, ""), "4")).await;
-    until(|| log.text().matches("permanently failed").count() == 3 && log.text().matches("handler: ").count() == 3)
-        .await;
+    until(async || {
+        log.text().matches("permanently failed").count() == 3 && log.text().matches("handler: ").count() == 3
+    })
+    .await;
     assert!(server.stop().await.unwrap());
     let text = log.text();
     assert_eq!(forged(&text), None, "{text}");
@@ -150,14 +143,14 @@ async fn an_error_of_a_platform_writes_no_line(format: &str) {
     let mut serve = command(&["serve"]);
     let mut serving = serve.stdin(Stdio::null()).stderr(fs::File::create(file("log")).unwrap()).spawn().unwrap();
     let log = || fs::read_to_string(file("log")).unwrap();
-    until(|| log().contains("listening on")).await;
+    until(async || log().contains("listening on")).await;
     let callback = format!(
         "<xml><ToUserName>ww0000000000000004</ToUserName><CreateTime>{NOW}</CreateTime><MsgType>event</MsgType>\
          <Event>kf_msg_or_event</Event><Token>t</Token><OpenKfId>wk1</OpenKfId></xml>"
     );
     let signed = KF.safe(&callback, "n");
     assert_eq!(Http(address).post(&format!("/wecom_kf/support?{}", signed.query), &signed.body).await.status, 200);
-    until(|| log().contains("echostr.kf-pull permanently failed")).await;
+    until(async || log().contains("echostr.kf-pull permanently failed")).await;
     let printed = |arguments: &[&str]| {
         let mut command = command(arguments);
         async move {
@@ -264,7 +257,7 @@ async fn whatever_a_journal_holds_is_a_line_of_its_own() {
         let output = command.output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
-    until(|| run(&["dead", "ls", "--json"]).contains("forged")).await;
+    until(async || run(&["dead", "ls", "--json"]).contains("forged")).await;
     assert!(server.stop().await.unwrap());
     let db = rusqlite::Connection::open(&journal).unwrap();
     let forge = "UPDATE event SET type = ?1, account = 'mp/' || ?1, subject = ?1, failure = ?1, reply = ?1, state = 2";

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use echostr::{
@@ -25,24 +25,14 @@ use crate::support::{
     api::{accounts, announce},
     postgres::{database, execute},
     server::{ACCOUNTS, PLAIN, text_message},
+    wait_for,
 };
-
-/// Bounds every wait for a condition.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One attempt only: what fails is a dead letter.
 const ONCE: &str = "[observers]\nmax_attempts = 1";
 
 /// What fails waits for an hour.
 const PATIENT: &str = "[observers]\nbackoff = \"1h..1h\"";
-
-async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < until, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// An observer that fails, or counts what it sees.
 fn observing(name: &str, works: bool, seen: &Arc<AtomicU32>) -> Hooks {

@@ -1,7 +1,5 @@
 //! Third-party platforms and applications: tickets, authorisations, messages of those who have authorised.
 
-use std::time::Duration;
-
 use echostr::{
     events::{mp, wecom},
     hooks::{Context, Hooks},
@@ -10,13 +8,13 @@ use echostr::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time;
 
 use crate::support::{
     Answer, NOW, TestServer,
     api::sent,
     platform::WeChat,
     server::{OPEN, SUITE, text_message},
+    wait_for,
 };
 
 /// The data of a company come with its own id.
@@ -86,13 +84,8 @@ fn suite_notice(name: &str, more: &str) -> String {
 
 /// An observer has done its work.
 async fn one_is_done(server: &TestServer) {
-    for _ in 0..1000 {
-        if server.metric("echostr_observations_total{result=\"done\"}").await >= 1.0 {
-            return;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("nothing was done");
+    let done = "echostr_observations_total{result=\"done\"}";
+    wait_for(done, async || server.metric(done).await >= 1.0).await;
 }
 
 async fn tell(server: &TestServer, payload: &str, nonce: &str) -> Answer {

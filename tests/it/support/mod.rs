@@ -7,7 +7,10 @@ pub mod platform;
 pub mod postgres;
 pub mod server;
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::Location,
+    time::{Duration, Instant},
+};
 
 pub use self::{
     http::{Answer, Http},
@@ -19,11 +22,18 @@ pub use self::{
 pub const NOW: i64 = 1_735_689_600;
 
 /// Waits for a condition, by asking again and again; fails when it never holds.
-pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
+#[track_caller]
+pub fn until(holds: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = Location::caller();
+    async move { wait_for(&format!("what {caller} waits for"), holds).await }
+}
+
+/// The same; fails with what was waited for.
+pub async fn wait_for(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     const PATIENCE: Duration = Duration::from_secs(60);
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "it never happened");
-        tokio::task::yield_now().await;
+        assert!(begun.elapsed() < PATIENCE, "it never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
