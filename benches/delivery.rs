@@ -83,7 +83,9 @@ impl Case {
     fn request(&self, serial: u64) -> Request {
         let (nonce, random) = (serial.to_string(), u128::from(serial).to_le_bytes());
         let payload = self.payload(serial);
-        Sender::new(&self.endpoint.keys).deliver(&payload, self.form, self.command, NOW, &nonce, random)
+        Sender::new(&self.endpoint.keys)
+            .deliver(&payload, self.form, self.command, NOW, &nonce, random)
+            .expect("it is short")
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     catalog::{self, Entry},
     config::Account,
-    envelope::{Keys, Mode, Refusal, Sender},
+    envelope::{Keys, Mode, Refusal, SealError, Sender},
     event::{Platform, ReplyKind, by_id},
     payload::{self, Form, Number, Object, PayloadError, Value},
     platform,
@@ -82,6 +82,9 @@ pub enum SimulateError {
     /// The HTTP client cannot be set up.
     #[error("cannot set up the HTTP client: {0}")]
     Client(reqwest::Error),
+    /// The request cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// There are no random bytes.
     #[error("the system gives no random bytes")]
     Random,
@@ -185,7 +188,7 @@ impl<'k> Player<'k> {
     /// [`SimulateError`] when there is no answer.
     pub async fn check_url(&self, echo: &str, now: i64) -> Result<Option<Answer>, SimulateError> {
         let (nonce, random) = (nonce()?, random()?);
-        let Some(request) = Sender::new(self.keys).url_check(echo, now, &nonce, random) else { return Ok(None) };
+        let Some(request) = Sender::new(self.keys).url_check(echo, now, &nonce, random)? else { return Ok(None) };
         let get = self.client.get(format!("{}?{}", self.url, request.query));
         let mut answer = self.send(get).await?;
         if answer.fault.is_none() && answer.body != echo {
@@ -201,7 +204,7 @@ impl<'k> Player<'k> {
     pub async fn deliver(&self, push: &Push, now: i64) -> Result<Answer, SimulateError> {
         let (nonce, random) = (nonce()?, random()?);
         let sender = Sender::new(self.keys);
-        let request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random);
+        let request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random)?;
         let post = self.client.post(format!("{}?{}", self.url, request.query)).body(request.body);
         let mut answer = self.send(post).await?;
         if answer.fault.is_some() {
@@ -228,7 +231,7 @@ impl<'k> Player<'k> {
     pub async fn deliver_forged(&self, push: &Push, now: i64) -> Result<Answer, SimulateError> {
         let (nonce, random) = (nonce()?, random()?);
         let sender = Sender::new(self.keys);
-        let mut request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random);
+        let mut request = sender.deliver(&push.payload, push.form, push.command.as_deref(), now, &nonce, random)?;
         for name in ["signature=", "Sign="] {
             let starts: Vec<_> = request.query.match_indices(name).map(|(at, _)| at + name.len()).collect();
             for at in starts {

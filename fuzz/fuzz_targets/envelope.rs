@@ -108,7 +108,7 @@ fn delivered(keys: &Keys, rest: &[u8]) {
     let form = if text.trim_start().starts_with('<') { Form::Xml } else { Form::Json };
     let mut keys = keys.clone();
     keys.tokens.reverse();
-    let request = Sender::new(&keys).deliver(text, form, Some("State.StateChange"), NOW, "nonce", [7; 16]);
+    let request = Sender::new(&keys).deliver(text, form, Some("State.StateChange"), NOW, "nonce", [7; 16]).expect("it is short");
     let query = Query::parse(&request.query).expect("a query");
     let first = text.trim_start_matches(|c: char| c.is_ascii_whitespace()).bytes().next();
     let opened = keys.open(&query, request.body.as_bytes(), NOW + 1);
@@ -136,6 +136,6 @@ fn open(keys: &Keys, query: &Query<'_>, body: &[u8]) {
 fn seal(keys: &Keys, opened: Option<echostr::envelope::Verified>) {
     let Some(verified) = opened else { return };
     let Some(seal) = verified.seal() else { return };
-    let reply = keys.answer(seal, verified.payload(), NOW, "nonce", [9; 16]);
+    let reply = keys.answer(seal, verified.payload(), NOW, "nonce", [9; 16]).expect("the keys that opened it");
     assert_eq!(Sender::new(keys).open_reply(&reply).as_deref(), Ok(verified.payload()));
 }

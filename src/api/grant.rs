@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Api, ApiError, token::What};
+use super::{Api, ApiError, token::What, vault::PrivateJson};
 use crate::{journal::JournalError, platform::Credential};
 
 impl Api {
@@ -20,27 +20,27 @@ impl Api {
     /// [`ApiError`]; a code can be redeemed once.
     pub async fn redeem(&self, code: &str) -> Result<String, ApiError> {
         let credential = self.0.platform.protocol().api().map(|api| api.credential);
-        let (path, answer) = match credential {
+        let (path, mut answer) = match credential {
             Some(Credential::Component) => {
                 let path = "cgi-bin/component/api_query_auth";
                 let body = json!({ "component_appid": self.0.tokens.id(), "authorization_code": code });
-                (path, self.call_once(path, &body).await?["authorization_info"].take())
+                (path, PrivateJson::new(self.call_once(path, &body).await?["authorization_info"].take()))
             }
             Some(Credential::Suite) => {
                 let path = "cgi-bin/service/get_permanent_code";
-                (path, self.call_once(path, &json!({ "auth_code": code })).await?)
+                (path, PrivateJson::new(self.call_once(path, &json!({ "auth_code": code })).await?))
             }
             _ => return Err(ApiError::NotGranted { account: self.account().to_owned(), id: String::new() }),
         };
-        let given = match credential {
-            Some(Credential::Component) => (&answer["authorizer_appid"], &answer["authorizer_refresh_token"]),
-            _ => (&answer["auth_corp_info"]["corpid"], &answer["permanent_code"]),
+        let (id, grant) = match credential {
+            Some(Credential::Component) => (&answer.get()["authorizer_appid"], "authorizer_refresh_token"),
+            _ => (&answer.get()["auth_corp_info"]["corpid"], "permanent_code"),
         };
-        let (Some(id), Some(grant)) = (given.0.as_str(), given.1.as_str()) else {
+        let (Some(id), Some(grant)) = (id.as_str().map(str::to_owned), answer.take(grant)) else {
             return Err(ApiError::bad_answer(self.account(), path, "it names no authorizer"));
         };
-        self.keep_grant(id, grant).await?;
-        Ok(id.to_owned())
+        self.keep_grant(&id, grant.expose()).await?;
+        Ok(id)
     }
 
     /// Removes the authorisation of an account or a company: it was withdrawn.

@@ -85,11 +85,14 @@ impl Apis {
             return Ok(Self::default());
         }
         let http = client(&config.api)?;
-        let apis = with_secret().filter_map(|account| {
-            let api = Api::of(account, &config.api, http.clone(), journal, metrics.api(&account.id()), &tasks)?;
-            Some((Arc::clone(&api.0.account), api))
-        });
-        Ok(Self(Arc::new(apis.collect())))
+        let mut apis = HashMap::new();
+        for account in with_secret() {
+            if let Some(api) = Api::of(account, &config.api, http.clone(), journal, metrics.api(&account.id()), &tasks)?
+            {
+                apis.insert(Arc::clone(&api.0.account), api);
+            }
+        }
+        Ok(Self(Arc::new(apis)))
     }
 
     /// That of an account, `mp/shop`.
@@ -189,20 +192,14 @@ impl Api {
         journal: &Arc<dyn Journal>,
         metrics: ApiMetrics,
         tasks: &TaskGroup,
-    ) -> Option<Self> {
-        let rules = account.platform.protocol().api()?;
+    ) -> Result<Option<Self>, ApiError> {
+        let Some(rules) = account.platform.protocol().api() else { return Ok(None) };
         let base = account.api_base.clone().unwrap_or_else(|| rules.base.to_owned());
         let (http, journal) = (http.clone(), Arc::clone(journal));
-        let tokens = Tokens::new(
-            account,
-            rules.credential,
-            base.clone(),
-            http.clone(),
-            journal,
-            metrics.clone(),
-            tasks.clone(),
-        )?;
-        Some(Self(
+        let tokens =
+            Tokens::new(account, rules.credential, base.clone(), http.clone(), journal, metrics.clone(), tasks.clone());
+        let Some(tokens) = tokens.map_err(|failure| ApiError::NotKept(failure.to_string()))? else { return Ok(None) };
+        Ok(Some(Self(
             Arc::new(Inner {
                 account: account.id().into(),
                 platform: account.platform,
@@ -217,7 +214,7 @@ impl Api {
                 is_of_authorizer: false,
             }),
             OnLimit::Wait,
-        ))
+        )))
     }
 
     /// The same, for callers that have better things to do than to wait while the platform limits a call for long.

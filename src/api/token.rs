@@ -13,12 +13,16 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{sync::Mutex as AsyncMutex, time};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::{ApiError, error, receive, vault::Vault, with_query};
+use super::{
+    ApiError, error, receive,
+    vault::{PrivateJson, Vault, VaultError},
+    with_query,
+};
 use crate::{
     config::Account,
     journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, now_millis},
@@ -56,10 +60,10 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    fn new(value: &str, lives: Duration, now: Millis) -> Self {
+    fn new(value: Secret, lives: Duration, now: Millis) -> Self {
         let lives = Millis::try_from(lives.as_millis()).unwrap_or(Millis::MAX);
         let expires = now.saturating_add(lives);
-        Self { value: Secret::new(value), renew: expires - REFRESH_AHEAD.min(lives / 10), expires }
+        Self { value, renew: expires - REFRESH_AHEAD.min(lives / 10), expires }
     }
 
     pub(super) fn expose(&self) -> &str {
@@ -94,8 +98,8 @@ pub(super) enum Source {
 
 /// A token as the journal keeps it.
 #[derive(Serialize, Deserialize)]
-struct Kept<'t> {
-    token: std::borrow::Cow<'t, str>,
+struct Kept<T> {
+    token: T,
     renew: Millis,
     expires: Millis,
 }
@@ -117,7 +121,7 @@ struct Inner {
     http: reqwest::Client,
     journal: Arc<dyn Journal>,
     lease_name: String,
-    vault: Vault,
+    vault: Arc<Vault>,
     cached: Mutex<Option<Arc<Token>>>,
     refusal: Mutex<Option<(ApiError, Instant)>>,
     renewing: AsyncMutex<()>,
@@ -134,30 +138,30 @@ impl Tokens {
         journal: Arc<dyn Journal>,
         metrics: ApiMetrics,
         tasks: TaskGroup,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>, VaultError> {
         let source = match credential {
             Credential::Account => Source::Account,
             Credential::Application => Source::Application,
             Credential::Component => Source::Component,
             Credential::Suite => Source::Suite,
         };
-        let secret = account.secret.clone()?;
-        Some(Self(Arc::new(Inner {
+        let (Some(secret), Some(id)) = (account.secret.clone(), account.receive_ids.first()) else { return Ok(None) };
+        Ok(Some(Self(Arc::new(Inner {
             account: account.id(),
             source,
-            id: account.receive_ids.first()?.clone(),
+            id: id.clone(),
             base,
             http,
             journal,
             lease_name: format!("token/{}", account.id()),
-            vault: Vault::new(&secret),
+            vault: Arc::new(Vault::new(&secret)?),
             secret,
             cached: Mutex::default(),
             refusal: Mutex::default(),
             renewing: AsyncMutex::default(),
             metrics,
             tasks,
-        })))
+        }))))
     }
 
     /// The token for an authorizer of this account.
@@ -176,7 +180,7 @@ impl Tokens {
             http: inner.http.clone(),
             journal: Arc::clone(&inner.journal),
             lease_name: format!("token/{}/{id}", inner.account),
-            vault: Vault::new(&inner.secret),
+            vault: Arc::clone(&inner.vault),
             secret: inner.secret.clone(),
             cached: Mutex::default(),
             refusal: Mutex::default(),
@@ -295,8 +299,8 @@ impl Inner {
     /// The journal's token, if it is usable; it is cached then.
     fn usable(&self, kept: &str, bad: Option<&Token>) -> Option<Arc<Token>> {
         let opened = self.vault.open(&self.lease_name, kept)?;
-        let Kept { token, renew, expires } = serde_json::from_str(&opened).ok()?;
-        let token = Arc::new(Token { value: Secret::new(&*token), renew, expires });
+        let Kept { token, renew, expires } = serde_json::from_str::<Kept<String>>(&opened).ok()?;
+        let token = Arc::new(Token { value: Secret::new(token), renew, expires });
         if !token.is_fresh(bad, now_millis()) {
             return None;
         }
@@ -305,13 +309,20 @@ impl Inner {
     }
 
     async fn release(&self, held: &NamedLease, token: Option<&Token>) {
-        let value = token.map(|token| {
-            let kept = Kept { token: token.expose().into(), renew: token.renew, expires: token.expires };
-            self.vault.seal(&self.lease_name, &serde_json::to_string(&kept).unwrap_or_default())
-        });
-        if let Err(failure) = self.journal.write_lease(held, LeaseWrite { value, ..LeaseWrite::default() }).await {
+        let sealed = token.map(|token| self.sealed(token)).transpose();
+        // Without a value the lease is released, as it was.
+        let value = sealed.as_ref().ok().cloned().flatten();
+        let written = self.journal.write_lease(held, LeaseWrite { value, ..LeaseWrite::default() }).await;
+        if let Err(failure) = sealed.map_err(JournalError::storage).and(written) {
             warn!("{}: could not publish the access token to other nodes: {failure}", self.account);
         }
+    }
+
+    /// A token as the journal keeps it.
+    fn sealed(&self, token: &Token) -> Result<String, VaultError> {
+        let kept = Kept { token: token.expose(), renew: token.renew, expires: token.expires };
+        let kept = Zeroizing::new(serde_json::to_string(&kept).map_err(|_| VaultError)?);
+        self.vault.seal(&self.lease_name, &kept)
     }
 
     /// Requests a token from the platform.
@@ -335,15 +346,15 @@ impl Inner {
     async fn ask(&self, force: bool) -> Result<Token, ApiError> {
         self.metrics.refreshed.increment(1);
         let asked = now_millis();
-        let (path, name, answer) = match &self.source {
+        let (path, name, mut answer) = match &self.source {
             Source::Account => {
                 let path = "cgi-bin/stable_token";
-                let body = json!({
+                let body = PrivateJson::new(json!({
                     "grant_type": "client_credential",
                     "appid": self.id,
                     "secret": self.secret.expose(),
                     "force_refresh": force,
-                });
+                }));
                 (path, "access_token", self.post(path, &[], &body).await?)
             }
             Source::Application => {
@@ -354,20 +365,20 @@ impl Inner {
             }
             Source::Component => {
                 let path = "cgi-bin/component/api_component_token";
-                let body = json!({
+                let body = PrivateJson::new(json!({
                     "component_appid": self.id,
                     "component_appsecret": self.secret.expose(),
                     "component_verify_ticket": *self.kept(What::Ticket).await?,
-                });
+                }));
                 (path, "component_access_token", self.post(path, &[], &body).await?)
             }
             Source::Suite => {
                 let path = "cgi-bin/service/get_suite_token";
-                let body = json!({
+                let body = PrivateJson::new(json!({
                     "suite_id": self.id,
                     "suite_secret": self.secret.expose(),
                     "suite_ticket": *self.kept(What::Ticket).await?,
-                });
+                }));
                 (path, "suite_access_token", self.post(path, &[], &body).await?)
             }
             Source::Authorizer(platform) => {
@@ -375,27 +386,29 @@ impl Inner {
                 // Without a token of its own the platform can do nothing, whoever has authorised it.
                 platform.get(None).await?;
                 let refresh = self.kept(What::Grant(&self.id)).await?;
-                let body = json!({
+                let body = PrivateJson::new(json!({
                     "component_appid": platform.id(),
                     "authorizer_appid": self.id,
                     "authorizer_refresh_token": *refresh,
-                });
+                }));
                 let answer = self.post_as(platform, path, &body).await?;
-                if let Some(newer) = answer["authorizer_refresh_token"].as_str().filter(|newer| *newer != &**refresh) {
+                if let Some(newer) =
+                    answer.get()["authorizer_refresh_token"].as_str().filter(|newer| *newer != &**refresh)
+                {
                     self.keep(What::Grant(&self.id), newer).await.map_err(|failure| ApiError::not_kept(&failure))?;
                 }
                 (path, "authorizer_access_token", answer)
             }
             Source::Company(suite) => {
                 let path = "cgi-bin/service/get_corp_token";
-                let body = json!({
+                let body = PrivateJson::new(json!({
                     "auth_corpid": self.id,
                     "permanent_code": *self.kept(What::Grant(&self.id)).await?,
-                });
+                }));
                 (path, "access_token", self.post_as(suite, path, &body).await?)
             }
         };
-        match (answer[name].as_str(), answer["expires_in"].as_u64()) {
+        match (answer.take(name), answer.get()["expires_in"].as_u64()) {
             (Some(token), Some(seconds)) => Ok(Token::new(token, Duration::from_secs(seconds), asked)),
             _ => Err(ApiError::bad_answer(&self.account, path, &format!("`{name}` is missing"))),
         }
@@ -405,13 +418,13 @@ impl Inner {
         format!("{}/{path}", self.base)
     }
 
-    async fn post(&self, path: &str, query: &[(&str, &str)], body: &Value) -> Result<Value, ApiError> {
-        let request = self.http.post(with_query(&self.url(path), query.iter())).body(body.to_string());
+    async fn post(&self, path: &str, query: &[(&str, &str)], body: &PrivateJson) -> Result<PrivateJson, ApiError> {
+        let request = self.http.post(with_query(&self.url(path), query.iter())).body(body.text());
         self.answer(path, request).await
     }
 
     /// A call with the platform's own token; repeated once if that token is no longer valid.
-    async fn post_as(&self, upper: &Tokens, path: &str, body: &Value) -> Result<Value, ApiError> {
+    async fn post_as(&self, upper: &Tokens, path: &str, body: &PrivateJson) -> Result<PrivateJson, ApiError> {
         let mut bad: Option<Arc<Token>> = None;
         loop {
             let token = upper.get(bad.as_deref()).await?;
@@ -422,12 +435,12 @@ impl Inner {
         }
     }
 
-    async fn answer(&self, path: &str, request: reqwest::RequestBuilder) -> Result<Value, ApiError> {
-        let body = receive(&self.account, path, request).await?;
+    async fn answer(&self, path: &str, request: reqwest::RequestBuilder) -> Result<PrivateJson, ApiError> {
+        let body = Zeroizing::new(receive(&self.account, path, request).await?);
         if let Some(refused) = error::refused(&self.account, path, &body) {
             return Err(refused);
         }
-        serde_json::from_slice(&body).map_err(|_| ApiError::bad_answer(&self.account, path, "it is not JSON"))
+        PrivateJson::parse(&body).map_err(|_| ApiError::bad_answer(&self.account, path, "it is not JSON"))
     }
 
     /// A stored credential that the platform pushed.
@@ -446,7 +459,8 @@ impl Inner {
         let began = Instant::now();
         loop {
             if let Some(held) = self.journal.acquire_lease(&lease_name, LEASE_DURATION).await? {
-                let write = LeaseWrite { value: Some(self.vault.seal(&lease_name, text)), ..LeaseWrite::default() };
+                let sealed = self.vault.seal(&lease_name, text).map_err(JournalError::storage)?;
+                let write = LeaseWrite { value: Some(sealed), ..LeaseWrite::default() };
                 return self.journal.write_lease(&held, write).await.map(drop);
             }
             if began.elapsed() > LEASE_TIMEOUT {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use futures_util::FutureExt as _;
 use tokio::time;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::{Content, Delivery, Endpoint, PushedEvent, Receiver, Response, admit::Admitted};
 use crate::{
@@ -99,7 +99,17 @@ impl Receiver {
                 // Neither is a secret: they keep two seals of one reply apart.
                 let (random, nonce): ([u8; 16], u32) = rand::random();
                 let now = self.dispatcher.clock.now();
-                (Cow::Owned(endpoint.keys.answer(seal, &text, now, &nonce.to_string(), random)), true)
+                match endpoint.keys.answer(seal, &text, now, &nonce.to_string(), random) {
+                    Ok(sealed) => (Cow::Owned(sealed), true),
+                    Err(failure) => {
+                        let account = &*endpoint.id;
+                        error!(
+                            account,
+                            "{account}: cannot seal an answer; answered 503 so the platform retries: {failure}"
+                        );
+                        return Response::Unavailable("not_sealed");
+                    }
+                }
             }
         };
         let content = match body.as_bytes().first() {

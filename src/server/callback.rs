@@ -6,7 +6,7 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     future::Future,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -210,18 +210,31 @@ impl Callbacks {
         }
     }
 
-    /// The client's address: the last one in `X-Forwarded-For` that is not a proxy's, when a proxy is asking.
+    /// The client's address: the last one in `X-Forwarded-For` that is not a proxy's, when a proxy is asking. Beyond an entry
+    /// that cannot be read nothing is believed: it is what that proxy was asked with.
     fn client(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
         let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|range| range.contains(*address));
-        let direct = peer.address.ip();
-        if !trusted(&direct) {
-            return direct;
+        let mut client = peer.address.ip();
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").into_iter().collect();
+        let entries = lines.into_iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        for entry in entries {
+            if !trusted(&client) {
+                break;
+            }
+            let Some(address) = address_of(entry) else { break };
+            client = address;
         }
-        let forwarded = headers.get_all("x-forwarded-for").into_iter().filter_map(|value| value.to_str().ok());
-        let addresses: Vec<IpAddr> =
-            forwarded.flat_map(|value| value.split(',')).filter_map(|value| value.trim().parse().ok()).collect();
-        addresses.into_iter().rev().find(|address| !trusted(address)).unwrap_or(direct)
+        client
     }
+}
+
+/// The address in an entry of `X-Forwarded-For`. Some proxies add the port of the client, and brackets around an address
+/// of IPv6.
+fn address_of(entry: &[u8]) -> Option<IpAddr> {
+    let entry = str::from_utf8(entry).ok()?.trim().trim_matches('"');
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    entry.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 /// The service of one connection.

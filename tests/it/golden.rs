@@ -107,7 +107,8 @@ fn the_published_answer_is_sealed_to_the_byte() {
     let body = format!(r#"{{"ToUserName":"gh_97417a04a28d","Encrypt":"{ENCRYPT}"}}"#);
     let opened = keys.open(&Query::parse(query).unwrap(), body.as_bytes(), 0).unwrap();
     let random = *b"707722b803182950";
-    let sealed = keys.seal(opened.seal().unwrap(), r#"{"demo_resp":"good luck"}"#, 1_713_424_427, "415670741", random);
+    let sealed =
+        keys.seal(opened.seal().unwrap(), r#"{"demo_resp":"good luck"}"#, 1_713_424_427, "415670741", random).unwrap();
     assert_eq!(
         sealed,
         "{\"Encrypt\":\"ELGduP2YcVatjqIS+eZbp80MNLoAUWvzzyJxgGzxZO/5sAvd070Bs6qrLARC9nVHm48Y4hyRbtzve1L32tmxSQ==\",\

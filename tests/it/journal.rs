@@ -116,6 +116,7 @@ on_each! {
     what_is_replayed_to_all_is_given_to_those_it_was_for on sqlite, postgres;
     any_text_is_kept_as_it_is on sqlite, postgres;
     a_row_of_an_unknown_platform_is_named on sqlite, postgres;
+    a_row_with_an_unknown_number_is_named_and_read_as_nothing_else on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on memory, sqlite;
     texts_count_as_they_are on memory;
@@ -1139,6 +1140,37 @@ async fn a_row_of_an_unknown_platform_is_named(place: Place) {
     // It holds up no other.
     let leased = lease(&*place.open(&observers).await, "audit").await;
     assert_eq!(leased.iter().map(|one| one.lease.id).collect::<Vec<_>>(), [other]);
+}
+
+async fn a_row_with_an_unknown_number_is_named_and_read_as_nothing_else(place: Place) {
+    let observers = options(vec![observer("audit")]);
+    for (number, change, named) in
+        [(1, "state = 9", "state 9"), (2, "form = 7", "form 7"), (3, "deliveries = -7", "no count")]
+    {
+        let journal = place.open(&observers).await;
+        let id = message("user", number).answer(&*journal, &["audit"]).await;
+        journal.close().await.unwrap();
+        drop(journal);
+        let statement = format!("UPDATE event SET {change} WHERE received = {}", number * 1000);
+        let changed = match &place {
+            Place::Postgres(url) => crate::support::postgres::execute(url, &statement).await,
+            _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(&statement, []).is_ok(),
+        };
+        assert!(changed);
+        let failure = place.archive().await.event(id).await.unwrap_err().to_string();
+        assert!(failure.contains(named), "{failure}");
+        let journal = place.open(&observers).await;
+        let leased = lease(&*journal, "audit").await;
+        assert!(leased.iter().all(|one| one.lease.id != id), "no observer is given it as something else");
+        if change != "form = 7" {
+            // Nor is a repeat answered with something else.
+            let event = message("user", number).new_event(&*journal, &["audit"]);
+            let failure = journal.admit(event).await.unwrap_err().to_string();
+            assert!(failure.contains(named), "{failure}");
+            assert_eq!(journal.health(), Ok(()), "the others are not its fault");
+        }
+        journal.close().await.unwrap();
+    }
 }
 
 async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {

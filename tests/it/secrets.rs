@@ -130,6 +130,19 @@ async fn the_address_of_a_client_is_the_proxys_word_only_where_it_is_trusted() {
             "203.0.113.9",
         ),
         ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: nonsense\r\n", "127.0.0.1"),
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: 203.0.113.9:51234\r\n", "203.0.113.9"),
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: [2001:db8::9]:443\r\n", "2001:db8::9"),
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: [2001:db8::9]\r\n", "2001:db8::9"),
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: 2001:db8::9\r\n", "2001:db8::9"),
+        (
+            "trusted_proxies = [\"127.0.0.1/32\", \"10.0.0.0/8\"]",
+            "X-Forwarded-For: 198.51.100.1, 203.0.113.9:8080,10.1.2.3:99\r\n",
+            "203.0.113.9",
+        ),
+        // What a client has made up stays behind what cannot be read.
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: 198.51.100.1, unknown\r\n", "127.0.0.1"),
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: 203.0.113.9:99999\r\n", "127.0.0.1"),
+        ("trusted_proxies = [\"127.0.0.1/32\"]", "X-Forwarded-For: [203.0.113.9]\r\n", "127.0.0.1"),
         ("trusted_proxies = [\"10.0.0.0/8\"]", "X-Forwarded-For: 203.0.113.9\r\n", "127.0.0.1"),
     ] {
         let (log, _guard) = Log::begin();

@@ -6,9 +6,11 @@
 //! on it, and so can any other application be. Here, the handler of an Official Account, whatever the HTTP framework:
 //!
 //! ```
+//! use std::error::Error;
+//!
 //! use echostr_protocol::{
 //!     crypto::{EncodingKey, KeyError},
-//!     envelope::{Keys, Mode, Query, ReceiveIds, Refusal},
+//!     envelope::{Keys, Mode, Query, ReceiveIds},
 //!     event::{Event as _, Platform, Reply as _},
 //!     events::mp,
 //!     payload,
@@ -31,7 +33,7 @@
 //! }
 //!
 //! /// The body of the answer. `now` is in Unix seconds; `nonce` and `random` are new for each answer.
-//! fn answer(keys: &Keys, query: &str, body: &[u8], now: i64, nonce: &str, random: [u8; 16]) -> Result<String, Refusal> {
+//! fn answer(keys: &Keys, query: &str, body: &[u8], now: i64, nonce: &str, random: [u8; 16]) -> Result<String, Box<dyn Error>> {
 //!     let query = Query::parse(query)?;
 //!     let request = keys.open(&query, body, now)?;
 //!     let payload = payload::parse(request.form(), request.payload())?;
@@ -46,7 +48,7 @@
 //!     let Ok(reply) = reply.into_answer() else { return Ok(platform::plain_success(Platform::Mp).to_owned()) };
 //!     let body = platform::write_answer(Platform::Mp, request.form(), reply, Address::of(&payload), now);
 //!     Ok(match (body, request.seal()) {
-//!         (Body::Document(document), Some(seal)) => keys.answer(seal, &document, now, nonce, random),
+//!         (Body::Document(document), Some(seal)) => keys.answer(seal, &document, now, nonce, random)?,
 //!         (Body::Document(document), None) => document,
 //!         (Body::Plain(text), _) => text.to_owned(),
 //!     })

@@ -44,7 +44,8 @@ pub(crate) trait Row {
 
     /// How many.
     fn count(&self, column: usize) -> Result<u32, RowError> {
-        Ok(u32::try_from(self.integer(column)?).unwrap_or_default())
+        let number = self.integer(column)?;
+        u32::try_from(number).map_err(|_| RowError::column(column, format_args!("it is {number}, which is no count")))
     }
 }
 
@@ -55,6 +56,8 @@ pub(crate) enum RowError {
     Column { column: usize, cause: String },
     #[error("event {event} belongs to account `{account}`, whose platform this version does not know")]
     Platform { event: Uuid, account: String },
+    #[error("event {event} has {what} {number}, which this version does not know")]
+    Number { event: Uuid, what: &'static str, number: i64 },
 }
 
 impl RowError {
@@ -84,12 +87,12 @@ pub(crate) fn stored(row: &dyn Row) -> Result<Stored, RowError> {
         account: account.into(),
         event_type: row.string(2)?.into(),
         subject: row.text(3)?.map(Into::into),
-        form: if row.integer(4)? == 0 { Form::Xml } else { Form::Json },
+        form: form(id, row.integer(4)?)?,
         payload: Payload::new(row.string(5)?),
         query: row.text(6)?.map(Into::into),
         received: row.integer(7)?,
     };
-    let state = state(row.integer(9)?);
+    let state = state(id, row.integer(9)?)?;
     Ok(Stored { id, record, deliveries: row.count(8)?, state, reply: row.text(10)?, failure: row.text(11)? })
 }
 
@@ -154,6 +157,15 @@ pub(crate) const fn form_number(form: Form) -> i16 {
     }
 }
 
+/// The form with a number.
+fn form(event: Uuid, number: i64) -> Result<Form, RowError> {
+    match number {
+        0 => Ok(Form::Xml),
+        1 => Ok(Form::Json),
+        _ => Err(RowError::Number { event, what: "form", number }),
+    }
+}
+
 /// The number of a state.
 pub(crate) const fn state_number(state: State) -> i16 {
     match state {
@@ -164,14 +176,10 @@ pub(crate) const fn state_number(state: State) -> i16 {
     }
 }
 
-/// The state with a number.
-pub(crate) const fn state(number: i64) -> State {
-    match number {
-        0 => State::Responding,
-        1 => State::Answered,
-        2 => State::Defaulted,
-        _ => State::Late,
-    }
+/// The state of an event, with a number.
+pub(crate) fn state(event: Uuid, number: i64) -> Result<State, RowError> {
+    let known = State::ALL.into_iter().find(|state| i64::from(state_number(*state)) == number);
+    known.ok_or(RowError::Number { event, what: "state", number })
 }
 
 /// The reply column: nothing for the plain success.

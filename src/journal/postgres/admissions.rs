@@ -133,7 +133,7 @@ async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admission>,
             return Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, plain_success(platform))));
         };
         let (id, deliveries) = (row.id(1)?, row.count(2)?);
-        if let Some(body) = row::answer(row::state(row.integer(3)?), row.text(4)?, platform) {
+        if let Some(body) = row::answer(row::state(id, row.integer(3)?)?, row.text(4)?, platform) {
             return Ok(Admission::Known(Entry::answered_with(id, deliveries, body)));
         }
         let entry = Entry::new(id, Some(key), deliveries);

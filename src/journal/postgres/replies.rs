@@ -220,7 +220,7 @@ async fn replies_of(db: &mut Connection, shared: &Shared, ids: &[Uuid]) -> Resul
         let id = row.try_get(0)?;
         let (owner, lives): (Option<Uuid>, bool) = (row.try_get(4)?, row.try_get(5)?);
         let platform = row::platform_of(id, row.try_get(3)?)?;
-        if let Some(body) = row::answer(row::state(row.integer(1)?), row.text(2)?, platform) {
+        if let Some(body) = row::answer(row::state(id, row.integer(1)?)?, row.text(2)?, platform) {
             replies.insert(id, Ok(body));
         } else if !lives && owner != Some(shared.node) {
             replies.insert(id, Err(JournalError::Abandoned));

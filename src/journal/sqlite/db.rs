@@ -29,7 +29,7 @@ pub(super) fn open(path: &Path, create: bool) -> rusqlite::Result<Connection> {
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
+    make_durable(&db)?;
     // Checkpoints are made beside the commits (`maintenance.rs`).
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "cache_size", -16_000)?;
@@ -41,8 +41,16 @@ pub(super) fn open_known(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
-    db.pragma_update(None, "synchronous", "FULL")?;
+    make_durable(&db)?;
     Ok(db)
+}
+
+/// A commit is on the disk when it returns. `fsync` of macOS leaves it in the cache of the disk, unless it is asked for more;
+/// other systems take no notice.
+fn make_durable(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "fullfsync", true)?;
+    db.pragma_update(None, "checkpoint_fullfsync", true)
 }
 
 /// Opens the file for reading.
@@ -216,4 +224,24 @@ pub(super) fn bytes(db: &Connection) -> rusqlite::Result<u64> {
     };
     let used = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
     Ok((used * pragma("PRAGMA page_size")?).cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{open, open_known, open_reader};
+
+    #[test]
+    fn every_connection_syncs_as_far_as_the_system_can() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let connections = [open(&path, true).unwrap(), open_known(&path).unwrap(), open_reader(&path).unwrap()];
+        for db in connections {
+            for (pragma, value) in [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1)] {
+                let set: i64 = db.pragma_query_value(None, pragma, |row| row.get(0)).unwrap();
+                assert_eq!(set, value, "{pragma}");
+            }
+        }
+    }
 }

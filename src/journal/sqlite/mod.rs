@@ -250,8 +250,9 @@ fn find(db: &Connection, key: &DedupeKey, platform: Platform, now: i64) -> rusql
             let reply = row::answer(State::Answered, None, platform);
             return Ok(Found { id: Uuid::nil(), deliveries: 1, reply });
         }
-        let reply = row::answer(row::state(row.integer(2)?), row.text(3)?, platform);
-        Ok(Found { id: row.id(0)?, deliveries: row.count(1)?, reply })
+        let id = row.id(0)?;
+        let reply = row::answer(row::state(id, row.integer(2)?)?, row.text(3)?, platform);
+        Ok(Found { id, deliveries: row.count(1)?, reply })
     });
     found.optional()
 }

@@ -144,7 +144,9 @@ impl Target {
         }
         let random = u128::from(serial).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_le_bytes();
         let (now, nonce) = (i64::try_from(now).unwrap_or_default(), serial.to_string());
-        let request = Sender::new(&self.keys).deliver(&payload, form, command, now, &nonce, random);
+        let request = Sender::new(&self.keys)
+            .deliver(&payload, form, command, now, &nonce, random)
+            .expect("a payload of less than 4 GiB");
         (format!("{}?{}", self.path, request.query), request.body)
     }
 

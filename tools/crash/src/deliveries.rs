@@ -126,7 +126,9 @@ impl Delivery {
         let now = i64::try_from(unix_nanos() / 1_000_000_000).unwrap_or_default();
         let nonce = format!("{:016x}", random >> 64);
         let sender = Sender::new(keys);
-        let request = sender.deliver(&self.payload(), Form::Xml, None, now, &nonce, random.to_le_bytes());
+        let request = sender
+            .deliver(&self.payload(), Form::Xml, None, now, &nonce, random.to_le_bytes())
+            .expect("a payload of less than 4 GiB");
         let head = format!(
             "POST {path}?{} HTTP/1.1\r\nHost: callback.example.com\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n",
             request.query,

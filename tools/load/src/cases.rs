@@ -122,7 +122,9 @@ impl Case {
         };
         let random = u128::from(serial).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_le_bytes();
         let nonce = (1_000_000_000 + serial).to_string();
-        let request = Sender::new(&self.keys).deliver(payload, form, command, now, &nonce, random);
+        let request = Sender::new(&self.keys)
+            .deliver(payload, form, command, now, &nonce, random)
+            .expect("a payload of less than 4 GiB");
         let content = if form == Form::Json { "application/json" } else { "text/xml" };
         let head = format!(
             "POST {}?{} HTTP/1.1\r\nHost: callback.example.com\r\nUser-Agent: Mozilla/4.0\r\nAccept: */*\r\n\

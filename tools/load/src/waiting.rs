@@ -85,7 +85,7 @@ fn post(process: &Process, keys: &Keys, serial: u64) -> Result<u16, Failure> {
         "t".repeat(LENGTH)
     );
     let random = u128::from(serial).to_le_bytes();
-    let request = Sender::new(keys).deliver(&payload, Form::Xml, None, now, &serial.to_string(), random);
+    let request = Sender::new(keys).deliver(&payload, Form::Xml, None, now, &serial.to_string(), random)?;
     let mut stream = TcpStream::connect(process.address())?;
     write!(
         stream,

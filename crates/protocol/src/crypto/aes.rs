@@ -7,7 +7,7 @@ use std::{fmt, ops::Range, sync::LazyLock};
 
 use aes::{
     Aes256,
-    cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit, block_padding::NoPadding},
+    cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit, block_padding::NoPadding},
 };
 use base64::{
     Engine as _,
@@ -48,6 +48,11 @@ impl fmt::Debug for EncodingKey {
         f.write_str("EncodingKey(…)")
     }
 }
+
+/// A message is too long to be encrypted: it has so many bytes. Its sender is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {0} bytes cannot be sealed; its length has 32 bits")]
+pub struct TooLong(pub usize);
 
 /// The text is no EncodingAESKey; the configuration is at fault. Never shows the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,8 +147,11 @@ impl EncodingKey {
     }
 
     /// Encrypts a message for `receive_id`, as Base64.
-    pub fn seal(&self, random: [u8; RANDOM], message: &str, receive_id: &str) -> String {
-        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    ///
+    /// # Errors
+    /// [`TooLong`] when its length cannot be written, which no platform reads either.
+    pub fn seal(&self, random: [u8; RANDOM], message: &str, receive_id: &str) -> Result<String, TooLong> {
+        let length = u32::try_from(message.len()).map_err(|_| TooLong(message.len()))?;
         let unpadded = HEADER + message.len() + receive_id.len();
         let padding = PADDING - unpadded % PADDING;
         let mut buffer = Vec::with_capacity(unpadded + padding);
@@ -151,12 +159,12 @@ impl EncodingKey {
         buffer.extend_from_slice(&length.to_be_bytes());
         buffer.extend_from_slice(message.as_bytes());
         buffer.extend_from_slice(receive_id.as_bytes());
-        buffer.resize(unpadded + padding, u8::try_from(padding).unwrap_or_default());
-        let length = buffer.len();
-        let sealed = cbc::Encryptor::inner_iv_init(&self.cipher, (&*self.iv).into())
-            .encrypt_padded::<NoPadding>(&mut buffer, length)
-            .unwrap_or_default();
-        BASE64.encode(sealed)
+        // From 1 to 32.
+        buffer.resize(unpadded + padding, padding as u8);
+        // Padded to twice the size of a block, so nothing is left over.
+        let (blocks, _) = Array::slice_as_chunks_mut(&mut buffer);
+        cbc::Encryptor::inner_iv_init(&self.cipher, (&*self.iv).into()).encrypt_blocks(blocks);
+        Ok(BASE64.encode(buffer))
     }
 
     /// Decrypts a Base64 text. The buffer comes from outside: nothing in it is used before it is checked.

@@ -6,6 +6,6 @@ mod signature;
 mod tests;
 
 pub use self::{
-    aes::{EncodingKey, KeyError, OpenError, Opened},
+    aes::{EncodingKey, KeyError, OpenError, Opened, TooLong},
     signature::{hex, im_sign, matches_hex, parse_hex, sorted_sha1},
 };

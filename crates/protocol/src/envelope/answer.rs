@@ -8,6 +8,20 @@
 //! on every node, after a restart, with a previous token or key, and on any account that has the same ones. The platforms
 //! skip the random bytes.
 
+use crate::crypto::TooLong;
+
+/// Why a reply cannot be sealed. Who answers is at fault; the platform retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The request was opened with the keys of another account.
+    #[error("the request was opened with other keys, or with a token or key that is no longer there")]
+    OtherKeys,
+    /// The reply is too long.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
 /// Bytes that are not text, as the random bytes of the platforms are letters and digits. If those were any bytes, one
 /// request in 2^48 would be taken for an answer.
 const MARK: [u8; 6] = [0xE5, 0x9B, 0x9E, 0xF8, 0xA3, 0x91];

@@ -84,7 +84,8 @@ mod tests {
             let sender_keys = [Mode::Safe, Mode::Plain]
                 .map(|mode| Keys { mode: if keys.aes_keys.is_empty() { Mode::Plain } else { mode }, ..keys.clone() });
             for (sender_keys, now) in sender_keys.iter().flat_map(|keys| [(keys, NOW), (keys, NOW - 601)]) {
-                let request = Sender::new(sender_keys).deliver("{\"a\":1}", Form::Json, Some("A"), now, "1", [7; 16]);
+                let request =
+                    Sender::new(sender_keys).deliver("{\"a\":1}", Form::Json, Some("A"), now, "1", [7; 16]).unwrap();
                 let pairs: Vec<&str> = request.query.split('&').collect();
                 for choice in 0..3_usize.pow(u32::try_from(pairs.len()).unwrap()) {
                     let changed = pairs.iter().enumerate().filter_map(|(at, pair)| {

@@ -15,6 +15,7 @@ mod sender;
 mod tests;
 
 pub use self::{
+    answer::SealError,
     explain::{Step, StepResult},
     keys::{Keys, Mode, ReceiveIds},
     open::{Seal, Verified},

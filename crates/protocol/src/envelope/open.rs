@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use memchr::memmem;
 
 use super::{
-    Keys, Query, Refusal, answer,
+    Keys, Query, Refusal, SealError, answer,
     keys::{Expected, signature, signed_parts},
     replay::PlainSignature,
 };
@@ -110,16 +110,29 @@ impl Keys {
 
     /// Seals the reply to a request with what opened it, so that it is [known](Refusal::ReflectedAnswer) when it is sent
     /// back as a request.
-    pub fn answer(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> String {
+    ///
+    /// # Errors
+    /// [`SealError`] when it cannot be sealed.
+    pub fn answer(
+        &self,
+        seal: &Seal,
+        reply: &str,
+        now: i64,
+        nonce: &str,
+        random: [u8; 16],
+    ) -> Result<String, SealError> {
         self.seal(seal, reply, now, nonce, answer::mark(random))
     }
 
     /// Seals a reply with what opened the request, with these random bytes as they are; [`Keys::answer`] marks them.
-    pub fn seal(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> String {
+    ///
+    /// # Errors
+    /// [`SealError`] when it cannot be sealed.
+    pub fn seal(&self, seal: &Seal, reply: &str, now: i64, nonce: &str, random: [u8; 16]) -> Result<String, SealError> {
         let (Some(key), Some(token)) = (self.aes_keys.get(seal.key), self.tokens.get(seal.token)) else {
-            return String::new(); // A seal is made by `open` of the same keys.
+            return Err(SealError::OtherKeys);
         };
-        let encrypted = key.seal(random, reply, &seal.receive_id);
+        let encrypted = key.seal(random, reply, &seal.receive_id)?;
         let time = now.to_string();
         let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
         let Members { encrypted: of_text, signature: of_signature, time: of_time, nonce: of_nonce, .. } =
@@ -138,7 +151,7 @@ impl Keys {
                  <{of_time}>{time}</{of_time}><{of_nonce}><![CDATA[{nonce}]]></{of_nonce}></xml>"
             ),
         };
-        sealed
+        Ok(sealed)
     }
 
     /// The three-part signature; covers no body.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Keys, Mode, ReceiveIds, Refusal, keys::signature, open::text};
+use super::{Keys, Mode, ReceiveIds, Refusal, SealError, keys::signature, open::text};
 use crate::{
     crypto::{hex, im_sign},
     payload::{self, Form, Object, Value},
@@ -33,27 +33,33 @@ impl<'k> Sender<'k> {
     }
 
     /// The GET that checks a URL; `None` where there is none.
-    pub fn url_check(&self, echo: &str, now: i64, nonce: &str, random: [u8; 16]) -> Option<Request> {
+    ///
+    /// # Errors
+    /// When the echo cannot be sealed.
+    pub fn url_check(&self, echo: &str, now: i64, nonce: &str, random: [u8; 16]) -> Result<Option<Request>, SealError> {
         let time = now.to_string();
         let mut query = String::new();
         match self.0.rules().url_check {
-            UrlCheck::Absent => return None,
+            UrlCheck::Absent => return Ok(None),
             UrlCheck::Clear => {
                 append(&mut query, "signature", &self.sign(&time, nonce, None));
                 append(&mut query, "echostr", echo);
             }
             UrlCheck::Encrypted => {
-                let sealed = self.encrypt(echo, random)?;
+                let Some(sealed) = self.encrypt(echo, random)? else { return Ok(None) };
                 append(&mut query, "msg_signature", &self.sign(&time, nonce, Some(&sealed)));
                 append(&mut query, "echostr", &sealed);
             }
         }
         append(&mut query, "timestamp", &time);
         append(&mut query, "nonce", nonce);
-        Some(Request { query, body: String::new() })
+        Ok(Some(Request { query, body: String::new() }))
     }
 
     /// The POST that carries a payload. `command` is IM's `CallbackCommand`.
+    ///
+    /// # Errors
+    /// When the payload cannot be sealed.
     pub fn deliver(
         &self,
         payload: &str,
@@ -62,7 +68,7 @@ impl<'k> Sender<'k> {
         now: i64,
         nonce: &str,
         random: [u8; 16],
-    ) -> Request {
+    ) -> Result<Request, SealError> {
         let time = now.to_string();
         let mut query = String::new();
         if self.0.rules().scheme == Scheme::SignedTime {
@@ -75,15 +81,15 @@ impl<'k> Sender<'k> {
                 append(&mut query, "Sign", &hex(&im_sign(token.expose().as_bytes(), time.as_bytes())));
                 append(&mut query, "RequestTime", &time);
             }
-            return Request { query, body: payload.to_owned() };
+            return Ok(Request { query, body: payload.to_owned() });
         }
         append(&mut query, "timestamp", &time);
         append(&mut query, "nonce", nonce);
         if self.0.has_modes() {
             append(&mut query, "signature", &self.sign(&time, nonce, None));
         }
-        let sealed = self.encrypt(payload, random).filter(|_| self.0.mode != Mode::Plain);
-        let Some(sealed) = sealed else { return Request { query, body: payload.to_owned() } };
+        let sealed = if self.0.mode == Mode::Plain { None } else { self.encrypt(payload, random)? };
+        let Some(sealed) = sealed else { return Ok(Request { query, body: payload.to_owned() }) };
         if self.0.has_modes() {
             append(&mut query, "encrypt_type", "aes");
         }
@@ -98,7 +104,7 @@ impl<'k> Sender<'k> {
             Form::Json => payload::write_json(&document),
             Form::Xml => payload::write_xml(&document),
         };
-        Request { query, body }
+        Ok(Request { query, body })
     }
 
     /// Opens what a request was answered with: checks signature and receive id, as the platform does.
@@ -130,8 +136,10 @@ impl<'k> Sender<'k> {
         Err(refusal)
     }
 
-    fn encrypt(&self, text: &str, random: [u8; 16]) -> Option<String> {
-        self.0.aes_keys.first().map(|key| key.seal(random, text, &self.receive_id()))
+    /// Nothing without a key.
+    fn encrypt(&self, text: &str, random: [u8; 16]) -> Result<Option<String>, SealError> {
+        let key = self.0.aes_keys.first();
+        Ok(key.map(|key| key.seal(random, text, &self.receive_id())).transpose()?)
     }
 
     fn receive_id(&self) -> String {

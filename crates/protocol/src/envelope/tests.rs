@@ -44,17 +44,17 @@ proptest! {
     fn what_the_platform_sends_opens_and_its_reply_too(keys in every_kind(), text in "[^\u{0}]*", random: [u8; 16]) {
         let payload = format!("<xml>{text}</xml>");
         let sender = Sender::new(&keys);
-        let request = sender.deliver(&payload, Form::Xml, None, NOW, "n", random);
+        let request = sender.deliver(&payload, Form::Xml, None, NOW, "n", random).unwrap();
         let opened = keys.open(&Query::parse(&request.query).unwrap(), request.body.as_bytes(), NOW).unwrap();
         prop_assert_eq!(opened.payload(), payload.as_str());
-        let sealed = keys.answer(opened.seal().unwrap(), &text, NOW, "m", random);
+        let sealed = keys.answer(opened.seal().unwrap(), &text, NOW, "m", random).unwrap();
         prop_assert_eq!(sender.open_reply(&sealed).unwrap(), text);
     }
 
     #[test]
     fn one_flipped_bit_never_gives_another_event(keys in every_kind(), at: prop::sample::Index, bit in 0_u8..7) {
         let payload = "<xml><MsgType>text</MsgType></xml>";
-        let request = Sender::new(&keys).deliver(payload, Form::Xml, None, NOW, "nonce", [7; 16]);
+        let request = Sender::new(&keys).deliver(payload, Form::Xml, None, NOW, "nonce", [7; 16]).unwrap();
         let (query, body) = (request.query.into_bytes(), request.body.into_bytes());
         let at = at.index(query.len() + body.len());
         let (mut query, mut body) = (query, body);
@@ -70,7 +70,7 @@ proptest! {
 
     #[test]
     fn no_input_panics(keys in every_kind(), query in ".*", body: Vec<u8>, xml in "(<[a-zA-Z!/\\[\\]]{0,8}>?|[a-z&;#]{0,4}){0,20}") {
-        let signed = Sender::new(&keys).deliver(&xml, Form::Xml, None, NOW, "n", [0; 16]).query;
+        let signed = Sender::new(&keys).deliver(&xml, Form::Xml, None, NOW, "n", [0; 16]).unwrap().query;
         for query in [query.as_str(), signed.as_str()] {
             let Ok(query) = Query::parse(query) else { continue };
             for body in [&body[..], xml.as_bytes()] {
@@ -104,7 +104,7 @@ proptest! {
 #[test]
 fn explain_names_the_first_fault_and_its_cause() {
     let keys = keys(Platform::WeCom, Mode::Safe);
-    let request = Sender::new(&keys).deliver("<xml></xml>", Form::Xml, None, NOW, "n", [0; 16]);
+    let request = Sender::new(&keys).deliver("<xml></xml>", Form::Xml, None, NOW, "n", [0; 16]).unwrap();
     let other = |change: &dyn Fn(&mut Keys)| {
         let mut keys = keys.clone();
         change(&mut keys);
@@ -130,7 +130,7 @@ fn explain_names_the_first_fault_and_its_cause() {
     assert!(steps.iter().all(|step| step.result == StepResult::Passed), "{steps:?}");
     assert!(steps.iter().any(|step| step.detail.contains("86400 s old, limit 600 s")), "{steps:?}");
     // Spaces where there was a plus.
-    let echo = Sender::new(&keys).url_check("echo", NOW, "n", [9; 16]).unwrap().query;
+    let echo = Sender::new(&keys).url_check("echo", NOW, "n", [9; 16]).unwrap().unwrap().query;
     let spaced = echo.replace("%2B", "%20");
     if spaced != echo {
         let steps = keys.explain(&Query::parse(&spaced).unwrap(), None, NOW);
@@ -172,7 +172,8 @@ fn time_and_nonce_can_be_swapped_and_what_bounds_it() {
     let (keys, guard) = (keys(Platform::Mp, Mode::Plain), ReplayGuard::default());
     let guarded = Guarded::of(&keys, &[]);
     let nonce = NOW + 1_000_000;
-    let captured = Sender::new(&keys).deliver("<xml/>", Form::Xml, None, NOW, &nonce.to_string(), [0; 16]).query;
+    let captured =
+        Sender::new(&keys).deliver("<xml/>", Form::Xml, None, NOW, &nonce.to_string(), [0; 16]).unwrap().query;
     let swapped = captured.replace(&NOW.to_string(), "T").replace(&nonce.to_string(), &NOW.to_string());
     let swapped = swapped.replace('T', &nonce.to_string());
     let take = |query: &str, body: &str, now| {
@@ -330,7 +331,7 @@ fn explain_knows_each_kind_of_mistake() {
     let wecom = keys(Platform::WeCom, Mode::Safe);
     let deliver = |keys: &Keys, payload: &str, command| {
         let form = if payload.starts_with('<') { Form::Xml } else { Form::Json };
-        let request = Sender::new(keys).deliver(payload, form, command, NOW, "n", [0; 16]);
+        let request = Sender::new(keys).deliver(payload, form, command, NOW, "n", [0; 16]).unwrap();
         (request.query, request.body)
     };
     let other_id = |id: &str| Keys { receive_ids: ReceiveIds::OneOf(vec![id.to_owned()]), ..safe.clone() };
@@ -432,7 +433,7 @@ fn the_url_check_of_every_platform_is_answered_and_explained() {
     const ECHO: &str = "1616140317555161061";
     for platform in Platform::ALL {
         let keys = keys(platform, Mode::Safe);
-        let request = Sender::new(&keys).url_check(ECHO, NOW, "n", [9; 16]);
+        let request = Sender::new(&keys).url_check(ECHO, NOW, "n", [9; 16]).unwrap();
         assert_eq!(request.is_some(), keys.has_url_check(), "{platform}");
         let Some(Request { query, .. }) = request else { continue };
         assert_eq!(keys.verify_url(&Query::parse(&query).unwrap(), NOW).as_deref(), Ok(ECHO), "{platform}: {query}");
@@ -444,9 +445,10 @@ fn the_url_check_of_every_platform_is_answered_and_explained() {
 #[test]
 fn explain_names_what_was_captured() {
     let (wecom, mp) = (keys(Platform::WeCom, Mode::Safe), keys(Platform::Mp, Mode::Compat));
-    let request = Sender::new(&wecom).deliver("<xml><Content>hush</Content></xml>", Form::Xml, None, NOW, "n", [0; 16]);
+    let request =
+        Sender::new(&wecom).deliver("<xml><Content>hush</Content></xml>", Form::Xml, None, NOW, "n", [0; 16]).unwrap();
     let opened = wecom.open(&Query::parse(&request.query).unwrap(), request.body.as_bytes(), NOW).unwrap();
-    let answer = wecom.answer(opened.seal().unwrap(), "<xml></xml>", NOW, "1372623149", [7; 16]);
+    let answer = wecom.answer(opened.seal().unwrap(), "<xml></xml>", NOW, "1372623149", [7; 16]).unwrap();
     let part = |text: &str, name: &str| {
         let rest = text.split_once(&format!("<{name}>")).unwrap().1.split_once(&format!("</{name}>")).unwrap().0;
         rest.trim_start_matches("<![CDATA[").trim_end_matches("]]>").to_owned()
@@ -459,8 +461,8 @@ fn explain_names_what_was_captured() {
         part(&answer, "Nonce")
     );
     let echo = |query: &str, body: &str| format!("{query}&echostr={}", escaped(&part(body, "Encrypt")));
-    let number = Sender::new(&wecom).url_check("1616140317555161061", NOW, "n", [9; 16]).unwrap().query;
-    let long = Sender::new(&mp).deliver("<xml></xml>", Form::Xml, None, NOW, &"9".repeat(41), [0; 16]);
+    let number = Sender::new(&wecom).url_check("1616140317555161061", NOW, "n", [9; 16]).unwrap().unwrap().query;
+    let long = Sender::new(&mp).deliver("<xml></xml>", Form::Xml, None, NOW, &"9".repeat(41), [0; 16]).unwrap();
     for (keys, query, body, refusal, name, cause) in [
         (&wecom, reflected.clone(), Some(&answer), Refusal::ReflectedAnswer, "origin", "captured an answer"),
         (&wecom, echo(&reflected, &answer), None, Refusal::ReflectedAnswer, "origin", "captured an answer"),
@@ -479,4 +481,22 @@ fn explain_names_what_was_captured() {
         assert_eq!(found, Err(refusal));
     }
     assert_eq!(explained(&wecom, &number, None), None);
+}
+
+#[test]
+fn a_reply_is_sealed_with_what_opened_the_request_or_not_at_all() {
+    let all = keys(Platform::WeCom, Mode::Safe);
+    let previous = Keys { tokens: all.tokens[1..].to_vec(), aes_keys: all.aes_keys[1..].to_vec(), ..all.clone() };
+    let request = Sender::new(&previous).deliver("<xml></xml>", Form::Xml, None, NOW, "n", [0; 16]).unwrap();
+    let opened = all.open(&Query::parse(&request.query).unwrap(), request.body.as_bytes(), NOW).unwrap();
+    let seal = opened.seal().unwrap();
+    assert!(all.answer(seal, "<xml></xml>", NOW, "m", [7; 16]).is_ok());
+    // Another account has no such token, and an empty text would be taken for an answer.
+    for fewer in [
+        Keys { tokens: all.tokens[..1].to_vec(), ..all.clone() },
+        Keys { aes_keys: all.aes_keys[..1].to_vec(), ..all.clone() },
+    ] {
+        assert_eq!(fewer.answer(seal, "<xml></xml>", NOW, "m", [7; 16]), Err(SealError::OtherKeys));
+        assert_eq!(fewer.seal(seal, "<xml></xml>", NOW, "m", [7; 16]), Err(SealError::OtherKeys));
+    }
 }
