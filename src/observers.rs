@@ -318,7 +318,7 @@ async fn observe(
 ) -> Result<(), String> {
     let attempt = Attempt { id: leased.lease.id, number: leased.lease.attempt, deadline };
     let call = dispatcher.observe_stored(observer, Source::from(&leased.record), attempt);
-    let running = call.map_err(|failure| failure.to_string())?.running.map_err(|failure| failure.to_string())?;
+    let running = call.running.map_err(|failure| failure.to_string())?;
     match running.await {
         Ok(seen) => seen,
         Err(panicked) => Err(format!("the handler {panicked}")),

@@ -7,6 +7,7 @@
 pub(crate) mod index;
 mod json;
 mod object;
+mod repair;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 pub use self::{
     object::Object,
+    repair::repair,
     write::{to_json, write_json, write_xml},
 };
 
@@ -178,7 +180,7 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// Why a payload could not be read. The sender is at fault; the platform sees 400.
+/// Why a payload could not be read. The sender is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {

@@ -71,6 +71,11 @@ impl PartialEq for Field<'_> {
 }
 
 impl<'a> Object<'a> {
+    /// An empty object.
+    pub const fn new() -> Self {
+        Self { fields: Vec::new(), index: None }
+    }
+
     /// An empty object with room for `fields`.
     pub fn with_capacity(fields: usize) -> Self {
         Self { fields: Vec::with_capacity(fields), index: None }
