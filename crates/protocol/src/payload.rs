@@ -8,6 +8,7 @@ pub(crate) mod index;
 mod json;
 mod object;
 mod repair;
+mod section;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -214,7 +215,10 @@ pub enum PayloadError {
 /// # Errors
 /// [`PayloadError`] when the text is not well-formed or exceeds a limit.
 pub fn parse(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
-    parse_within(form, text, MAX_NODES)
+    match form {
+        Form::Xml => xml::parse(text, MAX_NODES),
+        Form::Json => json::parse(text, MAX_NODES),
+    }
 }
 
 /// Reads the document that a cipher text comes in, which anybody can write: it has few members, so no more than
@@ -229,12 +233,8 @@ pub fn parse_envelope(form: Form, text: &str) -> Result<Value<'_>, PayloadError>
     if form == Form::Xml && stops(text) > MAX_STOPS {
         return Err(PayloadError::TooMany(MAX_ENVELOPE_NODES));
     }
-    parse_within(form, text, MAX_ENVELOPE_NODES)
-}
-
-fn parse_within(form: Form, text: &str, most: usize) -> Result<Value<'_>, PayloadError> {
     match form {
-        Form::Xml => xml::parse(text, most),
-        Form::Json => json::parse(text, most),
+        Form::Xml => xml::parse_envelope(text, MAX_ENVELOPE_NODES),
+        Form::Json => json::parse(text, MAX_ENVELOPE_NODES),
     }
 }

@@ -130,6 +130,21 @@ impl<'a> Object<'a> {
         self.fields.iter().map(|field| (field.name.as_ref(), &field.value))
     }
 
+    /// The name of the member at a place.
+    pub(super) fn name(&self, at: usize) -> Option<&str> {
+        self.fields.get(at).map(|field| field.name.as_ref())
+    }
+
+    /// Where the first member called `name` is.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.find(name)
+    }
+
+    /// The members themselves, in the order of the wire.
+    pub(super) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
+        self.fields.into_iter().map(|field| (field.name, field.value))
+    }
+
     /// Few members are compared each with each, which is faster than a set.
     fn has_repeated_names(&self) -> bool {
         if let Some(index) = &self.index {
