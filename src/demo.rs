@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::Value as Json;
 
 use crate::{
     config::{Config, ConfigError},
@@ -131,14 +132,35 @@ impl Settings {
     fn censor(&self, mut body: Vec<MsgElement>) -> Option<Vec<MsgElement>> {
         let mut changed = false;
         for element in &mut body {
-            let MsgElement::Text(text) = element else { continue };
-            for word in self.banned_words.iter().filter(|word| !word.is_empty()) {
-                if text.text.contains(word.as_str()) {
-                    text.text = text.text.replace(word.as_str(), &"*".repeat(word.chars().count()));
-                    changed = true;
-                }
-            }
+            changed |= match element {
+                MsgElement::Text(text) => self.censor_text(&mut text.text),
+                // It may be a text that nobody can read as one.
+                MsgElement::Unknown { content, .. } => self.censor_json(content),
+                _ => false,
+            };
         }
         changed.then_some(body)
+    }
+
+    fn censor_text(&self, text: &mut String) -> bool {
+        let mut changed = false;
+        for word in self.banned_words.iter().filter(|word| !word.is_empty()) {
+            if text.contains(word.as_str()) {
+                *text = text.replace(word.as_str(), &"*".repeat(word.chars().count()));
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn censor_json(&self, json: &mut Json) -> bool {
+        match json {
+            Json::String(text) => self.censor_text(text),
+            Json::Array(items) => items.iter_mut().filter_map(|item| self.censor_json(item).then_some(())).count() > 0,
+            Json::Object(members) => {
+                members.values_mut().filter_map(|item| self.censor_json(item).then_some(())).count() > 0
+            }
+            _ => false,
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     event::{EventSpec, Platform},
     hooks::{AnyHandler, Context, ContextInner, Hooks, Observed, Observer, RawEvent, Responded, Running},
     journal::EventRecord,
-    payload::{self, Form, Payload, PayloadError, Value},
+    payload::{self, Form, Payload, Value},
     platform::{self, Identity},
     wire::{Reading, Unreadable},
 };
@@ -68,16 +68,16 @@ pub(crate) struct Attempt {
 
 /// An event that has been decoded, with its handler not yet polled.
 pub(crate) struct Call<T> {
-    /// The catalogue's entry; `None` when the event is unknown, or has an unexpected shape.
+    /// The catalogue's entry; `None` when the event is unknown, or cannot be read at all.
     pub(crate) spec: Option<&'static EventSpec>,
     pub(crate) context: Context,
     /// The handler, if there is one.
     pub(crate) running: Result<Running<T>, NotStarted>,
-    /// Why it cannot be read as the event that its names stand for.
-    misshapen: Option<Unreadable>,
+    /// Whether the handler cannot see all that the event says: it is unknown, or fields could not be read.
+    pub(crate) is_partial: bool,
     /// The event type by its names.
     named: &'static str,
-    /// Optional fields that could not be read.
+    /// Fields that could not be read.
     unreadable: Vec<Unreadable>,
 }
 
@@ -102,23 +102,12 @@ impl Dispatcher {
     }
 
     /// Calls the responder of an event that was stored.
-    ///
-    /// # Errors
-    /// When the payload cannot be parsed.
-    pub(crate) fn respond_stored(&self, source: Source<'_>, attempt: Attempt) -> Result<Call<Responded>, PayloadError> {
+    pub(crate) fn respond_stored(&self, source: Source<'_>, attempt: Attempt) -> Call<Responded> {
         parsed(source, |event| self.respond(event, attempt))
     }
 
     /// Calls an observer with an event that was stored.
-    ///
-    /// # Errors
-    /// When the payload cannot be parsed.
-    pub(crate) fn observe_stored(
-        &self,
-        observer: &Observer,
-        source: Source<'_>,
-        attempt: Attempt,
-    ) -> Result<Call<Observed>, PayloadError> {
+    pub(crate) fn observe_stored(&self, observer: &Observer, source: Source<'_>, attempt: Attempt) -> Call<Observed> {
         parsed(source, |event| self.call(event, attempt, |_, _| Some(&observer.handler)))
     }
 
@@ -130,18 +119,16 @@ impl Dispatcher {
         find: impl Fn(&'static str, Option<&'static EventSpec>) -> Option<&'h AnyHandler<T>>,
     ) -> Call<T> {
         let Incoming { source: Source { platform, form, .. }, tree, identity, .. } = event;
-        let mut misshapen = None;
-        if let Some(spec) = identity.spec.filter(|spec| !platform::is_wrapper(tree, spec)) {
+        let is_typed = |spec: &&EventSpec| tree.as_object().is_some() && !platform::is_wrapper(tree, spec);
+        if let Some(spec) = identity.spec.filter(is_typed) {
             let context = self.context(event, spec.id, attempt);
             let mut reading = Reading::new(form);
-            match start(find(spec.id, Some(spec)), spec, tree, &mut reading, &context) {
-                Ok(running) => {
-                    let running = running.ok_or(NotStarted::NoHandler(spec.id));
-                    let unreadable = reading.into_unreadable();
-                    return Call { spec: Some(spec), context, running, misshapen, named: spec.id, unreadable };
-                }
-                Err(error) => misshapen = Some(error),
-            }
+            let running = match start(find(spec.id, Some(spec)), spec, tree, &mut reading, &context) {
+                Ok(running) => running.ok_or(NotStarted::NoHandler(spec.id)),
+                Err(error) => Err(NotStarted::Misshapen(error)),
+            };
+            let (is_partial, unreadable) = (reading.has_lost(), reading.into_unreadable());
+            return Call { spec: Some(spec), context, running, is_partial, named: spec.id, unreadable };
         }
         let unknown = platform::unknown_type(platform, &identity.key);
         let context = self.context(event, unknown, attempt);
@@ -151,7 +138,7 @@ impl Dispatcher {
             None => Err(NotStarted::NoHandler(unknown)),
         };
         let named = identity.spec.map_or(unknown, |spec| spec.id);
-        Call { spec: None, context, running, misshapen, named, unreadable: reading.into_unreadable() }
+        Call { spec: None, context, running, is_partial: true, named, unreadable: reading.into_unreadable() }
     }
 
     fn context(&self, event: Incoming<'_>, event_type: &'static str, attempt: Attempt) -> Context {
@@ -165,14 +152,18 @@ impl Dispatcher {
 }
 
 impl<T> Call<T> {
-    /// Logs what of the event could not be read.
+    /// Logs what of the event could not be read: one line, however much it is.
     pub(crate) fn log_unreadable(&self) {
+        const SHOWN: usize = 20;
         let (account, kind) = (self.context.account(), self.named);
-        if let Some(error) = &self.misshapen {
-            warn!(account, kind, "{account}: {kind} has an unexpected shape: {error}");
-        }
-        for field in &self.unreadable {
-            warn!(account, kind, "{account}: {kind}: {field}; ignored this optional field");
+        let shown: Vec<_> = self.unreadable.iter().take(SHOWN).map(ToString::to_string).collect();
+        let more = match self.unreadable.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        if !shown.is_empty() {
+            let fields = shown.join("; ");
+            warn!(account, kind, "{account}: {kind}: read without a field: {fields}{more}");
         }
     }
 }
@@ -196,12 +187,12 @@ fn start<T: Send + 'static>(
     }
 }
 
-/// Parses a stored event, and identifies it by its names.
-fn parsed<R>(source: Source<'_>, then: impl FnOnce(Incoming<'_>) -> R) -> Result<R, PayloadError> {
-    let tree = payload::parse(source.form, source.payload.text())?;
+/// Parses a stored event, and identifies it by its names; what could not be read when it came has none.
+fn parsed<R>(source: Source<'_>, then: impl FnOnce(Incoming<'_>) -> R) -> R {
+    let tree = payload::parse(source.form, source.payload.text()).unwrap_or(Value::Null);
     let query = source.query.and_then(|query| Query::parse(query).ok());
     let parameter = |name| query.as_ref().and_then(|query| query.get(name));
     let identity = platform::identify(source.platform, &tree, parameter("CallbackCommand"));
     let authorizer = parameter(platform::AUTHORIZER).filter(|_| source.platform.protocol().routes_authorizers());
-    Ok(then(Incoming { source, tree: &tree, identity: &identity, authorizer }))
+    then(Incoming { source, tree: &tree, identity: &identity, authorizer })
 }

@@ -45,6 +45,10 @@ pub enum Outcome {
     Acknowledged,
     /// The event is not in the catalogue, or its shape differs; it was acknowledged.
     Unknown,
+    /// The payload could not be parsed; it was acknowledged.
+    Unreadable,
+    /// Not all of a question could be read, and the default answer was given.
+    Undecided,
     /// A repeat was given the reply of its event.
     Repeated,
     /// The responder failed, and the default answer was given.
@@ -73,10 +77,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Answered,
         Self::Acknowledged,
         Self::Unknown,
+        Self::Unreadable,
+        Self::Undecided,
         Self::Repeated,
         Self::Failed,
         Self::Panicked,
@@ -97,6 +103,8 @@ impl Outcome {
             Self::Answered => ("answered", ""),
             Self::Acknowledged => ("acknowledged", ""),
             Self::Unknown => ("acknowledged", "unknown"),
+            Self::Unreadable => ("acknowledged", "unreadable"),
+            Self::Undecided => ("defaulted", "unreadable"),
             Self::Repeated => ("repeated", ""),
             Self::Failed => ("defaulted", "error"),
             Self::Panicked => ("defaulted", "panic"),

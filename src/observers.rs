@@ -356,8 +356,7 @@ impl Work {
 async fn observe(dispatcher: &Dispatcher, observer: &Observer, leased: &Leased, deadline: Instant) -> Observed {
     let attempt = Attempt { id: leased.lease.id, number: leased.lease.attempt, deadline };
     let call = dispatcher.observe_stored(observer, Source::from(&leased.record), attempt);
-    let unread = |failure: &dyn fmt::Display| ObserveError::usual(failure.to_string());
-    let running = call.map_err(|failure| unread(&failure))?.running.map_err(|failure| unread(&failure))?;
+    let running = call.running.map_err(|failure| ObserveError::usual(failure.to_string()))?;
     match running.await {
         Ok(seen) => seen,
         Err(panicked) => Err(ObserveError::usual(format!("the handler {panicked}"))),

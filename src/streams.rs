@@ -301,7 +301,7 @@ impl Streams {
         let payload = Payload::new(kept.payload.as_str());
         let source = Source { platform, account, form: Form::Json, payload: &payload, query: None };
         let attempt = Attempt { id, number: kept.runs, deadline: Instant::now() + POLL_PERIOD };
-        let call = self.dispatcher.respond_stored(source, attempt)?;
+        let call = self.dispatcher.respond_stored(source, attempt);
         call.log_unreadable();
         let event_type = call.context.raw().event_type;
         let answer = time::timeout(POLL_PERIOD, call.running?).await;

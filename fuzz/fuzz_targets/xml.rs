@@ -2,17 +2,24 @@
 
 #![no_main]
 
-use echostr::payload::{self, Form, Object, Value};
+use echostr::payload::{self, Form, Object, PayloadError, Value};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let Ok(tree) = payload::parse(Form::Xml, text) else { return };
     let tree = carried(&tree);
-    let Value::Object(object) = &tree else { panic!("the root is an object") };
-    let written = payload::write_xml(object);
-    let again = payload::parse(Form::Xml, &written);
-    assert_eq!(again.as_ref(), Ok(&tree), "{written}");
     let _ = payload::to_json(&tree);
+    if tree.as_object().is_none_or(Object::is_empty) {
+        return;
+    }
+    // Right below the root texts do not repeat.
+    let mut root = Object::default();
+    root.push("tree", tree);
+    let written = payload::write_xml(&root);
+    match payload::parse(Form::Xml, &written) {
+        Err(PayloadError::TooDeep | PayloadError::TooMany(_)) => {}
+        again => assert_eq!(again, Ok(Value::Object(root)), "{written}"),
+    }
 });
 
 /// The tree without the characters that XML cannot carry and the writer so leaves out.

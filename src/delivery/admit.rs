@@ -32,7 +32,7 @@ const MAX_DELIVERIES: u32 = 3;
 pub(super) struct Admitted {
     pub(super) entry: Arc<Entry>,
     pub(super) wait: Wait,
-    /// The event, for the default answer; a repeat needs none.
+    /// The event, and as what it is answered, for the default answer; a repeat needs none.
     pub(super) event: Option<(Option<&'static EventSpec>, Context)>,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     hooks::RawEvent,
     journal::JournalError,
     metrics::Outcome,
-    payload::Value,
+    payload::{Object, Value},
     platform::{self, Body},
     replies,
 };
@@ -142,13 +142,10 @@ impl Receiver {
     ) -> Response {
         let endpoint = delivery.request.endpoint;
         let unavailable = self.not_stored(endpoint, failure);
-        match (delivery.identity.spec.filter(|spec| spec.reply == ReplyKind::Verdict), tree) {
-            (Some(spec), Value::Object(payload)) => {
-                let allow = endpoint.account.on_error != Verdict::Deny;
-                let body = Body::Document(replies::im::default_verdict(spec, payload, allow));
-                self.write(endpoint, body, None)
-            }
-            _ => unavailable,
+        let platform = endpoint.account.platform;
+        match delivery.identity.answered_as(platform).filter(|spec| spec.reply == ReplyKind::Verdict) {
+            Some(spec) => self.write(endpoint, default_of(allows(endpoint), Some(spec), platform, tree), None),
+            None => unavailable,
         }
     }
 
@@ -200,8 +197,15 @@ fn default_without_payload(allow: bool, spec: Option<&EventSpec>, platform: Plat
 }
 
 fn default_of_payload(allow: bool, spec: Option<&EventSpec>, platform: Platform, tree: &Value<'_>) -> Body {
-    match (spec, tree) {
-        (Some(spec), Value::Object(payload)) => Body::Document(replies::im::default_verdict(spec, payload, allow)),
-        _ => Body::Plain(platform::plain_success(platform)),
+    static NOTHING: Object<'_> = Object::new();
+    let payload = tree.as_object().unwrap_or(&NOTHING);
+    match spec {
+        Some(spec) => Body::Document(replies::im::default_verdict(spec, payload, allow)),
+        None => Body::Plain(platform::plain_success(platform)),
     }
+}
+
+/// What an account wants done with a question that cannot be answered.
+pub(super) fn allows(endpoint: &Endpoint) -> bool {
+    endpoint.account.on_error != Verdict::Deny
 }

@@ -39,7 +39,7 @@ use crate::{
     journal::Journal,
     metrics::Outcome,
     observers::Subscribers,
-    payload::{self, Form, Payload, Value},
+    payload::{self, Form, Payload, PayloadError, Value},
     platform::{self, AUTHORIZER, Body, Identity},
     streams::Streams,
     supervisor::{Supervisor, TaskGroup},
@@ -105,6 +105,8 @@ struct Delivery<'d> {
     data: Option<Arc<str>>,
     identity: &'d Identity<'d>,
     form: Form,
+    /// Why its payload cannot be parsed.
+    fault: Option<&'d PayloadError>,
     /// The time of day when it arrived, Unix seconds.
     now: i64,
 }
@@ -184,7 +186,15 @@ impl Receiver {
         // It is not held while the reply is waited for.
         drop(body);
         let Opened { query, text, form, seal, used } = opened.map_err(|refusal| endpoint.refused(refusal))?;
-        let tree = payload::parse(form, &text).map_err(|failure| endpoint.refused(failure.into()))?;
+        let parsed = payload::parse(form, &text);
+        let repaired: Option<Arc<str>> =
+            parsed.is_err().then(|| payload::repair(form, &text)).flatten().map(Into::into);
+        let (text, parsed) = match &repaired {
+            Some(repaired) => (repaired, payload::parse(form, repaired)),
+            None => (&text, parsed),
+        };
+        // The sender is authentic: whatever it says is acknowledged.
+        let (tree, fault) = parsed.map_or_else(|fault| (Value::Null, Some(fault)), |tree| (tree, None));
         let used = self.use_query(used.as_ref()).await.map_err(|failure| self.not_stored(endpoint, &failure))?;
         used.map_err(|refusal| endpoint.refused(refusal))?;
 
@@ -199,13 +209,13 @@ impl Receiver {
             Some(authorizer) => Some(format!("{AUTHORIZER}={authorizer}").into()),
             None => platform.protocol().has_data_in_query().then(|| Query::data(request.query).into()),
         };
-        let delivery = Delivery { request, query: &query, data, identity, form, now };
+        let delivery = Delivery { request, query: &query, data, identity, form, fault: fault.as_ref(), now };
         let events = platform::events_of(&tree, identity.spec);
         let mut admitted = Vec::with_capacity(events.len());
         for event in events {
             // An event of a list is its own payload; any other is as the platform wrote it.
             let whole = std::ptr::eq(event, &tree);
-            let payload = Payload::new(if whole { Arc::clone(&text) } else { payload::to_json(event).into() });
+            let payload = Payload::new(if whole { Arc::clone(text) } else { payload::to_json(event).into() });
             let event = PushedEvent { tree: event, payload };
             let admission = self.admit(&delivery, &event).await;
             let admission = admission.map_err(|failure| self.event_not_stored(&delivery, &tree, &failure))?;

@@ -9,22 +9,24 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tracing::{error, warn};
+use uuid::Uuid;
 
 use super::{
     Delivery, Endpoint, PushedEvent, Receiver,
     admit::{Admitted, wait},
-    answer::{default_answer, default_of},
+    answer::{allows, default_answer, default_of},
 };
 use crate::{
-    config::Verdict,
     dispatch::Call,
-    event::{Answer, AnswerStream, EventSpec, StreamError},
+    event::{Answer, AnswerStream, EventSpec, ReplyKind, StreamError},
     hooks::{Context, RespondError, Responded, Running},
     in_flight::Permit,
     journal::{self, Entry, Journal, Millis},
     metrics::Outcome,
     panics::Panicked,
+    payload::PayloadError,
     platform::{self, Address, Body},
+    replies,
     streams::{NoAnswer, Streams},
 };
 
@@ -36,7 +38,11 @@ struct Reply {
     journal: Option<Arc<dyn Journal>>,
     /// The time of day, Unix seconds, for the reply.
     now: i64,
-    spec: Option<&'static EventSpec>,
+    /// What the platform expects of the answer.
+    answered_as: Option<&'static EventSpec>,
+    /// Whether a permission of the responder counts: not that of one which has not seen all of the question, on an account
+    /// that denies what fails.
+    permits: bool,
     address: Address,
     context: Context,
     /// What takes the chunks of a streamed answer.
@@ -61,7 +67,13 @@ impl Receiver {
     ) -> Admitted {
         call.log_unreadable();
         let endpoint = delivery.request.endpoint;
-        let Call { spec, context, running, .. } = call;
+        if let Some(fault) = delivery.fault {
+            log_fault(endpoint, entry.id, call.context.raw().event_type, fault);
+        }
+        let Call { spec, context, running, is_partial, .. } = call;
+        let answered_as = spec.or_else(|| delivery.identity.answered_as(endpoint.account.platform));
+        let is_question = answered_as.is_some_and(|spec| spec.reply == ReplyKind::Verdict);
+        let permits = !(is_partial && is_question) || allows(endpoint);
         let wait = wait(delivery, spec, entry.deliveries());
         match running {
             Ok(running) => {
@@ -71,7 +83,8 @@ impl Receiver {
                     entry: Arc::clone(&entry),
                     journal,
                     now: delivery.now,
-                    spec,
+                    answered_as,
+                    permits,
                     address: Address::of(event.tree),
                     context: context.clone(),
                     streams: self.streams.clone(),
@@ -83,13 +96,18 @@ impl Receiver {
                 self.run(running, reply);
             }
             Err(_) => {
-                endpoint.metrics.count(if spec.is_some() { Outcome::Acknowledged } else { Outcome::Unknown });
-                let body = default_of(true, spec, endpoint.account.platform, event.tree);
+                endpoint.metrics.count(match (spec, delivery.fault) {
+                    _ if is_partial && is_question => Outcome::Undecided,
+                    (Some(_), _) => Outcome::Acknowledged,
+                    (None, Some(_)) => Outcome::Unreadable,
+                    (None, None) => Outcome::Unknown,
+                });
+                let body = default_of(permits, answered_as, endpoint.account.platform, event.tree);
                 entry.mark_replied();
                 record(journal.as_deref(), &entry, journal::ReplyRecord { body, failure: None, sender: None });
             }
         }
-        Admitted { entry, wait, event: Some((spec, context)) }
+        Admitted { entry, wait, event: Some((answered_as, context)) }
     }
 
     /// Runs the responder. One that is ready at once needs no task; any other becomes a task of its own, which survives
@@ -123,11 +141,14 @@ impl Reply {
     fn finish(mut self, result: Result<Responded, Panicked>, started: Instant) {
         self.endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
         let address = mem::take(&mut self.address);
-        let (raw, spec) = (self.context.raw(), self.spec);
+        let (raw, spec) = (self.context.raw(), self.answered_as);
         let mut is_passive = false;
         let (body, failure, outcome) = match result {
             Ok(Ok(Answer::Stream(chunks))) if let Some(streams) = self.streams.clone() => {
                 return self.stream(streams, chunks);
+            }
+            Ok(Ok(answer)) if !self.permits && replies::im::is_bare_permission(&answer) => {
+                (default_answer(false, spec, raw), None, Outcome::Undecided)
             }
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
@@ -173,8 +194,7 @@ impl Reply {
     }
 
     fn default_answer(&self) -> Body {
-        let allow = self.endpoint.account.on_error != Verdict::Deny;
-        default_answer(allow, self.spec, self.context.raw())
+        default_answer(allows(&self.endpoint), self.answered_as, self.context.raw())
     }
 
     fn failed(&self, failure: &RespondError) -> (Body, Option<String>, Outcome) {
@@ -192,6 +212,11 @@ impl Reply {
         error!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: the responder {panicked}");
         (self.default_answer(), Some(format!("the responder {panicked}")), Outcome::Panicked)
     }
+}
+
+fn log_fault(endpoint: &Endpoint, event: Uuid, kind: &str, fault: &PayloadError) {
+    let account = &*endpoint.id;
+    warn!(account, %event, kind, "{account}: could not read a delivery, stored it as {kind}: {fault}");
 }
 
 /// Records a reply, which settles the entry once it is durable.

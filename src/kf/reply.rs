@@ -97,7 +97,6 @@ impl Replier {
         let plain = Body::Plain(platform::plain_success(platform));
         let attempt = Attempt { id: lease.id, number: lease.attempt, deadline };
         let call = self.dispatcher.respond_stored(Source::from(record), attempt);
-        let call = call.map_err(|failure| Failed::Permanent(failure.to_string()))?;
         call.log_unreadable();
         let event_type = call.context.raw().event_type;
         let running = match call.running {

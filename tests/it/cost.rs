@@ -27,8 +27,8 @@ fn envelope(form: &str, members: usize) -> String {
         let _ = if form == "xml" { write!(text, "<a{at}>1</a{at}>") } else { write!(text, "\"a{at}\":1,") };
     }
     match form {
-        "xml" => format!("<xml>{text}<encrypt>AAAA</encrypt><Encrypt>AAAA</Encrypt></xml>"),
-        _ => format!("{{{text}\"encrypt\":\"AAAA\",\"Encrypt\":\"AAAA\"}}"),
+        "xml" => format!("<xml>{text}<Encrypt>AAAA</Encrypt></xml>"),
+        _ => format!("{{{text}\"Encrypt\":\"AAAA\"}}"),
     }
 }
 
@@ -118,27 +118,39 @@ async fn the_parts_of_a_payload_are_counted_whatever_they_are() {
     let server = TestServer::start(Hooks::default().on(echo)).await;
     let xml = |inside: String| event("A", &format!("<More>{inside}</More>"));
     for (at, unit) in ["&amp;", "<![CDATA[]]>", "<!---->", "<?a?>", "&#65;"].into_iter().enumerate() {
-        for (count, status) in [(49_900, 200), (50_100, 400)] {
-            let signed = PLAIN.plain(&xml(unit.repeat(count)), &format!("n{at}{count}"));
+        for (count, unreadable) in [(49_900, at), (50_100, at + 1)] {
+            // The text behind them is why each section has an end.
+            let signed = PLAIN.plain(&xml(format!("{}x", unit.repeat(count))), &format!("n{at}{count}"));
             let answer = server.post("/mp/plain", &signed).await;
-            assert_eq!(answer.status, status, "{count} of {unit}: {}", answer.body);
+            assert_eq!(answer.status, 200, "{count} of {unit}: {}", answer.body);
+            let counted = server.metric(&unread("mp", "plain")).await;
+            assert_eq!(counted, f64::from(u32::try_from(unreadable).unwrap()), "{count} of {unit}");
         }
     }
-    for (unit, count, status) in [
-        ("0", 49_900, 200),
-        ("0", 50_100, 400),
-        ("0.5", 4_900, 200),
-        ("0.5", 5_100, 400),
-        ("2.4703282292062327208e-324", 4_900, 200),
-        ("2.4703282292062327208e-324", 5_100, 400),
-        ("1e300", 5_100, 400),
-        ("18446744073709551615", 49_900, 200),
-        ("18446744073709551616", 5_100, 400),
+    let mut unreadable = 0.0;
+    for (unit, count, is_read) in [
+        ("0", 49_900, true),
+        ("0", 50_100, false),
+        ("0.5", 4_900, true),
+        ("0.5", 5_100, false),
+        ("2.4703282292062327208e-324", 4_900, true),
+        ("2.4703282292062327208e-324", 5_100, false),
+        ("1e300", 5_100, false),
+        ("18446744073709551615", 49_900, true),
+        ("18446744073709551616", 5_100, false),
     ] {
         let body = format!("{{\"a\":[{}1]}}", format!("{unit},").repeat(count));
         let answer = server.post("/im/open", &open("State.StateChange", &body)).await;
-        assert_eq!(answer.status, status, "{count} of {unit}: {}", answer.body);
+        assert_eq!(answer.status, 200, "{count} of {unit}: {}", answer.body);
+        unreadable += if is_read { 0.0 } else { 1.0 };
+        assert_eq!(server.metric(&unread("im", "open")).await, unreadable, "{count} of {unit}");
     }
+}
+
+/// The metric of deliveries that could not be parsed.
+fn unread(platform: &str, account: &str) -> String {
+    let labels = format!("platform=\"{platform}\",account=\"{account}\"");
+    format!("echostr_deliveries_total{{{labels},outcome=\"acknowledged\",reason=\"unreadable\"}}")
 }
 
 /// A delivery to the IM account without a token.
@@ -230,8 +242,7 @@ async fn a_field_that_cannot_be_read_is_logged_once() {
     assert!(answer.body.contains("\"To_Account\":\"u4999\""), "{}", &answer.body[..200]);
     let text = log.text();
     for field in ["Remark", "GroupName"] {
-        let lines = text.lines().filter(|line| line.contains(&format!("`{field}` is not text")));
-        assert_eq!(lines.count(), 1, "{field}");
+        assert_eq!(text.matches(&format!("`FriendItem.{field}` is not text")).count(), 1, "{field}");
     }
 }
 
@@ -256,9 +267,8 @@ async fn content_of_an_unknown_kind_has_a_limit() {
         let body = format!("{{\"MsgKey\":\"{members}\",\"MsgBody\":[{all}]}}");
         let answer = server.post("/im/open", &open("C2C.CallbackAfterSendMsg", &body)).await;
         assert_eq!(answer.status, 200, "{members}");
-        let read = told.try_recv().ok();
-        assert_eq!(read.is_some(), is_read, "{members}");
-        assert!(read.is_none_or(|read| read.matches(":0").count() == members), "{members}");
+        let read = told.recv().await.unwrap();
+        assert_eq!(read.matches(":0").count() == members, is_read, "{members}");
     }
 }
 
@@ -286,18 +296,15 @@ async fn lists_and_numbers_in_text_have_limits_too() {
         assert_eq!(told.recv().await.unwrap(), read, "{departments}");
     }
     for (latitude, read) in [
-        ("23.134521", Some("23.134521")),
-        (" 23.134521000000000000000000000000000000 ", Some("23.134521")),
-        ("-2.2250738585072014e-308", Some("-0.000000")),
-        ("2.4703282292062327208e-324", None),
-        (&format!("23.{}", "1".repeat(70)), None),
+        ("23.134521", "23.134521"),
+        (" 23.134521000000000000000000000000000000 ", "23.134521"),
+        ("-2.2250738585072014e-308", "-0.000000"),
+        ("2.4703282292062327208e-324", "0"),
+        (&format!("23.{}", "1".repeat(70)), "0"),
     ] {
         let more = format!("<Latitude>{latitude}</Latitude><Longitude>1</Longitude><Precision>1</Precision>");
         let answer = server.post("/mp/shop", &MP.safe(&event("LOCATION", &more), "n")).await;
         assert_eq!(answer.status, 200, "{latitude}");
-        match read {
-            Some(read) => assert!(told.recv().await.unwrap().starts_with(read), "{latitude}"),
-            None => assert!(told.try_recv().is_err(), "{latitude} is read"),
-        }
+        assert!(told.recv().await.unwrap().starts_with(read), "{latitude}");
     }
 }

@@ -144,7 +144,7 @@ async fn each_event_of_a_list_is_its_own_payload() {
         (offline, item("b")),
         (offline, item("c")),
         (offline, item("one")),
-        (unknown, r#"{"To_Account":{"a":1}}"#.to_owned()),
+        (offline, r#"{"To_Account":{"a":1}}"#.to_owned()),
         // What is no list of events is one event that nobody knows.
         (unknown, misshapen),
         (unknown, push(&[])),

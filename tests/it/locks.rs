@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use echostr::{clock::Clock, config::Config, hooks::Hooks, server::Server};

@@ -17,6 +17,7 @@ mod connections;
 mod cost;
 mod disk;
 mod drift;
+mod gates;
 mod golden;
 mod im;
 mod isolation;

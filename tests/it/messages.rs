@@ -1,15 +1,18 @@
 //! Messages of WeChat and WeCom, answered: in the clear, encrypted, in JSON, during a key rotation.
 
+use std::future::ready;
+
 use echostr::{
-    events::{miniprogram, mp, wecom},
-    hooks::{Context, Hooks},
+    events::{miniprogram, mp, wecom, wecom_bot},
+    hooks::{Context, Hooks, RawEvent},
     replies,
 };
+use tokio::sync::mpsc;
 
 use crate::support::{
-    TestServer,
+    Log, NOW, TestServer,
     platform::{Signed, WeChat},
-    server::{COMPAT, KF, MINI, MP, MP_OLD, PLAIN, WECOM, event, text_message},
+    server::{BOT, COMPAT, KF, MINI, MP, MP_OLD, PLAIN, SUITE, WECOM, event, text_message},
 };
 
 fn echo() -> Hooks {
@@ -135,5 +138,92 @@ async fn an_account_may_have_a_path_of_its_own() {
         let nonce = path.replace('/', "");
         let answer = server.post(path, &PLAIN.plain(&text_message(1, "hi"), &nonce)).await;
         assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+/// The platforms do not escape what users write.
+#[tokio::test]
+async fn a_message_is_what_the_user_wrote() {
+    let server = TestServer::start(echo()).await;
+    for (id, content) in (1..).zip([
+        "<![CDATA[<status><![CDATA[abc]]></status>]]>",
+        "</xml>",
+        "]]></xml>",
+        "a]]>b",
+        "]]></Content><Content><![CDATA[evil",
+        "]]></Content><FromUserName><![CDATA[boss]]></FromUserName><MsgId>8</MsgId><Content><![CDATA[evil",
+        "]]></Content>",
+    ]) {
+        let answer = server.post("/mp/shop", &MP.safe(&text_message(id, content), "n")).await;
+        let reply = MP.open_reply(&answer.body);
+        let written = content.replace("]]>", "]]]]><![CDATA[>");
+        assert!(reply.contains(&format!("<Content><![CDATA[echo: {written}]]></Content>")), "{content}: {reply}");
+        assert!(reply.contains("<ToUserName><![CDATA[user_openid]]></ToUserName>"), "{content}: {reply}");
+    }
+}
+
+/// Whatever an authentic body is, it is acknowledged, kept, counted and logged by its own reason.
+#[tokio::test]
+async fn what_cannot_be_read_is_kept() {
+    let (log, _guard) = Log::begin();
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let hooks = Hooks::default().observe_any("all", "*", move |event: RawEvent, _: Context| {
+        seen.send((event.event_type, event.payload.text().to_owned())).unwrap();
+        ready(Ok(()))
+    });
+    let server = TestServer::start(hooks).await;
+    for payload in ["<xml><a></xml>", "{", "text", "", "<!DOCTYPE x><xml/>"] {
+        let answer = server.post("/mp/shop", &MP.safe(payload, "n")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "success"), "{payload}");
+        let (event_type, kept) = events.recv().await.unwrap();
+        assert_eq!((event_type, kept.as_str()), ("mp.message.unknown", payload));
+    }
+    let line = r#"echostr_deliveries_total{platform="mp",account="shop",outcome="acknowledged",reason="unreadable"}"#;
+    assert_eq!(server.metric(line).await, 5.0);
+    let lines = log.text().matches("mp/shop: could not read a delivery, stored it as mp.message.unknown").count();
+    assert_eq!(lines, 5, "{}", log.text());
+}
+
+/// WeCom writes the names in JSON in either case, and is answered in the same.
+#[tokio::test]
+async fn wecom_is_answered_in_the_form_of_its_request() {
+    let hooks = echo().on(async |message: wecom_bot::TextMessage, _: Context| {
+        Ok(replies::wecom_bot::Reply::markdown(format!("echo: {}", message.text.content)))
+    });
+    let server = TestServer::start(hooks).await;
+    let bot = r#"{"msgid":"m","aibotid":"b","chattype":"single","from":{"userid":"u"},"msgtype":"text","text":{"content":"hi"}}"#;
+    let message = |id: u64| text_message(id, "hi");
+    for (at, (path, account, payload)) in (0..).zip([
+        ("/wecom/sales", WECOM, message(1)),
+        ("/wecom_suite/crm", SUITE, message(2)),
+        ("/wecom_kf/support", KF, message(3)),
+        ("/wecom_bot/helper", BOT, bot.to_owned()),
+    ]) {
+        for (case, names) in [
+            ("encrypt", ["encrypt", "msgsignature", "timestamp", "nonce"]),
+            ("Encrypt", ["Encrypt", "MsgSignature", "TimeStamp", "Nonce"]),
+        ] {
+            let payload = payload.replace("\"m\"", &format!("\"m{at}{case}\""));
+            let sealed = account.encrypt(&payload);
+            let (to, agent) = if case == "encrypt" { ("tousername", "agentid") } else { ("ToUserName", "AgentID") };
+            let body = format!(r#"{{"{to}":"id","{agent}":"1","{case}":"{sealed}"}}"#);
+            let query = account.sealed_query(&sealed, &NOW.to_string(), &format!("n{at}{case}"));
+            let answer = server.post(path, &Signed { query, body }).await;
+            assert_eq!(answer.status, 200, "{path} {case}: {}", answer.body);
+            if path == "/wecom_kf/support" {
+                assert_eq!(answer.body, "", "nobody answers there");
+                continue;
+            }
+            let value: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            let found: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            assert_eq!(found, names, "{path} {case}");
+        }
+        // Not both.
+        let sealed = account.encrypt(&payload);
+        let query = account.sealed_query(&sealed, &NOW.to_string(), &format!("n{at}both"));
+        let body = format!(r#"{{"encrypt":"{sealed}","Encrypt":"{sealed}"}}"#);
+        assert_eq!(server.post(path, &Signed { query, body }).await.body, "bad_envelope", "{path}");
     }
 }

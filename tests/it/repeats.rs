@@ -75,9 +75,9 @@ async fn what_cannot_be_read_is_logged_once() {
         assert!(server.stop().await.unwrap());
         let text = log.text();
         for line in [
-            "mp.message.text: `bizmsgmenuid` is not a whole number; ignored this optional field",
-            "mp.event.view: `MenuId` is not a whole number; ignored this optional field",
-            "mp.event.masssendjobfinish has an unexpected shape: `TotalCount` is not a whole number",
+            "mp.message.text: read without a field: `bizmsgmenuid` is not a whole number",
+            "mp.event.view: read without a field: `MenuId` is not a whole number",
+            "mp.event.masssendjobfinish: read without a field: `TotalCount` is not a whole number",
         ] {
             assert_eq!(text.matches(line).count(), 1, "{url}: {line}: {text}");
         }

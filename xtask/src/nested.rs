@@ -199,7 +199,6 @@ impl<'c> Types<'c> {
             (false, true) => base.clone(),
             (false, false) => format!("Option<{base}>"),
         };
-        let mode = if list && !field.required && mode.is_empty() { "optional" } else { mode };
         let name = snake(&field.name);
         Ok(Member {
             doc: doc.clone(),

@@ -202,17 +202,18 @@ impl EventSpec {
     /// Reads the typed event from the tree.
     ///
     /// # Errors
-    /// [`Unreadable`] when a promised field has another shape than the type.
+    /// [`Unreadable`] when the payload is no object.
     pub fn decode(&self, value: &Value<'_>, form: Form) -> Result<Decoded, Unreadable> {
         let mut reading = Reading::new(form);
         let event = (self.decode)(value, &mut reading)?;
-        Ok(Decoded { event, unreadable: reading.into_unreadable() })
+        let has_lost = reading.has_lost();
+        Ok(Decoded { event, has_lost, unreadable: reading.into_unreadable() })
     }
 
-    /// Whether the tree has the shape of the event; `reading` then knows which optional fields it could not read.
+    /// Whether the tree can be read as the event; `reading` then knows which fields cannot.
     ///
     /// # Errors
-    /// [`Unreadable`] when a promised field has another shape than the type.
+    /// [`Unreadable`] when the payload is no object.
     pub fn check(&self, value: &Value<'_>, reading: &mut Reading) -> Result<(), Unreadable> {
         (self.decode)(value, reading).map(drop)
     }
@@ -239,8 +240,10 @@ impl EventSpec {
 pub struct Decoded {
     /// The event; downcast it with [`Decoded::downcast`].
     event: Box<dyn AnyEvent>,
-    /// Optional fields that could not be read and were ignored.
+    /// Fields that could not be read: each is absent, or kept as it came.
     pub unreadable: Vec<Unreadable>,
+    /// Whether one of them is absent.
+    pub has_lost: bool,
 }
 
 impl Decoded {

@@ -7,6 +7,8 @@
 pub(crate) mod index;
 mod json;
 mod object;
+mod repair;
+mod section;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 pub use self::{
     object::Object,
+    repair::repair,
     write::{to_json, write_json, write_xml},
 };
 
@@ -178,7 +181,7 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// Why a payload could not be read. The sender is at fault; the platform sees 400.
+/// Why a payload could not be read. The sender is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
@@ -212,7 +215,10 @@ pub enum PayloadError {
 /// # Errors
 /// [`PayloadError`] when the text is not well-formed or exceeds a limit.
 pub fn parse(form: Form, text: &str) -> Result<Value<'_>, PayloadError> {
-    parse_within(form, text, MAX_NODES)
+    match form {
+        Form::Xml => xml::parse(text, MAX_NODES),
+        Form::Json => json::parse(text, MAX_NODES),
+    }
 }
 
 /// Reads the document that a cipher text comes in, which anybody can write: it has few members, so no more than
@@ -227,12 +233,8 @@ pub fn parse_envelope(form: Form, text: &str) -> Result<Value<'_>, PayloadError>
     if form == Form::Xml && stops(text) > MAX_STOPS {
         return Err(PayloadError::TooMany(MAX_ENVELOPE_NODES));
     }
-    parse_within(form, text, MAX_ENVELOPE_NODES)
-}
-
-fn parse_within(form: Form, text: &str, most: usize) -> Result<Value<'_>, PayloadError> {
     match form {
-        Form::Xml => xml::parse(text, most),
-        Form::Json => json::parse(text, most),
+        Form::Xml => xml::parse_envelope(text, MAX_ENVELOPE_NODES),
+        Form::Json => json::parse(text, MAX_ENVELOPE_NODES),
     }
 }

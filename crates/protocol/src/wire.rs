@@ -9,16 +9,15 @@
 //! | `= verbatim "Name"` | text as it is, also spaces around it, which other XML text loses | the same |
 //! | `= flag "Name"` | `bool` from 0 and 1 | 0 and 1 |
 //! | `= csv "Name"` | `Vec<String>` from comma-separated text | the same |
-//! | `= optional "Name"` | a list that may be unreadable, as an `Option` may | the same |
 //! | `= wrapper "Name"` | an object that only XML has: without it, its fields stand in the parent | the object |
 //! | `= flatten` | an object whose fields stand in the parent | the same |
 //!
 //! `"Name" | "name"` also accepts another spelling.
 //!
 //! An absent field reads as the empty value of its type: `None`, `""`, 0, an empty list. So does an empty element where
-//! text is no possible value. A value that cannot be read as its type is another matter: an `Option` becomes `None`, an
-//! optional list becomes empty, and the field is named in [`Reading::into_unreadable`]; a promised field makes the whole
-//! type unreadable, for handlers rely on it, and the event is handed on as raw.
+//! text is no possible value. A value that cannot be read as its type costs that field alone: it reads as absent, an item
+//! of a list is left out, and the field is named in [`Reading::into_unreadable`]. An item that says what it is
+//! (`tagged!`) is kept whole as an unknown one instead.
 
 mod containers;
 mod macros;
@@ -26,6 +25,8 @@ pub(crate) mod mode;
 mod scalars;
 #[cfg(test)]
 mod tests;
+
+use std::{error::Error, fmt};
 
 pub use self::containers::Optional;
 use self::containers::is_empty;
@@ -37,6 +38,9 @@ pub trait Wire: Sized {
     /// The value that stands for an absent field.
     fn absent() -> Self;
 
+    /// Whether fields are below it, whose paths then begin with its name.
+    const IS_NESTED: bool = false;
+
     /// Reads the type from one value.
     ///
     /// # Errors
@@ -46,19 +50,12 @@ pub trait Wire: Sized {
     /// Writes the value; `None` leaves the field out.
     fn write(&self) -> Option<Value<'static>>;
 
-    /// Reads the type from the fields called `name` (or another spelling in `names`) of an object.
-    ///
-    /// # Errors
-    /// [`Unreadable`] when the field is there and has another shape.
-    fn read_field(
-        object: &Object<'_>,
-        names: &[&'static str],
-        hint: &mut usize,
-        reading: &mut Reading,
-    ) -> Result<Self, Unreadable> {
+    /// Reads the type from the fields called `name` (or another spelling in `names`) of an object. What cannot be read is
+    /// recorded, and absent.
+    fn read_field(object: &Object<'_>, names: &[&'static str], hint: &mut usize, reading: &mut Reading) -> Self {
         match find(object, names, hint) {
-            None | Some(Value::Null) => Ok(Self::absent()),
-            Some(value) => Self::read(value, reading).map_err(|error| error.at(names)),
+            None | Some(Value::Null) => Self::absent(),
+            Some(value) => reading.field(value, names).unwrap_or_else(Self::absent),
         }
     }
 
@@ -74,7 +71,13 @@ pub trait Wire: Sized {
 #[derive(Debug)]
 pub struct Reading {
     form: Form,
+    /// Names of the fields around the one that is read.
+    path: Vec<&'static str>,
     unreadable: Vec<Unreadable>,
+    /// Which of them was recorded last: items of a list are mostly alike, and the next one follows it.
+    last: usize,
+    /// Values so far that are lost to the reader.
+    lost: usize,
     /// Values so far that no type describes.
     opaque: usize,
 }
@@ -82,43 +85,97 @@ pub struct Reading {
 impl Reading {
     /// Reads a payload that came in `form`.
     pub fn new(form: Form) -> Self {
-        Self { form, unreadable: Vec::new(), opaque: 0 }
+        Self { form, path: Vec::new(), unreadable: Vec::new(), last: 0, lost: 0, opaque: 0 }
     }
 
-    /// Records an optional field that cannot be read. A path has no place in a list, so the same field of many items is
-    /// recorded once, and there are no more of them than the type has fields.
-    fn remember(&mut self, error: Unreadable) {
-        if !self.unreadable.contains(&error) {
-            self.unreadable.push(error);
+    /// Reads a value that stands in a field; one that cannot be read is recorded.
+    fn field<T: Wire>(&mut self, value: &Value<'_>, names: &[&'static str]) -> Option<T> {
+        let name = names.first().copied().unwrap_or_default();
+        if T::IS_NESTED {
+            self.path.push(name);
+        }
+        let read = T::read(value, self);
+        if T::IS_NESTED {
+            self.path.pop();
+        }
+        read.map_err(|error| self.record(name, error.expected)).ok()
+    }
+
+    /// Reads an item of the list whose name is the last of the path; one that cannot be read is recorded.
+    fn item<T: Wire>(&mut self, value: &Value<'_>) -> Option<T> {
+        let error = match T::read(value, self) {
+            Ok(item) => return Some(item),
+            Err(error) => error,
+        };
+        if let Some(name) = self.path.pop() {
+            self.record(name, error.expected);
+            self.path.push(name);
+        }
+        None
+    }
+
+    /// Reads a value that is kept as it came, and so is not lost, where it or something in it cannot be read.
+    pub(crate) fn whole<T: Wire>(&mut self, value: &Value<'_>, name: &'static str) -> Option<T> {
+        let lost = self.lost;
+        let read = self.field(value, &[name]).filter(|_| self.lost == lost);
+        self.lost = lost;
+        read
+    }
+
+    /// Records a value that cannot be read. A path has no place in a list, so the same field of many items is recorded
+    /// once, and there are no more of them than the type has fields.
+    fn record(&mut self, name: &'static str, expected: &'static str) {
+        self.lost += 1;
+        let (after, before) = (self.last + 1..self.unreadable.len(), 0..self.unreadable.len().min(self.last + 1));
+        let is_same = |known: &Unreadable| {
+            known.expected == expected
+                && known.path.split_last().is_some_and(|(last, path)| *last == name && path == self.path)
+        };
+        match after.chain(before).find(|at| self.unreadable.get(*at).is_some_and(is_same)) {
+            Some(at) => self.last = at,
+            None => {
+                self.last = self.unreadable.len();
+                let path = self.path.iter().copied().chain([name]).collect();
+                self.unreadable.push(Unreadable { path, expected });
+            }
         }
     }
 
-    /// Optional fields that were there and could not be read; each was ignored. The same field of several items of a
-    /// list is one.
+    /// Whether a value was there that whoever gets the type cannot see: it could not be read, nor is it kept otherwise.
+    pub const fn has_lost(&self) -> bool {
+        self.lost > 0
+    }
+
+    /// Fields that were there and could not be read. The same field of several items of a list is one.
     pub fn into_unreadable(self) -> Vec<Unreadable> {
         self.unreadable
     }
 }
 
 /// A field whose value cannot be read as its type. Never shows the value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` is not {expected}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    path: String,
+    /// Names from the outermost field to this one; none for the whole event.
+    path: Vec<&'static str>,
     expected: &'static str,
 }
 
 impl Unreadable {
-    fn expected(expected: &'static str) -> Self {
-        Self { path: String::new(), expected }
-    }
-
-    fn at(mut self, names: &[&'static str]) -> Self {
-        let name = names.first().copied().unwrap_or_default();
-        self.path = if self.path.is_empty() { name.to_owned() } else { format!("{name}.{}", self.path) };
-        self
+    pub(crate) const fn expected(expected: &'static str) -> Self {
+        Self { path: Vec::new(), expected }
     }
 }
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_slice() {
+            [] => write!(f, "the event is not {}", self.expected),
+            path => write!(f, "`{}` is not {}", path.join("."), self.expected),
+        }
+    }
+}
+
+impl Error for Unreadable {}
 
 fn find<'o, 'p>(object: &'o Object<'p>, names: &[&'static str], hint: &mut usize) -> Option<&'o Value<'p>> {
     names.iter().find_map(|name| object.read(name, hint))
@@ -147,13 +204,20 @@ pub(crate) fn fields<'v, 'p>(value: &'v Value<'p>) -> Result<Option<&'v Object<'
     }
 }
 
+/// What an item of a union says it is, and its content.
+pub(crate) fn tagged<'v, 'p>(value: &'v Value<'p>, tag: &str, content: &str) -> Option<(&'v str, &'v Value<'p>)> {
+    let item = value.as_object()?;
+    let mut hint = 0;
+    match item.read(tag, &mut hint)? {
+        Value::Text(tag) if !tag.is_empty() => Some((tag.as_ref(), item.read(content, &mut hint)?)),
+        _ => None,
+    }
+}
+
 /// A type made of named fields.
 pub trait Fields: Sized {
     /// Reads the fields from the object they stand in.
-    ///
-    /// # Errors
-    /// [`Unreadable`] when a promised field has another shape.
-    fn read_fields(object: &Object<'_>, reading: &mut Reading) -> Result<Self, Unreadable>;
+    fn read_fields(object: &Object<'_>, reading: &mut Reading) -> Self;
 
     /// Appends the fields to the object they stand in.
     fn write_fields(&self, object: &mut Object<'static>);

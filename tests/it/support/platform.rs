@@ -61,7 +61,7 @@ impl WeChat {
         Signed { query: self.sealed_query(&sealed, &NOW.to_string(), nonce), body }
     }
 
-    /// An encrypted delivery to a bot.
+    /// An encrypted delivery in JSON with the names in lower case: to a bot, and as some samples of WeCom have it.
     pub fn safe_bot(&self, payload: &str, nonce: &str) -> Signed {
         let sealed = self.encrypt(payload);
         let body = format!(r#"{{"encrypt":"{sealed}"}}"#);

@@ -76,15 +76,15 @@ pub enum OpenError {
     /// Not a positive multiple of the block size.
     #[error("the cipher text is not a whole number of blocks")]
     Blocks,
-    /// The last byte is no padding count; the usual sign of a wrong key.
-    #[error("the padding is not 1 to 32")]
+    /// The last bytes do not hold their own count, 1 to 32: the sign of a wrong key.
+    #[error("it does not end with its padding")]
     Padding,
     /// Shorter than its fixed part, or a message length that exceeds it.
     #[error("the decrypted message has no valid length")]
     Length,
-    /// Message or receive id are not UTF-8.
-    #[error("the decrypted message is not UTF-8")]
-    Utf8,
+    /// What stands behind the message is not UTF-8, and so is no receive id.
+    #[error("what is decrypted ends with no receive id")]
+    ReceiveId,
 }
 
 /// A message that was opened, in the buffer it was decrypted in.
@@ -96,6 +96,16 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// A message that is not UTF-8, of a sender who has the key: what is none of it is replaced.
+    fn lossy(random: [u8; RANDOM], opened: &[u8], length: usize) -> Result<Self, OpenError> {
+        let (message, receive_id) = opened.split_at_checked(length).ok_or(OpenError::Length)?;
+        let receive_id = std::str::from_utf8(receive_id).map_err(|_| OpenError::ReceiveId)?;
+        let mut text = String::from_utf8_lossy(message).into_owned();
+        let message = 0..text.len();
+        text.push_str(receive_id);
+        Ok(Self { random, text, message })
+    }
+
     /// The random bytes before the message.
     pub const fn random(&self) -> [u8; RANDOM] {
         self.random
@@ -180,10 +190,12 @@ impl EncodingKey {
             .decrypt_padded::<NoPadding>(&mut buffer)
             .map_err(|_| OpenError::Blocks)?;
         let padding = buffer.last().copied().map_or(0, usize::from);
-        if !(1..=PADDING).contains(&padding) || padding > buffer.len() {
+        let unpadded = buffer.len().checked_sub(padding).filter(|_| (1..=PADDING).contains(&padding));
+        let unpadded = unpadded.ok_or(OpenError::Padding)?;
+        if buffer.iter().skip(unpadded).any(|byte| usize::from(*byte) != padding) {
             return Err(OpenError::Padding);
         }
-        buffer.truncate(buffer.len() - padding);
+        buffer.truncate(unpadded);
         let (random, rest) = buffer.split_first_chunk::<RANDOM>().ok_or(OpenError::Length)?;
         let random = *random;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or(OpenError::Length)?;
@@ -192,10 +204,10 @@ impl EncodingKey {
             return Err(OpenError::Length);
         }
         buffer.drain(..HEADER);
-        let text = String::from_utf8(buffer).map_err(|_| OpenError::Utf8)?;
-        if !text.is_char_boundary(length) {
-            return Err(OpenError::Utf8);
+        match String::from_utf8(buffer) {
+            Ok(text) if text.is_char_boundary(length) => Ok(Opened { random, text, message: 0..length }),
+            Ok(text) => Opened::lossy(random, text.as_bytes(), length),
+            Err(error) => Opened::lossy(random, error.as_bytes(), length),
         }
-        Ok(Opened { random, text, message: 0..length })
     }
 }

@@ -112,12 +112,19 @@ fn every_broken_buffer_is_refused_for_its_reason() {
         (openssl_seal(&[16; 32]), OpenError::Length),
         (sealed(7, b"textid", 6, 6), OpenError::Length),
         (sealed(u32::MAX, b"textid", 6, 6), OpenError::Length),
-        // Not text, and a length in the middle of a character.
-        (sealed(4, &[0xFF, 0xFE, b'a', b'b', b'i', b'd'], 6, 6), OpenError::Utf8),
-        (sealed(1, "你id!".as_bytes(), 6, 6), OpenError::Utf8),
+        // The last byte alone is right.
+        (sealed(4, b"textid\x06\x05\x06\x06\x06", 1, 6), OpenError::Padding),
+        (sealed(4, b"textid\x00", 31, 32), OpenError::Padding),
+        // What is behind the message is not text, also because the length is in the middle of a character.
+        (sealed(4, &[b't', b'e', b'x', b't', 0xFF, 0xFE], 6, 6), OpenError::ReceiveId),
+        (sealed(1, "你id!".as_bytes(), 6, 6), OpenError::ReceiveId),
     ] {
         assert_eq!(key().open(&text).map_err(|error| (error, text.clone())).unwrap_err().0, expected, "{text}");
     }
+    // A message that is not text is no sign of a wrong key.
+    let opened = key().open(&sealed(4, &[0xFF, b'a', 0xFE, b'b', b'i', b'd'], 6, 6)).unwrap();
+    assert_eq!((opened.message(), opened.receive_id()), ("\u{FFFD}a\u{FFFD}b", "id"));
+    assert_eq!(opened.into_message(), "\u{FFFD}a\u{FFFD}b");
     // An empty message for nobody is valid: bots have an empty receive id.
     let opened = key().open(&key().seal([0; 16], "", "").unwrap()).unwrap();
     assert_eq!((opened.message(), opened.receive_id()), ("", ""));

@@ -31,6 +31,8 @@ pub struct Seal {
     key: usize,
     receive_id: String,
     form: Form,
+    /// Those that the request had.
+    members: &'static Members,
 }
 
 impl Verified {
@@ -135,8 +137,7 @@ impl Keys {
         let encrypted = key.seal(random, reply, &seal.receive_id)?;
         let time = now.to_string();
         let signature = hex(&signature(token.expose().as_bytes(), &time, nonce, Some(&encrypted)));
-        let Members { encrypted: of_text, signature: of_signature, time: of_time, nonce: of_nonce, .. } =
-            self.rules().members;
+        let Members { encrypted: of_text, signature: of_signature, time: of_time, nonce: of_nonce, .. } = seal.members;
         let mut sealed = String::with_capacity(encrypted.len() + nonce.len() + 256);
         // Writing to a string cannot fail.
         let _ = match seal.form {
@@ -175,29 +176,32 @@ impl Keys {
     /// Whether a body has the element of an encrypted one. Mostly it has not even the word, and need not be read for it; in
     /// JSON the word may be escaped.
     pub(super) fn is_encrypted(&self, body: &[u8]) -> bool {
-        let name = self.rules().members.encrypted;
-        if memmem::find(body, name.as_bytes()).is_none() && memmem::find(body, b"\\u").is_none() {
+        let mut names = self.rules().members.iter().map(|members| members.encrypted);
+        let has_word = |name: &str| memmem::find(body, name.as_bytes()).is_some();
+        if !names.clone().any(has_word) && !has_word("\\u") {
             return false;
         }
         let tree = text(body).ok().and_then(|(text, form)| payload::parse(form, text).ok());
-        tree.as_ref().and_then(Value::as_object).is_some_and(|object| object.get(name).is_some())
+        let object = tree.as_ref().and_then(Value::as_object);
+        object.is_some_and(|object| names.any(|name| object.get(name).is_some()))
     }
 
     fn open_clear(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
         let signed = self.check_plain_signature(query, now)?;
-        let (text, form) = text(body)?;
-        Ok(Verified { payload: text.into(), form, seal: None, signed: Some(signed) })
+        let text = lossy(body);
+        let (payload, form) = opened_form(&text);
+        Ok(Verified { payload: payload.into(), form, seal: None, signed: Some(signed) })
     }
 
     fn open_encrypted(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
         let (outer, outer_form) = text(body)?;
         let outer = self.envelope(outer_form, outer)?;
-        let sealed = self.sealed_text(&outer)?;
-        let (opened, token, key) = self.open_sealed(query, &sealed, now)?;
+        let (sealed, members) = self.sealed_text(&outer)?;
+        let (opened, token, key) = self.open_sealed(query, sealed, now)?;
         let receive_id = opened.receive_id().to_owned();
-        let (payload, form) = with_form(opened.message())?;
+        let (payload, form) = opened_form(opened.message());
         let form_of_answers = self.rules().answers_in.unwrap_or(outer_form);
-        let seal = Some(Seal { token, key, receive_id, form: form_of_answers });
+        let seal = Some(Seal { token, key, receive_id, form: form_of_answers, members });
         Ok(Verified { payload: payload.into(), form, seal, signed: None })
     }
 
@@ -210,18 +214,25 @@ impl Keys {
         })
     }
 
+    /// The names that are usual in the document around a cipher text.
+    pub(super) fn members(&self) -> Option<&'static Members> {
+        self.rules().members.first()
+    }
+
     /// What a document is refused with that holds no cipher text: to some a platform may have sent it in clear text.
     fn no_cipher_text(&self) -> Refusal {
         if self.has_modes() { Refusal::Plaintext } else { Refusal::BadEnvelope }
     }
 
-    /// The cipher text of an encrypted body.
-    fn sealed_text<'o>(&self, outer: &'o Value<'_>) -> Result<Cow<'o, str>, Refusal> {
-        let name = self.rules().members.encrypted;
+    /// The cipher text of an encrypted body, and the names that its document uses.
+    pub(super) fn sealed_text<'o>(&self, outer: &'o Value<'_>) -> Result<(&'o str, &'static Members), Refusal> {
         let Some(object) = outer.as_object() else { return Err(Refusal::BadEnvelope) };
-        let mut all = object.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
+        let mut all = object.iter().filter_map(|(name, value)| {
+            let members = self.rules().members.iter().find(|members| members.encrypted == name)?;
+            Some((value, members))
+        });
         match (all.next(), all.next()) {
-            (Some(Value::Text(text)), None) => Ok(Cow::Borrowed(text.as_ref())),
+            (Some((Value::Text(text), members)), None) => Ok((text.as_ref(), members)),
             (None, _) => Err(self.no_cipher_text()),
             _ => Err(Refusal::BadEnvelope),
         }
@@ -235,7 +246,7 @@ impl Keys {
         self.check_age("timestamp", time, now)?;
         let mut refusal = Refusal::NoKey;
         for (at, key) in self.aes_keys.iter().enumerate() {
-            // A wrong key mostly shows in the padding, but one in eight times only in what it uncovers.
+            // A wrong key shows in the padding, but for one in 256 times; then in what it uncovers.
             match key.open(sealed).map_err(Refusal::Undecryptable) {
                 Ok(opened) if answer::is_marked(opened.random()) => return Err(Refusal::ReflectedAnswer),
                 Ok(opened) => match self.check_receive_id(opened.receive_id()) {
@@ -251,10 +262,10 @@ impl Keys {
 
     fn open_signed_time(&self, query: &Query<'_>, body: &[u8], now: i64) -> Result<Verified, Refusal> {
         self.check_signed_time(query, now)?;
-        match text(body)? {
-            (text, Form::Json) => Ok(Verified { payload: text.into(), form: Form::Json, seal: None, signed: None }),
-            (_, Form::Xml) => Err(Refusal::NotXmlOrJson),
-        }
+        let payload = lossy(body);
+        // Whatever it is: the platform takes a refusal for a permission.
+        let payload = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&payload);
+        Ok(Verified { payload: payload.into(), form: Form::Json, seal: None, signed: None })
     }
 }
 
@@ -271,16 +282,31 @@ fn is_harmless(echo: &str) -> bool {
     echo.len() <= MAX_ECHO && echo.bytes().all(harmless)
 }
 
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
+
 /// The body as text without a byte-order mark, and the syntax its first character shows; headers are not trusted.
 pub(super) fn text(body: &[u8]) -> Result<(&str, Form), Refusal> {
-    with_form(std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?)
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    form(text).map(|form| (text, form)).ok_or(Refusal::NotXmlOrJson)
 }
 
-fn with_form(text: &str) -> Result<(&str, Form), Refusal> {
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+fn form(text: &str) -> Option<Form> {
     match text.bytes().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'<') => Ok((text, Form::Xml)),
-        Some(b'{') => Ok((text, Form::Json)),
-        _ => Err(Refusal::NotXmlOrJson),
+        Some(b'<') => Some(Form::Xml),
+        Some(b'{') => Some(Form::Json),
+        _ => None,
     }
+}
+
+/// An authentic body as text: it is never refused for what it says, so what is not UTF-8 is replaced.
+pub(super) fn lossy(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(body)
+}
+
+/// An opened payload without a byte-order mark, and its syntax. One that has none is no JSON object either, and is found to be
+/// unreadable when it is parsed.
+pub(super) fn opened_form(text: &str) -> (&str, Form) {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    (text, form(text).unwrap_or(Form::Json))
 }

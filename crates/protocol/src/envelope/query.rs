@@ -77,6 +77,16 @@ impl<'q> Query<'q> {
         data
     }
 
+    /// What has been done to a query, where the names of its parameters show it.
+    pub(super) fn cause(&self) -> Option<&'static str> {
+        let mut names = self.parameters.iter().map(|(name, _)| name.as_ref());
+        if names.clone().any(|name| name.starts_with("amp;")) {
+            return Some("the query has `&amp;` for `&`: it was copied from HTML, or something in front escapes it");
+        }
+        let is_escaped = |name: &str| ["=", "%3D", "%3d"].iter().any(|sign| name.contains(sign));
+        names.any(is_escaped).then_some("the query is encoded as a whole: something in front encodes it twice")
+    }
+
     /// The value of a parameter.
     ///
     /// # Errors

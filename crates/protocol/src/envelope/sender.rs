@@ -96,10 +96,12 @@ impl<'k> Sender<'k> {
         append(&mut query, "msg_signature", &self.sign(&time, nonce, Some(&sealed)));
         let rules = self.0.rules();
         let mut document = Object::with_capacity(2);
-        if let Some(name) = rules.members.receiver {
-            document.push(name, Value::Text(self.receive_id().into()));
+        if let Some(members) = self.0.members() {
+            if let Some(name) = members.receiver {
+                document.push(name, Value::Text(self.receive_id().into()));
+            }
+            document.push(members.encrypted, Value::Text(sealed.into()));
         }
-        document.push(rules.members.encrypted, Value::Text(sealed.into()));
         let body = match rules.answers_in.unwrap_or(form) {
             Form::Json => payload::write_json(&document),
             Form::Xml => payload::write_xml(&document),
@@ -114,7 +116,7 @@ impl<'k> Sender<'k> {
     pub fn open_reply(&self, body: &str) -> Result<String, Refusal> {
         let (_, form) = text(body.as_bytes())?;
         let outer = payload::parse(form, body)?;
-        let Members { encrypted, signature, time, nonce, .. } = self.0.rules().members;
+        let Members { encrypted, signature, time, nonce, .. } = self.0.members().ok_or(Refusal::BadEnvelope)?;
         let value = |name: &str| match outer.as_object().and_then(|object| object.get(name)) {
             Some(Value::Text(text)) => Ok(text.to_string()),
             Some(Value::Number(number)) => Ok(number.to_string()),

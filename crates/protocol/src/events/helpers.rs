@@ -1,5 +1,7 @@
 //! What the fields of some events mean once their text is taken apart. Written by hand, unlike the events.
 
+use serde_json::Value as Json;
+
 use super::{
     im::MsgElement,
     mp::{Scan, Subscribe, SubscribeScan, SubscribeScanProduct},
@@ -71,9 +73,26 @@ impl MsgElement {
         }
     }
 
-    /// The texts of a message body, in order; what other elements show is not part of it.
+    /// The texts of a message body, in order: of text elements, and every text in an element that could not be read, which
+    /// may be one. What other elements show is not part of it.
     pub fn texts(body: &[Self]) -> impl Iterator<Item = &str> {
-        body.iter().filter_map(Self::as_text)
+        body.iter().flat_map(|element| {
+            let mut texts = Vec::new();
+            match element {
+                Self::Unknown { content, .. } => collect_texts(content, &mut texts),
+                element => texts.extend(element.as_text()),
+            }
+            texts
+        })
+    }
+}
+
+fn collect_texts<'j>(json: &'j Json, texts: &mut Vec<&'j str>) {
+    match json {
+        Json::String(text) => texts.push(text),
+        Json::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
+        Json::Object(members) => members.values().for_each(|value| collect_texts(value, texts)),
+        _ => {}
     }
 }
 
@@ -124,5 +143,8 @@ mod tests {
     fn texts_are_the_text_elements_in_order() {
         let body = [MsgElement::text("a"), MsgElement::face(1), MsgElement::text("b")];
         assert_eq!(MsgElement::texts(&body).collect::<Vec<_>>(), ["a", "b"]);
+        let content = serde_json::json!({ "Text": ["c", { "d": "e" }, 7] });
+        let body = [MsgElement::Unknown { tag: "TIMTextElem".into(), content }, MsgElement::text("f")];
+        assert_eq!(MsgElement::texts(&body).collect::<Vec<_>>(), ["c", "e", "f"]);
     }
 }

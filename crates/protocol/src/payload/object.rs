@@ -71,6 +71,11 @@ impl PartialEq for Field<'_> {
 }
 
 impl<'a> Object<'a> {
+    /// An empty object.
+    pub const fn new() -> Self {
+        Self { fields: Vec::new(), index: None }
+    }
+
     /// An empty object with room for `fields`.
     pub fn with_capacity(fields: usize) -> Self {
         Self { fields: Vec::with_capacity(fields), index: None }
@@ -123,6 +128,21 @@ impl<'a> Object<'a> {
     /// Members in the order of the wire.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
         self.fields.iter().map(|field| (field.name.as_ref(), &field.value))
+    }
+
+    /// The name of the member at a place.
+    pub(super) fn name(&self, at: usize) -> Option<&str> {
+        self.fields.get(at).map(|field| field.name.as_ref())
+    }
+
+    /// Where the first member called `name` is.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.find(name)
+    }
+
+    /// The members themselves, in the order of the wire.
+    pub(super) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
+        self.fields.into_iter().map(|field| (field.name, field.value))
     }
 
     /// Few members are compared each with each, which is faster than a set.

@@ -6,7 +6,10 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memmem};
 
-use super::{MAX_DEPTH, Object, Value};
+use super::{
+    MAX_DEPTH, Object, Value,
+    section::{BEGIN, END},
+};
 
 /// Elements that are read this way at most. A longer document is left to the other reader at once: if something in it was
 /// unusual after all, it would be read twice.
@@ -60,9 +63,9 @@ impl<'a> Reader<'a> {
         if !text.trim_ascii().is_empty() {
             return None;
         }
-        if let Some(section) = self.rest.strip_prefix("<![CDATA[") {
+        if let Some(section) = self.rest.strip_prefix(BEGIN) {
             let text = until_section_end(section)?;
-            self.rest = section.get(text.len() + "]]>".len()..)?.trim_ascii_start();
+            self.rest = section.get(text.len() + END.len()..)?.trim_ascii_start();
             self.end_tag(name)?;
             return Some(Value::Text(Cow::Borrowed(text)));
         }
@@ -72,6 +75,10 @@ impl<'a> Reader<'a> {
         let mut children = Object::with_capacity(if depth == 1 { 8 } else { 0 });
         while !self.rest.starts_with("</") {
             let name = self.start_tag()?;
+            // A text that is there twice right below the root may be one that a user has broken up.
+            if depth == 1 && self.rest.trim_ascii_start().starts_with(BEGIN) && children.get(name).is_some() {
+                return None;
+            }
             let child = self.content(name, depth + 1)?;
             children.push(name, child);
             self.rest = self.rest.trim_ascii_start();
@@ -88,11 +95,11 @@ fn until_section_end(section: &str) -> Option<&str> {
     let mut from = 0;
     for _ in 0..SOME {
         let at = from + memchr(b']', section.as_bytes().get(from..)?)?;
-        if section.get(at..)?.starts_with("]]>") {
+        if section.get(at..)?.starts_with(END) {
             return section.get(..at);
         }
         from = at + 1;
     }
-    let at = from + memmem::find(section.as_bytes().get(from..)?, b"]]>")?;
+    let at = from + memmem::find(section.as_bytes().get(from..)?, END.as_bytes())?;
     section.get(..at)
 }

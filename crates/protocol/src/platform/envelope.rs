@@ -9,8 +9,9 @@ pub struct EnvelopeRules {
     pub scheme: Scheme,
     /// The GET that checks a URL.
     pub url_check: UrlCheck,
-    /// Names in the document around a cipher text.
-    pub members: Members,
+    /// Names in the document around a cipher text: first those that are usual, then others that senders use. An answer has
+    /// those of its request.
+    pub members: &'static [Members],
     /// The syntax of sealed answers, where it is always the same; else it is that of the request.
     pub answers_in: Option<Form>,
 }
@@ -53,7 +54,7 @@ pub struct Members {
     pub receiver: Option<&'static str>,
 }
 
-/// The names of WeChat and WeCom.
+/// The names of WeChat, and of WeCom in XML.
 const MEMBERS: Members = Members {
     encrypted: "Encrypt",
     signature: "MsgSignature",
@@ -62,9 +63,20 @@ const MEMBERS: Members = Members {
     receiver: Some("ToUserName"),
 };
 
+/// The names of WeCom in JSON, by most of its samples.
+const LOWER_CASE: Members =
+    Members { encrypted: "encrypt", signature: "msgsignature", time: "timestamp", nonce: "nonce", receiver: None };
+
+/// WeCom, which uses either.
+pub(super) const WECOM: EnvelopeRules = EnvelopeRules { members: &[MEMBERS, LOWER_CASE], ..ENCRYPTED };
+
+/// Its bots, which answer in JSON.
+pub(super) const WECOM_BOT: EnvelopeRules =
+    EnvelopeRules { members: &[LOWER_CASE, MEMBERS], answers_in: Some(Form::Json), ..ENCRYPTED };
+
 /// The default rules: always encrypted. A platform changes what it does otherwise.
 pub(super) const ENCRYPTED: EnvelopeRules =
-    EnvelopeRules { scheme: Scheme::Encrypted, url_check: UrlCheck::Encrypted, members: MEMBERS, answers_in: None };
+    EnvelopeRules { scheme: Scheme::Encrypted, url_check: UrlCheck::Encrypted, members: &[MEMBERS], answers_in: None };
 
 /// Accounts of WeChat, which choose a mode in their console.
 pub(super) const BY_MODE: EnvelopeRules =

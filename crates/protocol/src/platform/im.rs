@@ -3,13 +3,15 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    AccountRules, EnvelopeRules, Keyed, Kind, Protocol, Repeat, Scheme, UrlCheck, account::RULES, envelope::ENCRYPTED,
-    repeat::part, scalar,
+    AccountRules, EnvelopeRules, Keyed, Kind, Platform, Protocol, Repeat, Scheme, UrlCheck, account::RULES,
+    envelope::ENCRYPTED, repeat::part, scalar,
 };
 use crate::{
     event::{EventSpec, ReplyKind, Table},
     events::im::TABLE,
     payload::{Object, Value},
+    replies::im::STATUS,
+    wire::Unreadable,
 };
 
 #[derive(Debug)]
@@ -30,6 +32,21 @@ const ACCOUNT: AccountRules = AccountRules {
 const ENVELOPE: EnvelopeRules = EnvelopeRules { scheme: Scheme::SignedTime, url_check: UrlCheck::Absent, ..ENCRYPTED };
 
 const COMMAND: &str = "CallbackCommand";
+
+const UNKNOWN: &str = "im.command.unknown";
+
+/// A command that the catalogue does not know, and whose answer decides all the same.
+static UNKNOWN_QUESTION: EventSpec = EventSpec {
+    id: UNKNOWN,
+    platform: Platform::Im,
+    family: "unknown",
+    rust_type: "",
+    select: &[],
+    reply: ReplyKind::Verdict,
+    fan_out: None,
+    body_keys: &[],
+    decode: |_, _| Err(Unreadable::expected("known")),
+};
 
 /// How long two callbacks that are alike to the letter and carry no time are one: the platform repeats at once or not
 /// at all, and a friend who is added, removed and added again is two events.
@@ -66,7 +83,14 @@ impl Protocol for Im {
     }
 
     fn unknown(&self, _: Kind) -> &'static str {
-        "im.command.unknown"
+        UNKNOWN
+    }
+
+    /// Those that the platform asks before something happens say so in their names.
+    fn question(&self, key: &[Cow<'_, str>]) -> Option<&'static EventSpec> {
+        const BEFORE: [&str; 2] = ["callbackbefore", "callbackprev"];
+        let command = key.first()?.to_ascii_lowercase();
+        BEFORE.iter().any(|before| command.contains(before)).then_some(&UNKNOWN_QUESTION)
     }
 
     /// The account that acted.
@@ -97,7 +121,16 @@ impl Protocol for Im {
     /// Commands that decide have no key: each is asked once and answered afresh.
     fn repeat(&self, key: &mut Vec<u8>, event: &Keyed<'_>) -> Option<Repeat> {
         let Keyed { spec, payload, text, query } = *event;
-        if spec.is_some_and(|spec| spec.reply == ReplyKind::Verdict) {
+        let object = payload.as_object();
+        let command = || {
+            let of_body = || object.and_then(|object| scalar(object, COMMAND)).map(Cow::into_owned);
+            query(COMMAND).or_else(of_body).unwrap_or_default()
+        };
+        let is_question = match spec {
+            Some(spec) => spec.reply == ReplyKind::Verdict,
+            None => self.question(&[command().into()]).is_some(),
+        };
+        if is_question {
             return None;
         }
         // A push of several events has one id for all of them.
@@ -106,9 +139,7 @@ impl Protocol for Im {
         if let Some(id) = id.filter(|id| !id.is_empty()) {
             return Some(Repeat::by_id(key, &id));
         }
-        let object = payload.as_object();
-        let command = query(COMMAND).or_else(|| object.and_then(|object| scalar(object, COMMAND)).map(Cow::into_owned));
-        let command = command.unwrap_or_default();
+        let command = command();
         part(key, &command);
         if let Some(values) = object.and_then(|object| identifying(&command, object)) {
             values.iter().for_each(|value| part(key, value));
@@ -124,7 +155,7 @@ impl Protocol for Im {
     }
 
     fn answer_members(&self) -> &'static [&'static str] {
-        &["ActionStatus", "ErrorCode", "ErrorInfo"]
+        &STATUS
     }
 }
 

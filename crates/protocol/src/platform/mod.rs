@@ -166,6 +166,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// The event type of what the catalogue does not know.
     fn unknown(&self, kind: Kind) -> &'static str;
 
+    /// What stands for an event that the catalogue does not know, and whose answer decides all the same.
+    fn question(&self, key: &[Cow<'_, str>]) -> Option<&'static EventSpec> {
+        let _ = key;
+        None
+    }
+
     /// A push that is no event.
     fn control<'p>(&self, payload: &'p Object<'_>) -> Option<Control<'p>> {
         let _ = payload;
@@ -265,6 +271,12 @@ impl Identity<'_> {
     pub fn event_type(&self, platform: Platform) -> &'static str {
         self.spec.map_or_else(|| unknown_type(platform, &self.key), |spec| spec.id)
     }
+
+    /// The row by which the platform is answered, whether or not the payload can be read as its event; also for events that
+    /// the catalogue does not know and whose answer decides.
+    pub fn answered_as(&self, platform: Platform) -> Option<&'static EventSpec> {
+        self.spec.or_else(|| platform.protocol().question(&self.key))
+    }
 }
 
 /// The event type of what the catalogue does not know, or what does not have the shape it should have.
@@ -279,9 +291,11 @@ pub fn unknown_type(platform: Platform, key: &[Cow<'_, str>]) -> &'static str {
     })
 }
 
-/// Says which event a payload is. `command` is `CallbackCommand` of the query, for IM.
+/// Says which event a payload is. `command` is `CallbackCommand` of the query, for IM: what cannot be read at all is
+/// what the command says.
 pub fn identify<'p>(platform: Platform, payload: &'p Value<'_>, command: Option<&'p str>) -> Identity<'p> {
-    let Some(object) = payload.as_object() else { return Identity { key: Vec::new(), spec: None } };
+    static NOTHING: Object<'_> = Object::new();
+    let object = payload.as_object().unwrap_or(&NOTHING);
     let protocol = platform.protocol();
     let key = protocol.key(object, command);
     let values: Vec<&str> = key.iter().map(AsRef::as_ref).collect();

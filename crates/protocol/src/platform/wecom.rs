@@ -19,7 +19,7 @@ pub(super) static WECOM: Messaging = Messaging {
         credential: Credential::Application,
         probe: Probe::GetAgent("cgi-bin/agent/get", "cgi-bin/getcallbackip"),
     },
-    envelope: envelope::ENCRYPTED,
+    envelope: envelope::WECOM,
     table: &TABLE,
     receives_of: &[],
     unknown: Unknown { message: "wecom.message.unknown", event: "wecom.event.unknown" },

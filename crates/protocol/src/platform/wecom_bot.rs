@@ -3,14 +3,10 @@
 use std::borrow::Cow;
 
 use super::{
-    AccountRules, Control, EnvelopeRules, Keyed, Kind, Members, Protocol, Repeat, account::RULES, envelope::ENCRYPTED,
-    object, scalar,
+    AccountRules, Control, EnvelopeRules, Keyed, Kind, Protocol, Repeat, account::RULES, envelope::WECOM_BOT, object,
+    scalar,
 };
-use crate::{
-    event::Table,
-    events::wecom_bot::TABLE,
-    payload::{Form, Object},
-};
+use crate::{event::Table, events::wecom_bot::TABLE, payload::Object};
 
 #[derive(Debug)]
 pub(super) struct WeComBot;
@@ -18,25 +14,13 @@ pub(super) struct WeComBot;
 /// The bot of the own company has an empty receive id.
 const ACCOUNT: AccountRules = AccountRules { keys: &["aes_key", "aes_key_previous"], has_empty_id: true, ..RULES };
 
-const ENVELOPE: EnvelopeRules = EnvelopeRules {
-    members: Members {
-        encrypted: "encrypt",
-        signature: "msgsignature",
-        time: "timestamp",
-        nonce: "nonce",
-        receiver: None,
-    },
-    answers_in: Some(Form::Json),
-    ..ENCRYPTED
-};
-
 impl Protocol for WeComBot {
     fn account(&self) -> &AccountRules {
         &ACCOUNT
     }
 
     fn envelope(&self) -> &EnvelopeRules {
-        &ENVELOPE
+        &WECOM_BOT
     }
 
     fn table(&self) -> &'static Table {

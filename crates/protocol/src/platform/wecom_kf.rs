@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::{
-    AccountRules, ApiRules, Credential, Keyed, Kind, Platform, Probe, Protocol, Repeat,
+    AccountRules, ApiRules, Credential, EnvelopeRules, Keyed, Kind, Platform, Probe, Protocol, Repeat,
     account::{QYAPI, RULES},
-    object, scalar, wechat,
+    envelope, object, scalar, wechat,
 };
 use crate::{
     event::{Event as _, Table},
@@ -32,6 +32,10 @@ const API: ApiRules = ApiRules {
 impl Protocol for WeComKf {
     fn account(&self) -> &AccountRules {
         &ACCOUNT
+    }
+
+    fn envelope(&self) -> &EnvelopeRules {
+        &envelope::WECOM
     }
 
     fn api(&self) -> Option<&ApiRules> {

@@ -3,9 +3,9 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    AccountRules, ApiRules, Control, Credential, Kind, Platform, Protocol,
+    AccountRules, ApiRules, Control, Credential, EnvelopeRules, Kind, Platform, Protocol,
     account::{CALLBACK_IP, QYAPI, RULES},
-    wechat,
+    envelope, wechat,
 };
 use crate::{event::Table, events::wecom_suite::TABLE, payload::Object};
 
@@ -24,6 +24,10 @@ const API: ApiRules = ApiRules { base: QYAPI, credential: Credential::Suite, pro
 impl Protocol for WeComSuite {
     fn account(&self) -> &AccountRules {
         &ACCOUNT
+    }
+
+    fn envelope(&self) -> &EnvelopeRules {
+        &envelope::WECOM
     }
 
     fn api(&self) -> Option<&ApiRules> {

@@ -7,6 +7,8 @@ use crate::payload::{MAX_OPAQUE_NODES, Number, Object, Value};
 
 /// A value that may be absent. An empty one is absent too, unless it is text.
 impl<T: Wire + Optional> Wire for Option<T> {
+    const IS_NESTED: bool = T::IS_NESTED;
+
     fn absent() -> Self {
         None
     }
@@ -23,19 +25,9 @@ impl<T: Wire + Optional> Wire for Option<T> {
         self.as_ref().and_then(T::write)
     }
 
-    fn read_field(
-        object: &Object<'_>,
-        names: &[&'static str],
-        hint: &mut usize,
-        reading: &mut Reading,
-    ) -> Result<Self, Unreadable> {
-        let Some(value) = find(object, names, hint).filter(|value| !matches!(value, Value::Null)) else {
-            return Ok(None);
-        };
-        Ok(Self::read(value, reading).unwrap_or_else(|error| {
-            reading.remember(error.at(names));
-            None
-        }))
+    fn read_field(object: &Object<'_>, names: &[&'static str], hint: &mut usize, reading: &mut Reading) -> Self {
+        let value = find(object, names, hint).filter(|value| !matches!(value, Value::Null));
+        value.and_then(|value| reading.field(value, names)).flatten()
     }
 }
 
@@ -69,8 +61,11 @@ pub(super) fn is_empty(value: &Value<'_>) -> bool {
     }
 }
 
-/// A list: repeated elements, a JSON list, or the one item itself. An empty element is an empty list.
+/// A list: repeated elements, a JSON list, or the one item itself. An empty element is an empty list. An item that cannot
+/// be read is recorded, and left out.
 impl<T: Wire> Wire for Vec<T> {
+    const IS_NESTED: bool = true;
+
     fn absent() -> Self {
         Self::new()
     }
@@ -78,11 +73,9 @@ impl<T: Wire> Wire for Vec<T> {
     fn read(value: &Value<'_>, reading: &mut Reading) -> Result<Self, Unreadable> {
         match value {
             Value::List(items) => {
-                // Collecting results would grow the list step by step.
+                // Collecting would grow the list step by step.
                 let mut read = Self::with_capacity(items.len());
-                for item in items {
-                    read.push(T::read(item, reading)?);
-                }
+                items.iter().for_each(|item| read.extend(reading.item(item)));
                 Ok(read)
             }
             empty if is_empty(empty) => Ok(Self::new()),
@@ -94,16 +87,11 @@ impl<T: Wire> Wire for Vec<T> {
         (!self.is_empty()).then(|| Value::List(self.iter().filter_map(T::write).collect()))
     }
 
-    fn read_field(
-        object: &Object<'_>,
-        names: &[&'static str],
-        _: &mut usize,
-        reading: &mut Reading,
-    ) -> Result<Self, Unreadable> {
+    fn read_field(object: &Object<'_>, names: &[&'static str], _: &mut usize, reading: &mut Reading) -> Self {
         let mut all = Self::new();
         for name in names {
             for value in object.read_all(name) {
-                let mut read = Self::read(value, reading).map_err(|error| error.at(names))?;
+                let Some(mut read) = reading.field::<Self>(value, names) else { continue };
                 if all.is_empty() {
                     all = read; // As a rule there is one list.
                 } else {
@@ -111,7 +99,7 @@ impl<T: Wire> Wire for Vec<T> {
                 }
             }
         }
-        Ok(all)
+        all
     }
 }
 

@@ -20,11 +20,11 @@ macro_rules! wire {
             fn read_fields(
                 object: &$crate::payload::Object<'_>,
                 reading: &mut $crate::wire::Reading,
-            ) -> Result<Self, $crate::wire::Unreadable> {
+            ) -> Self {
                 let mut hint = 0;
-                Ok(Self {
-                    $( $field: $crate::wire::wire_mode!([$($mode)?] read(object, &[$($wire),*], &mut hint, reading))?, )*
-                })
+                Self {
+                    $( $field: $crate::wire::wire_mode!([$($mode)?] read(object, &[$($wire),*], &mut hint, reading)), )*
+                }
             }
 
             #[allow(unused_variables, reason = "a type may have no field")]
@@ -34,6 +34,8 @@ macro_rules! wire {
         }
 
         impl $crate::wire::Wire for $name {
+            const IS_NESTED: bool = true;
+
             fn absent() -> Self {
                 Self::default()
             }
@@ -42,10 +44,10 @@ macro_rules! wire {
                 value: &$crate::payload::Value<'_>,
                 reading: &mut $crate::wire::Reading,
             ) -> Result<Self, $crate::wire::Unreadable> {
-                match $crate::wire::fields(value)? {
-                    Some(object) => <Self as $crate::wire::Fields>::read_fields(object, reading),
-                    None => Ok(Self::default()),
-                }
+                let object = $crate::wire::fields(value)?;
+                Ok(object.map_or_else(Self::default, |object| {
+                    <Self as $crate::wire::Fields>::read_fields(object, reading)
+                }))
             }
 
             fn write(&self) -> Option<$crate::payload::Value<'static>> {
@@ -204,7 +206,7 @@ macro_rules! open_enum {
 }
 
 /// A union whose items name their type beside their content: `{ "MsgType": …, "MsgContent": { … } }`. An item of a type
-/// nobody knows yet is kept and written back as it came.
+/// nobody knows yet, and one that cannot be read as its type, is kept and written back as it came.
 macro_rules! tagged {
     (
         $(#[$meta:meta])*
@@ -217,16 +219,18 @@ macro_rules! tagged {
         #[non_exhaustive]
         pub enum $name {
             $( $(#[$variant_meta])* $variant($type), )*
-            /// An item of a type that is not listed.
+            /// An item of a type that is not listed, or without the shape of its type.
             Unknown {
-                /// What the item says it is.
+                /// What the item says it is; empty when it does not say that, or has no content.
                 tag: String,
-                /// Its content as it came.
+                /// Its content as it came; without a tag, the whole item.
                 content: ::serde_json::Value,
             },
         }
 
         impl $crate::wire::Wire for $name {
+            const IS_NESTED: bool = true;
+
             fn absent() -> Self {
                 Self::Unknown { tag: String::new(), content: ::serde_json::Value::Null }
             }
@@ -235,28 +239,30 @@ macro_rules! tagged {
                 value: &$crate::payload::Value<'_>,
                 reading: &mut $crate::wire::Reading,
             ) -> Result<Self, $crate::wire::Unreadable> {
-                let Some(object) = $crate::wire::fields(value)? else { return Ok(Self::absent()) };
-                let mut hint = 0;
-                let tag: String = $crate::wire::mode::plain::read(object, &[$tag], &mut hint, reading)?;
-                match tag.as_str() {
-                    $( $wire => $crate::wire::mode::plain::read(object, &[$content], &mut hint, reading).map(Self::$variant), )*
-                    _ => {
-                        let content = $crate::wire::mode::plain::read(object, &[$content], &mut hint, reading)?;
-                        Ok(Self::Unknown { tag, content })
-                    }
+                if let Some((tag, content)) = $crate::wire::tagged(value, $tag, $content) {
+                    let known = match tag {
+                        $( $wire => reading.whole(content, $content).map(Self::$variant), )*
+                        _ => None,
+                    };
+                    return match known {
+                        Some(known) => Ok(known),
+                        None => Ok(Self::Unknown { tag: tag.to_owned(), content: $crate::wire::Wire::read(content, reading)? }),
+                    };
                 }
+                Ok(Self::Unknown { tag: String::new(), content: $crate::wire::Wire::read(value, reading)? })
             }
 
             fn write(&self) -> Option<$crate::payload::Value<'static>> {
                 let (tag, content) = match self {
                     $( Self::$variant(content) => ($wire, $crate::wire::Wire::write(content)), )*
+                    Self::Unknown { tag, content } if tag.is_empty() => {
+                        return Some($crate::wire::Wire::write(content).unwrap_or($crate::payload::Value::Null));
+                    }
                     Self::Unknown { tag, content } => (tag.as_str(), $crate::wire::Wire::write(content)),
                 };
                 let mut object = $crate::payload::Object::with_capacity(2);
                 object.push($tag, $crate::payload::Value::Text(tag.to_owned().into()));
-                if let Some(content) = content {
-                    object.push($content, content);
-                }
+                object.push($content, content.unwrap_or($crate::payload::Value::Null));
                 Some($crate::payload::Value::Object(object))
             }
         }

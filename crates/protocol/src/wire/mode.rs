@@ -7,14 +7,14 @@ use crate::payload::{MAX_NODES, Number, Object, Value};
 
 /// The field as its type reads it.
 pub(crate) mod plain {
-    use super::{Object, Reading, Unreadable, Wire};
+    use super::{Object, Reading, Wire};
 
     pub(crate) fn read<T: Wire>(
         object: &Object<'_>,
         names: &[&'static str],
         hint: &mut usize,
         reading: &mut Reading,
-    ) -> Result<T, Unreadable> {
+    ) -> T {
         T::read_field(object, names, hint, reading)
     }
 
@@ -25,39 +25,20 @@ pub(crate) mod plain {
     }
 }
 
-/// A list that is not promised.
-pub(crate) mod optional {
-    use super::{Object, Reading, Unreadable, Wire};
-
-    pub(crate) fn read<T: Wire>(
-        object: &Object<'_>,
-        names: &[&'static str],
-        hint: &mut usize,
-        reading: &mut Reading,
-    ) -> Result<T, Unreadable> {
-        Ok(T::read_field(object, names, hint, reading).unwrap_or_else(|error| {
-            reading.remember(error);
-            T::absent()
-        }))
-    }
-
-    pub(crate) use super::plain::write;
-}
-
 /// A field read through another type that says how: `T` becomes `Via` and back.
 macro_rules! via {
     ($(#[$doc:meta])* $mode:ident, $via:ident) => {
         $(#[$doc])*
         pub(crate) mod $mode {
-            use super::{$via, Object, Reading, Through, Unreadable, plain};
+            use super::{$via, Object, Reading, Through, plain};
 
             pub(crate) fn read<T: Through<$via>>(
                 object: &Object<'_>,
                 names: &[&'static str],
                 hint: &mut usize,
                 reading: &mut Reading,
-            ) -> Result<T, Unreadable> {
-                plain::read::<T::Wire>(object, names, hint, reading).map(T::from_wire)
+            ) -> T {
+                T::from_wire(plain::read(object, names, hint, reading))
             }
 
             pub(crate) fn write<T: Through<$via>>(field: &T, object: &mut Object<'static>, names: &[&'static str]) {
@@ -82,17 +63,17 @@ via!(
 
 /// An object that only XML has.
 pub(crate) mod wrapper {
-    use super::{Fields, Object, Reading, Unreadable, Value, Wire, find, plain};
+    use super::{Fields, Object, Reading, Value, Wire, find, plain};
 
     pub(crate) fn read<T: Wire + Fields>(
         object: &Object<'_>,
         names: &[&'static str],
         hint: &mut usize,
         reading: &mut Reading,
-    ) -> Result<T, Unreadable> {
+    ) -> T {
         match find(object, names, hint) {
             None | Some(Value::Null) => T::read_fields(object, reading),
-            Some(value) => T::read(value, reading).map_err(|error| error.at(names)),
+            Some(value) => reading.field(value, names).unwrap_or_else(T::absent),
         }
     }
 
@@ -101,14 +82,9 @@ pub(crate) mod wrapper {
 
 /// An object whose fields stand in the parent.
 pub(crate) mod flatten {
-    use super::{Fields, Object, Reading, Unreadable};
+    use super::{Fields, Object, Reading};
 
-    pub(crate) fn read<T: Fields>(
-        object: &Object<'_>,
-        _: &[&'static str],
-        _: &mut usize,
-        reading: &mut Reading,
-    ) -> Result<T, Unreadable> {
+    pub(crate) fn read<T: Fields>(object: &Object<'_>, _: &[&'static str], _: &mut usize, reading: &mut Reading) -> T {
         T::read_fields(object, reading)
     }
 
@@ -167,7 +143,7 @@ impl Wire for Flag {
     }
 
     fn read(value: &Value<'_>, reading: &mut Reading) -> Result<Self, Unreadable> {
-        bool::read(value, reading).map(Self).map_err(|_| Unreadable::expected("0 or 1"))
+        bool::read(value, reading).map(Self).map_err(|_| Unreadable::expected("a flag"))
     }
 
     fn write(&self) -> Option<Value<'static>> {
@@ -176,6 +152,8 @@ impl Wire for Flag {
 }
 
 impl Wire for Csv {
+    const IS_NESTED: bool = true;
+
     fn absent() -> Self {
         Self(Vec::new())
     }

@@ -110,7 +110,7 @@ fn is_short_number(text: &str) -> bool {
     text.len() <= LONGEST || (text.len() <= LONGEST_PLAIN && !text.contains(['e', 'E']))
 }
 
-/// A JSON boolean; `true`, `false`, 1 and 0 in any spelling.
+/// A JSON boolean; `true` and `false` in any spelling; a whole number, which is true when it is not 0.
 impl Wire for bool {
     fn absent() -> Self {
         false
@@ -126,7 +126,7 @@ impl Wire for bool {
             Some("1") => Ok(true),
             Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-            Some(_) => Err(Unreadable::expected(EXPECTED)),
+            Some(text) => whole::<i64>(text).map(|number| number != 0).ok_or(Unreadable::expected(EXPECTED)),
         }
     }
 

@@ -21,7 +21,7 @@ wire! {
         pub maybe_csv: Option<Vec<String>> = csv "MaybeCsv",
         pub texts: Vec<String> = "Texts" | "TextList",
         pub ints: Vec<i64> = "Ints",
-        pub maybe_ints: Vec<i64> = optional "MaybeInts" | "IntList",
+        pub maybe_ints: Vec<i64> = "MaybeInts" | "IntList",
         pub items: Vec<Item> = "Items",
         pub item: Item = "Item",
         pub maybe_item: Option<Item> = "MaybeItem",
@@ -157,6 +157,9 @@ fn numbers_booleans_and_flags() {
         ("1", true),
         ("0", false),
         (r#""1""#, true),
+        ("3", true),
+        (r#""-1""#, true),
+        ("0.0", false),
         (r#""TRUE""#, true),
         (r#"" False ""#, false),
     ] {
@@ -219,15 +222,57 @@ fn values_that_are_not_listed_are_kept() {
         assert_eq!(read(&format!("\"Code\":{value}")).code, Some(expected), "{value}");
     }
     assert_eq!((Code::Two.code(), Code::Unknown(9).code()), (2, 9));
-    let unions = read(r#""Unions":[{"Kind":"item","Body":{"Id":1}},{"Kind":"new","Body":{"a":[1]}},{}]"#).unions;
-    let unknown = |tag: &str, content| Union::Unknown { tag: tag.into(), content };
-    let new = unknown("new", serde_json::json!({ "a": [1] }));
-    assert_eq!(unions, [Union::Item(Item { id: 1 }), new, unknown("", serde_json::Value::Null)]);
     assert_eq!(read(r#""Any":{"a":[1,"b",null]}"#).any, serde_json::json!({ "a": [1, "b", null] }));
 }
 
 #[test]
-fn an_optional_field_of_another_shape_is_absent_and_named() {
+fn an_item_that_cannot_be_read_as_what_it_says_is_kept_whole() {
+    use serde_json::{Value::Null, json};
+    let unknown = |tag: &str, content| Union::Unknown { tag: tag.into(), content };
+    for (item, expected, unreadable) in [
+        (r#"{"Kind":"item","Body":{"Id":1}}"#, Union::Item(Item { id: 1 }), ""),
+        (r#"{"Kind":"new","Body":{"a":[1]}}"#, unknown("new", json!({ "a": [1] })), ""),
+        (r#"{"Kind":"item","Body":{"Id":"x","y":1}}"#, unknown("item", json!({ "Id": "x", "y": 1 })), "Unions.Body.Id"),
+        (r#"{"Kind":"item","Body":"text"}"#, unknown("item", json!("text")), "Unions.Body"),
+        (r#"{"Kind":"item","Body":[1]}"#, unknown("item", json!([1])), "Unions.Body"),
+        (r#"{"Kind":"item","x":1}"#, unknown("", json!({ "Kind": "item", "x": 1 })), ""),
+        (r#"{"Kind":7,"Body":{"Id":1}}"#, unknown("", json!({ "Kind": 7, "Body": { "Id": 1 } })), ""),
+        (r#""text""#, unknown("", json!("text")), ""),
+        ("[[]]", unknown("", json!([[]])), ""),
+        ("{}", unknown("", json!({})), ""),
+        ("null", unknown("", Null), ""),
+    ] {
+        let (read, paths) =
+            read_as(Form::Json, &format!(r#"{{"Unions":[{item},{{"Kind":"item","Body":{{"Id":2}}}}]}}"#));
+        let read = read.unwrap();
+        assert_eq!(read.unions, [expected, Union::Item(Item { id: 2 })], "{item}");
+        assert!(paths.iter().all(|path| path.starts_with(&format!("`{unreadable}` is not "))), "{item}: {paths:?}");
+        assert_eq!(paths.is_empty(), unreadable.is_empty(), "{item}: {paths:?}");
+        let written = read.write().unwrap();
+        let items = &serde_json::to_value(&written).unwrap()["Unions"];
+        assert_eq!(items[0], serde_json::from_str::<serde_json::Value>(item).unwrap(), "as it came");
+    }
+}
+
+#[test]
+fn what_is_kept_is_not_lost() {
+    for (members, expected) in [
+        (r#""Unions":[{"Kind":"item","Body":{"Id":"x"}}]"#, false),
+        (r#""Unions":"text""#, false),
+        (r#""Any":[1]"#, false),
+        (r#""Int":"x""#, true),
+        (r#""Int":"x","Unions":[{"Kind":"item","Body":{"Id":"x"}}]"#, true),
+        (r#""Items":[7]"#, true),
+    ] {
+        let text = format!("{{{members}}}");
+        let mut reading = Reading::new(Form::Json);
+        Sample::read(&payload::parse(Form::Json, &text).unwrap(), &mut reading).unwrap();
+        assert_eq!(reading.has_lost(), expected, "{members}");
+    }
+}
+
+#[test]
+fn a_field_of_another_shape_is_absent_and_named() {
     for (members, path) in [
         (r#""MaybeText":{"a":1}"#, "`MaybeText` is not text"),
         (r#""MaybeText":["a"]"#, "`MaybeText` is not text"),
@@ -236,14 +281,25 @@ fn an_optional_field_of_another_shape_is_absent_and_named() {
         (r#""MaybeInt":9223372036854775808"#, "`MaybeInt` is not a whole number"),
         (r#""Float":"NaN""#, "`Float` is not a number"),
         (r#""Float":"inf""#, "`Float` is not a number"),
-        (r#""Bool":2"#, "`Bool` is not true or false"),
-        (r#""MaybeFlag":"yes""#, "`MaybeFlag` is not 0 or 1"),
+        (r#""Bool":1.5"#, "`Bool` is not true or false"),
+        (r#""MaybeFlag":"yes""#, "`MaybeFlag` is not a flag"),
         (r#""MaybeItem":"text""#, "`MaybeItem` is not an object"),
-        (r#""MaybeItem":{"Id":"x"}"#, "`MaybeItem.Id` is not a whole number"),
         (r#""MaybeItem":[{},{}]"#, "`MaybeItem` is not an object"),
         (r#""Code":"x""#, "`Code` is not a whole number"),
-        (r#""MaybeInts":[1,"x"]"#, "`MaybeInts` is not a whole number"),
-        (r#""MaybeInts":[1],"IntList":{"a":1}"#, "`MaybeInts` is not a whole number"),
+        (r#""MaybeInts":{"a":1}"#, "`MaybeInts` is not a whole number"),
+        (r#""Text":{"a":1}"#, "`Text` is not text"),
+        (r#""text":[]"#, "`Text` is not text"),
+        (r#""Int":"hush""#, "`Int` is not a whole number"),
+        (r#""UInt":-1"#, "`UInt` is not a whole number from 0"),
+        (r#""Flag":[]"#, "`Flag` is not a flag"),
+        (r#""Csv":{"a":1}"#, "`Csv` is not text"),
+        (r#""Csv":[{"a":1}]"#, "`Csv` is not text"),
+        (r#""Texts":[{"a":1}]"#, "`Texts` is not text"),
+        (r#""Items":7"#, "`Items` is not an object"),
+        (r#""Item":"text""#, "`Item` is not an object"),
+        (r#""Wrapper":{"Inner":[1]}"#, "`Wrapper.Inner` is not text"),
+        (r#""Wrapper":"text""#, "`Wrapper` is not an object"),
+        (r#""Color":{"a":1}"#, "`Color` is not text"),
     ] {
         let (read, unreadable) = read_as(Form::Json, &format!("{{{members}}}"));
         assert_eq!(read.unwrap(), self::read(""), "{members}");
@@ -252,24 +308,28 @@ fn an_optional_field_of_another_shape_is_absent_and_named() {
 }
 
 #[test]
-fn a_promised_field_of_another_shape_makes_the_event_raw() {
-    for (members, path) in [
-        (r#""Text":{"a":1}"#, "`Text` is not text"),
-        (r#""text":[]"#, "`Text` is not text"),
-        (r#""Int":"hush""#, "`Int` is not a whole number"),
-        (r#""UInt":-1"#, "`UInt` is not a whole number from 0"),
-        (r#""Flag":[]"#, "`Flag` is not 0 or 1"),
-        (r#""Csv":{"a":1}"#, "`Csv` is not text"),
-        (r#""Texts":[{"a":1}]"#, "`Texts` is not text"),
-        (r#""Items":[{"Id":1},{"Id":"x"}]"#, "`Items.Id` is not a whole number"),
-        (r#""Items":7"#, "`Items` is not an object"),
-        (r#""Item":"text""#, "`Item` is not an object"),
-        (r#""Wrapper":{"Inner":[1]}"#, "`Wrapper.Inner` is not text"),
-        (r#""Color":{"a":1}"#, "`Color` is not text"),
-        (r#""Unions":[{"Kind":"item","Body":{"Id":"x"}}]"#, "`Unions.Body.Id` is not a whole number"),
-    ] {
-        let error = read_as(Form::Json, &format!("{{{members}}}")).0.unwrap_err();
-        assert_eq!(error.to_string(), path, "{members}");
+fn what_stands_beside_it_is_read() {
+    let read = |members: &str| {
+        let (read, unreadable) = read_as(Form::Json, &format!(r#"{{{members},"Text":"a"}}"#));
+        let read = read.unwrap();
+        assert_eq!(read.text, "a");
+        (read, unreadable)
+    };
+    let (sample, unreadable) = read(r#""Items":[{"Id":1},{"Id":"x"},7,{"Id":4},{"Id":"y"},"z"]"#);
+    assert_eq!(sample.items, [1, 0, 4, 0].map(|id| Item { id }), "a field of an item, or the item");
+    assert_eq!(unreadable, ["`Items.Id` is not a whole number", "`Items` is not an object"], "each once");
+    let (sample, unreadable) = read(r#""MaybeInts":[1,"x",3],"IntList":{"a":1}"#);
+    assert_eq!((sample.maybe_ints, unreadable.len()), (vec![1, 3], 1));
+    let (sample, unreadable) = read(r#""MaybeItem":{"Id":"x"}"#);
+    assert_eq!(sample.maybe_item, Some(Item { id: 0 }));
+    assert_eq!(unreadable, ["`MaybeItem.Id` is not a whole number"]);
+}
+
+#[test]
+fn what_is_no_object_is_no_event() {
+    for value in [Value::Text("hush".into()), Value::Bool(true), Value::List(vec![Value::Null, Value::Null])] {
+        let error = Sample::read(&value, &mut Reading::new(Form::Json)).unwrap_err();
+        assert_eq!(error.to_string(), "the event is not an object");
     }
 }
 

@@ -241,7 +241,7 @@ wire! {
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
         /// Groups whose unread count was cleared.
-        pub group_read_info: Vec<GroupReadInfo> = optional "GroupReadInfo",
+        pub group_read_info: Vec<GroupReadInfo> = "GroupReadInfo",
     }
 
     /// Group whose unread count was cleared.

@@ -35,7 +35,7 @@ wire! {
         /// Message key for message events.
         pub msg_key: Option<String> = "MsgKey",
         /// Message elements, in order.
-        pub msg_body: Vec<MsgElement> = optional "MsgBody",
+        pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).
         #[doc(alias = "消息自定义数据")]
         pub cloud_custom_data: Option<String> = "CloudCustomData",
@@ -67,7 +67,7 @@ wire! {
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
         /// Connected clients.
-        pub client_info: Vec<ClientInfo> = optional "ClientInfo",
+        pub client_info: Vec<ClientInfo> = "ClientInfo",
         /// Only with Status rest.
         pub rest_reason: Option<String> = "RestReason",
     }

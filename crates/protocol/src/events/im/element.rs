@@ -142,7 +142,7 @@ wire! {
         /// Preview lines.
         pub abstract_list: Vec<String> = "AbstractList",
         /// Merged messages, when their total is at most 12 KB.
-        pub msg_list: Vec<RelayedMsg> = optional "MsgList",
+        pub msg_list: Vec<RelayedMsg> = "MsgList",
         /// Key of the list when it is larger than 12 KB; then MsgList is absent.
         pub json_msg_key: Option<String> = "JsonMsgKey",
     }

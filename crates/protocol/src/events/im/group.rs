@@ -62,7 +62,7 @@ wire! {
         /// Initial members.
         pub member_list: Vec<GroupMember> = "MemberList",
         /// Custom fields given at creation; feature must be enabled.
-        pub user_defined_data_list: Vec<UserDefinedData> = optional "UserDefinedDataList",
+        pub user_defined_data_list: Vec<UserDefinedData> = "UserDefinedDataList",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
     }
@@ -102,7 +102,7 @@ wire! {
         /// Group name.
         pub name: String = "Name",
         /// Members at that time; absent for communities.
-        pub member_list: Vec<GroupMember> = optional "MemberList",
+        pub member_list: Vec<GroupMember> = "MemberList",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
     }
@@ -158,7 +158,7 @@ wire! {
         /// Operation.
         pub option_type: GroupAttrOperation = "OptionType",
         /// Attributes concerned.
-        pub group_attr: Vec<GroupAttr> = optional "GroupAttr",
+        pub group_attr: Vec<GroupAttr> = "GroupAttr",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
     }

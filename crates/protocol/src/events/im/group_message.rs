@@ -79,7 +79,7 @@ wire! {
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
         /// Mentions (@) in the message.
-        pub group_at_info: Vec<GroupAtInfo> = optional "GroupAtInfo",
+        pub group_at_info: Vec<GroupAtInfo> = "GroupAtInfo",
     }
 
     /// Mention (@) in a group message.
@@ -237,7 +237,7 @@ wire! {
         /// Members that did not.
         pub unread_num: i64 = "UnreadNum",
         /// Members that read.
-        pub read_receipt_members: Vec<ReadReceiptMember> = optional "ReadReceiptMembers",
+        pub read_receipt_members: Vec<ReadReceiptMember> = "ReadReceiptMembers",
     }
 
     /// Member that read a group message.

@@ -29,7 +29,7 @@ wire! {
         /// Kind of content.
         pub content_type: ModeratedContent = "ContentType",
         /// Texts checked; several entries possible for custom messages.
-        pub text_content: Vec<String> = optional "TextContent",
+        pub text_content: Vec<String> = "TextContent",
         /// File checked, for non-text.
         pub file_url: Option<String> = "FileURL",
         /// MsgKey for one-to-one, MsgSeq for group; absent when the group message was never sent.
@@ -39,7 +39,7 @@ wire! {
         /// Request id of the moderation service.
         pub ctxcb_request_id: String = "CtxcbRequestId",
         /// Keywords hit.
-        pub ctxcb_keywords: Vec<String> = optional "CtxcbKeywords",
+        pub ctxcb_keywords: Vec<String> = "CtxcbKeywords",
         /// Service advice.
         pub ctxcb_suggestion: Option<ModerationSuggestion> = "CtxcbSuggestion",
         /// Category.

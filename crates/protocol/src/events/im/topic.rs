@@ -44,7 +44,7 @@ wire! {
         /// Topic name.
         pub name: String = "Name",
         /// Custom fields given at creation; feature must be enabled.
-        pub user_defined_data_list: Vec<UserDefinedData> = optional "UserDefinedDataList",
+        pub user_defined_data_list: Vec<UserDefinedData> = "UserDefinedDataList",
     }
 
     /// Community topics were deleted (解散话题之后回调).

@@ -23,7 +23,7 @@ wire! {
         /// Who changed state and how.
         pub info: StateChangeInfo = "Info",
         /// Devices kicked by this login; only for Login with Reason Register and only when some were kicked.
-        pub kicked_device: Vec<KickedDevice> = optional "KickedDevice",
+        pub kicked_device: Vec<KickedDevice> = "KickedDevice",
     }
 
     /// Who changed state and how.

@@ -103,7 +103,7 @@ wire! {
         /// Parcels.
         pub count: i64 = "Count",
         /// Goods, repeated element.
-        pub detail_list: Vec<AddWaybillCargoDetail> = optional "DetailList",
+        pub detail_list: Vec<AddWaybillCargoDetail> = "DetailList",
     }
 
     /// Kind of goods in a parcel.

@@ -85,6 +85,6 @@ wire! {
         /// Text.
         pub content: Option<String> = "content",
         /// Pictures, repeated element.
-        pub media_id_list: Vec<String> = optional "media_id_list",
+        pub media_id_list: Vec<String> = "media_id_list",
     }
 }

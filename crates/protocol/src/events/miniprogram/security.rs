@@ -25,7 +25,7 @@ wire! {
         /// Overall result (version 2).
         pub result: Option<MediaCheckResult> = "result",
         /// Details (version 2).
-        pub detail: Vec<MediaCheckDetail> = optional "detail",
+        pub detail: Vec<MediaCheckDetail> = "detail",
         /// Error code of the job.
         pub errcode: Option<i64> = "errcode",
         /// Error text.

@@ -33,7 +33,7 @@ wire! {
         /// Version.
         pub version: Option<String> = "version",
         /// Changed fields; when event_type is 2.
-        pub update_fields: Vec<SupplierItemField> = optional "update_fields",
+        pub update_fields: Vec<SupplierItemField> = "update_fields",
     }
 
     /// Drop-ship order created (代发单新增).

@@ -135,7 +135,7 @@ wire! {
         /// When publish_status is 0.
         pub article_detail: Option<ArticleDetail> = "article_detail",
         /// Numbers of the refused articles, when publish_status is 2 or 4; repeated element.
-        pub fail_idx: Vec<i64> = optional "fail_idx",
+        pub fail_idx: Vec<i64> = "fail_idx",
     }
 
     /// When publish_status is 0.

@@ -95,7 +95,7 @@ wire! {
     /// Copied members.
     pub struct NotifyNodes {
         /// Copied members.
-        pub notify_node: Vec<NotifyNode> = optional "NotifyNode",
+        pub notify_node: Vec<NotifyNode> = "NotifyNode",
     }
 
     /// Copied member.
@@ -145,13 +145,13 @@ wire! {
         /// Applicant.
         pub applyer: Applicant = "Applyer",
         /// Approval nodes, element repeated.
-        pub sp_record: Vec<SpRecord> = optional "SpRecord",
+        pub sp_record: Vec<SpRecord> = "SpRecord",
         /// Copied members, element repeated.
-        pub notifyer: Vec<NotifiedUser> = optional "Notifyer",
+        pub notifyer: Vec<NotifiedUser> = "Notifyer",
         /// Newer description of the flow.
         pub process_list: Option<ProcessList> = "ProcessList",
         /// Notes, element repeated.
-        pub comments: Vec<ApprovalComment> = optional "Comments",
+        pub comments: Vec<ApprovalComment> = "Comments",
         /// What happened.
         pub statu_change_event: SpStatusChange = "StatuChangeEvent",
     }
@@ -185,7 +185,7 @@ wire! {
         /// Action time, 0 if none.
         pub sp_time: i64 = "SpTime",
         /// Attachment media ids.
-        pub attach: Vec<String> = optional "Attach",
+        pub attach: Vec<String> = "Attach",
     }
 
     /// Approver of a branch.
@@ -203,7 +203,7 @@ wire! {
     /// Newer description of the flow.
     pub struct ProcessList {
         /// Flow nodes, element repeated.
-        pub node_list: Vec<ProcessNode> = optional "NodeList",
+        pub node_list: Vec<ProcessNode> = "NodeList",
     }
 
     /// Node of the approval process.
@@ -215,7 +215,7 @@ wire! {
         /// How several handlers combine.
         pub apv_rel: Option<i64> = "ApvRel",
         /// Handlers, element repeated.
-        pub sub_node_list: Vec<ProcessSubNode> = optional "SubNodeList",
+        pub sub_node_list: Vec<ProcessSubNode> = "SubNodeList",
     }
 
     /// Handler of a node, and the decision.
@@ -229,7 +229,7 @@ wire! {
         /// Action time (lower-case t).
         pub sptime: Option<i64> = "Sptime",
         /// Attachment media ids.
-        pub media_ids: Vec<String> = optional "MediaIds",
+        pub media_ids: Vec<String> = "MediaIds",
     }
 
     /// Handler of a node, by userid.
@@ -249,7 +249,7 @@ wire! {
         /// Note id.
         pub comment_id: String = "CommentId",
         /// Attachment media ids.
-        pub attach: Vec<String> = optional "Attach",
+        pub attach: Vec<String> = "Attach",
     }
 
     /// Author of a comment.

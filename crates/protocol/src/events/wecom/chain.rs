@@ -28,13 +28,13 @@ wire! {
     /// Created groups.
     pub struct ChainCreateGroupIds {
         /// Group ids.
-        pub group_id: Vec<i64> = optional "GroupId",
+        pub group_id: Vec<i64> = "GroupId",
     }
 
     /// Created companies.
     pub struct ChainCreateCorpIds {
         /// Company ids.
-        pub corp_id: Vec<String> = optional "CorpId",
+        pub corp_id: Vec<String> = "CorpId",
     }
 
     /// Space changed (更新上下游).

@@ -34,8 +34,8 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Newly granted, element repeated.
-        pub auth_add_open_kf_id: Vec<String> = optional "AuthAddOpenKfId",
+        pub auth_add_open_kf_id: Vec<String> = "AuthAddOpenKfId",
         /// Revoked, element repeated.
-        pub auth_del_open_kf_id: Vec<String> = optional "AuthDelOpenKfId",
+        pub auth_del_open_kf_id: Vec<String> = "AuthDelOpenKfId",
     }
 }

@@ -20,7 +20,7 @@ wire! {
         /// Ids, element repeated.
         pub doc_id: Vec<String> = "DocId",
         /// Form ids, element repeated; not in every payload.
-        pub form_id: Vec<String> = optional "FormId",
+        pub form_id: Vec<String> = "FormId",
     }
 
     /// API document deleted (删除文档).

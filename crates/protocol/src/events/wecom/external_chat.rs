@@ -52,7 +52,7 @@ wire! {
     /// Members that joined or left.
     pub struct MemChangeList {
         /// Ids of the members changed.
-        pub item: Vec<String> = optional "Item",
+        pub item: Vec<String> = "Item",
     }
 
     /// Customer group dissolved (客户群解散).

@@ -32,7 +32,7 @@ wire! {
     /// Answers given on a card.
     pub struct SelectedItems {
         /// Answers; vote and multiple cards only.
-        pub selected_item: Vec<SelectedItem> = optional "SelectedItem",
+        pub selected_item: Vec<SelectedItem> = "SelectedItem",
     }
 
     /// Answer to a question of a card.

@@ -66,7 +66,7 @@ wire! {
     /// Answers given on a card.
     pub struct SelectedItems {
         /// Answers.
-        pub selected_item: Vec<SelectedItem> = optional "selected_item",
+        pub selected_item: Vec<SelectedItem> = "selected_item",
     }
 
     /// Answer to a question of a card.
@@ -116,7 +116,7 @@ wire! {
         /// Comment; only when inaccurate.
         pub content: Option<String> = "content",
         /// Why it was inaccurate.
-        pub inaccurate_reason_list: Vec<InaccurateReason> = optional "inaccurate_reason_list",
+        pub inaccurate_reason_list: Vec<InaccurateReason> = "inaccurate_reason_list",
     }
 
     /// WebSocket mode only: a newer connection replaced this one (连接断开).

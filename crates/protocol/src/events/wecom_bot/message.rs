@@ -58,7 +58,7 @@ wire! {
     /// Quoted texts and images.
     pub struct QuoteMixed {
         /// Quoted mixed items, as mixed.msg_item.
-        pub msg_item: Vec<MixedItem> = optional "msg_item",
+        pub msg_item: Vec<MixedItem> = "msg_item",
     }
 
     /// Text or image of a mixed message.

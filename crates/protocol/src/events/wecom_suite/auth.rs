@@ -68,7 +68,7 @@ wire! {
     /// Authorised customer service accounts.
     pub struct AuthOpenKfIdList {
         /// Customer-service accounts granted this time.
-        pub open_kf_id: Vec<String> = optional "OpenKfId",
+        pub open_kf_id: Vec<String> = "OpenKfId",
     }
 
     /// The company removed the app (取消授权).

@@ -59,7 +59,7 @@ wire! {
     /// Custom attributes of a member.
     pub struct ExtAttr {
         /// Custom attributes.
-        pub item: Vec<ExtAttrItem> = optional "Item",
+        pub item: Vec<ExtAttrItem> = "Item",
     }
 
     /// Custom attribute of a member.

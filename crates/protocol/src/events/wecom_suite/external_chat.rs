@@ -50,7 +50,7 @@ wire! {
     /// Members that joined or left.
     pub struct MemChangeList {
         /// Their ids.
-        pub item: Vec<String> = optional "Item",
+        pub item: Vec<String> = "Item",
     }
 
     /// Customer group dissolved (客户群解散).

@@ -102,11 +102,11 @@ struct ResultItem<'a> {
     result_info: &'a str,
 }
 
-fn write(result_item: Vec<ResultItem<'_>>) -> String {
+fn write(error_code: i64, result_item: Vec<ResultItem<'_>>) -> String {
     const ITEM: usize = r#"{"To_Account":"","ResultCode":38000,"ResultInfo":""},"#.len();
     let length: usize = result_item.iter().map(|item| ITEM + item.to_account.len() + item.result_info.len()).sum();
     let mut written = Vec::with_capacity(length + 80);
-    let response = Response { action_status: "OK", error_code: 0, error_info: "", result_item };
+    let response = Response { action_status: "OK", error_code, error_info: "", result_item };
     let done = serde_json::to_writer(&mut written, &response).is_ok();
     String::from_utf8(written).ok().filter(|_| done).unwrap_or_default()
 }
@@ -171,7 +171,7 @@ macro_rules! friend_verdicts {
                     result_code: *code,
                     result_info: info,
                 });
-                Ok(Answer::Written(write(items.collect())))
+                Ok(Answer::Written(write(0, items.collect())))
             }
         }
     )+ };
@@ -210,20 +210,27 @@ pub(super) fn default_verdicts(spec: &EventSpec, payload: &Object<'_>, allow: bo
     let list = list_of(spec)?;
     let result_code = if allow { 0 } else { *FriendVerdict::CUSTOM_CODES.start() };
     let mut items = Vec::new();
-    if let Some(friends) = payload.get(list) {
-        each_account(friends, &mut |to_account| items.push(ResultItem { to_account, result_code, result_info: "" }));
-    }
-    Some(write(items))
+    let mut judge = |to_account| items.push(ResultItem { to_account, result_code, result_info: "" });
+    let all_named = payload.get(list).is_some_and(|friends| each_account(friends, &mut judge)) && !items.is_empty();
+    // Where an account cannot be named, the code is all that is left to refuse with.
+    Some(write(i64::from(!allow && !all_named), items))
 }
 
-fn each_account<'v>(friends: &'v Value<'_>, judge: &mut dyn FnMut(Cow<'v, str>)) {
+/// Returns whether each of them has a name.
+fn each_account<'v>(friends: &'v Value<'_>, judge: &mut dyn FnMut(Cow<'v, str>)) -> bool {
     match friends {
-        Value::List(items) => items.iter().for_each(|item| each_account(item, judge)),
+        Value::List(items) => items.iter().filter(|item| !each_account(item, judge)).count() == 0,
         Value::Object(friend) => match friend.get("To_Account") {
-            Some(Value::Text(account)) => judge(Cow::Borrowed(account)),
-            Some(Value::Number(account)) => judge(account.to_string().into()),
-            _ => {}
+            Some(Value::Text(account)) => {
+                judge(Cow::Borrowed(account));
+                true
+            }
+            Some(Value::Number(account)) => {
+                judge(account.to_string().into());
+                true
+            }
+            _ => false,
         },
-        _ => {}
+        _ => false,
     }
 }

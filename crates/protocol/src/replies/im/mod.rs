@@ -19,7 +19,7 @@ use super::rules::{broken, int, required, text};
 use crate::{
     event::{Answer, Event, EventSpec, Reply, ReplyError, ReplyKind},
     events::im::ChatbotSignalMessage,
-    payload::{Object, Value, write_json},
+    payload::{Number, Object, Value, write_json},
 };
 
 /// What the app decides.
@@ -61,11 +61,13 @@ fn check_code(codes: &RangeInclusive<i64>, code: i64) -> Result<(), ReplyError> 
 }
 
 /// The three members that every answer has.
+pub(crate) const STATUS: [&str; 3] = ["ActionStatus", "ErrorCode", "ErrorInfo"];
+
 fn status(code: i64, info: impl Into<String>) -> Object<'static> {
     let mut body = Object::with_capacity(5);
-    body.push("ActionStatus", text("OK"));
-    body.push("ErrorCode", int(code));
-    body.push("ErrorInfo", text(info));
+    for (name, value) in STATUS.into_iter().zip([text("OK"), int(code), text(info)]) {
+        body.push(name, value);
+    }
     body
 }
 
@@ -95,6 +97,21 @@ fn same_verdict(spec: &EventSpec, allow: bool) -> Object<'static> {
         body.push("RspData", text(""));
     }
     body
+}
+
+/// Whether an answer lets everything happen as it was asked, and says nothing else: it may be that of a handler which has
+/// not seen all of what was asked.
+pub fn is_bare_permission(answer: &Answer) -> bool {
+    match answer {
+        Answer::Default => true,
+        Answer::Body(body) => {
+            let is_allowed = matches!(body.get("ErrorCode"), None | Some(Value::Number(Number::Int(0))));
+            is_allowed && body.iter().all(|(name, _)| STATUS.contains(&name))
+        }
+        // Verdicts account by account, of which one may be missing.
+        Answer::Written(_) => true,
+        _ => false,
+    }
 }
 
 /// What an answer may have beside the verdict.
