@@ -33,6 +33,7 @@ mod nodes;
 mod observers;
 mod online;
 mod panics;
+mod partition;
 mod repeats;
 mod replays;
 mod responders;
