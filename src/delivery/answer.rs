@@ -48,7 +48,8 @@ impl Receiver {
         match self.reply_of(delivery.request.endpoint, admitted).await {
             // The node that handled the event has stopped; this one takes the event over.
             Err(Unanswered::Journal(JournalError::Abandoned)) => {
-                let admitted = self.admit(delivery, event).await?;
+                // It is still the same attempt.
+                let admitted = Admitted { wait: admitted.wait, ..self.admit(delivery, event).await? };
                 self.reply_of(delivery.request.endpoint, &admitted).await
             }
             reply => reply,

@@ -91,10 +91,10 @@ async fn deliver(server: &TestServer, nonce: &str) -> Answer {
 async fn deliver_until_answered(server: &TestServer, nonce: &str) -> String {
     for attempt in 0..20 {
         let answer = deliver(server, &format!("{nonce}{attempt}")).await;
-        match answer.status {
-            200 => return reply(&answer),
-            status => assert_eq!(status, 503),
+        if answer.status == 200 {
+            return reply(&answer);
         }
+        assert_eq!(answer.status, 503);
     }
     panic!("it was never answered");
 }
@@ -146,6 +146,27 @@ async fn an_event_is_run_whose_admission_commits_after_its_node_has_recovered() 
     until(async || count(&nodes.url, EVENTS).await == 1).await;
     let repeat = deliver(&nodes.b, "b").await;
     assert!(reply(&repeat).contains("run 1"), "{repeat:?}");
+    assert_eq!(nodes.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead_does_not_run_what_another_has_answered() {
+    let Some(nodes) = Nodes::start("1s", |_| async {}).await else { return };
+    let gate = Gate::close(&nodes.url).await;
+    let first = deliver(&nodes.a, "a");
+    let taken_over = async {
+        until(async || gate.waiting().await == 1).await;
+        nodes.proxy.begin(Fault::StallResponses);
+        gate.open().await;
+        until(async || count(&nodes.url, EVENTS).await == 1).await;
+        assert!(deliver_until_answered(&nodes.b, "b").await.contains("run 1"));
+        // Now the node is told that it is to run the event.
+        nodes.proxy.end();
+    };
+    let (first, ()) = tokio::join!(first, taken_over);
+    assert_eq!((first.status, nodes.runs()), (503, 1));
+    ready(&nodes.a).await;
+    assert!(deliver_until_answered(&nodes.a, "c").await.contains("run 1"));
     assert_eq!(nodes.runs(), 1);
 }
 

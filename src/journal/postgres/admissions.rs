@@ -110,11 +110,14 @@ impl Commit for Admissions {
 }
 
 async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admitted>, Failure> {
+    let life = shared.lifetime().current();
     let won = limited(insert(shared, batch)).await?;
     let is_new = |asking: &Asking| asking.event.key.is_none() || won.contains(&asking.event.id);
     let keys = batch.iter().filter(|asking| !is_new(asking)).filter_map(|asking| asking.event.key.as_ref());
     let keys: Vec<&[u8]> = keys.map(|key| &key.bytes[..]).collect();
     let known = if keys.is_empty() { Ok(HashMap::new()) } else { again(shared, &keys).await };
+    // Else another node may have taken over and answered what is to run here.
+    let is_owner = life.is_some() && shared.lifetime().current() == life;
     let admissions = batch.iter().map(|asking| {
         let event = &asking.event;
         let Some(key) = event.key.filter(|_| !is_new(asking)) else {
@@ -128,7 +131,13 @@ async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admitted>, 
             None => Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, plain_success(event.record.platform)))),
         }
     });
-    Ok(admissions.collect())
+    let owned = |(asking, admitted): (&Asking, Admitted)| match admitted {
+        Ok(Admission::Run(_)) if asking.event.key.is_some() && !is_owner => {
+            Err(JournalError::storage("PostgreSQL: the heartbeat is late, so that another node may run the event"))
+        }
+        admitted => admitted,
+    };
+    Ok(batch.iter().zip(admissions).map(owned).collect())
 }
 
 /// An event that was admitted before.

@@ -19,6 +19,7 @@ use super::{
         core::{Admitted, Counts, Failure as _, Health, InFlight, Running, Waiter, commit},
     },
     db::{Failure, Pool},
+    node::Lifetime,
     observers::Observing,
     queries,
     waiting::Awaited,
@@ -83,6 +84,7 @@ pub(super) struct Shared {
     pub(super) record: Notify,
     pub(super) await_: Notify,
     pub(super) flushed: Notify,
+    lifetime: Mutex<Lifetime>,
     pending: Mutex<Pending>,
 }
 
@@ -112,12 +114,17 @@ impl Shared {
             record: Notify::new(),
             await_: Notify::new(),
             flushed: Notify::new(),
+            lifetime: Mutex::default(),
             pending: Mutex::new(pending),
         }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lifetime(&self) -> MutexGuard<'_, Lifetime> {
+        self.lifetime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The observers of this node, as the database knows them.

@@ -153,8 +153,9 @@ impl Gate {
 
     /// How many statements wait.
     pub async fn waiting(&self) -> i64 {
-        count(&self.url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted")
-            .await
+        let query = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+                     WHERE datname = current_database() AND locktype = 'advisory' AND objid = 7 AND NOT granted";
+        count(&self.url, query).await
     }
 
     pub async fn open(self) {
