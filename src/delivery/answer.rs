@@ -1,6 +1,6 @@
 //! The response: the reply if it is there in time, else the default answer, sealed when the delivery was.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::time;
@@ -12,12 +12,16 @@ use crate::{
     envelope::Seal,
     event::{EventSpec, Platform, ReplyKind},
     hooks::RawEvent,
-    journal::JournalError,
+    journal::{GiveUp, JournalError},
     metrics::Outcome,
     payload::{Object, Value},
     platform::{self, Body},
     replies,
 };
+
+/// How much of the deadline the journal may take before the responder begins. When it takes more, the responder is not
+/// late: the platform has to retry.
+const ADMISSION_TIME: Duration = Duration::from_secs(1);
 
 /// Why a delivery has no answer.
 pub(super) enum Unanswered {
@@ -44,7 +48,8 @@ impl Receiver {
         match self.reply_of(delivery.request.endpoint, admitted).await {
             // The node that handled the event has stopped; this one takes the event over.
             Err(Unanswered::Journal(JournalError::Abandoned)) => {
-                let admitted = self.admit(delivery, event).await?;
+                // It is still the same attempt.
+                let admitted = Admitted { wait: admitted.wait, ..self.admit(delivery, event).await? };
                 self.reply_of(delivery.request.endpoint, &admitted).await
             }
             reply => reply,
@@ -72,14 +77,14 @@ impl Receiver {
         if wait.is_held && !entry.is_replied() {
             return Err(Unanswered::Held);
         }
-        // A reply that is there and cannot be recorded is not late: the next repeat gets it. Nor is one that may have been
-        // recorded by another node.
-        if !entry.give_up() {
+        // A reply that is there and cannot be recorded is not late: the next repeat gets it. Nor is that of a responder which
+        // had no time because the journal took it, and what another node runs that node has to know.
+        let patience = endpoint.account.deadline.saturating_sub(ADMISSION_TIME);
+        if !entry.give_up(patience) {
             return Err(slow().into());
         }
-        if wait.sender.is_some()
-            && let Some(reply) = self.journal.give_up(entry).await?
-        {
+        let terms = GiveUp { sends: wait.sender.is_some(), patience };
+        if let Some(reply) = self.journal.give_up(entry, terms).await? {
             return Ok(reply);
         }
         endpoint.metrics.count(Outcome::Late);

@@ -114,6 +114,7 @@ impl Receiver {
     /// a client that hangs up. Either way its panic is only its own.
     fn run(&self, mut running: Running<Responded>, mut reply: Reply) {
         let started = Instant::now();
+        reply.entry.begin(started);
         // Whoever polls next brings a waker of its own.
         match running.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => reply.finish(result, started),

@@ -1,8 +1,11 @@
 //! An admitted event, until its reply is settled.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -29,6 +32,8 @@ pub struct Entry {
     stored: AtomicBool,
     /// [`REPLIED`] and [`GIVEN_UP`].
     turn: AtomicU8,
+    /// When its responder began to run in this process.
+    begun: OnceLock<Instant>,
     /// Whether it was pulled instead of delivered.
     pub(super) pulled: bool,
     reply: OnceLock<Result<Body, JournalError>>,
@@ -69,6 +74,7 @@ impl Entry {
             deliveries: AtomicU32::new(deliveries),
             stored: AtomicBool::new(false),
             turn: AtomicU8::new(0),
+            begun: OnceLock::new(),
             pulled,
             reply: OnceLock::new(),
             changed: Notify::new(),
@@ -102,8 +108,17 @@ impl Entry {
         self.turn.fetch_or(REPLIED, Ordering::AcqRel) & GIVEN_UP != 0
     }
 
-    /// The platform is answered without the reply, unless the responder is done: then this returns false.
-    pub fn give_up(&self) -> bool {
+    /// Its responder begins to run.
+    pub fn begin(&self, now: Instant) {
+        let _ = self.begun.set(now);
+    }
+
+    /// The platform is answered without the reply, unless the responder is done, or has run for less than `patience`: then
+    /// this returns false.
+    pub fn give_up(&self, patience: Duration) -> bool {
+        if self.begun.get().is_some_and(|begun| begun.elapsed() < patience) {
+            return false;
+        }
         let given_up = |turn: u8| (turn & REPLIED == 0).then_some(turn | GIVEN_UP);
         self.turn.fetch_update(Ordering::AcqRel, Ordering::Acquire, given_up).is_ok()
     }

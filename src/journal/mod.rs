@@ -36,8 +36,8 @@ pub use self::{
     entry::Entry,
     id::Ids,
     model::{
-        Absent, Admission, EventRecord, Finish, Finished, Lease, LeaseWrite, Leased, NamedLease, NewEvent, Observer,
-        Options, Pulled, ReplyRecord, ReplySender, Room, State, Undecoded, Usage, Wants,
+        Absent, Admission, EventRecord, Finish, Finished, GiveUp, Lease, LeaseWrite, Leased, NamedLease, NewEvent,
+        Observer, Options, Pulled, ReplyRecord, ReplySender, Room, State, Undecoded, Usage, Wants,
     },
 };
 use crate::{
@@ -191,8 +191,12 @@ pub trait Journal: fmt::Debug + Send + Sync {
 
     /// The answer is given without the reply, which is still to come: it then goes to [`ReplyRecord::sender`]. If another node
     /// has recorded it meanwhile, that is what is to be answered.
-    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
-        let _ = entry;
+    ///
+    /// # Errors
+    /// When another node has the event and does not confirm that its responder runs, and has run for long enough: then it is
+    /// not known whether there is a reply.
+    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>, terms: GiveUp) -> Task<'j, Option<Body>> {
+        let _ = (entry, terms);
         Box::pin(ready(Ok(None)))
     }
 

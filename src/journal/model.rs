@@ -96,6 +96,15 @@ pub enum Admission {
     Known(Arc<Entry>),
 }
 
+/// How a reply is [given up](super::Journal::give_up).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GiveUp {
+    /// Whether a reply that comes later is sent.
+    pub sends: bool,
+    /// How long the responder must have run.
+    pub patience: Duration,
+}
+
 /// An event that has been opened and read.
 #[derive(Clone, Debug)]
 pub struct NewEvent {

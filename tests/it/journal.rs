@@ -11,9 +11,9 @@ use std::{
 use echostr::{
     event::Platform,
     journal::{
-        Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, Journal, JournalError, LeaseWrite,
-        Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, ReplyRecord, ReplySender, Room,
-        State, Undecoded,
+        Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, GiveUp, Journal, JournalError,
+        LeaseWrite, Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, ReplyRecord,
+        ReplySender, Room, State, Undecoded,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -1519,12 +1519,12 @@ async fn another_node_gives_up_on_a_reply(place: Place) {
         let entry = run(a.admit(event).await.unwrap());
         let waiting = known(message("user", number).admit(&*b, &[]).await);
         if gives_up_first {
-            assert_eq!(b.give_up(&waiting).await, Ok(None));
+            assert_eq!(b.give_up(&waiting, GiveUp::default()).await, Ok(None));
         }
         a.record(&entry, to_send("sorry", &record, false));
         assert!(entry.answered().await.is_ok());
         if !gives_up_first {
-            assert_eq!(b.give_up(&waiting).await, Ok(Some(Body::Document("sorry".to_owned()))));
+            assert_eq!(b.give_up(&waiting, GiveUp::default()).await, Ok(Some(Body::Document("sorry".to_owned()))));
         }
     }
     let repeat = known(message("user", 1).admit(&*b, &[]).await);

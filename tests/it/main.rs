@@ -34,6 +34,7 @@ mod nodes;
 mod observers;
 mod online;
 mod panics;
+mod partition;
 mod policy;
 mod repeats;
 mod replays;

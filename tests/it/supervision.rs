@@ -96,7 +96,7 @@ async fn so_is_the_maintenance_of_a_file() {
 #[tokio::test]
 async fn so_are_the_tasks_of_a_node() {
     let Some(url) = database().await else { return };
-    let tasks = ["heartbeat", "admissions", "replies", "polls", "queries", "maintenance"];
+    let tasks = ["heartbeat", "admissions", "replies", "polls", "questions", "queries", "maintenance"];
     let tasks: Vec<_> = tasks.iter().map(|task| format!("journal.{task}")).collect();
     fail_each(&url, &tasks.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }

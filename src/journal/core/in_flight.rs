@@ -30,6 +30,10 @@ pub(crate) enum Running {
 }
 
 impl InFlight {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The entry that runs under a key.
     pub(crate) fn entry(&self, key: &DedupeKey) -> Option<&Arc<Entry>> {
         match self.keys.get(&key.bytes)? {

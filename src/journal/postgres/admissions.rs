@@ -7,15 +7,16 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Admission, Entry, NewEvent,
-        core::{Commit, Row as _, commit, row},
+        Admission, Entry, JournalError, NewEvent,
+        core::{Admitted, Commit, Failure as _, Row as _, commit, row},
         model::plain_success,
     },
-    db::{Connection, Failure, limited},
+    db::{Failure, limited},
     observers::Observing,
-    replies,
     shared::{Asking, Shared},
+    waiting,
 };
+use crate::{event::Platform, platform::DedupeKey};
 
 /// How many operations are written together, at most.
 pub(super) const LARGEST_BATCH: usize = 256;
@@ -81,18 +82,19 @@ struct Admissions {
 
 impl Commit for Admissions {
     type Operation = Asking;
-    type Done = Vec<Admission>;
+    /// What could be entered was entered, whatever became of the others.
+    type Done = Vec<Admitted>;
     type Failure = Failure;
 
-    async fn commit(&mut self, batch: &mut [Asking]) -> Result<Vec<Admission>, Failure> {
-        limited(admit(&self.shared, batch)).await
+    async fn commit(&mut self, batch: &mut [Asking]) -> Result<Vec<Admitted>, Failure> {
+        admit(&self.shared, batch).await
     }
 
-    fn settle(&mut self, batch: Vec<Asking>, admissions: Vec<Admission>) {
+    fn settle(&mut self, batch: Vec<Asking>, admissions: Vec<Admitted>) {
         let mut observed = false;
         for (asking, admission) in batch.into_iter().zip(admissions) {
-            observed |= matches!(admission, Admission::Run(_)) && !asking.event.observers.is_empty();
-            self.shared.admitted(asking, Ok(admission));
+            observed |= matches!(admission, Ok(Admission::Run(_))) && !asking.event.observers.is_empty();
+            self.shared.admitted(asking, admission);
         }
         if observed {
             self.shared.arrivals.notify_waiters();
@@ -107,52 +109,80 @@ impl Commit for Admissions {
     }
 }
 
-async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admission>, Failure> {
-    let mut db = shared.pool.get().await?;
-    let won = insert(&mut db, shared, batch).await?;
+async fn admit(shared: &Arc<Shared>, batch: &[Asking]) -> Result<Vec<Admitted>, Failure> {
+    let life = shared.lifetime().current();
+    let won = limited(insert(shared, batch)).await?;
     let is_new = |asking: &Asking| asking.event.key.is_none() || won.contains(&asking.event.id);
     let keys = batch.iter().filter(|asking| !is_new(asking)).filter_map(|asking| asking.event.key.as_ref());
     let keys: Vec<&[u8]> = keys.map(|key| &key.bytes[..]).collect();
-    let mut known = HashMap::new();
-    if !keys.is_empty() {
-        for row in db.query(AGAIN, &[&keys, &shared.node]).await? {
-            known.insert(row.try_get::<_, Vec<u8>>(0)?, row);
-        }
-    }
-    db.done();
+    let known = if keys.is_empty() { Ok(HashMap::new()) } else { again(shared, &keys).await };
+    // Else another node may have taken over and answered what is to run here.
+    let is_owner = life.is_some() && shared.lifetime().current() == life;
     let admissions = batch.iter().map(|asking| {
         let event = &asking.event;
-        let platform = event.record.platform;
         let Some(key) = event.key.filter(|_| !is_new(asking)) else {
             let entry = Entry::new(event.id, event.key, 1);
             entry.mark_stored();
             return Ok(Admission::Run(entry));
         };
-        let Some(row) = known.get(&key.bytes[..]) else {
+        match known.as_ref().map_err(JournalError::clone)?.get(&key.bytes[..]) {
+            Some(row) => admit_known(shared, key, row, event.record.platform).map_err(|failure| failure.explain()),
             // Its event is no longer kept: all that is known is that it was answered.
-            return Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, plain_success(platform))));
-        };
-        let (id, deliveries) = (row.id(1)?, row.count(2)?);
-        if let Some(body) = row::answer(row::state(id, row.integer(3)?)?, row.text(4)?, platform) {
-            return Ok(Admission::Known(Entry::answered_with(id, deliveries, body)));
+            None => Ok(Admission::Known(Entry::answered_with(Uuid::nil(), 1, plain_success(event.record.platform)))),
         }
-        let entry = Entry::new(id, Some(key), deliveries);
-        entry.mark_stored();
-        if row.try_get::<_, Option<Uuid>>(5)? == Some(shared.node) {
-            // It does not run here, or its key would be in flight: an earlier admission that failed, or a dead node's.
-            return Ok(Admission::Run(entry));
-        }
-        replies::wait_for(shared, &entry);
-        Ok(Admission::Known(entry))
     });
-    admissions.collect()
+    let owned = |(asking, admitted): (&Asking, Admitted)| match admitted {
+        Ok(Admission::Run(_)) if asking.event.key.is_some() && !is_owner => {
+            Err(JournalError::storage("PostgreSQL: the heartbeat is late, so that another node may run the event"))
+        }
+        admitted => admitted,
+    };
+    Ok(batch.iter().zip(admissions).map(owned).collect())
+}
+
+/// An event that was admitted before.
+fn admit_known(
+    shared: &Shared,
+    key: DedupeKey,
+    row: &tokio_postgres::Row,
+    platform: Platform,
+) -> Result<Admission, Failure> {
+    let (id, deliveries) = (row.id(1)?, row.count(2)?);
+    if let Some(body) = row::answer(row::state(id, row.integer(3)?)?, row.text(4)?, platform) {
+        return Ok(Admission::Known(Entry::answered_with(id, deliveries, body)));
+    }
+    let entry = Entry::new(id, Some(key), deliveries);
+    entry.mark_stored();
+    if row.try_get::<_, Option<Uuid>>(5)? == Some(shared.node) {
+        // It does not run here, or its key would be in flight: an earlier admission that failed, or a dead node's.
+        return Ok(Admission::Run(entry));
+    }
+    waiting::wait_for(shared, &entry);
+    Ok(Admission::Known(entry))
+}
+
+/// The events with these keys. The new events of the batch are entered by now, so that this must not fail for them, too.
+async fn again(shared: &Shared, keys: &[&[u8]]) -> Result<HashMap<Vec<u8>, tokio_postgres::Row>, JournalError> {
+    let look = async || {
+        let mut db = shared.pool.get().await?;
+        let rows = db.query(AGAIN, &[&keys, &shared.node]).await?;
+        db.done();
+        rows.into_iter().map(|row| Ok((row.try_get(0)?, row))).collect()
+    };
+    let found = match limited(look()).await {
+        Err(failure) if failure.is_conflict() => limited(look()).await,
+        found => found,
+    };
+    found.map_err(|failure: Failure| shared.trouble(&failure))
 }
 
 /// Inserts new events; returns which of those with a key are new.
-async fn insert(db: &mut Connection, shared: &Shared, batch: &[Asking]) -> Result<Vec<Uuid>, Failure> {
+async fn insert(shared: &Shared, batch: &[Asking]) -> Result<Vec<Uuid>, Failure> {
+    let mut db = shared.pool.get().await?;
     let events: Vec<_> = batch.iter().map(|asking| &asking.event).collect();
     let columns = Columns::of(&events, &shared.observing());
     let rows = db.query(ADMIT, &columns.values(&Some(shared.node))).await?;
+    db.done();
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` shows
-//! which nodes are dead, so that another runs what they left. Time is the database's: the clocks of nodes may differ.
+//! which nodes are dead, so that another runs what they left. A living node is asked about what it owns (`waiting.rs`): it
+//! may not run it. Time is the database's: the clocks of nodes may differ.
 //!
 //! The URL is used without TLS for now; one that requires it is refused.
 
@@ -22,6 +23,7 @@ mod queries;
 mod replies;
 mod schema;
 mod shared;
+mod waiting;
 
 use std::{
     fmt,
@@ -37,8 +39,8 @@ use uuid::Uuid;
 
 use self::{db::Pool, shared::Shared};
 use super::{
-    Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
-    ReplyRecord, Room, Task, Undecoded, Usage, core::Failure as _,
+    Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
+    Options, ReplyRecord, Room, Task, Undecoded, Usage, core::Failure as _,
 };
 use crate::{envelope::UsedQuery, platform::Body};
 
@@ -84,7 +86,8 @@ impl PostgresJournal {
             start("journal.admissions", |shared| Box::pin(admissions::run(shared)));
         }
         start("journal.replies", |shared| Box::pin(replies::run(shared)));
-        start("journal.polls", |shared| Box::pin(replies::poll(shared)));
+        start("journal.polls", |shared| Box::pin(waiting::poll(shared)));
+        start("journal.questions", |shared| Box::pin(waiting::answer(shared)));
         start("journal.queries", |shared| Box::pin(queries::run(shared)));
         let of_maintenance = Arc::clone(&shared);
         let maintain = move || maintenance::run(Arc::clone(&of_maintenance), retention);
@@ -154,9 +157,16 @@ impl Journal for PostgresJournal {
         &self.shared.arrivals
     }
 
-    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>) -> Task<'j, Option<Body>> {
+    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>, terms: GiveUp) -> Task<'j, Option<Body>> {
         Box::pin(async move {
+            let runs_here = self.shared.lock().runs(entry);
+            if runs_here && !terms.sends {
+                return Ok(None);
+            }
             self.ready().await?;
+            if !runs_here {
+                return waiting::give_up(&self.shared, entry, terms.patience).await;
+            }
             let given_up = db::limited(replies::give_up(&self.shared, entry)).await;
             given_up.map_err(|failure| self.shared.trouble(&failure))
         })

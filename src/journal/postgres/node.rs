@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::time;
@@ -18,10 +18,38 @@ use super::{
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 const ALIVE_MILLIS: i64 = 4_000;
 
+/// How long one may take. What stalls is replaced before the other nodes take this one for dead.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long this node counts on a heartbeat: what it has begun by then begins before another may take it over.
+const COUNTED_ON: Duration = Duration::from_millis(3_500);
+
 const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} + $2)
      ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
 
 const SEEN: &str = "UPDATE observer SET seen = {now} WHERE name = ANY($1) RETURNING name, id, in_order";
+
+/// How long this node surely lives in the eyes of the others.
+#[derive(Debug, Default)]
+pub(super) struct Lifetime {
+    until: Option<Instant>,
+    number: u64,
+}
+
+impl Lifetime {
+    /// A heartbeat was written that was sent then.
+    fn prolong(&mut self, sent: Instant) {
+        if self.current().is_none() {
+            self.number += 1;
+        }
+        self.until = Some(sent + COUNTED_ON);
+    }
+
+    /// The number of this life: nobody can have taken over what the node owned since it last had this number.
+    pub(super) fn current(&self) -> Option<u64> {
+        (self.until? > Instant::now()).then_some(self.number)
+    }
+}
 
 /// Writes a heartbeat every second; reconnects when the connection is lost.
 pub(super) async fn heartbeat(shared: Arc<Shared>) {
@@ -58,7 +86,10 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
             connection.insert(fresh)
         }
     };
-    db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE_MILLIS]).await?;
+    let sent = Instant::now();
+    let beaten = time::timeout(BEAT_TIMEOUT, db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE_MILLIS])).await;
+    beaten.unwrap_or(Err(Failure::Slow))?;
+    shared.lifetime().prolong(sent);
     let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
     if names.is_empty() {
         return Ok(());

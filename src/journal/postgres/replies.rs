@@ -1,11 +1,6 @@
-//! Replies: those of this node are written by one statement, those of others are asked for.
+//! Replies: those of this node are written by one statement, those of others are looked up.
 
-use std::{
-    collections::HashMap,
-    mem,
-    sync::{Arc, Weak},
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use tokio::time;
 use tokio_postgres::types::ToSql;
@@ -22,10 +17,6 @@ use super::{
     shared::{PROBE_INTERVAL, Recording, Shared},
 };
 use crate::platform::Body;
-
-/// How often it is asked for replies of other nodes, and for how long at most.
-const POLL_INTERVAL: Duration = Duration::from_millis(75);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Records replies; one that the platform was answered without is offered to who sends it. What was asked for has no
 /// owner.
@@ -61,25 +52,30 @@ const REPEATED: &str = "
     UPDATE event SET deliveries = event.deliveries + given.times
     FROM given JOIN locked ON locked.id = given.id WHERE event.id = given.id";
 
-/// The replies of events; and whether the node that answers them still lives.
+/// The replies of events; whether the node that answers them still lives, and whether the platform was answered without.
 const REPLIES: &str = "SELECT id, state, reply, account, owner, EXISTS (
         SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > {now}
-    ) FROM event WHERE id = ANY($1)";
+    ), given_up FROM event WHERE id = ANY($1)";
 
 /// What a repeat of an event is answered, or why it will not be.
 type Replied = Result<Body, JournalError>;
 
-/// An event whose responder runs on another node.
-pub(super) struct Awaited {
-    entry: Weak<Entry>,
-    since: Instant,
+/// What is known of an event whose responder may still run.
+pub(super) enum Found {
+    /// It has a reply, or will have none because its node is dead or does not run it.
+    Reply(Replied),
+    /// The platform was answered without the reply, which is still to come.
+    GivenUp,
 }
 
 /// Says that the platform is answered without the reply, unless that is there: then gives it.
 pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Body>, Failure> {
     let mut db = shared.pool.get().await?;
     let reply = match db.execute(GIVE_UP, &[&entry.id]).await? {
-        0 => replies_of(&mut db, shared, &[entry.id]).await?.remove(&entry.id).and_then(Result::ok),
+        0 => match find(&mut db, shared, &[entry.id]).await?.remove(&entry.id) {
+            Some(Found::Reply(reply)) => reply.ok(),
+            Some(Found::GivenUp) | None => None,
+        },
         _ => None,
     };
     db.done();
@@ -188,7 +184,7 @@ async fn record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Replied>, Fa
     let mut stands = HashMap::new();
     if !others.is_empty() {
         // Another node has taken over, or this reply was written before and the news of it was lost.
-        stands = replies_of(&mut db, shared, &others).await?;
+        stands = find(&mut db, shared, &others).await?;
     }
     db.done();
     let gone = || Err(JournalError::storage("another node has taken the event over"));
@@ -201,66 +197,28 @@ async fn record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Replied>, Fa
         if done.contains(&one.entry.id) {
             return Ok(one.reply.body.clone());
         }
-        stands.get(&one.entry.id).cloned().unwrap_or_else(gone)
+        match stands.get(&one.entry.id) {
+            Some(Found::Reply(reply)) => reply.clone(),
+            Some(Found::GivenUp) | None => gone(),
+        }
     };
     Ok(batch.iter().map(result).collect())
 }
 
-/// Waits for the reply of another node.
-pub(super) fn wait_for(shared: &Shared, entry: &Arc<Entry>) {
-    let waiting = Awaited { entry: Arc::downgrade(entry), since: Instant::now() };
-    shared.lock().awaited.entry(entry.id).or_default().push(waiting);
-    shared.await_.notify_one();
-}
-
-/// The replies of those events that have one, or will have none because their node is dead.
-async fn replies_of(db: &mut Connection, shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Replied>, Failure> {
-    let mut replies = HashMap::new();
+/// What is known of those events that need not, or must not, be waited for any longer.
+pub(super) async fn find(db: &mut Connection, shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Found>, Failure> {
+    let mut found = HashMap::new();
     for row in db.query(REPLIES, &[&ids]).await? {
         let id = row.try_get(0)?;
         let (owner, lives): (Option<Uuid>, bool) = (row.try_get(4)?, row.try_get(5)?);
         let platform = row::platform_of(id, row.try_get(3)?)?;
         if let Some(body) = row::answer(row::state(id, row.integer(1)?)?, row.text(2)?, platform) {
-            replies.insert(id, Ok(body));
+            found.insert(id, Found::Reply(Ok(body)));
         } else if !lives && owner != Some(shared.node) {
-            replies.insert(id, Err(JournalError::Abandoned));
+            found.insert(id, Found::Reply(Err(JournalError::Abandoned)));
+        } else if row.try_get(6)? {
+            found.insert(id, Found::GivenUp);
         }
     }
-    Ok(replies)
-}
-
-/// Polls for the replies of other nodes while one is waited for; never ends.
-pub(super) async fn poll(shared: Arc<Shared>) {
-    loop {
-        let ids: Vec<Uuid> = {
-            let mut pending = shared.lock();
-            pending.awaited.retain(|_, waiting| {
-                waiting.retain(|one| one.entry.strong_count() > 0 && one.since.elapsed() < LONGEST_WAIT);
-                !waiting.is_empty()
-            });
-            pending.awaited.keys().copied().collect()
-        };
-        if ids.is_empty() {
-            shared.await_.notified().await;
-            continue;
-        }
-        // Whoever waits is answered in time anyhow, and the heartbeat says what is wrong.
-        if let Ok(replies) = limited(ask(&shared, &ids)).await {
-            for (id, reply) in replies {
-                for one in shared.lock().awaited.remove(&id).unwrap_or_default() {
-                    if let Some(entry) = one.entry.upgrade() {
-                        entry.settle(reply.clone());
-                    }
-                }
-            }
-        }
-        time::sleep(POLL_INTERVAL).await;
-    }
-}
-
-async fn ask(shared: &Shared, ids: &[Uuid]) -> Result<HashMap<Uuid, Replied>, Failure> {
-    let mut db = shared.pool.get().await?;
-    let replies = replies_of(&mut db, shared, ids).await?;
-    db.done();
-    Ok(replies)
+    Ok(found)
 }

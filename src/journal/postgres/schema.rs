@@ -19,7 +19,7 @@ pub(super) const ORDERING_KEYS: i32 = 1000;
 /// Each step is one version; a step that was released never changes.
 ///
 /// What platforms and users write is `bytea`: a text of PostgreSQL holds no NUL, and an event with one must not be lost.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     -- Identities are UUIDs of version 7, so new rows go to the end of the index.
     CREATE TABLE event (
@@ -110,6 +110,16 @@ const STEPS: [&str; 3] = [
     DROP INDEX delivery_lane;
     CREATE INDEX delivery_due ON delivery (observer, account, due, event);
     CREATE INDEX delivery_lane ON delivery (observer, account, lane, event) WHERE lane IS NOT NULL;
+",
+    "
+    -- What nodes that wait for the reply of an event ask its owner, which removes the row.
+    CREATE TABLE question (
+        event    uuid PRIMARY KEY,
+        key      bytea NOT NULL,       -- of the event
+        owner    uuid NOT NULL,        -- the node that is asked
+        patience bigint,               -- milliseconds: give up on a responder that has run for so long; NULL: do not
+        asked    bigint NOT NULL       -- milliseconds
+    );
 ",
 ];
 

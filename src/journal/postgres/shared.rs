@@ -19,9 +19,10 @@ use super::{
         core::{Admitted, Counts, Failure as _, Health, InFlight, Running, Waiter, commit},
     },
     db::{Failure, Pool},
+    node::Lifetime,
     observers::Observing,
     queries,
-    replies::Awaited,
+    waiting::Awaited,
 };
 use crate::platform::DedupeKey;
 
@@ -58,7 +59,7 @@ pub(super) struct Pending {
     records: Vec<Recording>,
     /// Deliveries of events that run here.
     pub(super) repeated: HashMap<Uuid, i32>,
-    pub(super) awaited: HashMap<Uuid, Vec<Awaited>>,
+    pub(super) awaited: HashMap<Uuid, Awaited>,
 }
 
 /// What the journal and its tasks share.
@@ -83,6 +84,7 @@ pub(super) struct Shared {
     pub(super) record: Notify,
     pub(super) await_: Notify,
     pub(super) flushed: Notify,
+    lifetime: Mutex<Lifetime>,
     pending: Mutex<Pending>,
 }
 
@@ -112,12 +114,17 @@ impl Shared {
             record: Notify::new(),
             await_: Notify::new(),
             flushed: Notify::new(),
+            lifetime: Mutex::default(),
             pending: Mutex::new(pending),
         }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lifetime(&self) -> MutexGuard<'_, Lifetime> {
+        self.lifetime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The observers of this node, as the database knows them.
@@ -286,6 +293,21 @@ impl Pending {
     /// Replies that could not be written are written later.
     pub(super) fn keep_records(&mut self, records: Vec<Recording>) {
         self.records.extend(records);
+    }
+
+    /// Whether this node runs a responder, or admits an event.
+    pub(super) fn is_running(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// What runs on this node under a key.
+    pub(super) fn running(&mut self, key: &DedupeKey) -> Option<&mut Running> {
+        self.in_flight.running(key)
+    }
+
+    /// Whether the responder of an entry runs on this node. An event without a key runs where it was delivered.
+    pub(super) fn runs(&self, entry: &Arc<Entry>) -> bool {
+        entry.key.is_none_or(|key| self.in_flight.entry(&key).is_some_and(|running| Arc::ptr_eq(running, entry)))
     }
 
     /// An entry is no longer in flight.

@@ -123,6 +123,46 @@ pub async fn execute(url: &str, statement: &str) -> bool {
     done
 }
 
+/// The number that a query returns.
+pub async fn count(url: &str, query: &str) -> i64 {
+    let (client, driver) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let driver = tokio::spawn(driver);
+    let count = client.query_one(query, &[]).await.unwrap().get(0);
+    drop(client);
+    driver.await.unwrap().unwrap();
+    count
+}
+
+/// Holds every admission where its statement runs, until it is released.
+pub struct Gate {
+    url: String,
+    client: tokio_postgres::Client,
+}
+
+impl Gate {
+    pub async fn close(url: &str) -> Self {
+        let (client, driver) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(driver);
+        let text = "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
+                        'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END';
+                    CREATE TRIGGER gate BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION gate();
+                    SELECT pg_advisory_lock(7)";
+        client.batch_execute(text).await.unwrap();
+        Self { url: url.to_owned(), client }
+    }
+
+    /// How many statements wait.
+    pub async fn waiting(&self) -> i64 {
+        let query = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+                     WHERE datname = current_database() AND locktype = 'advisory' AND objid = 7 AND NOT granted";
+        count(&self.url, query).await
+    }
+
+    pub async fn open(self) {
+        self.client.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+    }
+}
+
 /// The folder of the programs, of the newest version there is.
 fn programs() -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")

@@ -22,13 +22,13 @@ const PAGE: usize = 1000;
 
 /// An event in a journal.
 #[derive(Clone, Debug)]
-pub(crate) struct Event {
+pub struct Event {
     id: Uuid,
     /// Of the delivery that it is.
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
     account: Arc<str>,
     subject: Option<String>,
-    pub(crate) state: State,
+    pub state: State,
     reply: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Event {
 }
 
 /// Everything in a journal, in its order.
-pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
+pub async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
     let archive: Box<dyn Archive> = match url.strip_prefix("sqlite://") {
         Some(path) => Box::new(SqliteArchive::open(Path::new(path))?),
         None => Box::new(PostgresArchive::open(url)?),
@@ -63,7 +63,7 @@ pub(crate) async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     answered: usize,
     stored: usize,
     runs: usize,
@@ -76,7 +76,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(answered: &BTreeMap<u64, Answered>, stored: &[Event], effects: &Path) -> Result<Self, Failure> {
+    pub fn new(answered: &BTreeMap<u64, Answered>, stored: &[Event], effects: &Path) -> Result<Self, Failure> {
         let mut report = Self { answered: answered.len(), stored: stored.len(), ..Self::default() };
         report.compare_journal(answered, stored);
         report.compare_runs(answered, &effects::runs(effects)?);
@@ -174,11 +174,11 @@ impl Report {
         self.bad.push(("out of order at the ordered observer", late));
     }
 
-    pub(crate) fn is_right(&self) -> bool {
+    pub fn is_right(&self) -> bool {
         self.bad.iter().all(|(_, found)| found.is_empty())
     }
 
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         for (name, count) in [
             ("deliveries answered with 200", self.answered),
             ("events in the journal", self.stored),

@@ -21,7 +21,7 @@ const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FIRST_ID: u64 = 24_762_917_300_000_000;
 
 /// The configuration of a node.
-pub(crate) fn config(listen: SocketAddr, admin: SocketAddr, journal: &str) -> String {
+pub fn config(listen: SocketAddr, admin: SocketAddr, journal: &str) -> String {
     format!(
         r#"[server]
 listen = "{listen}"
@@ -49,13 +49,13 @@ aes_key = "{AES_KEY}"
 
 /// Both accounts, as the platform knows them.
 #[derive(Clone, Debug)]
-pub(crate) struct Accounts {
+pub struct Accounts {
     plain: Keys,
     safe: Keys,
 }
 
 impl Accounts {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let keys = |mode| Keys {
             platform: Platform::Mp,
             tokens: vec![Secret::new(TOKEN)],
@@ -71,19 +71,19 @@ impl Accounts {
 
 /// One thing that happened on the platform; it may be sent many times.
 #[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    pub(crate) serial: u64,
-    pub(crate) subject: String,
+pub struct Delivery {
+    pub serial: u64,
+    pub subject: String,
     created: u64,
 }
 
 impl Delivery {
-    pub(crate) fn new(serial: u64, subject: String) -> Self {
+    pub fn new(serial: u64, subject: String) -> Self {
         Self { serial, subject, created: unix_nanos() / 1_000_000_000 }
     }
 
     /// Messages have a `MsgId`, and the responder answers them; the others are events.
-    pub(crate) const fn is_message(&self) -> bool {
+    pub const fn is_message(&self) -> bool {
         self.serial % 8 < 6
     }
 
@@ -91,7 +91,7 @@ impl Delivery {
         self.serial % 2 == 1
     }
 
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         name(self.serial)
     }
 
@@ -120,7 +120,7 @@ impl Delivery {
     }
 
     /// The request, signed now and with a nonce of its own.
-    pub(crate) fn request(&self, accounts: &Accounts, random: u128) -> Vec<u8> {
+    pub fn request(&self, accounts: &Accounts, random: u128) -> Vec<u8> {
         let keys = if self.is_safe() { &accounts.safe } else { &accounts.plain };
         let path = if self.is_safe() { "/mp/safe" } else { "/mp/plain" };
         let now = i64::try_from(unix_nanos() / 1_000_000_000).unwrap_or_default();
@@ -138,7 +138,7 @@ impl Delivery {
     }
 
     /// The reply in clear text, if it is one that this delivery may get.
-    pub(crate) fn open_reply(&self, accounts: &Accounts, body: &str) -> Option<String> {
+    pub fn open_reply(&self, accounts: &Accounts, body: &str) -> Option<String> {
         let sealed = self.is_safe() && body != "success";
         let reply = if sealed { Sender::new(&accounts.safe).open_reply(body).ok()? } else { body.to_owned() };
         let right = match self.is_message() {
@@ -154,13 +154,13 @@ fn name(serial: u64) -> String {
 }
 
 /// The name of the delivery with this payload.
-pub(crate) fn name_of(payload: &str) -> Option<&str> {
+pub fn name_of(payload: &str) -> Option<&str> {
     let between = |start: &str, end| Some(payload.split_once(start)?.1.split_once(end)?.0);
     between("<MsgId>", "</MsgId>").or_else(|| between("<EventKey><![CDATA[", "]]>"))
 }
 
 /// The serial in the name of a delivery.
-pub(crate) fn serial_of(name: &str) -> Option<u64> {
+pub fn serial_of(name: &str) -> Option<u64> {
     match name.strip_prefix('K') {
         Some(digits) => digits.parse().ok(),
         None => name.parse::<u64>().ok()?.checked_sub(FIRST_ID),
@@ -168,7 +168,7 @@ pub(crate) fn serial_of(name: &str) -> Option<u64> {
 }
 
 /// Nanoseconds since 1970, for comparing what happens in several processes of one machine.
-pub(crate) fn unix_nanos() -> u64 {
+pub fn unix_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

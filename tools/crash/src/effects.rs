@@ -16,24 +16,24 @@ const SIGHTINGS: &str = "sightings";
 
 /// Files that are open for appending.
 #[derive(Debug)]
-pub(crate) struct Effects {
+pub struct Effects {
     runs: File,
     sightings: File,
 }
 
 impl Effects {
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path) -> io::Result<Self> {
         let open = |name| File::options().create(true).append(true).open(folder.join(name));
         Ok(Self { runs: open(RUNS)?, sightings: open(SIGHTINGS)? })
     }
 
     /// A responder begins.
-    pub(crate) fn run(&self, name: &str) -> io::Result<()> {
+    pub fn run(&self, name: &str) -> io::Result<()> {
         append(&self.runs, format!("run {name} {}\n", unix_nanos()))
     }
 
     /// An observer begins.
-    pub(crate) fn sighting(&self, observer: &str, name: &str, event: &str) -> io::Result<()> {
+    pub fn sighting(&self, observer: &str, name: &str, event: &str) -> io::Result<()> {
         append(&self.sightings, format!("{observer} {name} {event}\n"))
     }
 }
@@ -45,20 +45,20 @@ fn append(mut file: &File, line: String) -> io::Result<()> {
 
 /// A responder began to run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    pub(crate) serial: u64,
-    pub(crate) nanos: u64,
+pub struct Run {
+    pub serial: u64,
+    pub nanos: u64,
 }
 
 /// An observer was given an event.
 #[derive(Clone, Debug)]
-pub(crate) struct Sighting {
-    pub(crate) observer: String,
-    pub(crate) serial: u64,
-    pub(crate) event: String,
+pub struct Sighting {
+    pub observer: String,
+    pub serial: u64,
+    pub event: String,
 }
 
-pub(crate) fn runs(folder: &Path) -> Result<Vec<Run>, Failure> {
+pub fn runs(folder: &Path) -> Result<Vec<Run>, Failure> {
     let line = |line: &str| {
         let mut words = line.split(' ').skip(1);
         Some(Run { serial: serial_of(words.next()?)?, nanos: words.next()?.parse().ok()? })
@@ -67,11 +67,11 @@ pub(crate) fn runs(folder: &Path) -> Result<Vec<Run>, Failure> {
 }
 
 /// What the responders ran for, by name.
-pub(crate) fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+pub fn names(folder: &Path) -> Result<Vec<String>, Failure> {
     lines(&folder.join(RUNS), |line| line.split(' ').nth(1).map(str::to_owned))
 }
 
-pub(crate) fn sightings(folder: &Path) -> Result<Vec<Sighting>, Failure> {
+pub fn sightings(folder: &Path) -> Result<Vec<Sighting>, Failure> {
     let line = |line: &str| {
         let mut words = line.split(' ');
         let (observer, name, event) = (words.next()?, words.next()?, words.next()?);

@@ -13,6 +13,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use crash::{
+    Failure, effects,
+    nodes::{Node, free_address},
+    postgres::Postgres,
+};
 use echostr::{
     catalog,
     config::Config,
@@ -29,11 +34,7 @@ use echostr::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{runtime::Runtime, time};
 
-use crate::{
-    Failure, JournalKind, KfArguments, effects,
-    nodes::{Node, free_address},
-    postgres::Postgres,
-};
+use crate::{JournalKind, KfArguments};
 
 const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 

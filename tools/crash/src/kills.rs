@@ -1,33 +1,27 @@
 //! The run: a load, and trouble at random moments; then everything is compared.
 
 use std::{
-    collections::HashSet,
-    fs,
-    path::Path,
-    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use crash::{
+    Failure,
+    load::{Pace, QUICK_RETRY},
+    nodes::Node,
+    postgres::Postgres,
+    trial::{Folder, Trial},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::runtime::Runtime;
 
-use crate::{
-    Failure, JournalKind, RunArguments, check, effects,
-    load::Load,
-    nodes::Node,
-    postgres::Postgres,
-    serve::{LOOSE, ORDERED},
-};
+use crate::{JournalKind, RunArguments};
 
 /// When a server that is ready is killed, in milliseconds.
 const LIFE_MILLIS: std::ops::Range<u64> = 20..400;
 
 /// Pauses of a connection between two deliveries, at most, in milliseconds.
 const PAUSE_MILLIS: u64 = 60;
-
-/// How long observers may need for what is left, once nothing new arrives.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// What happens to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,68 +40,29 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
-    let folder = tempfile::tempdir()?;
-    let effects = folder.path().join("effects");
-    fs::create_dir(&effects)?;
+    let folder = Folder::new()?;
     let mut postgres = None;
     let journal = match arguments.journal {
         JournalKind::Sqlite => format!("sqlite://{}", folder.path().join("echostr.db").display()),
         JournalKind::Postgres => postgres.insert(Postgres::find(folder.path())?).url().to_owned(),
     };
-    let nodes = (0..arguments.nodes).map(|number| Node::new(folder.path(), &effects, number, &journal));
-    let mut nodes: Vec<Node> = nodes.collect::<Result<_, _>>()?;
-    for node in &mut nodes {
-        node.start()?;
-    }
-    nodes.iter_mut().try_for_each(Node::ready)?;
-
-    let runtime = Runtime::new()?;
-    let load = Load::new(nodes.iter().map(Node::address).collect(), 0..arguments.deliveries, 1, PAUSE_MILLIS);
-    let connections = load.start(&runtime, usize::from(arguments.connections), seed);
-    let started = Instant::now();
-    let until = started + Duration::from_secs(arguments.seconds);
-    let troubles = make_trouble(arguments, &mut nodes, postgres.as_mut(), &mut StdRng::seed_from_u64(seed), until)?;
-    load.stop();
-    runtime.block_on(async {
-        for connection in connections {
-            connection.await?;
-        }
-        Ok::<_, Failure>(())
-    })?;
-    let loaded = started.elapsed();
-    let caught_up = catch_up(&load, &effects)?;
-    for node in &mut nodes {
-        let status = node.stop()?;
-        if !status.success() {
-            return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
-        }
-    }
-
-    let stored = runtime.block_on(check::stored(&journal))?;
-    let report = check::Report::new(&load.answered(), &stored, &effects)?;
-    let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    println!("{:<58} {:>8}", "kills of a server", troubles.iter().filter(|it| **it == Trouble::Kill).count());
+    let nodes = (0..arguments.nodes).map(|number| Node::new(folder.path(), folder.effects(), number, &journal));
+    let nodes: Vec<Node> = nodes.collect::<Result<_, _>>()?;
+    let pace = Pace { pause: PAUSE_MILLIS, retry: QUICK_RETRY };
+    let (deliveries, connections) = (arguments.deliveries, arguments.connections);
+    let mut trial = Trial::start(&folder, Runtime::new()?, nodes, pace, deliveries, connections, seed)?;
+    let until = Instant::now() + Duration::from_secs(arguments.seconds);
+    let random = &mut StdRng::seed_from_u64(seed);
+    let troubles = make_trouble(arguments, &mut trial.nodes, postgres.as_mut(), random, until)?;
+    let of = |trouble| troubles.iter().filter(|it| **it == trouble).count();
+    let mut facts = vec![("kills of a server", of(Trouble::Kill))];
     if postgres.is_some() {
-        let of = |trouble| troubles.iter().filter(|it| **it == trouble).count();
-        println!("{:<58} {:>8}", "restarts of the database, at once", of(Trouble::RestartDatabase));
-        println!("{:<58} {:>8}", "stops of the database, 3 s", of(Trouble::StopDatabase));
+        facts.push(("restarts of the database, at once", of(Trouble::RestartDatabase)));
+        facts.push(("stops of the database, 3 s", of(Trouble::StopDatabase)));
     }
-    println!("{:<58} {:>8.1}", "seconds of load", loaded.as_secs_f64());
-    println!("{:<58} {:>8}", "attempts", count(&load.counts.attempts));
-    println!("{:<58} {:>8}", "attempts that were cancelled or not connected", count(&load.counts.cut));
-    println!("{:<58} {:>8}", "attempts that were refused with 503", count(&load.counts.refused));
-    println!("{:<58} {:>8}", "repeats after a 200, same reply", count(&load.counts.repeats));
-    report.print();
-    let panics: usize = nodes.iter().map(|node| node.log().matches("panicked").count()).sum();
-    println!("{:<58} {panics:>8}   must be 0", "panics in the logs");
-    let wrong = load.wrong();
-    println!("{:<58} {:>8}   must be 0", "wrong answers", wrong.len());
-    wrong.iter().take(10).for_each(|wrong| eprintln!("  {wrong}"));
-    let right = report.is_right() && wrong.is_empty() && caught_up && panics == 0;
-    if !right {
-        let kept = folder.keep();
-        eprintln!("FAILED; the files are in {}", kept.display());
-    }
+    let right = trial.finish(&journal, &facts)?;
+    drop(postgres);
+    folder.end(right);
     Ok(right)
 }
 
@@ -146,26 +101,4 @@ fn make_trouble(
         troubles.push(trouble);
     }
     Ok(troubles)
-}
-
-/// Waits until the observers have seen everything that was answered.
-fn catch_up(load: &Arc<Load>, effects: &Path) -> Result<bool, Failure> {
-    let until = Instant::now() + CATCH_UP_TIMEOUT;
-    let answered = load.answered();
-    loop {
-        let sightings = effects::sightings(effects)?;
-        let missing = [LOOSE, ORDERED].map(|observer| {
-            let of_it = sightings.iter().filter(|sighting| sighting.observer == observer);
-            let seen: HashSet<u64> = of_it.map(|sighting| sighting.serial).collect();
-            answered.keys().filter(|serial| !seen.contains(serial)).count()
-        });
-        if missing == [0, 0] {
-            return Ok(true);
-        }
-        if Instant::now() > until {
-            eprintln!("observers have not caught up: {missing:?} events are missing");
-            return Ok(false);
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
 }

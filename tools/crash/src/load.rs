@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -39,47 +40,86 @@ const SHARED: u64 = 5;
 
 /// What the platform knows in the end.
 #[derive(Clone, Debug)]
-pub(crate) struct Answered {
-    pub(crate) delivery: Delivery,
+pub struct Answered {
+    pub delivery: Delivery,
     /// When the first 200 was read.
-    pub(crate) nanos: u64,
-    pub(crate) reply: String,
+    pub nanos: u64,
+    pub reply: String,
+}
+
+/// How fast a connection sends, in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// The pause between two deliveries, at most.
+    pub pause: u64,
+    /// The pause before an attempt after one that was refused, or not answered.
+    pub retry: RangeInclusive<u64>,
+}
+
+/// The pause before an attempt after one that failed, where as much as possible is to be sent.
+pub const QUICK_RETRY: RangeInclusive<u64> = 100..=300;
+
+/// What an answer must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// A 200 that does not have the reply of the responder.
+    WithoutReply,
+    /// Another reply than before.
+    OtherReply,
+    /// Neither a 200 nor a 503.
+    Refused,
+    /// No 200 for long.
+    Unanswered,
+}
+
+impl Wrong {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::WithoutReply, Self::OtherReply, Self::Refused, Self::Unanswered];
+
+    /// What it is, for a report.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WithoutReply => "answered with 200 without the reply of the responder",
+            Self::OtherReply => "different replies to one event",
+            Self::Refused => "refused with another status than 503",
+            Self::Unanswered => "never answered with 200",
+        }
+    }
 }
 
 /// Counts of a load.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) attempts: AtomicU64,
-    pub(crate) cut: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) repeats: AtomicU64,
+pub struct Counts {
+    pub attempts: AtomicU64,
+    pub cut: AtomicU64,
+    pub refused: AtomicU64,
+    pub repeats: AtomicU64,
 }
 
 /// A load.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub struct Load {
     nodes: Vec<SocketAddr>,
     accounts: Accounts,
     next: AtomicU64,
     end: u64,
     step: u64,
-    /// Pauses of a connection between two deliveries, in milliseconds.
-    pause: u64,
+    pace: Pace,
     stop: AtomicBool,
-    pub(crate) counts: Counts,
+    pub counts: Counts,
     answered: Mutex<BTreeMap<u64, Answered>>,
-    wrong: Mutex<Vec<String>>,
+    wrong: Mutex<Vec<(Wrong, String)>>,
 }
 
 impl Load {
-    pub(crate) fn new(nodes: Vec<SocketAddr>, serials: std::ops::Range<u64>, step: u64, pause: u64) -> Arc<Self> {
+    pub fn new(nodes: Vec<SocketAddr>, serials: std::ops::Range<u64>, step: u64, pace: Pace) -> Arc<Self> {
         Arc::new(Self {
             nodes,
             accounts: Accounts::new(),
             next: AtomicU64::new(serials.start),
             end: serials.end,
             step,
-            pause,
+            pace,
             stop: AtomicBool::new(false),
             counts: Counts::default(),
             answered: Mutex::default(),
@@ -87,7 +127,7 @@ impl Load {
         })
     }
 
-    pub(crate) fn start(self: &Arc<Self>, runtime: &Runtime, connections: usize, seed: u64) -> Vec<JoinHandle<()>> {
+    pub fn start(self: &Arc<Self>, runtime: &Runtime, connections: usize, seed: u64) -> Vec<JoinHandle<()>> {
         let connection = |number: usize| {
             let random = StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
             let connection = Connection { load: Arc::clone(self), number, random, open: None };
@@ -97,22 +137,22 @@ impl Load {
     }
 
     /// What has been begun is sent until it is answered.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Everything that was answered with 200.
-    pub(crate) fn answered(&self) -> BTreeMap<u64, Answered> {
+    pub fn answered(&self) -> BTreeMap<u64, Answered> {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Answers that were not right.
-    pub(crate) fn wrong(&self) -> Vec<String> {
+    pub fn wrong(&self) -> Vec<(Wrong, String)> {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn complain(&self, what: String) {
-        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    fn complain(&self, wrong: Wrong, what: String) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push((wrong, what));
     }
 }
 
@@ -144,10 +184,16 @@ impl Connection {
                 load.counts.repeats.fetch_add(1, Ordering::Relaxed);
                 match self.until_answered(&delivery).await {
                     Some(again) if again == reply => {}
-                    again => load.complain(format!("{}: first `{reply}`, then {again:?}", delivery.name())),
+                    Some(again) => {
+                        load.complain(
+                            Wrong::OtherReply,
+                            format!("{}: first `{reply}`, then `{again}`", delivery.name()),
+                        );
+                    }
+                    None => {}
                 }
             }
-            let pause = self.random.random_range(0..=load.pause);
+            let pause = self.random.random_range(0..=load.pace.pause);
             time::sleep(Duration::from_millis(pause)).await;
         }
     }
@@ -162,13 +208,13 @@ impl Connection {
                 Ok(Ok((200, body))) => {
                     let reply = delivery.open_reply(&load.accounts, &body);
                     if reply.is_none() {
-                        load.complain(format!("{}: not its reply: `{body}`", delivery.name()));
+                        load.complain(Wrong::WithoutReply, format!("{}: not its reply: `{body}`", delivery.name()));
                     }
                     return reply;
                 }
                 Ok(Ok((503, _))) => drop(load.counts.refused.fetch_add(1, Ordering::Relaxed)),
                 Ok(Ok((status, body))) => {
-                    load.complain(format!("{}: {status} `{body}`", delivery.name()));
+                    load.complain(Wrong::Refused, format!("{}: {status} `{body}`", delivery.name()));
                     return None;
                 }
                 Ok(Err(_)) | Err(_) => {
@@ -177,10 +223,10 @@ impl Connection {
                 }
             }
             if Instant::now() > until {
-                load.complain(format!("{}: not answered for {DELIVERY_TIMEOUT:?}", delivery.name()));
+                load.complain(Wrong::Unanswered, format!("{}: not answered for {DELIVERY_TIMEOUT:?}", delivery.name()));
                 return None;
             }
-            let pause = self.random.random_range(100..=300);
+            let pause = self.random.random_range(load.pace.retry.clone());
             time::sleep(Duration::from_millis(pause)).await;
         }
     }
@@ -226,11 +272,11 @@ fn parse(bytes: &[u8]) -> Option<(u16, String)> {
 }
 
 /// Sends some deliveries; returns whether all answers were right.
-pub(crate) fn send(address: SocketAddr, first: u64, deliveries: u64, connections: usize) -> Result<bool, Failure> {
+pub fn send(address: SocketAddr, first: u64, deliveries: u64, connections: usize) -> Result<bool, Failure> {
     let runtime = Runtime::new()?;
     // The even ones are plain: a trace shows what they are about.
     let first = first * 2;
-    let load = Load::new(vec![address], first..first + deliveries * 2, 2, 0);
+    let load = Load::new(vec![address], first..first + deliveries * 2, 2, Pace { pause: 0, retry: QUICK_RETRY });
     let connections = load.start(&runtime, connections, first);
     runtime.block_on(async {
         for connection in connections {
@@ -238,7 +284,7 @@ pub(crate) fn send(address: SocketAddr, first: u64, deliveries: u64, connections
         }
         Ok::<_, Failure>(())
     })?;
-    load.wrong().iter().for_each(|wrong| eprintln!("{wrong}"));
+    load.wrong().iter().for_each(|(wrong, what)| eprintln!("{}: {what}", wrong.as_str()));
     println!("{} deliveries answered", load.answered().len());
     Ok(load.wrong().is_empty() && load.answered().len() as u64 == deliveries)
 }

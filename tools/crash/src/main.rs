@@ -3,23 +3,15 @@
 //!
 //! `scripts/crash.sh` and `scripts/powercut.sh` build and run it; CONTRIBUTING.md says what they prove.
 
-mod check;
-mod deliveries;
-mod effects;
 mod kf;
 mod kills;
-mod load;
-mod nodes;
-mod postgres;
 mod powercut;
-mod serve;
 mod trace;
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-
-type Failure = Box<dyn Error + Send + Sync>;
+use crash::{deliveries, load, serve};
 
 #[derive(Parser)]
 #[command(about)]

@@ -16,23 +16,24 @@ use crate::{Failure, deliveries};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server; killed when dropped.
-pub(crate) struct Node {
+pub struct Node {
     address: SocketAddr,
     admin: SocketAddr,
     config: PathBuf,
     effects: PathBuf,
     log: PathBuf,
+    program: PathBuf,
     child: Option<Child>,
 }
 
 impl Node {
     /// A server that is not started yet. Its files are in `folder`, what its handlers append in `effects`.
-    pub(crate) fn new(folder: &Path, effects: &Path, number: u16, journal: &str) -> Result<Self, Failure> {
+    pub fn new(folder: &Path, effects: &Path, number: u16, journal: &str) -> Result<Self, Failure> {
         Self::with_config(folder, effects, number, |address, admin| deliveries::config(address, admin, journal))
     }
 
     /// The same, with this configuration.
-    pub(crate) fn with_config(
+    pub fn with_config(
         folder: &Path,
         effects: &Path,
         number: u16,
@@ -42,27 +43,35 @@ impl Node {
         let config = folder.join(format!("node-{number}.toml"));
         fs::write(&config, config_of(address, admin))?;
         let log = folder.join(format!("node-{number}.log"));
-        Ok(Self { address, admin, config, effects: effects.to_owned(), log, child: None })
+        let program = std::env::current_exe()?;
+        Ok(Self { address, admin, config, effects: effects.to_owned(), log, program, child: None })
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
+    /// The same, run by another build of a program that can `serve` so.
+    #[must_use]
+    pub fn run_by(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub(crate) fn start(&mut self) -> Result<(), Failure> {
+    pub fn start(&mut self) -> Result<(), Failure> {
         let log = fs::File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(&self.config).arg("--effects").arg(&self.effects);
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?);
         Ok(())
     }
 
     /// Waits until it takes deliveries.
-    pub(crate) fn ready(&mut self) -> Result<(), Failure> {
+    pub fn ready(&mut self) -> Result<(), Failure> {
         let until = Instant::now() + START_TIMEOUT;
         while !is_ready(self.admin) {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
@@ -77,14 +86,14 @@ impl Node {
     }
 
     /// `kill -9`
-    pub(crate) fn kill(&mut self) -> io::Result<()> {
+    pub fn kill(&mut self) -> io::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill()?;
         child.wait().map(drop)
     }
 
     /// `kill`, and what it ended with.
-    pub(crate) fn stop(&mut self) -> Result<ExitStatus, Failure> {
+    pub fn stop(&mut self) -> Result<ExitStatus, Failure> {
         let mut child = self.child.take().ok_or("the server does not run")?;
         let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
         let until = Instant::now() + START_TIMEOUT;
@@ -121,6 +130,6 @@ fn is_ready(admin: SocketAddr) -> bool {
 }
 
 /// A port that was free a moment ago, on the loopback interface.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
+pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

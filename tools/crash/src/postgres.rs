@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -16,7 +17,7 @@ const PROGRAMS: &str = "/usr/lib/postgresql";
 const USER: &str = "postgres";
 
 /// A database; stopped when dropped, if it is our own.
-pub(crate) struct Postgres {
+pub struct Postgres {
     url: String,
     own: Option<Instance>,
 }
@@ -30,18 +31,25 @@ struct Instance {
 
 impl Postgres {
     /// The database that `ECHOSTR_CRASH_POSTGRES` names, or one of our own in `folder`.
-    pub(crate) fn find(folder: &Path) -> Result<Self, Failure> {
+    pub fn find(folder: &Path) -> Result<Self, Failure> {
         if let Ok(url) = std::env::var("ECHOSTR_CRASH_POSTGRES") {
             println!("the database of ECHOSTR_CRASH_POSTGRES is neither stopped nor restarted");
             return Ok(Self { url, own: None });
         }
+        Self::start_in(folder)
+    }
+
+    /// One of our own in `folder`.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed, or does not start.
+    pub fn start_in(folder: &Path) -> Result<Self, Failure> {
         let instance = Instance {
             programs: programs()?,
             data: folder.join("postgres"),
             port: free_address()?.port(),
             as_root: fs::metadata("/proc/self")?.uid() == 0,
         };
-        let url = format!("postgres://{USER}@127.0.0.1:{}/postgres", instance.port);
         fs::create_dir(&instance.data)?;
         if instance.as_root {
             // It has to come through to its own folder.
@@ -50,28 +58,33 @@ impl Postgres {
         }
         instance.run("initdb", &["--username", USER, "--auth", "trust", "--no-locale", "--encoding", "UTF8"])?;
         instance.start()?;
-        Ok(Self { url, own: Some(instance) })
+        Ok(Self { url: url_at(instance.address()), own: Some(instance) })
     }
 
-    pub(crate) fn url(&self) -> &str {
+    pub fn url(&self) -> &str {
         &self.url
     }
 
+    /// Where it listens, if it is our own.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.own.as_ref().map(Instance::address)
+    }
+
     /// Whether it may be stopped.
-    pub(crate) const fn is_own(&self) -> bool {
+    pub const fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
     /// Without a checkpoint: what is not durable is lost.
-    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+    pub fn restart(&mut self) -> Result<(), Failure> {
         self.own.as_ref().map_or(Ok(()), |it| it.control("restart", &["-m", "immediate", "-o", &it.options()]))
     }
 
-    pub(crate) fn stop(&mut self) -> Result<(), Failure> {
+    pub fn stop(&mut self) -> Result<(), Failure> {
         self.own.as_ref().map_or(Ok(()), |it| it.control("stop", &["-m", "immediate"]))
     }
 
-    pub(crate) fn start(&mut self) -> Result<(), Failure> {
+    pub fn start(&mut self) -> Result<(), Failure> {
         self.own.as_ref().map_or(Ok(()), Instance::start)
     }
 }
@@ -82,7 +95,16 @@ impl Drop for Postgres {
     }
 }
 
+/// The URL of a database of our own that is reached at this address.
+pub fn url_at(address: SocketAddr) -> String {
+    format!("postgres://{USER}@{address}/postgres")
+}
+
 impl Instance {
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     fn options(&self) -> String {
         format!("-h 127.0.0.1 -p {} -k {}", self.port, self.data.display())
     }

@@ -10,13 +10,10 @@ use std::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::runtime::Runtime;
 
+use crash::{Failure, check, deliveries::name_of};
 use echostr::journal::State;
 
-use crate::{
-    Failure, check,
-    deliveries::name_of,
-    trace::{Call, Moment, Trace},
-};
+use crate::trace::{Call, Moment, Trace};
 
 /// What is looked for in the log of SQLite.
 const WAL: &str = "-wal";

@@ -19,13 +19,13 @@ use tracing_subscriber::EnvFilter;
 use crate::{Failure, deliveries::name_of, effects::Effects};
 
 /// Takes events as they come.
-pub(crate) const LOOSE: &str = "loose";
+pub const LOOSE: &str = "loose";
 
 /// Takes the events of a subject one after the other.
-pub(crate) const ORDERED: &str = "ordered";
+pub const ORDERED: &str = "ordered";
 
 /// Serves until it is asked to stop; returns whether everything finished.
-pub(crate) fn run(config: &Path, effects: &Path) -> Result<bool, Failure> {
+pub fn run(config: &Path, effects: &Path) -> Result<bool, Failure> {
     let config = Config::load(config)?;
     let filter = EnvFilter::try_new(&config.log.level)?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init()?;

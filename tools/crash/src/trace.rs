@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead},
 };
 
-use crate::Failure;
+use crash::Failure;
 
 /// A system call. Places are line numbers, in the order in which strace saw calls begin and end.
 #[derive(Clone, Debug, PartialEq, Eq)]
