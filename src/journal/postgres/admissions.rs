@@ -13,6 +13,7 @@ use super::{
     },
     db::{Failure, limited},
     observers::Observing,
+    pool::Connection,
     shared::{Asking, Shared},
     waiting,
 };

@@ -13,7 +13,8 @@ use super::{
         model::plain_success,
     },
     admissions::LARGEST_BATCH,
-    db::{self, Connection, Failure, limited},
+    db::{self, Failure, limited},
+    pool::Connection,
     shared::{PROBE_INTERVAL, Recording, Shared},
 };
 use crate::platform::Body;
@@ -132,8 +133,14 @@ impl Commit for Records {
     }
 
     fn settle(&mut self, batch: Vec<Recording>, replies: Vec<Replied>) {
+        let now = Instant::now();
         let mut pending = self.shared.lock();
-        batch.iter().for_each(|one| pending.end(&one.entry));
+        for (one, reply) in batch.iter().zip(&replies) {
+            pending.end(&one.entry);
+            if reply.is_ok() {
+                pending.acknowledged.add(now, one.entry.id);
+            }
+        }
         drop(pending);
         for (Recording { entry, .. }, reply) in batch.into_iter().zip(replies) {
             entry.settle(reply);
