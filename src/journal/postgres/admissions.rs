@@ -13,7 +13,6 @@ use super::{
     },
     db::{Failure, limited},
     observers::Observing,
-    pool::Connection,
     shared::{Asking, Shared},
     waiting,
 };

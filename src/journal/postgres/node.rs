@@ -28,11 +28,6 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long this node counts on a heartbeat: what it has begun by then begins before another may take it over.
 pub(super) const COUNTED_ON: Duration = Duration::from_millis(3_500);
 
-const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} + $2)
-     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
-
-const SEEN: &str = "UPDATE observer SET seen = {now} WHERE name = ANY($1) RETURNING name, id, in_order";
-
 /// Returns whether the heartbeat before was no longer valid: then others may have taken over what this node has.
 const ALIVE_UNTIL: &str = "WITH before AS (SELECT alive_until FROM node WHERE id = $1)
      INSERT INTO node (id, alive_until) VALUES ($1, {clock} + $2)

@@ -1,6 +1,6 @@
 //! Replies: those of this node are written by one statement, those of others are looked up.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc, time::Instant};
 
 use tokio::time;
 use tokio_postgres::types::ToSql;

@@ -292,7 +292,7 @@ mod tests {
     fn a_reply_whose_admission_was_refused_is_not_kept() {
         let entry = Entry::new(Uuid::nil(), None, 1);
         let record = || {
-            let reply = ReplyRecord { body: Body::Plain("success".into()), failure: None, sender: None };
+            let reply = ReplyRecord { body: Body::Plain("success"), failure: None, sender: None };
             Op::Record { entry: Arc::clone(&entry), reply }
         };
         assert!(is_kept(&record()));
