@@ -29,6 +29,7 @@ const DEAD: &str = "echostr_dead_letters";
 const ABSENT: &str = "echostr_absent_observers";
 const ABSENT_WAITING: &str = "echostr_absent_observations_waiting";
 const ABSENT_DEAD: &str = "echostr_absent_dead_letters";
+const LOST: &str = "echostr_journal_lost_events";
 const API_CALLS: &str = "echostr_api_calls_total";
 const TASK_PANICS: &str = "echostr_task_panics_total";
 const TOKENS: &str = "echostr_api_tokens_total";
@@ -144,6 +145,8 @@ pub struct Metrics {
     pub dead: Gauge,
     /// Observers that are absent, what is pending of them, and their dead letters.
     absent: [Gauge; 3],
+    /// Acknowledged events that the journal has lost.
+    pub lost: Gauge,
     /// Deliveries in flight.
     in_flight: Gauge,
     /// What each account has in flight; its gauges.
@@ -237,6 +240,11 @@ impl Metrics {
         ] {
             recorder.describe_gauge(name.into(), None, text.into());
         }
+        recorder.describe_gauge(
+            LOST.into(),
+            None,
+            "Acknowledged events, or their replies, that the journal's database has lost since the start".into(),
+        );
         let observations = |result| counter(&recorder, OBSERVATIONS, vec![Label::from_static_parts("result", result)]);
         Self {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
@@ -250,6 +258,7 @@ impl Metrics {
             dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),
             absent: [ABSENT, ABSENT_WAITING, ABSENT_DEAD]
                 .map(|name| recorder.register_gauge(&Key::from_static_name(name), &METADATA)),
+            lost: recorder.register_gauge(&Key::from_static_name(LOST), &METADATA),
             loads: Loads::default(),
             shown: Arc::default(),
             recorder,
@@ -333,6 +342,7 @@ impl Metrics {
         self.dead.set(usage.dead as f64);
         let Absent { observers, waiting, dead } = usage.absent;
         self.absent.iter().zip([observers, waiting, dead]).for_each(|(gauge, count)| gauge.set(count as f64));
+        self.lost.set(usage.lost as f64);
     }
 
     /// Folds recorded samples into their buckets; must be called now and then, or samples pile up.

@@ -1,6 +1,7 @@
 //! `echostr events`: what is in the journal.
 
 use std::{
+    collections::HashSet,
     error::Error,
     io::{self, Write},
     process::ExitCode,
@@ -170,18 +171,18 @@ async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
     let follow = async {
         let mut lines = Lines::new(json);
         lines.head()?;
-        let mut after = None;
+        let mut place = archive.place().await?;
         let mut page = archive.newest(filter, TAIL_EVENTS).await?;
+        // What came between these two is in both.
+        let mut shown: HashSet<Uuid> = page.iter().map(|stored| stored.id).collect();
+        page.iter().try_for_each(|stored| lines.event(stored))?;
         loop {
-            for stored in &page {
-                lines.event(stored)?;
-                after = Some(stored.id);
-            }
             lines.out.flush()?;
             if page.len() < PAGE_SIZE {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
-            page = archive.events(filter, after, PAGE_SIZE).await?;
+            (page, place) = archive.follow(filter, place, PAGE_SIZE).await?;
+            page.iter().filter(|stored| !shown.remove(&stored.id)).try_for_each(|stored| lines.event(stored))?;
         }
     };
     tokio::select! {

@@ -12,6 +12,13 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// Up to `limit` events that match, the oldest first, from `after` on.
     fn events(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Task<'_, Vec<Stored>>;
 
+    /// The place behind every event that is stored by now.
+    fn place(&self) -> Task<'_, Place>;
+
+    /// Up to `limit` events that match and were stored since, and where to go on. However many nodes store at a time, none
+    /// is passed over, and none comes twice.
+    fn follow(&self, filter: &Filter, since: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)>;
+
     /// The newest `limit` events that match, the oldest of them first.
     fn newest(&self, filter: &Filter, limit: usize) -> Task<'_, Vec<Stored>>;
 
@@ -49,6 +56,17 @@ pub trait Archive: fmt::Debug + Send + Sync {
 
     /// Removes dead letters; returns how many. Their events stay for the retention.
     fn drop_dead(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
+}
+
+/// How far the events of a journal were [followed](Archive::follow).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Of a store with one writer: the last event.
+    pub(super) event: Option<Uuid>,
+    /// Of a store with several: its snapshot at the time.
+    pub(super) snapshot: Option<String>,
+    /// The snapshot that is being read now, and the last event of it with the transaction that entered it.
+    pub(super) reading: Option<(String, i64, Uuid)>,
 }
 
 /// Which events. An empty filter matches all.

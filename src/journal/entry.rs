@@ -113,10 +113,10 @@ impl Entry {
         let _ = self.begun.set(now);
     }
 
-    /// The platform is answered without the reply, unless the responder is done, or has run for less than `patience`: then
-    /// this returns false.
+    /// The platform is answered without the reply, unless the responder is done, has run for less than `patience`, or it is settled
+    /// that there will be none: then this returns false.
     pub fn give_up(&self, patience: Duration) -> bool {
-        if self.begun.get().is_some_and(|begun| begun.elapsed() < patience) {
+        if self.reply.get().is_some() || self.begun.get().is_some_and(|begun| begun.elapsed() < patience) {
             return false;
         }
         let given_up = |turn: u8| (turn & REPLIED == 0).then_some(turn | GIVEN_UP);

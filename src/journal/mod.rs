@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use self::{
-    archive::{Archive, DeadLetter, Filter, Observation, ObservationState, ObserverState, Stored},
+    archive::{Archive, DeadLetter, Filter, Observation, ObservationState, ObserverState, Place, Stored},
     entry::Entry,
     id::Ids,
     model::{

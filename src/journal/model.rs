@@ -324,6 +324,8 @@ pub struct Usage {
     pub dead: u64,
     /// Of them, what is kept for observers that are absent.
     pub absent: Absent,
+    /// Acknowledged events, or their replies, that the database has lost while this process ran.
+    pub lost: u64,
 }
 
 /// What a journal keeps for observers that are absent: neither the server that runs nor another node has them.

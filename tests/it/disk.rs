@@ -124,11 +124,11 @@ async fn refusal_to_start(journal: &Path) -> String {
 }
 
 /// A small disk; gone when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` where this process may not mount.
-    fn mount(size: &str) -> Option<Self> {
+    pub fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -145,7 +145,7 @@ impl SmallDisk {
         None
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -155,7 +155,7 @@ impl SmallDisk {
     }
 
     /// Leaves no room.
-    fn fill(&self) {
+    pub fn fill(&self) {
         use std::io::Write as _;
         let mut ballast = fs::File::options().create(true).append(true).open(self.path("ballast")).unwrap();
         for size in [65_536, 4096, 512, 1] {
@@ -163,7 +163,7 @@ impl SmallDisk {
         }
     }
 
-    fn make_room(&self) {
+    pub fn make_room(&self) {
         fs::remove_file(self.path("ballast")).unwrap();
     }
 }

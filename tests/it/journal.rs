@@ -56,6 +56,15 @@ impl Place {
         }
     }
 
+    /// Changes what is stored.
+    async fn execute(&self, statement: &str) {
+        let done = match self {
+            Self::Postgres(url) => crate::support::postgres::execute(url, statement).await,
+            _ => rusqlite::Connection::open(self.file().unwrap()).unwrap().execute(statement, []).is_ok(),
+        };
+        assert!(done, "{statement}");
+    }
+
     async fn archive(&self) -> Box<dyn Archive> {
         match self {
             Self::Postgres(url) => Box::new(PostgresArchive::open(url).unwrap()),
@@ -128,6 +137,7 @@ on_each! {
     a_slot_has_one_holder_at_a_time on memory, sqlite, postgres;
     a_slot_outlives_the_process_and_its_hold_does_not on sqlite, postgres;
     a_slot_ends_when_it_is_to on memory, sqlite, postgres;
+    a_former_holder_writes_nothing_after_its_slot_was_removed on sqlite, postgres;
     pulled_events_come_with_their_slot_and_once on memory, sqlite, postgres;
     the_reply_of_a_pulled_event_is_given_with_it on memory, sqlite, postgres;
     a_reply_that_was_given_up_is_offered_to_its_sender on memory, sqlite, postgres;
@@ -1129,12 +1139,7 @@ async fn a_row_of_an_unknown_platform_is_named(place: Place) {
     let other = message("user", 2).answer(&*journal, &["audit"]).await;
     journal.close().await.unwrap();
     drop(journal);
-    let statement = "UPDATE event SET account = 'pigeon/shop' WHERE received = 1000";
-    let changed = match &place {
-        Place::Postgres(url) => crate::support::postgres::execute(url, statement).await,
-        _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(statement, []).is_ok(),
-    };
-    assert!(changed);
+    place.execute("UPDATE event SET account = 'pigeon/shop' WHERE received = 1000").await;
     let failure = place.archive().await.events(&Filter::default(), None, 10).await.unwrap_err().to_string();
     assert!(failure.contains(&id.to_string()) && failure.contains("pigeon/shop"), "{failure}");
     // It holds up no other.
@@ -1151,12 +1156,7 @@ async fn a_row_with_an_unknown_number_is_named_and_read_as_nothing_else(place: P
         let id = message("user", number).answer(&*journal, &["audit"]).await;
         journal.close().await.unwrap();
         drop(journal);
-        let statement = format!("UPDATE event SET {change} WHERE received = {}", number * 1000);
-        let changed = match &place {
-            Place::Postgres(url) => crate::support::postgres::execute(url, &statement).await,
-            _ => rusqlite::Connection::open(place.file().unwrap()).unwrap().execute(&statement, []).is_ok(),
-        };
-        assert!(changed);
+        place.execute(&format!("UPDATE event SET {change} WHERE received = {}", number * 1000)).await;
         let failure = place.archive().await.event(id).await.unwrap_err().to_string();
         assert!(failure.contains(named), "{failure}");
         let journal = place.open(&observers).await;
@@ -1434,6 +1434,23 @@ async fn a_slot_ends_when_it_is_to(place: Place) {
     // Written anew it stays.
     journal.write_lease(&held, put("2")).await.unwrap();
     assert_eq!(journal.read_lease("mark").await, Ok(Some("2".to_owned())));
+}
+
+async fn a_former_holder_writes_nothing_after_its_slot_was_removed(place: Place) {
+    let journal = place.open(&options(vec![])).await;
+    let former = journal.acquire_lease("mark", Duration::from_millis(1)).await.unwrap().unwrap();
+    let soon = LeaseWrite { expires: Some(Duration::from_millis(1)), keep: Some(Duration::from_millis(1)), ..put("1") };
+    journal.write_lease(&former, soon).await.unwrap();
+    while journal.read_lease("mark").await.unwrap().is_some() {
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    // As maintenance does.
+    place.execute("DELETE FROM slot WHERE name = 'mark'").await;
+    let holder = journal.acquire_lease("mark", LEASE_DURATION).await.unwrap().unwrap();
+    assert!(holder.lease_token > former.lease_token, "{} {}", holder.lease_token, former.lease_token);
+    assert_eq!(journal.write_lease(&former, put("2")).await, Err(JournalError::Lost));
+    assert_eq!(journal.write_lease(&holder, put("3")).await, Ok(0));
+    assert_eq!(journal.read_lease("mark").await, Ok(Some("3".to_owned())));
 }
 
 fn pulled(journal: &dyn Journal, number: u64, observers: &[&str], responds: bool) -> Pulled {

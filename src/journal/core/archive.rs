@@ -5,7 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{
-    super::{Archive, DeadLetter, Filter, Observation, ObserverState, Stored, Task},
+    super::{Archive, DeadLetter, Filter, Observation, ObserverState, Place, Stored, Task},
     row::{self, event_columns, state_number},
     session::{Dialect, Read, Value},
     steps::Change,
@@ -23,16 +23,42 @@ pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
 
     /// Makes a change in a transaction, with [`steps::change`](super::steps::change).
     fn change(&self, change: Change) -> Task<'_, u64>;
+
+    /// See [`Archive::place`]: the order of this store, unless it has several writers.
+    fn here(&self) -> Task<'_, Place>
+    where
+        Self: Sized,
+    {
+        let newest = Conditions::of(&Filter::default()).events(self, "DESC", 1);
+        Box::pin(async move { Ok(Place { event: newest.await?.pop().map(|newest| newest.id), ..Place::default() }) })
+    }
+
+    /// See [`Archive::follow`].
+    fn since(&self, filter: &Filter, mut place: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)>
+    where
+        Self: Sized,
+    {
+        let mut conditions = since::<Self>(filter);
+        if let Some(event) = place.event {
+            conditions.add_after::<Self>(">", event);
+        }
+        let page = conditions.events(self, "ASC", limit);
+        Box::pin(async move {
+            let page = page.await?;
+            place.event = page.last().map(|last| last.id).or(place.event);
+            Ok((page, place))
+        })
+    }
 }
 
 /// The conditions of a filter, and what they are compared with.
-struct Conditions {
-    text: String,
-    values: Vec<Value>,
+pub(crate) struct Conditions {
+    pub(crate) text: String,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Conditions {
-    fn of(filter: &Filter) -> Self {
+    pub(crate) fn of(filter: &Filter) -> Self {
         let Filter { platform, account, event_type, subject, since, until, state, observer } = filter;
         let mut conditions = Self { text: "1 = 1".to_owned(), values: Vec::new() };
         if let Some(platform) = platform {
@@ -65,7 +91,7 @@ impl Conditions {
     }
 
     /// Adds a condition on one value, which it may name more than once.
-    fn add(&mut self, condition: &str, value: Value) {
+    pub(crate) fn add(&mut self, condition: &str, value: Value) {
         self.text.push_str(" AND ");
         self.text.push_str(&condition.replace('?', &format!("${}", self.values.len() + 1)));
         self.values.push(value);
@@ -144,6 +170,14 @@ impl<S: ArchiveStore> Archive for S {
             conditions.add_after::<S>(">", after);
         }
         conditions.events(self, "ASC", limit)
+    }
+
+    fn place(&self) -> Task<'_, Place> {
+        self.here()
+    }
+
+    fn follow(&self, filter: &Filter, since: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)> {
+        self.since(filter, since, limit)
     }
 
     fn newest(&self, filter: &Filter, limit: usize) -> Task<'_, Vec<Stored>> {

@@ -63,6 +63,7 @@ pub(crate) struct Counts {
     dead: AtomicU64,
     /// Observers that are absent, their pending observations, and their dead letters.
     absent: [AtomicU64; 3],
+    lost: AtomicU64,
     full: AtomicBool,
     max_size: u64,
 }
@@ -74,15 +75,17 @@ impl Counts {
             waiting: AtomicU64::default(),
             dead: AtomicU64::default(),
             absent: Default::default(),
+            lost: AtomicU64::default(),
             full: AtomicBool::default(),
             max_size,
         }
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let [bytes, waiting, dead] = [&self.bytes, &self.waiting, &self.dead].map(|it| it.load(Ordering::Relaxed));
+        let all = [&self.bytes, &self.waiting, &self.dead, &self.lost];
+        let [bytes, waiting, dead, lost] = all.map(|it| it.load(Ordering::Relaxed));
         let [observers, of_absent, dead_of_absent] = self.absent.each_ref().map(|it| it.load(Ordering::Relaxed));
-        Usage { bytes, waiting, dead, absent: Absent { observers, waiting: of_absent, dead: dead_of_absent } }
+        Usage { bytes, waiting, dead, absent: Absent { observers, waiting: of_absent, dead: dead_of_absent }, lost }
     }
 
     /// # Errors
@@ -108,6 +111,11 @@ impl Counts {
     /// It has become smaller; the next measurement shows whether there is room.
     pub(crate) fn shrunk(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The database has lost so many events, or replies of events, that were acknowledged.
+    pub(crate) fn lost(&self, count: usize) {
+        self.lost.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn counted(&self, waiting: i64, dead: i64) {

@@ -42,6 +42,14 @@ impl InFlight {
         }
     }
 
+    /// The entries whose responders run.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.keys.values().filter_map(|running| match running {
+            Running::Entry(entry) => Some(entry),
+            Running::Asking(_) => None,
+        })
+    }
+
     /// What runs under a key.
     pub(crate) fn running(&mut self, key: &DedupeKey) -> Option<&mut Running> {
         self.keys.get_mut(&key.bytes)

@@ -22,7 +22,7 @@ pub(super) mod session;
 pub(super) mod steps;
 
 pub(super) use self::{
-    archive::ArchiveStore,
+    archive::{ArchiveStore, Conditions},
     commit::{Commit, Failure, at_once},
     health::{Counts, Health},
     in_flight::{Admitted, InFlight, Running, Waiter},

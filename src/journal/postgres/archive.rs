@@ -6,12 +6,21 @@ use tokio_postgres::Transaction;
 
 use super::{
     super::{
-        JournalError, Task,
-        core::{ArchiveStore, Change, Dialect, Read, Session as _, Value, steps},
+        Filter, JournalError, Place, Stored, Task,
+        core::{
+            ArchiveStore, Change, Conditions, Dialect, EVENT_COLUMNS, Read, Session as _, Value, event_columns, row,
+            steps,
+        },
     },
-    db::{self, Failure, Pool, limited},
+    db::{self, Failure, limited},
+    pool::{Connection, Pool},
     schema::{self, LOCK, MAINTENANCE},
 };
+
+/// The transaction that entered an event: not shown by a snapshot, and shown by one.
+const SINCE: &str = "event.entered >= pg_snapshot_xmin(CAST(? AS text)::pg_snapshot)::text::bigint
+     AND NOT pg_visible_in_snapshot(event.entered::text::xid8, CAST(? AS text)::pg_snapshot)";
+const SHOWN: &str = "pg_visible_in_snapshot(event.entered::text::xid8, CAST(? AS text)::pg_snapshot)";
 
 /// The database, for reading and for replays. It connects on first use.
 pub struct PostgresArchive {
@@ -28,9 +37,14 @@ impl PostgresArchive {
     /// Parses the URL; connects on first use.
     ///
     /// # Errors
-    /// When the URL cannot be parsed, or requires TLS.
+    /// When the URL cannot be parsed, or a file that it names cannot be read.
     pub fn open(url: &str) -> Result<Self, JournalError> {
         Ok(Self { pool: Arc::new(Pool::new(url)?) })
+    }
+
+    async fn snapshot(&self) -> Result<Option<String>, JournalError> {
+        let query = "SELECT pg_current_snapshot()::text".to_owned();
+        Ok(self.rows(query, Vec::new(), |row| row.string(0)).await?.pop())
     }
 
     async fn apply(&self, change: Change) -> Result<u64, Failure> {
@@ -59,13 +73,52 @@ impl ArchiveStore for PostgresArchive {
         })
     }
 
+    fn here(&self) -> Task<'_, Place> {
+        Box::pin(async move { Ok(Place { snapshot: self.snapshot().await?, ..Place::default() }) })
+    }
+
+    /// Nodes make identities by their own clocks, and commit in any order. So an event is new when the snapshot of the last
+    /// round does not show the transaction that entered it.
+    fn since(&self, filter: &Filter, place: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)> {
+        let mut conditions = Conditions::of(filter);
+        Box::pin(async move {
+            let Place { snapshot, reading, .. } = place;
+            let (now, last) = match reading {
+                Some((now, transaction, event)) => (Some(now), Some((transaction, event))),
+                None => (self.snapshot().await?, None),
+            };
+            let (Some(seen), Some(now)) = (snapshot, now) else { return Ok((Vec::new(), self.here().await?)) };
+            conditions.add(SINCE, Value::Text(seen.clone()));
+            conditions.add(SHOWN, Value::Text(now.clone()));
+            if let Some((transaction, event)) = last {
+                conditions.add("event.entered >= ?", Value::Number(transaction));
+                let behind = format!("(event.entered > ${} OR event.id > ?)", conditions.values.len());
+                conditions.add(&behind, Value::Event(event));
+            }
+            let query = format!(
+                "SELECT {}, event.entered FROM event WHERE {} ORDER BY event.entered, event.id LIMIT {limit}",
+                event_columns!(),
+                conditions.text
+            );
+            let page = self.rows(query, conditions.values, |one| Ok((row::stored(one)?, one.integer(EVENT_COLUMNS)?)));
+            let page = page.await?;
+            let place = match page.last() {
+                Some((last, transaction)) if page.len() >= limit => {
+                    Place { snapshot: Some(seen), reading: Some((now, *transaction, last.id)), event: None }
+                }
+                _ => Place { snapshot: Some(now), ..Place::default() },
+            };
+            Ok((page.into_iter().map(|(stored, _)| stored).collect(), place))
+        })
+    }
+
     fn change(&self, change: Change) -> Task<'_, u64> {
         task(self.apply(change))
     }
 }
 
 /// A database that no server has used yet has no tables.
-async fn migrate(db: &mut db::Connection) -> Result<(), Failure> {
+async fn migrate(db: &mut Connection) -> Result<(), Failure> {
     let there = db.client.query_one("SELECT to_regclass('echostr_version') IS NOT NULL", &[]).await?;
     if there.try_get(0)? {
         return Ok(());

@@ -1,26 +1,14 @@
-//! Connections, what their errors mean, and how rows are read.
+//! What errors of the database mean, and how rows are read.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    future::Future,
-    ops::{Deref, DerefMut},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, future::Future, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time,
-};
+use tokio::time;
 use tokio_postgres::{
-    Client, Config, NoTls, Statement, Transaction,
-    config::SslMode,
+    Transaction,
     error::SqlState,
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{
@@ -33,26 +21,15 @@ use super::{
 };
 use crate::panics::Panicked;
 
-/// How long it may take to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// How long one operation may take, beyond the time limit of each statement.
-const WORK_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Connections of one node, beside that of the heartbeat.
-const CONNECTIONS: usize = 8;
-
-/// The settings of every session. A commit is durable when it returns, whatever the server's setting is.
-const SESSION: &str = "
-    SET statement_timeout = '5s';
-    SET lock_timeout = '3s';
-    SET idle_in_transaction_session_timeout = '10s';
-    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why an operation failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Database(tokio_postgres::Error),
+    /// No connection was made.
+    Connect(String),
     Slow,
     Row(RowError),
     Panicked(Panicked),
@@ -97,161 +74,31 @@ impl Failure {
             Self::Journal(failure) => return failure.clone(),
             Self::Slow => return JournalError::storage("PostgreSQL: no answer within the time limit"),
             Self::Panicked(panicked) => return JournalError::storage(format!("PostgreSQL: the statement {panicked}")),
+            Self::Connect(failure) => return JournalError::storage(format!("PostgreSQL: {failure}")),
             Self::Row(failure) => return JournalError::storage(format!("PostgreSQL: {failure}")),
             Self::Database(failure) => failure,
         };
-        if let Some(said) = failure.as_db_error() {
-            let hint = match *said.code() {
-                SqlState::DISK_FULL => "; the disk is full; free some space, nothing needs to be restarted",
-                SqlState::INSUFFICIENT_PRIVILEGE => "; the journal's user needs the right to create tables",
-                SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
-                _ => "",
-            };
-            return JournalError::storage(format!("PostgreSQL: {} ({}){hint}", said.message(), said.code().code()));
-        }
-        let cause = failure.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        JournalError::storage(format!("PostgreSQL: {failure}{cause}"))
+        JournalError::storage(format!("PostgreSQL: {}", explain(failure)))
     }
 }
 
-/// A connection, ended when it is dropped.
-pub(super) struct Connection {
-    pub(super) client: Client,
-    statements: HashMap<&'static str, Statement>,
-    _driver: AbortOnDropHandle<()>,
-}
-
-impl Connection {
-    /// A statement, prepared once.
-    pub(super) async fn prepare(&mut self, text: &'static str) -> Result<Statement, Failure> {
-        if let Some(statement) = self.statements.get(text) {
-            return Ok(statement.clone());
-        }
-        let statement = self.client.prepare(&sql(text)).await?;
-        self.statements.insert(text, statement.clone());
-        Ok(statement)
-    }
-
-    pub(super) async fn query(
-        &mut self,
-        text: &'static str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<tokio_postgres::Row>, Failure> {
-        let statement = self.prepare(text).await?;
-        Ok(self.client.query(&statement, values).await?)
-    }
-
-    /// The one row of a query without values.
-    pub(super) async fn row(&mut self, text: &'static str) -> Result<tokio_postgres::Row, Failure> {
-        let statement = self.prepare(text).await?;
-        Ok(self.client.query_one(&statement, &[]).await?)
-    }
-
-    pub(super) async fn execute(&mut self, text: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
-        let statement = self.prepare(text).await?;
-        Ok(self.client.execute(&statement, values).await?)
-    }
-}
-
-/// The connections of one node.
-pub(super) struct Pool {
-    config: Config,
-    idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
-}
-
-impl Pool {
-    /// Parses the URL; connects on first use.
-    pub(super) fn new(url: &str) -> Result<Self, JournalError> {
-        let tls = || {
-            JournalError::storage(
-                "TLS to PostgreSQL is not supported yet, and the URL requires it (sslmode); use a tunnel, or sslmode=disable on \
-                 a network you trust",
-            )
+/// An error of the library, for the operator.
+pub(super) fn explain(failure: &tokio_postgres::Error) -> String {
+    if let Some(said) = failure.as_db_error() {
+        let hint = match *said.code() {
+            SqlState::DISK_FULL => "; the disk is full; free some space, nothing needs to be restarted",
+            SqlState::INSUFFICIENT_PRIVILEGE => "; the journal's user needs the right to create tables",
+            SqlState::UNDEFINED_COLUMN | SqlState::UNDEFINED_TABLE => {
+                "; a server of this version updates the tables when it starts"
+            }
+            SqlState::LOCK_NOT_AVAILABLE => "; another session has locked a table or a row for several seconds",
+            SqlState::READ_ONLY_SQL_TRANSACTION => "; this is a standby or is set to read only",
+            _ => "",
         };
-        if url.contains("sslmode=verify-") {
-            return Err(tls());
-        }
-        // The error of the library quotes what it could not read.
-        let mut config: Config = url.parse().map_err(|_| {
-            JournalError::storage(
-                "cannot parse the PostgreSQL URL; expected postgres://USER:PASSWORD@HOST:5432/DATABASE",
-            )
-        })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(tls());
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("echostr");
-        }
-        config.tcp_user_timeout(WORK_TIMEOUT).keepalives_idle(Duration::from_secs(10));
-        Ok(Self { config, idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) })
+        return format!("{} ({}){hint}", said.message(), said.code().code());
     }
-
-    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
-        let connecting = async {
-            let (client, driver) = self.config.connect(NoTls).await?;
-            let driver = AbortOnDropHandle::new(tokio::spawn(async move {
-                // The user of the client gets the error.
-                let _ = driver.await;
-            }));
-            client.batch_execute(SESSION).await?;
-            Ok(Connection { client, statements: HashMap::new(), _driver: driver })
-        };
-        time::timeout(WORK_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Slow))
-    }
-
-    /// A connection for one operation. One that is not [returned](Lent::done) is not used again.
-    pub(super) async fn get(&self) -> Result<Lent<'_>, Failure> {
-        let permit = time::timeout(WORK_TIMEOUT, self.permits.acquire()).await;
-        let Ok(Ok(permit)) = permit else { return Err(Failure::Slow) };
-        let idle = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| !connection.client.is_closed());
-            idle.pop()
-        };
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        Ok(Lent { connection, pool: self, _permit: permit })
-    }
-
-    /// Closes every idle connection.
-    pub(super) fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
-/// A connection in use.
-pub(super) struct Lent<'p> {
-    connection: Connection,
-    pool: &'p Pool,
-    _permit: SemaphorePermit<'p>,
-}
-
-impl Lent<'_> {
-    /// The operation succeeded; the connection can be reused.
-    pub(super) fn done(self) {
-        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.connection);
-    }
-}
-
-impl Deref for Lent<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl DerefMut for Lent<'_> {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
+    let cause = failure.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{failure}{cause}")
 }
 
 /// An operation, within the time limit.
@@ -320,8 +167,12 @@ pub(super) fn text(message: &str) -> String {
     message.replace('\0', "\u{FFFD}")
 }
 
-/// Now by the clock of the database, which is the one of all nodes: milliseconds.
+/// When the statement or its transaction began, by the clock of the database, which is the one of all nodes: milliseconds.
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
+
+/// The same at the moment, also where the statement has waited for a lock since it began: for leases, which must not be
+/// shorter than was asked for.
+const CLOCK: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// The ordering key of an event `T`: its subject, or a hash of a long one, which an index could not hold. An event
 /// without a subject has one of its own.
@@ -334,13 +185,17 @@ const ORDERING_KEY: &str = "
 const IS_MISSING: &str = "observer.seen <
     greatest((SELECT max(alive_until) FROM node), (SELECT max(latest.seen) FROM observer AS latest)) - 14000";
 
-/// A statement with what many have in common: `{now}`, the columns of an `{event}`, its
+/// A statement with what many have in common: `{now}`, `{clock}`, the columns of an `{event}`, its
 /// `{ordering key of TABLE}`, and `{rooms}`.
 pub(super) fn sql(text: &str) -> String {
     let key = |text: String, table: &str| {
         text.replace(&format!("{{ordering key of {table}}}"), &ORDERING_KEY.replace("T.", &format!("{table}.")))
     };
-    let text = text.replace("{now}", NOW).replace("{event}", event_columns!()).replace("{rooms}", ROOMS);
+    let text = text
+        .replace("{now}", NOW)
+        .replace("{clock}", CLOCK)
+        .replace("{event}", event_columns!())
+        .replace("{rooms}", ROOMS);
     ["event", "new"].into_iter().fold(text, key)
 }
 

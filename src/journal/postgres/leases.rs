@@ -18,12 +18,14 @@ pub(super) async fn read(shared: &Shared, name: &str) -> Result<Option<String>, 
     rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
 }
 
-/// A dead node holds none.
-const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, 1, {now} + $2, $3)
+/// A dead node holds none. The fence is a time, so that it does not begin anew when the row was removed: whoever held the
+/// lease before has a lower one.
+const HOLD: &str = "INSERT INTO slot (name, fence, until, node) VALUES ($1, {clock}, {clock} + $2, $3)
      ON CONFLICT (name) DO UPDATE SET
-         fence = slot.fence + 1, until = excluded.until, node = excluded.node,
-         value = CASE WHEN slot.expires <= {now} THEN NULL ELSE slot.value END, expires = NULL
-     WHERE slot.until <= {now} OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > {now})
+         fence = greatest(slot.fence + 1, {clock}), until = {clock} + $2, node = excluded.node,
+         value = CASE WHEN slot.expires <= {clock} THEN NULL ELSE slot.value END, expires = NULL
+     WHERE slot.until <= {clock}
+        OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = slot.node AND node.alive_until > {clock})
      RETURNING value, fence";
 
 pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Result<Option<NamedLease>, Failure> {
@@ -36,8 +38,13 @@ pub(super) async fn hold(shared: &Shared, name: &Arc<str>, term: Duration) -> Re
     held.transpose()
 }
 
-const WRITE: &str = "UPDATE slot SET value = coalesce($3, value), until = coalesce({now} + $4, 0), expires = {now} + $5
-     WHERE name = $1 AND fence = $2 RETURNING name";
+/// The row is locked before the time is taken. A database that lost its last transactions may have given the same fence
+/// to two nodes.
+const WRITE: &str = "WITH held AS MATERIALIZED (
+        SELECT name FROM slot WHERE name = $1 AND fence = $2 AND node = $6 FOR UPDATE
+    )
+    UPDATE slot SET value = coalesce($3, value), until = coalesce({clock} + $4, 0), expires = {clock} + $5
+    FROM held WHERE slot.name = held.name RETURNING slot.name";
 
 const ANSWERED: &str = "UPDATE event SET state = 1 WHERE id = ANY($1)";
 
@@ -55,7 +62,7 @@ pub(super) async fn write(shared: &Shared, held: &NamedLease, write: &LeaseWrite
     let changes = db.client.transaction().await?;
     let (keep, expires) = (write.keep.map(millis), write.expires.map(millis));
     let name: &str = &held.name;
-    if changes.query(&set, &[&name, &held.lease_token, &write.value, &keep, &expires]).await?.is_empty() {
+    if changes.query(&set, &[&name, &held.lease_token, &write.value, &keep, &expires, &shared.node]).await?.is_empty() {
         changes.rollback().await?;
         db.done();
         return Ok(None);

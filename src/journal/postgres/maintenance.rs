@@ -19,8 +19,9 @@ use super::{
         },
         id, millis,
     },
-    db::{Connection, Failure, limited},
-    schema::{BACKFILL, LOCK, MAINTENANCE},
+    db::{Failure, limited},
+    pool::Connection,
+    schema::{self, BACKFILL, LOCK, MAINTENANCE},
     shared::Shared,
 };
 
@@ -39,6 +40,9 @@ const NODE_TIMEOUT_MILLIS: i64 = 3_600_000;
 
 /// An observer that no node has had for so long is missing; what is left of it is kept for the retention.
 const MISSING_AFTER_MILLIS: i64 = 10_000;
+
+/// When an index is tried again that could not be made.
+const INDEX_INTERVAL: Duration = Duration::from_secs(600);
 
 /// One node at a time; another does not wait for it.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
@@ -104,8 +108,15 @@ const REMOVE_EVENTS: &str = "
 pub(super) async fn run(shared: Arc<Shared>, retention: Duration) {
     shared.started().await;
     let begun = Instant::now();
-    let mut database =
-        Maintained { shared, retention: millis(retention), begun, is_first: true, missing: HashSet::new(), now: 0 };
+    let mut database = Maintained {
+        shared,
+        retention: millis(retention),
+        begun,
+        is_first: true,
+        missing: HashSet::new(),
+        now: 0,
+        index_due: Some(begun),
+    };
     maintenance::run(&mut database, retention, begun).await;
 }
 
@@ -119,6 +130,8 @@ struct Maintained {
     missing: HashSet<i32>,
     /// The time of the last count.
     now: Millis,
+    /// When the index is looked for that may be missing still.
+    index_due: Option<Instant>,
 }
 
 impl Maintain for Maintained {
@@ -160,6 +173,11 @@ impl Maintain for Maintained {
         let row = limited(db.row(COUNTS)).await?;
         self.shared.counts.counted(row.try_get(0)?, row.try_get(1)?);
         self.now = row.try_get(2)?;
+        if self.index_due.is_some_and(|due| due <= Instant::now()) {
+            self.index_due = Some(Instant::now() + INDEX_INTERVAL);
+            schema::make_index(&self.shared.pool).await?;
+            self.index_due = None;
+        }
         let bytes: Option<i64> = limited(db.row(BYTES)).await?.try_get(0)?;
         self.shared.counts.measured(bytes.unwrap_or_default().cast_unsigned());
         let missing = limited(async { steps::missing(&mut db.client.transaction().await?).await }).await?;

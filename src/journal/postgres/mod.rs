@@ -9,9 +9,8 @@
 //! Any node may get any delivery. The unique key of `dedupe` decides who runs an event; the heartbeat in `node` shows
 //! which nodes are dead, so that another runs what they left. A living node is asked about what it owns (`waiting.rs`): it
 //! may not run it. Time is the database's: the clocks of nodes may differ.
-//!
-//! The URL is used without TLS for now; one that requires it is refused.
 
+mod acknowledged;
 mod admissions;
 mod archive;
 mod db;
@@ -19,10 +18,12 @@ mod leases;
 mod maintenance;
 mod node;
 mod observers;
+mod pool;
 mod queries;
 mod replies;
 mod schema;
 mod shared;
+mod tls;
 mod waiting;
 
 use std::{
@@ -37,7 +38,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
-use self::{db::Pool, shared::Shared};
+use self::{pool::Pool, shared::Shared};
 use super::{
     Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
     Options, ReplyRecord, Room, Task, Undecoded, Usage, core::Failure as _,
@@ -70,7 +71,7 @@ impl PostgresJournal {
     /// Starts to connect, and returns at once: the database may be reachable later, and not always.
     ///
     /// # Errors
-    /// When the URL cannot be parsed, requires TLS, or when there is no tokio runtime.
+    /// When the URL cannot be parsed, a file that it names cannot be read, or there is no tokio runtime.
     pub fn open(url: &str, options: &Options) -> Result<Self, JournalError> {
         let handle = Handle::try_current().map_err(JournalError::storage)?;
         let shared = Arc::new(Shared::new(Pool::new(url)?, options));

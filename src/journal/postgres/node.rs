@@ -6,10 +6,14 @@ use std::{
 };
 
 use tokio::time;
+use uuid::Uuid;
 
 use super::{
-    db::{Connection, Failure, limited, sql},
+    super::JournalError,
+    acknowledged,
+    db::{Failure, limited, sql},
     observers::{self, Observing},
+    pool::Connection,
     schema,
     shared::{PROBE_INTERVAL, Shared, Start},
 };
@@ -22,12 +26,28 @@ const ALIVE_MILLIS: i64 = 4_000;
 const BEAT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long this node counts on a heartbeat: what it has begun by then begins before another may take it over.
-const COUNTED_ON: Duration = Duration::from_millis(3_500);
+pub(super) const COUNTED_ON: Duration = Duration::from_millis(3_500);
 
-const ALIVE_UNTIL: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {now} + $2)
-     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
+/// Returns whether the heartbeat before was no longer valid: then others may have taken over what this node has.
+const ALIVE_UNTIL: &str = "WITH before AS (SELECT alive_until FROM node WHERE id = $1)
+     INSERT INTO node (id, alive_until) VALUES ($1, {clock} + $2)
+     ON CONFLICT (id) DO UPDATE SET alive_until = {clock} + $2
+     RETURNING coalesce((SELECT alive_until < {clock} FROM before), true)";
+
+const ENTER: &str = "INSERT INTO node (id, alive_until) VALUES ($1, {clock} + $2) ON CONFLICT (id) DO NOTHING";
 
 const SEEN: &str = "UPDATE observer SET seen = {now} WHERE name = ANY($1) RETURNING name, id, in_order";
+
+/// How long the tables of a large database may take to be updated.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// What it takes to store an event, unless something else is in the way: a lock of each table, and room for this many
+/// bytes.
+const LOCKS: &str = "SET LOCAL lock_timeout = '1s';
+    LOCK TABLE event, dedupe, delivery, dead, slot, used_query IN ROW EXCLUSIVE MODE";
+const PROBE: &str = "INSERT INTO event (id, account, type, form, payload, received, deliveries, state, observers)
+     VALUES ($1, '', '', 0, $2, 0, 1, 1, '{}')";
+const PROBE_SIZE: usize = 64 << 10;
 
 /// How long this node surely lives in the eyes of the others.
 #[derive(Debug, Default)]
@@ -55,7 +75,7 @@ impl Lifetime {
 pub(super) async fn heartbeat(shared: Arc<Shared>) {
     let mut connection = None;
     loop {
-        let beaten = limited(beat(&shared, &mut connection)).await;
+        let beaten = beat(&shared, &mut connection).await;
         let pause = match beaten {
             Ok(()) => {
                 shared.recovered();
@@ -82,14 +102,26 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
         Some(db) => db,
         None => {
             let mut fresh = shared.pool.connect().await?;
-            set_up(shared, &mut fresh).await?;
+            let set_up = time::timeout(SET_UP_TIMEOUT, set_up(shared, &mut fresh));
+            set_up.await.unwrap_or(Err(Failure::Slow))?;
+            limited(acknowledged::check(shared, &mut fresh)).await?;
             connection.insert(fresh)
         }
     };
     let sent = Instant::now();
-    let beaten = time::timeout(BEAT_TIMEOUT, db.execute(ALIVE_UNTIL, &[&shared.node, &ALIVE_MILLIS])).await;
-    beaten.unwrap_or(Err(Failure::Slow))?;
+    let beaten = time::timeout(BEAT_TIMEOUT, db.query(ALIVE_UNTIL, &[&shared.node, &ALIVE_MILLIS])).await;
+    let was_away = beaten.unwrap_or(Err(Failure::Slow))?.first().map_or(Ok(false), |row| row.try_get(0))?;
+    shared.alive(sent, was_away);
     shared.lifetime().prolong(sent);
+    limited(see_observers(shared, db)).await?;
+    if shared.has_trouble() {
+        limited(probe(db)).await?;
+    }
+    Ok(())
+}
+
+/// Records that this node has its observers.
+async fn see_observers(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
     if names.is_empty() {
         return Ok(());
@@ -108,11 +140,26 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
     Ok(())
 }
 
+/// Whether an event could be stored. That the database answers is not enough: a table may be locked, or a disk full.
+async fn probe(db: &mut Connection) -> Result<(), Failure> {
+    let mut payload = vec![0; PROBE_SIZE];
+    // Nothing that could be compressed.
+    getrandom::fill(&mut payload).map_err(|failure| Failure::Journal(JournalError::storage(failure)))?;
+    let changes = db.client.transaction().await?;
+    changes.batch_execute(LOCKS).await?;
+    changes.execute(PROBE, &[&Uuid::now_v7(), &payload]).await?;
+    changes.rollback().await?;
+    Ok(())
+}
+
 /// Migrates the tables, and inserts the node and its observers.
 async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     let changes = db.client.transaction().await?;
+    // What there is to do may be more than a statement has time for.
+    changes.batch_execute("SET LOCAL statement_timeout = 0").await?;
     schema::migrate(&changes).await?;
-    changes.execute(&sql(ALIVE_UNTIL), &[&shared.node, &ALIVE_MILLIS]).await?;
+    // The heartbeat that follows tells whether others have taken anything over.
+    changes.execute(&sql(ENTER), &[&shared.node, &ALIVE_MILLIS]).await?;
     observers::register(shared, &changes).await?;
     changes.commit().await?;
     Ok(())

@@ -15,7 +15,8 @@ use super::{
         core::{EVENT_COLUMNS, Row as _, row},
         millis,
     },
-    db::{self, Connection, Failure},
+    db::{self, Failure},
+    pool::Connection,
     schema::{LOCK, ORDERING_KEYS},
     shared::Shared,
 };
@@ -84,7 +85,7 @@ const LEASE: &str = "{rooms}, ready AS (
             ORDER BY due, event LIMIT room.count FOR UPDATE SKIP LOCKED
         ) AS due LIMIT $2
     )
-    UPDATE delivery SET due = {now} + $3, attempts = delivery.attempts + 1, leased = true, node = $4
+    UPDATE delivery SET due = {clock} + $3, attempts = delivery.attempts + 1, leased = true, node = $4
     FROM ready, event
     WHERE delivery.event = ready.event AND delivery.observer = ready.observer AND event.id = ready.event
     RETURNING {event}, delivery.attempts, delivery.due";
@@ -120,9 +121,14 @@ const HEADS: &str = "{rooms}
         LIMIT room.count
     ) AS heads LIMIT $2";
 
-const TAKE: &str = "UPDATE delivery SET due = {now} + $3, attempts = delivery.attempts + 1, leased = true, node = $4
-    FROM event
-    WHERE delivery.event = ANY($2) AND delivery.observer = $1 AND delivery.due <= {now} AND event.id = delivery.event
+/// What somebody else has locked has its turn later.
+const TAKE: &str = "WITH ready AS (
+        SELECT event FROM delivery WHERE event = ANY($2) AND observer = $1 AND due <= {now}
+        ORDER BY event FOR UPDATE SKIP LOCKED
+    )
+    UPDATE delivery SET due = {clock} + $3, attempts = delivery.attempts + 1, leased = true, node = $4
+    FROM ready, event
+    WHERE delivery.event = ready.event AND delivery.observer = $1 AND event.id = ready.event
     RETURNING {event}, delivery.attempts, delivery.due";
 
 /// The values of a query, as columns.
@@ -215,7 +221,7 @@ const DONE: &str = "
     WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
       AND delivery.due = t.until AND delivery.leased AND delivery.node = $5";
 
-const AGAIN: &str = "UPDATE delivery SET due = {now} + t.pause, attempts = t.tries, leased = false, node = NULL,
+const AGAIN: &str = "UPDATE delivery SET due = {clock} + t.pause, attempts = t.tries, leased = false, node = NULL,
         error = coalesce(t.error, delivery.error)
     FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::bigint[], $7::integer[], $8::text[])
         AS t (event, observer, attempt, until, pause, tries, error)

@@ -14,7 +14,8 @@ use super::{
         millis,
     },
     admissions::LARGEST_BATCH,
-    db::{Connection, Failure, limited},
+    db::{Failure, limited},
+    pool::Connection,
     shared::Shared,
 };
 use crate::envelope::UsedQuery;

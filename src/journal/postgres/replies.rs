@@ -1,6 +1,6 @@
 //! Replies: those of this node are written by one statement, those of others are looked up.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc, time::Instant};
 
 use tokio::time;
 use tokio_postgres::types::ToSql;
@@ -13,7 +13,8 @@ use super::{
         model::plain_success,
     },
     admissions::LARGEST_BATCH,
-    db::{self, Connection, Failure, limited},
+    db::{self, Failure, limited},
+    pool::Connection,
     shared::{PROBE_INTERVAL, Recording, Shared},
 };
 use crate::platform::Body;
@@ -132,8 +133,14 @@ impl Commit for Records {
     }
 
     fn settle(&mut self, batch: Vec<Recording>, replies: Vec<Replied>) {
+        let now = Instant::now();
         let mut pending = self.shared.lock();
-        batch.iter().for_each(|one| pending.end(&one.entry));
+        for (one, reply) in batch.iter().zip(&replies) {
+            pending.end(&one.entry);
+            if reply.is_ok() {
+                pending.acknowledged.add(now, one.entry.id);
+            }
+        }
         drop(pending);
         for (Recording { entry, .. }, reply) in batch.into_iter().zip(replies) {
             entry.settle(reply);

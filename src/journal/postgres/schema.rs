@@ -2,7 +2,7 @@
 
 use tokio_postgres::Transaction;
 
-use super::{super::JournalError, db::Failure};
+use super::{super::JournalError, db::Failure, pool::Pool};
 
 /// Advisory locks: what only one node does at a time. The number is `echostr` in ASCII, so that other programs in the
 /// same database take others.
@@ -13,13 +13,15 @@ pub(super) const SETUP: i32 = 1;
 pub(super) const MAINTENANCE: i32 = 2;
 /// Giving the past to new observers.
 pub(super) const BACKFILL: i32 = 3;
+/// Making an index.
+const INDEX: i32 = 4;
 /// Leases of observers in order: this, and the number of the observer.
 pub(super) const ORDERING_KEYS: i32 = 1000;
 
 /// Each step is one version; a step that was released never changes.
 ///
 /// What platforms and users write is `bytea`: a text of PostgreSQL holds no NUL, and an event with one must not be lost.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     -- Identities are UUIDs of version 7, so new rows go to the end of the index.
     CREATE TABLE event (
@@ -121,31 +123,64 @@ const STEPS: [&str; 4] = [
         asked    bigint NOT NULL       -- milliseconds
     );
 ",
+    "
+    -- The transaction that entered an event: what commits later is found by it, whatever the clocks of nodes say. Events
+    -- from before have none. Nodes of the version before enter it, too. Its index is made beside the traffic.
+    ALTER TABLE event ADD COLUMN entered bigint;
+    ALTER TABLE event ALTER COLUMN entered SET DEFAULT pg_current_xact_id()::text::bigint;
+    -- The version of the oldest program that works with these tables.
+    ALTER TABLE echostr_version ADD COLUMN compatible integer NOT NULL DEFAULT 3;
+",
 ];
+
+/// The version of the tables, and of the oldest program that works with them; a table from before says nothing of that.
+const VERSION: &str = "SELECT version, coalesce((to_jsonb(echostr_version) ->> 'compatible')::integer, version)
+     FROM echostr_version";
 
 /// Migrates the tables, one node after the other.
 pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {
     changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &SETUP]).await?;
     changes.batch_execute("CREATE TABLE IF NOT EXISTS echostr_version (version integer NOT NULL)").await?;
-    let row = changes.query_opt("SELECT version FROM echostr_version", &[]).await?;
-    let version = match row {
-        Some(row) => usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(usize::MAX),
+    let row = changes.query_opt(VERSION, &[]).await?;
+    let (version, compatible) = match row {
+        Some(row) => (row.try_get::<_, i32>(0)?, row.try_get::<_, i32>(1)?),
         None => {
             changes.execute("INSERT INTO echostr_version VALUES (0)", &[]).await?;
-            0
+            (0, 0)
         }
     };
-    if version > STEPS.len() {
-        let known = STEPS.len();
+    let known = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+    if version > known && compatible <= known {
+        // Another node of this deployment is of the next version already.
+        return Ok(());
+    }
+    if version > known {
         return Err(Failure::Journal(JournalError::storage(format!(
             "the journal has schema version {version}, this program supports up to {known}: use the newer \
              echostr that wrote it"
         ))));
     }
-    for step in &STEPS[version..] {
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or_default()) {
         changes.batch_execute(step).await?;
     }
-    let latest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
-    changes.execute("UPDATE echostr_version SET version = $1 WHERE version <> $1", &[&latest]).await?;
+    changes.execute("UPDATE echostr_version SET version = $1 WHERE version <> $1", &[&known]).await?;
     Ok(())
+}
+
+/// Makes the index that events are followed by, unless it is there or another node makes it. Nobody waits for that, however
+/// many events there are.
+pub(super) async fn make_index(pool: &Pool) -> Result<(), Failure> {
+    let db = pool.connect().await?;
+    let client = &db.client;
+    let is_mine = client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK, &INDEX]).await?;
+    let is_made = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('event_entered') AND indisvalid";
+    if !is_mine.try_get(0)? || client.query_opt(is_made, &[]).await?.is_some() {
+        return Ok(());
+    }
+    // It waits for the transactions of others, which may be long.
+    client.batch_execute("SET statement_timeout = 0; SET lock_timeout = '30s'").await?;
+    // What is left of one that was not finished.
+    client.batch_execute("DROP INDEX CONCURRENTLY IF EXISTS event_entered").await?;
+    let make = "CREATE INDEX CONCURRENTLY event_entered ON event USING brin (entered) WITH (autosummarize = on)";
+    Ok(client.batch_execute(make).await?)
 }

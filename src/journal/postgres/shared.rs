@@ -4,13 +4,14 @@ use std::{
     collections::HashMap,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{Notify, oneshot, watch},
     time,
 };
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{
@@ -18,9 +19,11 @@ use super::{
         Admission, Entry, JournalError, NewEvent, Observer, Options, ReplyRecord,
         core::{Admitted, Counts, Failure as _, Health, InFlight, Running, Waiter, commit},
     },
-    db::{Failure, Pool},
-    node::Lifetime,
+    acknowledged::Acknowledged,
+    db::Failure,
+    node::{COUNTED_ON, Lifetime},
     observers::Observing,
+    pool::Pool,
     queries,
     waiting::Awaited,
 };
@@ -60,6 +63,9 @@ pub(super) struct Pending {
     /// Deliveries of events that run here.
     pub(super) repeated: HashMap<Uuid, i32>,
     pub(super) awaited: HashMap<Uuid, Awaited>,
+    pub(super) acknowledged: Acknowledged,
+    /// When the latest heartbeat that arrived was sent.
+    alive: Instant,
 }
 
 /// What the journal and its tasks share.
@@ -97,6 +103,8 @@ impl Shared {
             records: Vec::new(),
             repeated: HashMap::new(),
             awaited: HashMap::new(),
+            acknowledged: Acknowledged::default(),
+            alive: Instant::now(),
         };
         Self {
             pool,
@@ -136,13 +144,51 @@ impl Shared {
         self.lock().health.is_closed()
     }
 
+    pub(super) fn has_trouble(&self) -> bool {
+        self.lock().health.has_trouble()
+    }
+
     /// Whether it can store.
     pub(super) fn health(&self) -> Result<(), JournalError> {
-        self.lock().health.check()?;
+        let alive = {
+            let pending = self.lock();
+            pending.health.check()?;
+            pending.alive
+        };
         if *self.start.borrow() == Start::Connecting {
             return Err(JournalError::storage("PostgreSQL: connecting"));
         }
+        // This process was stopped, or the database is slow: others may have taken over what is in flight here.
+        if alive.elapsed() > COUNTED_ON {
+            return Err(JournalError::storage("PostgreSQL: the heartbeat of this node does not arrive in time"));
+        }
         self.counts.check()
+    }
+
+    /// A heartbeat has arrived. When the one before was no longer valid, others may have answered what is in flight here, so
+    /// nothing but a recorded reply may be given from now on.
+    pub(super) fn alive(&self, sent: Instant, was_away: bool) {
+        let mut pending = self.lock();
+        pending.alive = sent;
+        if !was_away {
+            return;
+        }
+        let away = JournalError::storage("PostgreSQL: the heartbeat of this node did not arrive in time");
+        let mut count = 0;
+        for entry in pending.in_flight.entries().filter(|entry| entry.reply().is_none()) {
+            entry.settle(Err(away.clone()));
+            count += 1;
+        }
+        drop(pending);
+        if count == 0 {
+            return;
+        }
+        warn!(
+            count,
+            "journal: other nodes had no heartbeat of this one for several seconds, and may have taken over its {count} events \
+             in flight: their deliveries are answered with 503 and repeated by the platforms; where a machine sleeps or is \
+             overloaded, that is why"
+        );
     }
 
     /// Ready once the first connection is established, or has failed.

@@ -27,10 +27,11 @@ pub(super) fn hold(
     now: Millis,
     term: Duration,
 ) -> rusqlite::Result<Option<NamedLease>> {
+    // A fence is a time, so that it does not begin anew when the row was removed.
     let mut hold = db.prepare_cached(
-        "INSERT INTO slot VALUES (?1, NULL, 1, ?3, NULL)
+        "INSERT INTO slot VALUES (?1, NULL, ?2, ?3, NULL)
          ON CONFLICT (name) DO UPDATE SET
-             fence = fence + 1, until = ?3, value = CASE WHEN expires <= ?2 THEN NULL ELSE value END, expires = NULL
+             fence = max(fence + 1, ?2), until = ?3, value = CASE WHEN expires <= ?2 THEN NULL ELSE value END, expires = NULL
          WHERE until <= ?2
          RETURNING value, fence",
     )?;

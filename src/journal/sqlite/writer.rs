@@ -251,7 +251,7 @@ impl Commit for Writer {
         }
         for op in ops {
             match op {
-                Op::Record { .. } | Op::Used(_) if passing => pending.keep(op),
+                op if passing && is_kept(&op) => pending.keep(op),
                 // While the lock is held, so that no reply is recorded for an event that is not there.
                 Op::Admit { entry, .. } | Op::Record { entry, .. } => {
                     pending.in_flight.end(&entry);
@@ -265,5 +265,38 @@ impl Commit for Writer {
                 Op::Repeated { .. } | Op::Used(_) => {}
             }
         }
+    }
+}
+
+/// Whether an operation waits until the file can be written again. The reply of an event whose admission was refused, here or
+/// in the batch before, does not: there is nothing to record it for.
+fn is_kept(op: &Op) -> bool {
+    match op {
+        Op::Record { entry, .. } => entry.reply().is_none(),
+        Op::Used(_) => true,
+        Op::Admit { .. } | Op::Repeated { .. } | Op::Work(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{
+        super::super::{Entry, JournalError, ReplyRecord},
+        *,
+    };
+    use crate::platform::Body;
+
+    #[test]
+    fn a_reply_whose_admission_was_refused_is_not_kept() {
+        let entry = Entry::new(Uuid::nil(), None, 1);
+        let record = || {
+            let reply = ReplyRecord { body: Body::Plain("success"), failure: None, sender: None };
+            Op::Record { entry: Arc::clone(&entry), reply }
+        };
+        assert!(is_kept(&record()));
+        entry.settle(Err(JournalError::Full));
+        assert!(!is_kept(&record()));
     }
 }

@@ -12,6 +12,7 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -22,7 +23,9 @@ use tokio::time;
 pub struct Instance {
     folder: TempDir,
     bin: PathBuf,
-    port: u16,
+    pub port: u16,
+    /// Settings of the next start.
+    pub settings: Vec<String>,
     server: Option<Child>,
 }
 
@@ -61,14 +64,87 @@ impl Instance {
             .status();
         assert!(made.unwrap().success(), "initdb");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut instance = Self { folder, bin, port, server: None };
+        let mut instance = Self { folder, bin, port, settings: Vec::new(), server: None };
         instance.resume();
         Some(instance)
     }
 
+    /// A copy that follows it, and accepts no writes.
+    pub fn standby(&self) -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+        if let Some((user, group)) = somebody() {
+            chown(&data, Some(user), Some(group)).unwrap();
+        }
+        let copied = as_somebody(&self.bin.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "echostr", "-c", "fast", "-R", "-D"])
+            .arg(&data)
+            .current_dir(&data)
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut standby = Self { folder, bin: self.bin.clone(), port, settings: Vec::new(), server: None };
+        standby.resume();
+        standby
+    }
+
+    /// Waits until it has everything that the other one has.
+    pub async fn catch_up(&self, other: &Self) {
+        self.until_ready().await;
+        let query = "SELECT (pg_current_wal_lsn() - '0/0')::bigint";
+        let end = count(&other.url("postgres"), query).await;
+        let received = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint";
+        for _ in 0..600 {
+            if count(&self.url("postgres"), received).await >= end {
+                return;
+            }
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the standby does not follow");
+    }
+
+    /// It follows no longer.
+    pub async fn part(&self) {
+        let url = self.url("postgres");
+        assert!(execute(&url, "ALTER SYSTEM SET primary_conninfo = ''").await);
+        assert!(execute(&url, "SELECT pg_reload_conf()").await);
+        for _ in 0..600 {
+            if count(&url, "SELECT count(*) FROM pg_stat_wal_receiver").await == 0 {
+                return;
+            }
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the standby still follows");
+    }
+
+    /// It accepts writes from now on.
+    pub async fn promote(&self) {
+        assert!(execute(&self.url("postgres"), "SELECT pg_promote()").await);
+    }
+
+    /// The folder of the data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Writes a file that only the server can read, as it wants its keys.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.data().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = somebody() {
+            chown(&path, Some(user), Some(group)).unwrap();
+        }
+        path.display().to_string()
+    }
+
     /// Starts the server on what is there.
     pub fn resume(&mut self) {
-        let data = self.folder.path().join("data");
+        let data = self.data();
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let server = guarded(&self.bin.join("postgres"))
             .arg("-D")
@@ -76,6 +152,7 @@ impl Instance {
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"])
             .arg(&data)
             .args(["-c", "max_connections=400", "-c", "shared_buffers=32MB"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .current_dir(&data)
             .stdout(Stdio::null())
             .stderr(log)
@@ -86,12 +163,32 @@ impl Instance {
     /// Stops the server at once; connections break.
     pub fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
-        let _ = Command::new("kill").args(["-INT", &server.id().to_string()]).status();
-        let _ = server.wait();
+        // One that has just been started ignores the first.
+        while server.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = Command::new("kill").args(["-INT", &server.id().to_string()]).status();
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
-    fn url(&self, database: &str) -> String {
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://echostr@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The same by the socket in the folder of the data.
+    pub fn socket(&self, database: &str) -> String {
+        let folder = self.data().display().to_string().replace('/', "%2F");
+        format!("postgres://echostr@{folder}:{}/{database}", self.port)
+    }
+
+    /// Waits until it answers.
+    pub async fn until_ready(&self) {
+        for _ in 0..300 {
+            if execute(&self.socket("postgres"), "").await {
+                return;
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no PostgreSQL: {}", fs::read_to_string(self.folder.path().join("log")).unwrap());
     }
 
     /// The URL of a fresh database.
@@ -123,14 +220,16 @@ pub async fn execute(url: &str, statement: &str) -> bool {
     done
 }
 
+/// A client that stays connected.
+pub async fn client(url: &str) -> tokio_postgres::Client {
+    let (client, driver) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(driver);
+    client
+}
+
 /// The number that a query returns.
 pub async fn count(url: &str, query: &str) -> i64 {
-    let (client, driver) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-    let driver = tokio::spawn(driver);
-    let count = client.query_one(query, &[]).await.unwrap().get(0);
-    drop(client);
-    driver.await.unwrap().unwrap();
-    count
+    client(url).await.query_one(query, &[]).await.unwrap().get(0)
 }
 
 /// Holds every admission where its statement runs, until it is released.
@@ -141,8 +240,7 @@ pub struct Gate {
 
 impl Gate {
     pub async fn close(url: &str) -> Self {
-        let (client, driver) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(driver);
+        let client = client(url).await;
         let text = "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
                         'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END';
                     CREATE TRIGGER gate BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION gate();
@@ -177,7 +275,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// User and group that PostgreSQL runs as where the tests run as root, which it refuses.
-fn somebody() -> Option<(u32, u32)> {
+pub fn somebody() -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt as _;
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     root.then_some((65534, 65534))
@@ -194,9 +292,10 @@ fn as_somebody(program: &Path) -> Command {
 fn guarded(program: &Path) -> Command {
     let inner = as_somebody(program);
     let mut command = Command::new("sh");
-    let watch = "me=$1; shift; \"$@\" & server=$!; trap 'kill -INT $server 2>/dev/null' INT TERM; \
+    let watch = "me=$1; shift; trap 'kill -INT $server 2>/dev/null' INT TERM; \"$@\" & server=$!; \
                  (while kill -0 $me 2>/dev/null && kill -0 $server 2>/dev/null; do sleep 1; done; \
-                 kill -INT $server 2>/dev/null) & wait $server; wait $server 2>/dev/null";
+                 kill -INT $server 2>/dev/null) & \
+                 while kill -0 $server 2>/dev/null; do wait $server; done";
     command.args(["-c", watch, "sh"]).arg(std::process::id().to_string());
     command.arg(inner.get_program()).args(inner.get_args());
     command
