@@ -148,13 +148,13 @@ fn observer(name: &str) -> Observer {
     Observer { name: name.into(), in_order: false, from_beginning: false, wants: Arc::new(|_, _| true) }
 }
 
-fn options(observers: Vec<Observer>) -> Options {
+pub fn options(observers: Vec<Observer>) -> Options {
     let (retention, supervisor) = (Duration::from_secs(3600), Supervisor::default());
     Options { retention, max_size: 64 << 20, observers, supervisor }
 }
 
 /// A text message of an Official Account: its key is of its user and number.
-struct Message {
+pub struct Message {
     user: String,
     number: u64,
     content: String,
@@ -162,12 +162,12 @@ struct Message {
     account: &'static str,
 }
 
-fn message(user: &str, number: u64) -> Message {
+pub fn message(user: &str, number: u64) -> Message {
     Message { user: user.to_owned(), number, content: format!("message {number}"), window: None, account: "mp/shop" }
 }
 
 impl Message {
-    fn new_event(&self, journal: &dyn Journal, observers: &[&str]) -> NewEvent {
+    pub fn new_event(&self, journal: &dyn Journal, observers: &[&str]) -> NewEvent {
         let text = format!(
             "<xml><ToUserName>gh</ToUserName><FromUserName>{}</FromUserName><CreateTime>1</CreateTime>\
              <MsgType>text</MsgType><Content>{}</Content><MsgId>{}</MsgId></xml>",
@@ -234,12 +234,12 @@ impl Message {
     }
 }
 
-fn document(text: &str) -> ReplyRecord {
+pub fn document(text: &str) -> ReplyRecord {
     ReplyRecord { body: Body::Document(text.to_owned()), failure: None, sender: None }
 }
 
 #[track_caller]
-fn run(admission: Admission) -> Arc<Entry> {
+pub fn run(admission: Admission) -> Arc<Entry> {
     match admission {
         Admission::Run(entry) => entry,
         Admission::Known(entry) => panic!("{} is known", entry.id),
@@ -247,7 +247,7 @@ fn run(admission: Admission) -> Arc<Entry> {
 }
 
 #[track_caller]
-fn known(admission: Admission) -> Arc<Entry> {
+pub fn known(admission: Admission) -> Arc<Entry> {
     match admission {
         Admission::Known(entry) => entry,
         Admission::Run(entry) => panic!("{} is to be run", entry.id),

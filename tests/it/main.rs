@@ -21,6 +21,7 @@ mod gates;
 mod golden;
 mod im;
 mod isolation;
+mod joining;
 mod journal;
 mod kf;
 mod late;

@@ -15,6 +15,7 @@ mod db;
 mod events;
 mod guard;
 mod index;
+mod joining;
 mod leases;
 mod lock;
 mod maintenance;
@@ -30,7 +31,7 @@ use std::{
     future::ready,
     mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -45,22 +46,23 @@ use uuid::Uuid;
 use self::{
     guard::FileGuard,
     index::Index,
+    joining::{Arriving, Found, Step},
     lock::ServerLock,
     maintenance::Maintenance,
     observers::Observing,
-    shared::{Op, Pending, Shared, Work},
+    shared::{Op, Shared, Work},
     writer::Writer,
 };
 use super::{
     Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
     ReplyRecord, Room, State, Task, Undecoded, Usage,
     core::{Row as _, row},
-    id, millis,
+    millis,
 };
 use crate::{
     envelope::UsedQuery,
     event::Platform,
-    platform::{Body, DedupeKey, Order},
+    platform::{DedupeKey, Order},
 };
 
 pub use archive::SqliteArchive;
@@ -148,94 +150,40 @@ impl SqliteJournal {
         Box::pin(async move { response.await.unwrap_or(Err(JournalError::Closed)) })
     }
 
-    /// Joins what is known of a key. `asked` is what the file has, if it was read; without it, what memory has.
-    fn join(&self, key: &DedupeKey, asked: Option<Option<Found>>) -> Joined<'_> {
-        let pending = self.shared.lock();
-        // It may have begun to run while the file was asked.
-        if let Some(entry) = pending.in_flight.entry(key) {
-            let entry = Arc::clone(entry);
-            entry.delivered_again();
-            self.shared.repeated(pending, entry.id);
-            return Joined::Known(Admission::Known(entry));
-        }
-        match asked {
-            Some(Some(found)) => Joined::Known(self.again(pending, key, found)),
-            None if pending.index.may_have(key, self.shared.now()) => Joined::AskFile,
-            Some(None) | None => Joined::New(pending),
+    /// Admits a delivery, at once if memory is enough to decide.
+    fn enter<'j>(&'j self, mut arriving: Arriving<'j>) -> Task<'j, Admission> {
+        match joining::step(&self.shared, &mut arriving) {
+            Step::Admitted(admission) => Box::pin(ready(Ok(admission))),
+            step => Box::pin(self.enter_later(step, arriving)),
         }
     }
 
-    /// Admits an event if memory is enough to decide; returns it when the file has to be read.
-    fn admit_indexed(&self, event: NewEvent, asked: Option<Option<Found>>) -> Result<Admission, Box<NewEvent>> {
-        let mut pending = match &event.key {
-            None => self.shared.lock(),
-            Some(key) => match self.join(key, asked) {
-                Joined::Known(admission) => return Ok(admission),
-                Joined::AskFile => return Err(Box::new(event)),
-                Joined::New(pending) => pending,
-            },
-        };
-        let entry = Entry::new(event.id, event.key, 1);
-        if let Some(key) = &event.key {
-            pending.in_flight.run(key, &entry);
+    async fn enter_later(&self, mut step: Step, mut arriving: Arriving<'_>) -> Result<Admission, JournalError> {
+        loop {
+            step = match step {
+                Step::Admitted(admission) => return Ok(admission),
+                Step::Wait(outcome) => match outcome.await {
+                    Ok(admitted) => return admitted,
+                    Err(_) => joining::step(&self.shared, &mut arriving),
+                },
+                Step::AskFile(asking) => {
+                    return match self.ask_file(arriving.key, arriving.platform).await {
+                        Ok(Some(found)) => Ok(asking.found(found)),
+                        Ok(None) => arriving.into_event().map(|event| asking.new_event(event)).ok_or(JournalError::Closed),
+                        Err(failure) => {
+                            asking.failed(&failure);
+                            Err(failure)
+                        }
+                    };
+                }
+            }
         }
-        pending.admit(event, &entry);
-        Ok(Admission::Run(entry))
-    }
-
-    /// Admits an event, after the file was asked if need be.
-    fn enter(&self, event: NewEvent) -> Task<'_, Admission> {
-        let event = match self.admit_indexed(event, None) {
-            Ok(admission) => return Box::pin(ready(Ok(admission))),
-            Err(event) => event,
-        };
-        Box::pin(async move {
-            let Some(key) = event.key else { return Err(JournalError::Closed) };
-            let found = self.ask_file(key, event.record.platform).await?;
-            self.admit_indexed(*event, Some(found)).map_err(|_| JournalError::Closed)
-        })
     }
 
     async fn ask_file(&self, key: DedupeKey, platform: Platform) -> Result<Option<Found>, JournalError> {
         let (reader, path, now) = (Arc::clone(&self.reader), self.shared.path.clone(), self.shared.now());
         read(reader, path, move |db| find(db, &key, platform, now)).await
     }
-
-    /// A repeat of an event that is in the file.
-    fn again(&self, mut pending: MutexGuard<'_, Pending>, key: &DedupeKey, found: Found) -> Admission {
-        let Found { id, deliveries, reply } = found;
-        let admission = match reply {
-            Some(reply) => {
-                pending.index.remember(key.bytes, key.until(id::millis_of(id)));
-                Admission::Known(Entry::answered_with(id, deliveries + 1, reply))
-            }
-            None => {
-                let entry = Entry::new(id, Some(*key), deliveries + 1);
-                entry.mark_stored();
-                pending.in_flight.run(key, &entry);
-                Admission::Run(entry)
-            }
-        };
-        self.shared.repeated(pending, id);
-        admission
-    }
-}
-
-/// The result of joining an event by its key.
-enum Joined<'j> {
-    Known(Admission),
-    /// Nothing has the key, as long as this is held.
-    New(MutexGuard<'j, Pending>),
-    AskFile,
-}
-
-/// An event in the file, for a repeat.
-#[derive(Debug)]
-struct Found {
-    id: Uuid,
-    deliveries: u32,
-    /// None yet: its responder ran in a process that has ended.
-    reply: Option<Body>,
 }
 
 /// Looks a key up in the file.
@@ -263,31 +211,20 @@ impl Journal for SqliteJournal {
     }
 
     fn admit(&self, event: NewEvent) -> Task<'_, Admission> {
-        match self.health() {
-            Ok(()) => self.enter(event),
-            Err(trouble) => Box::pin(ready(Err(trouble))),
+        if let Err(trouble) = self.health() {
+            return Box::pin(ready(Err(trouble)));
+        }
+        match event.key {
+            Some(key) => self.enter(Arriving::decoded(key, event)),
+            None => Box::pin(ready(Ok(Admission::Run(self.shared.lock().enter(event))))),
         }
     }
 
     fn admit_undecoded<'j>(&'j self, Undecoded { key, platform, decode }: Undecoded<'j>) -> Task<'j, Admission> {
-        if let Err(trouble) = self.health() {
-            return Box::pin(ready(Err(trouble)));
+        match self.health() {
+            Ok(()) => self.enter(Arriving::undecoded(key, platform, decode)),
+            Err(trouble) => Box::pin(ready(Err(trouble))),
         }
-        match self.join(&key, None) {
-            Joined::Known(admission) => return Box::pin(ready(Ok(admission))),
-            Joined::New(pending) => {
-                drop(pending);
-                return self.enter(decode());
-            }
-            Joined::AskFile => {}
-        }
-        Box::pin(async move {
-            let found = self.ask_file(key, platform).await?;
-            if let Joined::Known(admission) = self.join(&key, Some(found)) {
-                return Ok(admission);
-            }
-            self.admit_indexed(decode(), Some(None)).map_err(|_| JournalError::Closed)
-        })
     }
 
     fn store(&self, _entry: &Arc<Entry>) {

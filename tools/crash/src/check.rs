@@ -183,7 +183,7 @@ impl Report {
             ("deliveries answered with 200", self.answered),
             ("events in the journal", self.stored),
             ("runs of the responder", self.runs),
-            ("  of these again, after a kill before the answer", self.repeated_runs),
+            ("  of these again, before the answer", self.repeated_runs),
             ("sightings of both observers", self.sightings),
             ("  of these again", self.repeated_sightings),
             ("events of a shared subject seen behind later serials", self.shared_late),
