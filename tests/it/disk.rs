@@ -22,7 +22,7 @@ use echostr::{
 
 use crate::support::{
     NOW, TestServer,
-    server::{ACCOUNTS, IM, PLAIN, text_message},
+    server::{ACCOUNTS, IM, MP, PLAIN, text_message},
     wait_for,
 };
 
@@ -181,13 +181,22 @@ async fn a_full_disk_claims_nothing_and_is_recovered_from() {
     let seen = Seen::default();
     let server = start(&disk.path("echostr.db"), "", &seen).await;
     assert_eq!(text(&server, 1, "before").await.0, 200);
+    let encrypted = |nonce: &str| MP.safe(&text_message(2, "encrypted"), nonce);
+    let before = server.post("/mp/shop", &encrypted("n1")).await;
+    assert!(before.status == 200 && MP.open_reply(&before.body).contains("echo: encrypted"), "{before:?}");
     disk.fill();
     let refused = until_refused(&server, 100..1100).await;
     readiness(&server, 503).await;
     assert_verdict(&server).await;
     assert_eq!(text(&server, refused, &"x".repeat(1500)).await.0, 503);
-    // What is known needs no room.
+    // What is known needs no room. (In plain mode a signature that was used has to be stored, which takes some.)
     let runs = seen.runs();
+    for nonce in ["n2", "n3"] {
+        let again = server.post("/mp/shop", &encrypted(nonce)).await;
+        assert_eq!(again.status, 200, "{again:?}");
+        assert_eq!(MP.open_reply(&again.body), MP.open_reply(&before.body));
+    }
+    assert_eq!(seen.runs(), runs, "it was answered before");
     disk.make_room();
     readiness(&server, 200).await;
     let (status, body) = text(&server, refused, &"x".repeat(1500)).await;
@@ -197,7 +206,7 @@ async fn a_full_disk_claims_nothing_and_is_recovered_from() {
     assert!(text(&server, 1, "before").await.1.contains("echo: before"));
     assert_eq!(seen.runs(), runs + 1, "it was answered before");
     // All that was answered is observed: the first, those before the refused one, and that.
-    let all = 1 + u32::try_from(refused - 100).unwrap() + 1;
+    let all = 2 + u32::try_from(refused - 100).unwrap() + 1;
     wait_for("the observer sees all that was stored", async || seen.observed() == all).await;
 }
 
@@ -285,6 +294,9 @@ async fn a_journal_takes_events_until_it_is_full_and_again_once_observers_are_do
     let refused = until_refused(&server, 1..5001).await;
     assert!(refused > 100, "it takes what there is room for, and that are more than {refused} events");
     assert_eq!(readiness(&server, 503).await, "the journal is full\n");
+    // What is known needs no room; the plain signature of a repeat is a new one.
+    let again = server.post("/mp/plain", &PLAIN.plain(&text_message(1, &"x".repeat(1500)), "again")).await;
+    assert!(again.status == 200 && again.body.contains("echo: xxx"), "{again:?}");
     // The bound is of the file, and a commit or two come on top.
     let size = fs::metadata(&journal).unwrap().len();
     assert!(size < 3 << 20, "{size}");

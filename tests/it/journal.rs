@@ -128,6 +128,7 @@ on_each! {
     a_row_with_an_unknown_number_is_named_and_read_as_nothing_else on sqlite, postgres;
     retention_leaves_what_observers_need on sqlite, postgres;
     a_full_journal_takes_nothing_until_there_is_room on memory, sqlite;
+    what_was_answered_is_answered_when_there_is_no_room on memory, sqlite, postgres;
     texts_count_as_they_are on memory;
     replies_count_and_the_oldest_are_forgotten on memory;
     slots_count_and_are_bounded on memory;
@@ -1219,6 +1220,45 @@ async fn a_full_journal_takes_nothing_until_there_is_room(place: Place) {
         time::sleep(Duration::from_millis(10)).await;
     }
     message("user", number + 1).answer(&*journal, &["audit"]).await;
+}
+
+async fn what_was_answered_is_answered_when_there_is_no_room(place: Place) {
+    let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
+    let journal = place.open(&small).await;
+    // PostgreSQL compresses what repeats itself.
+    let text = || std::iter::repeat_with(|| char::from(rand::random_range(b'a'..=b'z'))).take(20_000).collect();
+    let big = |number| Message { content: text(), ..message("user", number) };
+    let first = message("user", 1).answer(&*journal, &["audit"]).await;
+    let running = run(message("user", 2).admit(&*journal, &["audit"]).await);
+    let mut number = 2;
+    let refused = loop {
+        number += 1;
+        match journal.admit(big(number).new_event(&*journal, &["audit"])).await {
+            Ok(admission) => {
+                let entry = run(admission);
+                journal.record(&entry, document("ok"));
+                assert!(entry.answered().await.is_ok());
+            }
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!((refused, journal.health()), (JournalError::Full, Err(JournalError::Full)));
+    for _ in 0..3 {
+        let again = known(message("user", 1).admit(&*journal, &["audit"]).await);
+        assert_eq!(again.answered().await, &Ok(Body::Document("reply to 1".to_owned())));
+        assert_eq!(again.id, first);
+        assert!(again.deliveries() > 1, "{}", again.deliveries());
+    }
+    let joined = known(message("user", 2).admit(&*journal, &["audit"]).await);
+    assert_eq!(joined.id, running.id, "its responder runs");
+    journal.record(&running, document("at last"));
+    assert_eq!(joined.answered().await, &Ok(Body::Document("at last".to_owned())));
+    let event = message("other", 1).new_event(&*journal, &["audit"]);
+    let mut decode = || event.clone();
+    let undecoded = Undecoded { key: event.key.unwrap(), platform: Platform::Mp, decode: &mut decode };
+    if !matches!(place, Place::Memory) {
+        assert_eq!(journal.admit_undecoded(undecoded).await.map(drop), Err(JournalError::Full));
+    }
 }
 
 async fn texts_count_as_they_are(place: Place) {

@@ -17,6 +17,8 @@ mod connections;
 mod cost;
 mod disk;
 mod drift;
+#[cfg(target_os = "linux")]
+mod flood;
 mod gates;
 mod golden;
 mod im;

@@ -1,14 +1,12 @@
 //! What an observer has still to see, or has failed on, outlives a server that does not have that observer.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
 };
 
 use echostr::{
@@ -23,6 +21,7 @@ use crate::support::{
     TestServer,
     api::{accounts, announce},
     postgres::{database, execute},
+    program::Program,
     server::{ACCOUNTS, PLAIN, text_message},
     wait_for,
 };
@@ -135,44 +134,6 @@ async fn what_waits_survives_a_server_without_its_observer() {
         let server = place.start(PATIENT, observing("audit", true, &seen)).await;
         wait_for("they are seen", async || seen.load(Ordering::SeqCst) == 30).await;
         assert!(server.stop().await.unwrap());
-    }
-}
-
-/// `echostr serve`, and what it logs; ended when dropped.
-struct Program {
-    child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl Program {
-    fn serve(config: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
-        command.arg("serve").env("ECHOSTR_CONFIG", config).env_remove("RUST_LOG").stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
-        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
-        Self { child, log }
-    }
-
-    /// The line that has all of this, once it is there.
-    async fn says(&self, parts: &[&str]) -> String {
-        let mut found = None;
-        let what = format!("no line with {parts:?}");
-        wait_for(&what, async || {
-            let log = self.log.lock().unwrap();
-            found = log.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned();
-            found.is_some()
-        })
-        .await;
-        found.unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -14,6 +14,7 @@ mod acknowledged;
 mod admissions;
 mod archive;
 mod db;
+mod known;
 mod leases;
 mod maintenance;
 mod node;
@@ -113,12 +114,23 @@ impl Journal for PostgresJournal {
         })
     }
 
-    fn admit_undecoded<'j>(&'j self, Undecoded { key, decode, .. }: Undecoded<'j>) -> Task<'j, Admission> {
+    fn admit_undecoded<'j>(&'j self, Undecoded { key, platform, decode }: Undecoded<'j>) -> Task<'j, Admission> {
         Box::pin(async move {
             self.shared.started().await;
-            self.shared.health()?;
-            let joined = self.shared.join(&key);
-            match joined.unwrap_or_else(|| self.shared.admit(decode())) {
+            let health = self.shared.health();
+            let is_full = health == Err(JournalError::Full);
+            if !is_full {
+                health?;
+            }
+            let joined = match self.shared.join(&key) {
+                Some(joined) => joined,
+                None if is_full => {
+                    let answered = known::answered(&self.shared, &key, platform).await;
+                    Ok(answered.map_err(|failure| self.shared.trouble(&failure))?.ok_or(JournalError::Full)?)
+                }
+                None => self.shared.admit(decode()),
+            };
+            match joined {
                 Ok(admission) => Ok(admission),
                 Err(outcome) => outcome.await.unwrap_or(Err(JournalError::Closed)),
             }

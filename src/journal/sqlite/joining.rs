@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Arriving<'e> {
     pub(super) key: DedupeKey,
     pub(super) platform: Platform,
+    /// Why the journal takes nothing new, if it does not.
+    pub(super) refused: Option<JournalError>,
     /// The event, once it is decoded.
     event: Option<NewEvent>,
     decode: Option<&'e mut (dyn FnMut() -> NewEvent + Send)>,
@@ -30,15 +32,16 @@ pub(super) struct Arriving<'e> {
 
 impl<'e> Arriving<'e> {
     pub(super) fn decoded(key: DedupeKey, event: NewEvent) -> Self {
-        Self { key, platform: event.record.platform, event: Some(event), decode: None }
+        Self { key, platform: event.record.platform, refused: None, event: Some(event), decode: None }
     }
 
     pub(super) fn undecoded(
         key: DedupeKey,
         platform: Platform,
         decode: &'e mut (dyn FnMut() -> NewEvent + Send),
+        refused: Option<JournalError>,
     ) -> Self {
-        Self { key, platform, event: None, decode: Some(decode) }
+        Self { key, platform, refused, event: None, decode: Some(decode) }
     }
 
     /// Decodes the event, unless that was done.
@@ -58,6 +61,8 @@ impl<'e> Arriving<'e> {
 /// How a delivery is joined with what is known of its key.
 pub(super) enum Step {
     Admitted(Admission),
+    /// It is new, and the journal takes nothing new.
+    Refused(JournalError),
     /// Another delivery asks the file. If it hangs up there is no outcome.
     Wait(oneshot::Receiver<Admitted>),
     AskFile(Asking),
@@ -95,6 +100,9 @@ pub(super) fn step(shared: &Arc<Shared>, arriving: &mut Arriving<'_>) -> Step {
                 return Step::AskFile(Asking { shared: Arc::clone(shared), key, ended: false });
             }
             None => {}
+        }
+        if let Some(trouble) = &arriving.refused {
+            return Step::Refused(trouble.clone());
         }
         if let Some(event) = arriving.event.take() {
             let entry = pending.enter(event);

@@ -154,6 +154,7 @@ impl SqliteJournal {
     fn enter<'j>(&'j self, mut arriving: Arriving<'j>) -> Task<'j, Admission> {
         match joining::step(&self.shared, &mut arriving) {
             Step::Admitted(admission) => Box::pin(ready(Ok(admission))),
+            Step::Refused(trouble) => Box::pin(ready(Err(trouble))),
             step => Box::pin(self.enter_later(step, arriving)),
         }
     }
@@ -162,12 +163,17 @@ impl SqliteJournal {
         loop {
             step = match step {
                 Step::Admitted(admission) => return Ok(admission),
+                Step::Refused(trouble) => return Err(trouble),
                 Step::Wait(outcome) => match outcome.await {
                     Ok(admitted) => return admitted,
                     Err(_) => joining::step(&self.shared, &mut arriving),
                 },
                 Step::AskFile(asking) => {
-                    return match self.ask_file(arriving.key, arriving.platform).await {
+                    let found = match self.ask_file(arriving.key, arriving.platform).await {
+                        Ok(found) => self.usable(found, arriving.refused.as_ref()).await,
+                        failed => failed,
+                    };
+                    return match found {
                         Ok(Some(found)) => Ok(asking.found(found)),
                         Ok(None) => {
                             arriving.into_event().map(|event| asking.new_event(event)).ok_or(JournalError::Closed)
@@ -180,6 +186,21 @@ impl SqliteJournal {
                 }
             }
         }
+    }
+
+    /// A journal that takes nothing new still answers what it has answered: that takes no room. What is in its files counts
+    /// only while they are those that were opened.
+    async fn usable(
+        &self,
+        found: Option<Found>,
+        refused: Option<&JournalError>,
+    ) -> Result<Option<Found>, JournalError> {
+        let Some(trouble) = refused else { return Ok(found) };
+        let found = found.filter(|found| found.reply.is_some() || *trouble == JournalError::Full);
+        let found = found.ok_or_else(|| trouble.clone())?;
+        let (reader, path, shared) = (Arc::clone(&self.reader), self.shared.path.clone(), Arc::clone(&self.shared));
+        read(reader, path, move |db| shared.guard().check_committed(db)).await?;
+        Ok(Some(found))
     }
 
     async fn ask_file(&self, key: DedupeKey, platform: Platform) -> Result<Option<Found>, JournalError> {
@@ -224,8 +245,8 @@ impl Journal for SqliteJournal {
 
     fn admit_undecoded<'j>(&'j self, Undecoded { key, platform, decode }: Undecoded<'j>) -> Task<'j, Admission> {
         match self.health() {
-            Ok(()) => self.enter(Arriving::undecoded(key, platform, decode)),
-            Err(trouble) => Box::pin(ready(Err(trouble))),
+            Err(JournalError::Closed) => Box::pin(ready(Err(JournalError::Closed))),
+            health => self.enter(Arriving::undecoded(key, platform, decode, health.err())),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use echostr::simulate::api::{FakeApi, Sent};
 use tokio::time;
 
-use super::{Answer, NOW, TestServer, server::KF};
+use super::{Answer, NOW, TestServer, platform::Signed, server::KF};
 
 /// An account of each platform that has an API, with its secret, at this address.
 pub fn accounts(api: &FakeApi, more: &str) -> String {
@@ -72,12 +72,17 @@ pub async fn announce(server: &TestServer, api: &FakeApi, open_kfid: &str, nonce
 
 /// The same, with this token.
 pub async fn announce_with(server: &TestServer, token: &str, open_kfid: &str, nonce: &str) -> Answer {
+    server.post("/wecom_kf/support", &announcement(token, open_kfid, nonce)).await
+}
+
+/// The request of that.
+pub fn announcement(token: &str, open_kfid: &str, nonce: &str) -> Signed {
     let callback = format!(
         "<xml><ToUserName><![CDATA[ww0000000000000004]]></ToUserName><CreateTime>{NOW}</CreateTime>\
          <MsgType><![CDATA[event]]></MsgType><Event><![CDATA[kf_msg_or_event]]></Event>\
          <Token><![CDATA[{token}]]></Token><OpenKfId><![CDATA[{open_kfid}]]></OpenKfId></xml>"
     );
-    server.post("/wecom_kf/support", &KF.safe(&callback, nonce)).await
+    KF.safe(&callback, nonce)
 }
 
 /// What was sent, once it is so many messages.

@@ -5,6 +5,7 @@ pub mod http;
 pub mod log;
 pub mod platform;
 pub mod postgres;
+pub mod program;
 pub mod server;
 
 use std::{
