@@ -169,7 +169,9 @@ impl SqliteJournal {
                 Step::AskFile(asking) => {
                     return match self.ask_file(arriving.key, arriving.platform).await {
                         Ok(Some(found)) => Ok(asking.found(found)),
-                        Ok(None) => arriving.into_event().map(|event| asking.new_event(event)).ok_or(JournalError::Closed),
+                        Ok(None) => {
+                            arriving.into_event().map(|event| asking.new_event(event)).ok_or(JournalError::Closed)
+                        }
                         Err(failure) => {
                             asking.failed(&failure);
                             Err(failure)

@@ -54,8 +54,8 @@ pub struct Accounts {
     safe: Keys,
 }
 
-impl Accounts {
-    pub fn new() -> Self {
+impl Default for Accounts {
+    fn default() -> Self {
         let keys = |mode| Keys {
             platform: Platform::Mp,
             tokens: vec![Secret::new(TOKEN)],

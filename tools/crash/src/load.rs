@@ -115,7 +115,7 @@ impl Load {
     pub fn new(nodes: Vec<SocketAddr>, serials: std::ops::Range<u64>, step: u64, pace: Pace) -> Arc<Self> {
         Arc::new(Self {
             nodes,
-            accounts: Accounts::new(),
+            accounts: Accounts::default(),
             next: AtomicU64::new(serials.start),
             end: serials.end,
             step,
