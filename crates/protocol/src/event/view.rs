@@ -6,13 +6,19 @@ use std::{
 };
 
 use super::Decoded;
-use crate::payload::{Object, Value};
+use crate::payload::{Number, Object, Value};
 
 impl Decoded {
     /// The payload that was decoded, with the values of the type: numbers are numbers, and lists are lists. What is empty and
     /// may not be is left out. What the type does not carry, or could not read, stays as it came.
     pub fn view<'v>(&self, payload: &Value<'v>) -> Value<'v> {
         merged(payload, &self.to_value()).unwrap_or_else(|| payload.clone())
+    }
+
+    /// What the type carries of the payload that was decoded: a field that is absent or could not be read is absent, where
+    /// [`Decoded::to_value`] has the empty value of its type.
+    pub fn present(&self, payload: &Value<'_>) -> Value<'static> {
+        present(self.to_value(), payload)
     }
 }
 
@@ -30,6 +36,59 @@ fn merged<'v>(payload: &Value<'v>, typed: &Value<'static>) -> Option<Value<'v>> 
         (_, Value::Object(_)) => Some(payload.clone()),
         (Value::Text(text), Value::Number(_) | Value::Bool(_)) if !is_scalar(text) => Some(payload.clone()),
         (_, typed) => Some(typed.clone()),
+    }
+}
+
+fn present(typed: Value<'static>, payload: &Value<'_>) -> Value<'static> {
+    match (typed, payload) {
+        (Value::Object(typed), Value::Object(payload)) => {
+            let mut out = Object::with_capacity(typed.len());
+            for (name, value) in typed.into_members() {
+                match payload.get(&name) {
+                    Some(from) if is_invented(&value, from) => {}
+                    Some(from) => out.push(name, present(value, from)),
+                    // What only XML has around some members, or another name of a member.
+                    None => match value {
+                        Value::Object(inside) => {
+                            let inside = inside.into_members().filter(|(name, _)| payload.get(name).is_some());
+                            let mut found = Object::default();
+                            inside.for_each(|(name, value)| found.push(name, value));
+                            if !found.is_empty() {
+                                out.push(name, Value::Object(found));
+                            }
+                        }
+                        value if is_zero(&value) => {}
+                        value => out.push(name, value),
+                    },
+                }
+            }
+            Value::Object(out)
+        }
+        (Value::List(typed), Value::List(payload)) if typed.len() == payload.len() => {
+            Value::List(typed.into_iter().zip(payload).map(|(typed, payload)| present(typed, payload)).collect())
+        }
+        (Value::List(typed), one @ Value::Object(_)) if typed.len() == 1 => {
+            Value::List(typed.into_iter().map(|typed| present(typed, one)).collect())
+        }
+        (typed, _) => typed,
+    }
+}
+
+/// Whether a value stands for one that is there, and empty or not to be read.
+fn is_invented(typed: &Value<'_>, payload: &Value<'_>) -> bool {
+    match payload {
+        Value::Text(text) if matches!(typed, Value::Number(_) | Value::Bool(_)) => !is_scalar(text),
+        Value::Object(_) | Value::List(_) | Value::Null => is_zero(typed),
+        _ => false,
+    }
+}
+
+/// Whether a value is the one that an absent field has.
+fn is_zero(value: &Value<'_>) -> bool {
+    match value {
+        Value::Number(number) => matches!(number, Number::Int(0) | Number::UInt(0)) || *number == Number::Float(0.0),
+        Value::Bool(flag) => !flag,
+        value => is_empty(value),
     }
 }
 
@@ -181,6 +240,30 @@ mod tests {
             ),
         ] {
             assert_eq!(view("wecom.message.text", form, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_invented() {
+        let present = |id: &str, form, text: &str| {
+            let tree = payload::parse(form, text).unwrap();
+            payload::to_json(&event::by_id(id).unwrap().decode(&tree, form).unwrap().present(&tree))
+        };
+        for (form, text, expected) in [
+            (Form::Json, r#"{"MsgType":"text"}"#, r#"{"MsgType":"text"}"#),
+            (Form::Json, r#"{"MsgType":"text","CreateTime":"noon","Content":["a"]}"#, r#"{"MsgType":"text"}"#),
+            (
+                Form::Json,
+                r#"{"MsgType":"text","CreateTime":0,"Content":""}"#,
+                r#"{"CreateTime":0,"MsgType":"text","Content":""}"#,
+            ),
+            (
+                Form::Xml,
+                "<xml><MsgType>text</MsgType><CreateTime>0</CreateTime><MsgId/><AgentID></AgentID></xml>",
+                r#"{"CreateTime":0,"MsgType":"text","MsgId":""}"#,
+            ),
+        ] {
+            assert_eq!(present("wecom.message.text", form, text), expected, "{text}");
         }
     }
 

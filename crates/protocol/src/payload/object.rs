@@ -141,7 +141,7 @@ impl<'a> Object<'a> {
     }
 
     /// The members themselves, in the order of the wire.
-    pub(super) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
+    pub(crate) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
         self.fields.into_iter().map(|field| (field.name, field.value))
     }
 
