@@ -690,3 +690,11 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn an_address_that_the_console_refuses_is_a_warning() {
+    let refused =
+        |lines: &str| warnings(lines).iter().any(|warning| warning.contains("the console refuses `_` in addresses"));
+    assert!(refused("[im.my_chat]\nsdk_app_id = 1400000001\ntoken = \"imToken\"\n"));
+    assert!(!refused("[im.my_chat]\nsdk_app_id = 1400000001\ntoken = \"imToken\"\npath = \"/im/chat\"\n"));
+}
