@@ -29,14 +29,18 @@ pub struct Player<'k> {
 }
 
 /// Where the platform delivers an event of `of` to an account: a message of an account that has authorised a third-party
-/// platform has that one's AppID, `authorizer`, at the end of the route.
+/// platform has that one's AppID, `authorizer`, in the route: where its placeholder is, else at the end.
 pub fn address(base: &str, account: &Account, of: Platform, authorizer: &str) -> String {
-    let mut url = format!("{}{}", base.trim_end_matches('/'), account.path);
-    if account.platform.protocol().routes_authorizers() && of != account.platform {
-        url.push('/');
-        url.push_str(authorizer);
-    }
-    url
+    let protocol = account.platform.protocol();
+    let is_of_authorizer = protocol.routes_authorizers() && of != account.platform;
+    let placeholder = protocol.placeholder().filter(|placeholder| account.path.contains(placeholder));
+    let path = match placeholder {
+        Some(placeholder) if is_of_authorizer => account.path.replace(placeholder, authorizer),
+        Some(_) => account.default_path(),
+        None if is_of_authorizer => format!("{}/{authorizer}", account.path),
+        None => account.path.clone(),
+    };
+    format!("{}{path}", base.trim_end_matches('/'))
 }
 
 /// A delivery to be played.

@@ -104,7 +104,7 @@ struct Match {
     value: Option<Value<'static>>,
     /// Paths that the type does not carry.
     unknown_fields: Vec<String>,
-    /// Optional fields that could not be read as their type.
+    /// Fields that could not be read as their type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable_fields: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,7 +196,7 @@ fn read(spec: &'static EventSpec, tree: &Value<'_>, form: Form) -> Result<Read, 
     for event in platform::events_of(tree, Some(spec)) {
         let decoded = spec.decode(event, form)?;
         unreadable.extend(decoded.unreadable.iter().map(ToString::to_string));
-        values.push(decoded.to_value());
+        values.push(decoded.present(event));
     }
     Ok((spec, values, unreadable))
 }

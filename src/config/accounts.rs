@@ -68,6 +68,15 @@ impl Account {
     pub fn id(&self) -> String {
         format!("{}/{}", self.platform, self.name)
     }
+
+    /// The path of an account that has none of its own.
+    pub fn default_path(&self) -> String {
+        default_path(self.platform, &self.name)
+    }
+}
+
+fn default_path(platform: Platform, name: &str) -> String {
+    format!("/{platform}/{name}")
 }
 
 /// An account's share of the deliveries in flight, so that one whose responders are stuck does not refuse the others'.
@@ -369,24 +378,37 @@ struct Paths(HashMap<String, (String, Option<usize>)>);
 
 fn path(platform: Platform, name: &str, section: &Section<'_>, paths: &mut Paths) -> String {
     const PATH: &str = "a path such as \"/callback/shop\": it begins with `/`, has letters, digits, `-`, `_`, `.` and `~` \
-                        between slashes, and no empty, `.` or `..` part";
-    let written = section.matching("path", PATH, |text| is_path(text).then(|| text.to_owned()));
-    let path = written.unwrap_or_else(|| format!("/{platform}/{name}"));
+                        between slashes, and no empty, `.` or `..` part; requests may have a slash at the end, and a query, \
+                        which are not written here";
+    let placeholder = platform.protocol().placeholder();
+    let written = section.matching("path", PATH, |text| is_path(text, placeholder).then(|| text.to_owned()));
+    let path = written.unwrap_or_else(|| default_path(platform, name));
+    if let Some(refused) = rules(platform).refused_in_paths.filter(|refused| path.contains(*refused)) {
+        section
+            .warning("path", format!("the console refuses `{refused}` in addresses, and {path} has one: set `path`"));
+    }
     let line = section.line_of("path");
-    if let Some((other, other_line)) = paths.0.get(&path) {
-        let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
-        section.problem("path", format!("is already used by {other}{at}"));
-    } else {
-        paths.0.insert(path.clone(), (format!("{platform}/{name}"), line));
+    // Beside one with a placeholder an account has its usual path, for what is for nobody.
+    let usual = placeholder.filter(|placeholder| path.contains(placeholder)).map(|_| default_path(platform, name));
+    for path in usual.iter().chain([&path]) {
+        if let Some((other, other_line)) = paths.0.get(path) {
+            let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
+            section.problem("path", format!("is already used by {other}{at}"));
+        } else {
+            paths.0.insert(path.clone(), (format!("{platform}/{name}"), line));
+        }
     }
     path
 }
 
-fn is_path(text: &str) -> bool {
+/// One part may be the placeholder of the platform.
+fn is_path(text: &str, placeholder: Option<&str>) -> bool {
     let Some(rest) = text.strip_prefix('/') else { return false };
+    let is_placeholder = |part: &&str| Some(*part) == placeholder;
     let part = |part: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
         !part.is_empty() && part != "." && part != ".." && part.bytes().all(allowed)
     };
-    text.len() <= 256 && rest.split('/').all(part)
+    let placeholders = rest.split('/').filter(is_placeholder).count();
+    text.len() <= 256 && placeholders <= 1 && rest.split('/').all(|it| is_placeholder(&it) || part(it))
 }

@@ -281,8 +281,9 @@ fn checks_accounts() {
         );
     }
     let path = "a path such as \"/callback/shop\": it begins with `/`, has letters, digits, `-`, `_`, `.` and `~` \
-                between slashes, and no empty, `.` or `..` part";
-    for wrong in ["callback", "/", "//", "/a/", "/a/../b", "/{id}", "/a?b", "/a b"] {
+                between slashes, and no empty, `.` or `..` part; requests may have a slash at the end, and a query, \
+                which are not written here";
+    for wrong in ["callback", "/", "//", "/a/", "/a/../b", "/{id}", "/a?b", "/a b", "/$APPID$/a"] {
         check(&with(shop, &format!("path = \"{wrong}\"")), &[&format!("c.toml:4: [mp.shop] `path` must be {path}")]);
     }
     check(
@@ -710,4 +711,12 @@ proptest! {
     fn never_panics(text in "(\\[[a-z.\"]{0,8}\\]\n)?([a-z_]{0,8} ?= ?[\"'\\[{0-9a-z}\\].:/é]{0,12}\n){0,4}") {
         let _ = parse(&text);
     }
+}
+
+#[test]
+fn an_address_that_the_console_refuses_is_a_warning() {
+    let refused =
+        |lines: &str| warnings(lines).iter().any(|warning| warning.contains("the console refuses `_` in addresses"));
+    assert!(refused("[im.my_chat]\nsdk_app_id = 1400000001\ntoken = \"imToken\"\n"));
+    assert!(!refused("[im.my_chat]\nsdk_app_id = 1400000001\ntoken = \"imToken\"\npath = \"/im/chat\"\n"));
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{EventRecord, Millis, Stored};
 use crate::{
     envelope,
-    payload::{self, Form, Object, Value},
+    payload::{self, Value},
     platform,
 };
 
@@ -18,16 +18,14 @@ impl EventRecord {
         envelope::Query::parse(self.query.as_deref()?).ok()?.get(name).map(str::to_owned)
     }
 
-    /// The payload as JSON: the platform's own names, wrappers kept, numbers as numbers where the type is known.
+    /// The payload as JSON: the platform's own names, wrappers kept, numbers as numbers where the type is known. It is the same
+    /// whatever form the event came in.
     pub fn data(&self) -> Json {
         let text = self.payload.text();
         let Ok(tree) = payload::parse(self.form, text) else { return Json::String(text.to_owned()) };
-        if self.form == Form::Json {
-            return to_json(&tree);
-        }
         let (_, spec) = platform::classify(self.platform, &tree, self.form, self.query("CallbackCommand").as_deref());
         match spec.and_then(|spec| spec.decode(&tree, self.form).ok()) {
-            Some(typed) => to_json(&with_types(&tree, &typed.to_value())),
+            Some(typed) => to_json(&typed.view(&tree)),
             None => to_json(&tree),
         }
     }
@@ -78,22 +76,4 @@ fn timestamp(millis: Millis) -> Json {
 
 fn to_json(value: &Value<'_>) -> Json {
     serde_json::from_str(&payload::to_json(value)).unwrap_or_default()
-}
-
-/// The payload with the values of its type, which are numbers where they are; what the type does not carry stays.
-fn with_types<'v>(payload: &Value<'v>, typed: &Value<'v>) -> Value<'v> {
-    match (payload, typed) {
-        (Value::Object(payload), Value::Object(typed)) => {
-            let mut object = Object::with_capacity(8);
-            for (name, value) in payload.iter() {
-                let value = typed.get(name).map_or_else(|| value.clone(), |typed| with_types(value, typed));
-                object.push(name.to_owned(), value);
-            }
-            Value::Object(object)
-        }
-        (Value::List(payload), Value::List(typed)) if payload.len() == typed.len() => {
-            Value::List(payload.iter().zip(typed).map(|(payload, typed)| with_types(payload, typed)).collect())
-        }
-        (_, typed) => typed.clone(),
-    }
 }

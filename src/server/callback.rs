@@ -44,11 +44,58 @@ use crate::{
 pub(super) struct Callbacks {
     receiver: Arc<Receiver>,
     endpoints: HashMap<String, Arc<Endpoint>>,
+    patterns: Vec<Pattern>,
     body_limit: usize,
     body_timeout: Duration,
     bodies: Arc<Budget>,
     no_memory: Throttle,
     trusted_proxies: Vec<IpRange>,
+}
+
+/// A path with a placeholder.
+#[derive(Debug)]
+struct Pattern {
+    before: String,
+    behind: String,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Pattern {
+    /// Takes the paths with placeholders. What does not depend on whom it is for comes to the path that the account would have
+    /// without one of its own.
+    fn take(endpoints: &mut HashMap<String, Arc<Endpoint>>) -> Vec<Self> {
+        let split = |path: &String, endpoint: &mut Arc<Endpoint>| {
+            let (before, behind) = path.split_once(endpoint.account.platform.protocol().placeholder()?)?;
+            Some((before.to_owned(), behind.to_owned()))
+        };
+        let taken: Vec<_> = endpoints.extract_if(|path, endpoint| split(path, endpoint).is_some()).collect();
+        let mut patterns = Vec::with_capacity(taken.len());
+        for (path, mut endpoint) in taken {
+            endpoints.entry(endpoint.account.default_path()).or_insert_with(|| Arc::clone(&endpoint));
+            if let Some((before, behind)) = split(&path, &mut endpoint) {
+                patterns.push(Self { before, behind, endpoint });
+            }
+        }
+        patterns
+    }
+
+    /// What stands in place of the placeholder.
+    fn id<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix(&self.before)?.strip_suffix(&self.behind)
+    }
+}
+
+/// The account that a request is for, with an id in the place of the placeholder, or the placeholder itself: a console may
+/// check the address as it is written.
+fn placed(endpoint: Arc<Endpoint>, id: &str) -> Option<(Arc<Endpoint>, Option<&str>)> {
+    let protocol = endpoint.account.platform.protocol();
+    if protocol.placeholder()? == id {
+        return Some((endpoint, None));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || (!protocol.routes_authorizers() && b"-_".contains(&byte));
+    let is_id = (1..=64).contains(&id.len()) && id.bytes().all(allowed);
+    let authorizer = Some(id).filter(|_| protocol.routes_authorizers());
+    is_id.then_some((endpoint, authorizer))
 }
 
 /// Why a request has no body.
@@ -68,13 +115,15 @@ impl From<BodyError> for Unread {
 impl Callbacks {
     pub(super) fn new(
         receiver: Receiver,
-        endpoints: HashMap<String, Arc<Endpoint>>,
+        mut endpoints: HashMap<String, Arc<Endpoint>>,
         server: &config::Server,
         metrics: &Metrics,
     ) -> Self {
+        let patterns = Pattern::take(&mut endpoints);
         Self {
             receiver: Arc::new(receiver),
             endpoints,
+            patterns,
             body_limit: server.body_limit,
             body_timeout: server.body_timeout,
             bodies: Budget::new(server.body_memory, metrics.body_memory.clone()),
@@ -125,15 +174,23 @@ impl Callbacks {
 
     /// The account of a path; and whose message it is, where a third-party platform is given those of others.
     fn route<'p>(&self, path: &'p str) -> Option<(Arc<Endpoint>, Option<&'p str>)> {
-        let known = self.endpoints.get(path).or_else(|| self.endpoints.get(path.strip_suffix('/')?));
-        if let Some(endpoint) = known {
-            return Some((Arc::clone(endpoint), None));
+        let known = |path: &str| self.endpoints.get(path).map(Arc::clone);
+        if let Some(endpoint) = known(path) {
+            return Some((endpoint, None));
         }
-        let (path, authorizer) = path.rsplit_once('/')?;
-        let is_id = (1..=64).contains(&authorizer.len()) && authorizer.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let endpoint = self.endpoints.get(path).filter(|_| is_id)?;
-        endpoint.account.platform.protocol().routes_authorizers().then_some(())?;
-        Some((Arc::clone(endpoint), Some(authorizer)))
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if let Some(endpoint) = known(path) {
+            return Some((endpoint, None));
+        }
+        let below = |path: &'p str| {
+            let (path, id) = path.rsplit_once('/')?;
+            let endpoint = known(path)?;
+            placed(endpoint, id)
+        };
+        let by_pattern =
+            || self.patterns.iter().find_map(|pattern| placed(Arc::clone(&pattern.endpoint), pattern.id(path)?));
+        // As the console's own example ends.
+        below(path).or_else(|| below(path.strip_suffix("/callback")?)).or_else(by_pattern)
     }
 
     /// Reads a body of bounded size in bounded time and memory, unless what is known without it refuses the request.

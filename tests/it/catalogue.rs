@@ -205,6 +205,59 @@ fn every_event_is_the_same_in_either_form() {
     }
 }
 
+/// A copy whose scalars are text, as in XML.
+fn as_text(value: &Value<'_>) -> Value<'static> {
+    match value {
+        Value::Object(object) => {
+            let mut copy = Object::default();
+            object.iter().for_each(|(name, value)| copy.push(name.to_owned(), as_text(value)));
+            Value::Object(copy)
+        }
+        Value::List(items) => Value::List(items.iter().map(as_text).collect()),
+        Value::Number(number) => Value::Text(number.to_string().into()),
+        Value::Bool(flag) => Value::Text(flag.to_string().into()),
+        other => owned(other),
+    }
+}
+
+/// The JSON form that is stored and handed on does not depend on the form an event came in.
+#[test]
+fn every_event_has_one_json_form() {
+    for sample in samples() {
+        let tree = sample.tree();
+        let spec = event::by_id(&sample.id).unwrap();
+        for event in platform::events_of(&tree, Some(spec)) {
+            let decoded = spec.decode(event, sample.form).unwrap();
+            let view = leaves(&decoded.view(event));
+            let values = leaves(&decoded.to_value());
+            for (path, value) in &values {
+                // The type names what it has read by the name of the catalogue.
+                assert!(view.get(path).is_none_or(|found| found == value), "{}: {path}: {value}", sample.id);
+            }
+            let text = as_text(event);
+            let again = spec.decode(&text, Form::Json).unwrap();
+            let known = |view: BTreeMap<String, String>| -> BTreeMap<_, _> {
+                view.into_iter().filter(|(path, _)| values.contains_key(path)).collect()
+            };
+            assert_eq!(known(leaves(&again.view(&text))), known(view), "{}", sample.id);
+        }
+    }
+    let mut both = 0;
+    for (platform, _) in PLATFORMS {
+        for entry in echostr::catalog::entries(platform).unwrap() {
+            let (Some(xml), Some(json)) = (&entry.sample_xml, &entry.sample_json) else { continue };
+            let view = |form, text: &str| {
+                let tree = payload::parse(form, text.trim()).unwrap();
+                let decoded = event::by_id(&entry.id).unwrap().decode(&tree, form).unwrap();
+                leaves(&decoded.view(&tree))
+            };
+            assert_eq!(view(Form::Xml, xml), view(Form::Json, json), "{}", entry.id);
+            both += 1;
+        }
+    }
+    assert!(both > 80, "{both}");
+}
+
 fn typed(id: &str, form: Form, text: &str) -> BTreeMap<String, String> {
     let tree = payload::parse(form, text.trim()).unwrap();
     leaves(&event::by_id(id).unwrap().decode(&tree, form).unwrap().to_value())

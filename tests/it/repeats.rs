@@ -16,7 +16,7 @@ use echostr::{
 use tokio::sync::Notify;
 
 use crate::support::{
-    Log, TestServer, postgres,
+    Log, NOW, TestServer, postgres,
     server::{ACCOUNTS, MP, WECOM, event, text_message},
 };
 
@@ -61,10 +61,10 @@ async fn what_cannot_be_read_is_logged_once() {
         let hooks =
             || Hooks::default().on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(message.content)));
         let server = TestServer::start_at(&url, hooks()).await;
-        let odd = text_message(1, "hi").replace("</xml>", "<bizmsgmenuid>first</bizmsgmenuid></xml>");
+        let odd = text_message(1, "hi").replace(&NOW.to_string(), "noon");
         let (misshapen, unhandled) = (
             event("MASSSENDJOBFINISH", "<TotalCount>many</TotalCount>"),
-            event("VIEW", "<EventKey>k</EventKey><MenuId>first</MenuId>"),
+            event("VIEW", "<EventKey>k</EventKey>").replace(&NOW.to_string(), "noon"),
         );
         for nonce in ["a", "b", "c"] {
             assert!(MP.open_reply(&server.post("/mp/shop", &MP.safe(&odd, nonce)).await.body).contains("hi"), "{url}");
@@ -75,8 +75,8 @@ async fn what_cannot_be_read_is_logged_once() {
         assert!(server.stop().await.unwrap());
         let text = log.text();
         for line in [
-            "mp.message.text: read without a field: `bizmsgmenuid` is not a whole number",
-            "mp.event.view: read without a field: `MenuId` is not a whole number",
+            "mp.message.text: read without a field: `CreateTime` is not a whole number",
+            "mp.event.view: read without a field: `CreateTime` is not a whole number",
             "mp.event.masssendjobfinish: read without a field: `TotalCount` is not a whole number",
         ] {
             assert_eq!(text.matches(line).count(), 1, "{url}: {line}: {text}");

@@ -238,3 +238,70 @@ async fn a_path_below_another_account_is_nobodys() {
         assert_eq!(server.http.post(path, "x").await.status, expected, "{path}");
     }
 }
+
+/// Addresses as the consoles write them, with an id where the placeholder is.
+#[tokio::test]
+async fn a_placeholder_may_stand_anywhere_in_a_path() {
+    let accounts = |lines: [&str; 2]| {
+        format!(
+            "[openplatform.agency]\ncomponent_app_id = \"wxcomponent0000001\"\ntoken = \"openToken\"\n\
+             aes_key = \"openopenopenopenopenopenopenopenopenopenope\"\n{}\n\
+             [wecom_suite.crm]\nsuite_id = \"wwsuite00000000001\"\nreceive_ids = [\"any\"]\ntoken = \"suiteToken\"\n\
+             aes_key = \"suitesuitesuitesuitesuitesuitesuitesuitesui\"\n{}\n",
+            lines[0], lines[1]
+        )
+    };
+    let hooks = || {
+        Hooks::default()
+            .on(async |message: mp::TextMessage, context: Context| {
+                let authorizer = context.raw().authorizer().unwrap_or_default();
+                Ok(replies::mp::Reply::text(format!("{} for {authorizer}", message.content)))
+            })
+            .on(async |message: wecom::TextMessage, _: Context| Ok(replies::wecom::Reply::text(message.content)))
+    };
+    let usual = ["/openplatform/agency", "/wecom_suite/crm"];
+    for (lines, open, suite) in [
+        (
+            ["", ""],
+            &["/openplatform/agency/ID", "/openplatform/agency/ID/", "/openplatform/agency/ID/callback"][..],
+            &["/wecom_suite/crm/ID", "/wecom_suite/crm/ID/"][..],
+        ),
+        (
+            ["path = \"/$APPID$/callback\"", "path = \"/wecom/$CORPID$/data\""],
+            &["/ID/callback", "/ID/callback/"],
+            &["/wecom/ID/data", "/wecom/ID/data/"],
+        ),
+        (["path = \"/a/b/$APPID$\"", "path = \"/$CORPID$\""], &["/a/b/ID", "/a/b/ID/"], &["/ID", "/ID/"]),
+    ] {
+        let server = TestServer::start_with("", &accounts(lines), hooks()).await;
+        let mut id = 0;
+        for path in open.iter().copied().chain([usual[0]]) {
+            id += 1;
+            let path = path.replace("ID", AUTHORIZER);
+            let authorizer = if path.contains(AUTHORIZER) { AUTHORIZER } else { "" };
+            let answer = server.post(&path, &OPEN.safe(&text_message(id, "hi"), "n")).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+            if authorizer.is_empty() {
+                continue; // A message for nobody has no handler.
+            }
+            let reply = OPEN.open_reply(&answer.body);
+            assert!(reply.contains(&format!("hi for {authorizer}]]>")), "{path}: {reply}");
+        }
+        for path in suite.iter().copied().chain([usual[1]]) {
+            id += 1;
+            for corp in ["ww0000000000000004", "wpABC_-def"] {
+                let path = path.replace("ID", corp);
+                let answer = server.post(&path, &SUITE.safe(&text_message(id, "hi"), "n")).await;
+                assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+                assert!(SUITE.open_reply(&answer.body).contains("<![CDATA[hi]]>"), "{path}");
+            }
+        }
+        // A console may check the address as it is written.
+        for path in [open[0].replace("ID", "$APPID$"), suite[0].replace("ID", "$CORPID$")] {
+            assert_ne!(server.http.get(&format!("{path}?signature=x")).await.status, 404, "{path}");
+        }
+        for path in ["/a.b/callback", "/openplatform/agency/a.b", "/openplatform/agency/ID/ID/callback", "/x/y/z"] {
+            assert_eq!(server.http.post(path, "x").await.status, 404, "{path}");
+        }
+    }
+}

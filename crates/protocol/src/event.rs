@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     any::Any,

@@ -242,7 +242,7 @@ impl Gate {
     pub async fn close(url: &str) -> Self {
         let client = client(url).await;
         let text = "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
-                        'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END';
+                        'BEGIN IF NEW.account LIKE ''mp/%'' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF; RETURN NEW; END';
                     CREATE TRIGGER gate BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION gate();
                     SELECT pg_advisory_lock(7)";
         client.batch_execute(text).await.unwrap();

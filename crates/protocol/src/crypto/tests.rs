@@ -114,7 +114,7 @@ fn every_broken_buffer_is_refused_for_its_reason() {
         (sealed(u32::MAX, b"textid", 6, 6), OpenError::Length),
         // The last byte alone is right.
         (sealed(4, b"textid\x06\x05\x06\x06\x06", 1, 6), OpenError::Padding),
-        (sealed(4, b"textthe_id_1\x00", 31, 32), OpenError::Padding),
+        (sealed(4, b"textidabcdef\x00", 31, 32), OpenError::Padding),
         // What is behind the message is not text, also because the length is in the middle of a character.
         (sealed(4, &[b't', b'e', b'x', b't', 0xFF, 0xFE], 6, 6), OpenError::ReceiveId),
         (sealed(1, "你id!".as_bytes(), 6, 6), OpenError::ReceiveId),

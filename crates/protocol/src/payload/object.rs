@@ -141,7 +141,7 @@ impl<'a> Object<'a> {
     }
 
     /// The members themselves, in the order of the wire.
-    pub(super) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
+    pub(crate) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
         self.fields.into_iter().map(|field| (field.name, field.value))
     }
 
@@ -182,7 +182,7 @@ impl<'a> Object<'a> {
     }
 
     /// How many members there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.fields.len()
     }
 
@@ -235,7 +235,7 @@ impl<'a> Object<'a> {
     }
 
     /// Members with whether a type has read them.
-    pub(super) fn marks(&self) -> impl Iterator<Item = (&str, &Value<'a>, bool)> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (&str, &Value<'a>, bool)> {
         self.fields.iter().map(|field| (field.name.as_ref(), &field.value, field.read.get()))
     }
 }

@@ -27,6 +27,8 @@ pub struct AccountRules {
     pub holds_late_replies: bool,
     /// What cannot be done without a `secret`, for a warning.
     pub without_secret: Option<&'static str>,
+    /// A character that the console refuses in addresses.
+    pub refused_in_paths: Option<char>,
 }
 
 impl AccountRules {
@@ -58,6 +60,7 @@ pub(super) const RULES: AccountRules = AccountRules {
     max_age: None,
     holds_late_replies: false,
     without_secret: None,
+    refused_in_paths: None,
 };
 
 /// The platform's API.

@@ -21,6 +21,7 @@ const ACCOUNT: AccountRules = AccountRules {
     keys: &["sdk_app_id"],
     token_is_optional: true,
     token_is_alphanumeric: false,
+    refused_in_paths: Some('_'),
     decides: true,
     deadline: Duration::from_millis(1500),
     timeout: Duration::from_secs(2),

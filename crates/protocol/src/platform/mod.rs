@@ -193,9 +193,14 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         self.api().is_some_and(|api| matches!(api.credential, Credential::Component | Credential::Suite))
     }
 
-    /// Whether the routes of its accounts may end with the account whose message it is.
+    /// Whether its routes say whose message it is.
     fn routes_authorizers(&self) -> bool {
         false
+    }
+
+    /// What stands in the addresses of its console for the id of whom a message is for.
+    fn placeholder(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether the query of a request has data of the event.

@@ -85,6 +85,10 @@ impl Protocol for OpenPlatform {
         true
     }
 
+    fn placeholder(&self) -> Option<&'static str> {
+        Some("$APPID$")
+    }
+
     fn is_exact(&self, spec: &EventSpec) -> bool {
         spec.is_notice()
     }

@@ -89,19 +89,19 @@ impl Repeat {
         Self { order, window }
     }
 
-    /// Messages by their sender and id, other events by the whole payload, which holds their time.
+    /// By the whole payload, which holds their time; messages are ordered by their id. The id alone does not identify a message:
+    /// tools that send some for tests give all of them the same.
     pub(super) fn by_message(key: &mut Vec<u8>, event: &Keyed<'_>) -> Self {
         let sender_and_id = |object: &Object<'_>| {
             let (sender, id) = wechat::message_id(object)?;
             [&sender, &id].into_iter().for_each(|value: &Cow<'_, str>| part(key, value));
             Some(id.parse().map_or((Order::None, 0), |id| (Order::MessageId, id)))
         };
-        match event.payload.as_object().and_then(sender_and_id) {
+        let order = event.payload.as_object().and_then(sender_and_id);
+        part(key, event.text);
+        match order {
             Some(order) => Self { order, window: None },
-            None => {
-                part(key, event.text);
-                Self::by_parts(Some(event.payload), None)
-            }
+            None => Self::by_parts(Some(event.payload), None),
         }
     }
 }

@@ -43,6 +43,11 @@ impl Protocol for WeComSuite {
         &[Platform::WeCom]
     }
 
+    /// The payload names the company, too.
+    fn placeholder(&self) -> Option<&'static str> {
+        Some("$CORPID$")
+    }
+
     fn key<'p>(&self, payload: &'p Object<'_>, _: Option<&'p str>) -> Vec<Cow<'p, str>> {
         wechat::key(payload, TABLE.keys)
     }

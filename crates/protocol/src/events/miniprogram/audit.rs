@@ -124,7 +124,7 @@ wire! {
         /// Application time.
         pub apply_time: i64 = "apply_time",
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Audit time.
         pub audit_time: i64 = "audit_time",
         /// Reason, present when refused.

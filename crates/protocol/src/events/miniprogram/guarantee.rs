@@ -47,7 +47,7 @@ wire! {
         /// Kind of notice.
         pub option_type: String = "option_type",
         /// Complaint id.
-        pub complaint_order_id: i64 = "complaint_order_id",
+        pub complaint_order_id: String = "complaint_order_id",
         /// State.
         pub status: i64 = "status",
         /// Created.

@@ -318,7 +318,7 @@ wire! {
         /// Delivery id.
         pub waybill_id: Option<String> = "waybill_id",
         /// Reason id.
-        pub cancel_reason_id: i64 = "cancel_reason_id",
+        pub cancel_reason_id: String = "cancel_reason_id",
         /// Reason.
         pub cancel_reason: Option<String> = "cancel_reason",
     }
@@ -345,7 +345,7 @@ wire! {
         /// Delivery id.
         pub waybill_id: Option<String> = "waybill_id",
         /// Reason id.
-        pub cancel_reason_id: i64 = "cancel_reason_id",
+        pub cancel_reason_id: String = "cancel_reason_id",
         /// Reason.
         pub cancel_reason: Option<String> = "cancel_reason",
     }

@@ -19,7 +19,7 @@ wire! {
     /// User who follows or unfollows a live room.
     pub struct FollowNotify {
         /// Room.
-        pub room_id: i64 = "room_id",
+        pub room_id: String = "room_id",
         /// User.
         pub user_openid: String = "user_openid",
         /// Time.
@@ -48,7 +48,7 @@ wire! {
         /// Broadcast id.
         pub message_id: String = "message_id",
         /// Room.
-        pub room_id: i64 = "room_id",
+        pub room_id: String = "room_id",
         /// OpenIDs sent.
         pub total_count: i64 = "total_count",
         /// Success.

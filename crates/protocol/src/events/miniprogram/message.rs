@@ -21,7 +21,7 @@ wire! {
         pub content: String = verbatim "Content",
         /// Sub-merchant id of the customer-service session (子商户).
         #[doc(alias = "子商户")]
-        pub business_id: Option<i64> = "BusinessId",
+        pub business_id: Option<String> = "BusinessId",
         /// Message id, 64-bit; dedupe key for messages.
         pub msg_id: String = "MsgId",
     }
@@ -44,7 +44,7 @@ wire! {
         pub media_id: String = "MediaId",
         /// Sub-merchant id of the customer-service session (子商户).
         #[doc(alias = "子商户")]
-        pub business_id: Option<i64> = "BusinessId",
+        pub business_id: Option<String> = "BusinessId",
         /// Message id, 64-bit; dedupe key for messages.
         pub msg_id: String = "MsgId",
     }

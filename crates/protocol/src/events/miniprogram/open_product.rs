@@ -46,7 +46,7 @@ wire! {
         /// Merchant-defined product id.
         pub out_product_id: String = "out_product_id",
         /// Product.
-        pub product_id: i64 = "product_id",
+        pub product_id: String = "product_id",
         /// State.
         pub status: i64 = "status",
         /// Reason.
@@ -95,7 +95,7 @@ wire! {
         /// Reason.
         pub reject_reason: Option<String> = "reject_reason",
         /// Brand.
-        pub brand_id: i64 = "brand_id",
+        pub brand_id: String = "brand_id",
     }
 
     /// Category audit (类目审核).
@@ -143,7 +143,7 @@ wire! {
     /// Result of a scene group audit.
     pub struct SceneGroupAudit {
         /// Scene group.
-        pub group_id: i64 = "group_id",
+        pub group_id: String = "group_id",
         /// Name.
         pub name: String = "name",
         /// Reason, present when refused.
@@ -155,7 +155,7 @@ wire! {
     /// Audited part of a scene group.
     pub struct SceneGroupExt {
         /// Item.
-        pub ext_id: i64 = "ext_id",
+        pub ext_id: String = "ext_id",
         /// Name.
         pub name: String = "name",
         /// Result.

@@ -23,9 +23,9 @@ wire! {
     /// New after-sale case.
     pub struct AftersaleNewOrderInfo {
         /// After-sale id.
-        pub aftersale_id: i64 = "aftersale_id",
+        pub aftersale_id: String = "aftersale_id",
         /// Order.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
     }
@@ -48,7 +48,7 @@ wire! {
     /// After-sale case.
     pub struct AftersaleInfo {
         /// After-sale id.
-        pub aftersale_id: i64 = "aftersale_id",
+        pub aftersale_id: String = "aftersale_id",
         /// Merchant-defined after-sale id.
         pub out_aftersale_id: String = "out_aftersale_id",
     }
@@ -242,7 +242,7 @@ wire! {
     /// Complaint and its state.
     pub struct ComplaintInfo {
         /// Dispute.
-        pub complaint_order_id: i64 = "complaint_order_id",
+        pub complaint_order_id: String = "complaint_order_id",
         /// State.
         pub state: i64 = "state",
         /// Kind.

@@ -25,7 +25,7 @@ wire! {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
         /// Order.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// WeChat Pay order.
         pub transaction_id: String = "transaction_id",
         /// Time text.
@@ -52,7 +52,7 @@ wire! {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
         /// Order.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
     }
 
     /// Receipt confirmed (订单确认收货).
@@ -105,7 +105,7 @@ wire! {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
         /// Order.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// Settlement.
         pub settle_no: String = "settle_no",
         /// Amount, fen.
@@ -134,7 +134,7 @@ wire! {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
         /// Order.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// OpenID concerned.
         pub openid: String = "openid",
     }

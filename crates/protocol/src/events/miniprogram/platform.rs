@@ -75,7 +75,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Appeal id.
-        pub appeal_record_id: i64 = "appeal_record_id",
+        pub appeal_record_id: String = "appeal_record_id",
         /// AppID concerned.
         pub appid: String = "appid",
         /// Appeal time.
@@ -156,7 +156,7 @@ wire! {
         /// Kind of alarm, fixed.
         pub event_type: QuotaEvent = "event_type",
         /// SPU id.
-        pub spu_id: i64 = "spu_id",
+        pub spu_id: String = "spu_id",
         /// SPU name.
         pub spu_name: String = "spu_name",
         /// Total quota.

@@ -25,9 +25,9 @@ wire! {
     /// After-sale case and its state.
     pub struct StoreAftersale {
         /// After-sale id.
-        pub after_sale_order_id: i64 = "after_sale_order_id",
+        pub after_sale_order_id: String = "after_sale_order_id",
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// State.
         pub status: String = "status",
         /// Member discount, fen.
@@ -54,9 +54,9 @@ wire! {
     /// After-sale case of a gift and its state.
     pub struct StorePresentAftersale {
         /// After-sale id.
-        pub after_sale_order_id: i64 = "after_sale_order_id",
+        pub after_sale_order_id: String = "after_sale_order_id",
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// State.
         pub status: String = "status",
     }
@@ -81,9 +81,9 @@ wire! {
     /// Guarantee case and its state.
     pub struct StoreGuarantee {
         /// Guarantee id.
-        pub guarantee_order_id: i64 = "guarantee_order_id",
+        pub guarantee_order_id: String = "guarantee_order_id",
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// State.
         pub status: String = "status",
     }
@@ -110,9 +110,9 @@ wire! {
         /// Dispute id.
         pub complaint_id: String = "complaint_id",
         /// After-sale id.
-        pub after_sale_order_id: i64 = "after_sale_order_id",
+        pub after_sale_order_id: String = "after_sale_order_id",
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// State.
         #[doc(alias = "status")]
         pub complaint_status: i64 = "complaint_status" | "status",

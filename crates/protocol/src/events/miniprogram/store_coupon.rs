@@ -25,7 +25,7 @@ wire! {
     /// Coupon that a user received.
     pub struct CouponReceiveInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// User coupon.
         pub user_coupon_id: String = "user_coupon_id",
         /// Time.
@@ -50,7 +50,7 @@ wire! {
     /// Created coupon.
     pub struct StoreCouponCreateInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// Created at.
         pub create_time: i64 = "create_time",
     }
@@ -73,7 +73,7 @@ wire! {
     /// Deleted coupon.
     pub struct StoreCouponDeleteInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// Deleted at.
         pub delete_time: i64 = "delete_time",
     }
@@ -96,7 +96,7 @@ wire! {
     /// Expired coupon.
     pub struct StoreCouponExpireInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// Expired at.
         pub expire_time: i64 = "expire_time",
     }
@@ -119,7 +119,7 @@ wire! {
     /// Changed coupon.
     pub struct StoreCouponChangeInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// Changed at.
         pub change_time: i64 = "change_time",
     }
@@ -142,7 +142,7 @@ wire! {
     /// Invalidated coupon.
     pub struct StoreCouponInvalidInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// Voided at.
         pub invalid_time: i64 = "invalid_time",
     }
@@ -165,7 +165,7 @@ wire! {
     /// Coupon of a user that expired.
     pub struct UserCouponInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// User coupon.
         pub user_coupon_id: String = "user_coupon_id",
         /// Time.
@@ -190,7 +190,7 @@ wire! {
     /// User who used a coupon.
     pub struct StoreUserCouponUseInfo {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// User coupon.
         pub user_coupon_id: String = "user_coupon_id",
         /// Time.
@@ -215,7 +215,7 @@ wire! {
     /// User whose coupon is unused again.
     pub struct UnusedCouponUser {
         /// Coupon.
-        pub coupon_id: i64 = "coupon_id",
+        pub coupon_id: String = "coupon_id",
         /// User coupon.
         pub user_coupon_id: String = "user_coupon_id",
         /// Time.

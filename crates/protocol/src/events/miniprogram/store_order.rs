@@ -25,7 +25,7 @@ wire! {
     /// Order.
     pub struct StoreOrderInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
     }
 
     /// Order cancelled (订单取消).
@@ -48,7 +48,7 @@ wire! {
     /// Cancelled order.
     pub struct StoreOrderCancelInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// Why.
         pub cancel_type: CancelType = "cancel_type",
     }
@@ -73,7 +73,7 @@ wire! {
     /// Paid order.
     pub struct StoreOrderPayInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// Paid at.
         pub pay_time: i64 = "pay_time",
     }
@@ -115,7 +115,7 @@ wire! {
     /// Shipped order.
     pub struct StoreOrderDeliverInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// Everything is shipped, not only a part.
         pub finish_delivery: bool = flag "finish_delivery",
     }
@@ -140,7 +140,7 @@ wire! {
     /// Received order.
     pub struct StoreOrderConfirmInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// How.
         pub confirm_type: ConfirmType = "confirm_type",
     }
@@ -165,7 +165,7 @@ wire! {
     /// Settled order.
     pub struct StoreOrderSettleInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// Settled at.
         pub settle_time: i64 = "settle_time",
     }
@@ -190,7 +190,7 @@ wire! {
     /// Order whose further data changed.
     pub struct StoreOrderExtInfo {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// What changed.
         pub r#type: StoreOrderExtType = "type",
     }
@@ -215,7 +215,7 @@ wire! {
     /// Order and its state.
     pub struct StoreOrderStatus {
         /// Order id.
-        pub order_id: i64 = "order_id",
+        pub order_id: String = "order_id",
         /// State code.
         pub status: i64 = "status",
     }

@@ -25,7 +25,7 @@ wire! {
     /// Result of a product audit.
     pub struct StoreSpuAudit {
         /// Product id.
-        pub product_id: i64 = "product_id",
+        pub product_id: String = "product_id",
         /// Result.
         pub status: AuditStatus = "status",
         /// Reason, present when refused.
@@ -54,7 +54,7 @@ wire! {
     /// Product and whether it is listed.
     pub struct StoreSpuListing {
         /// Product id.
-        pub product_id: i64 = "product_id",
+        pub product_id: String = "product_id",
         /// New state.
         pub status: StoreSpuListingStatus = "status",
         /// Reason, present when refused.
@@ -81,7 +81,7 @@ wire! {
     /// Changed product.
     pub struct StoreSpuUpdate {
         /// Product id.
-        pub product_id: i64 = "product_id",
+        pub product_id: String = "product_id",
         /// State.
         pub status: i64 = "status",
     }
@@ -106,7 +106,7 @@ wire! {
     /// Result of a category audit.
     pub struct StoreProductCategory {
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Result.
         pub status: StoreProductCategoryStatus = "status",
         /// Reason, present when refused.
@@ -133,9 +133,9 @@ wire! {
     /// Body, same name as the event.
     pub struct StoreStock {
         /// Product id.
-        pub product_id: i64 = "product_id",
+        pub product_id: String = "product_id",
         /// SKU.
-        pub sku_id: i64 = "sku_id",
+        pub sku_id: String = "sku_id",
         /// Stock left.
         pub remaining_stock_amount: i64 = "remaining_stock_amount",
         /// Pre-stored codes left.
@@ -162,9 +162,9 @@ wire! {
     /// Result of a brand audit.
     pub struct StoreBrandAudit {
         /// Brand.
-        pub brand_id: i64 = "brand_id",
+        pub brand_id: String = "brand_id",
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// What happened.
         pub status: StoreBrandAuditStatus = "status",
         /// Reason, present when refused.

@@ -29,7 +29,7 @@ wire! {
         /// AppID concerned.
         pub appid: String = "appid",
         /// Product id.
-        pub product_id: i64 = "product_id",
+        pub product_id: String = "product_id",
         /// Version.
         pub version: Option<String> = "version",
         /// Changed fields; when event_type is 2.

@@ -143,13 +143,13 @@ wire! {
     /// Coupon.
     pub struct ExchangeCouponInfo {
         /// Coupon.
-        pub related_coupon_id: i64 = "related_coupon_id",
+        pub related_coupon_id: String = "related_coupon_id",
     }
 
     /// Product.
     pub struct ExchangeProductInfo {
         /// Product.
-        pub related_product_id: i64 = "related_product_id",
+        pub related_product_id: String = "related_product_id",
     }
 
     /// Member linked automatically to the mini program (小程序会员自动关联).

@@ -21,7 +21,7 @@ wire! {
     /// Result.
     pub struct UploadEvent {
         /// Media id.
-        pub media_id: i64 = "media_id",
+        pub media_id: String = "media_id",
         /// Pass-through value of the upload call.
         pub source_context: String = "source_context",
         /// Not 0 on failure.
@@ -46,7 +46,7 @@ wire! {
     /// Result.
     pub struct SecVodAuditEvent {
         /// Drama id.
-        pub drama_id: i64 = "drama_id",
+        pub drama_id: String = "drama_id",
         /// Detail.
         pub audit_detail: SecVodAuditDetail = "audit_detail",
     }

@@ -45,7 +45,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Sub-merchant id.
-        pub merchant_id: i64 = "MerchantId",
+        pub merchant_id: String = "MerchantId",
         /// 1 approved.
         pub is_pass: bool = flag "IsPass",
         /// Reason when refused.
@@ -73,7 +73,7 @@ wire! {
         /// Code before the gift.
         pub old_user_card_code: Option<String> = "OldUserCardCode",
         /// Merchant-defined channel number (older form of OuterStr).
-        pub outer_id: Option<i64> = "OuterId",
+        pub outer_id: Option<String> = "OuterId",
         /// Merchant-defined channel string.
         pub outer_str: Option<String> = "OuterStr",
         /// 1 when a deleted member card was restored.
@@ -139,7 +139,7 @@ wire! {
         /// How it was redeemed.
         pub consume_source: ConsumeSource = "ConsumeSource",
         /// Store id.
-        pub location_id: Option<i64> = "LocationId",
+        pub location_id: Option<String> = "LocationId",
         /// Store name.
         pub location_name: Option<String> = "LocationName",
         /// OpenID of the staff member who redeemed.
@@ -169,7 +169,7 @@ wire! {
         /// WeChat Pay transaction id.
         pub trans_id: Option<String> = "TransId",
         /// Store id.
-        pub location_id: Option<i64> = "LocationId",
+        pub location_id: Option<String> = "LocationId",
         /// Amount paid, in fen.
         pub fee: i64 = "Fee",
         /// Amount due, in fen.

@@ -21,7 +21,7 @@ wire! {
         /// Base64 of the device payload.
         pub content: String = "Content",
         /// Session id created by the client; must be echoed in the reply.
-        pub session_id: u64 = "SessionID",
+        pub session_id: String = "SessionID",
         /// Message id, 64-bit; dedupe key for messages.
         pub msg_id: String = "MsgId",
         /// OpenID of the user.
@@ -44,7 +44,7 @@ wire! {
         /// Base64 of the extra data.
         pub content: Option<String> = "Content",
         /// Session id created by the client; must be echoed in the reply.
-        pub session_id: Option<u64> = "SessionID",
+        pub session_id: Option<String> = "SessionID",
         /// Push id, 64-bit; not in every push.
         pub msg_id: Option<String> = "MsgId",
         /// OpenID of the user.
@@ -67,7 +67,7 @@ wire! {
         /// Base64 of the extra data.
         pub content: Option<String> = "Content",
         /// Session id created by the client; must be echoed in the reply.
-        pub session_id: Option<u64> = "SessionID",
+        pub session_id: Option<String> = "SessionID",
         /// Push id, 64-bit; not in every push.
         pub msg_id: Option<String> = "MsgId",
         /// OpenID of the user.

@@ -127,7 +127,7 @@ wire! {
     /// Result.
     pub struct PublishEventInfo {
         /// Publish job id.
-        pub publish_id: i64 = "publish_id",
+        pub publish_id: String = "publish_id",
         /// Outcome.
         pub publish_status: PublishStatus = "publish_status",
         /// Article id, when publish_status is 0.

@@ -30,7 +30,7 @@ wire! {
         /// URL of the button.
         pub event_key: String = "EventKey",
         /// Id of the conditional menu rule that was clicked.
-        pub menu_id: Option<i64> = "MenuId",
+        pub menu_id: Option<String> = "MenuId",
     }
 
     /// Menu button that opens a mini program was clicked (点击菜单跳转小程序).
@@ -45,7 +45,7 @@ wire! {
         /// Mini program path.
         pub event_key: String = "EventKey",
         /// Id of the conditional menu rule that was clicked.
-        pub menu_id: Option<i64> = "MenuId",
+        pub menu_id: Option<String> = "MenuId",
     }
 
     /// Menu scan, result opened by the client (扫码推事件).

@@ -23,7 +23,7 @@ wire! {
         pub content: String = verbatim "Content",
         /// Id of the clicked option when the user answered a customer-service menu message (客服菜单消息).
         #[doc(alias = "客服菜单消息")]
-        pub bizmsgmenuid: Option<i64> = "bizmsgmenuid",
+        pub bizmsgmenuid: Option<String> = "bizmsgmenuid",
         /// Data id of the article when the message comes from an article (图文).
         #[doc(alias = "图文")]
         pub msg_data_id: Option<String> = "MsgDataId",

@@ -15,7 +15,7 @@ wire! {
         /// Merchant store id (sid).
         pub uniq_id: String = "UniqId",
         /// Store id at WeChat.
-        pub poi_id: i64 = "PoiId",
+        pub poi_id: String = "PoiId",
         /// Outcome.
         pub result: PoiCheckResult = "Result",
         /// Notice or reason.
@@ -30,7 +30,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Audit state.
         pub status: AuditStatus = "status",
         /// Reason, present when refused.
@@ -47,7 +47,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Audit result.
         pub status: i64 = "status",
         /// Map POI id.
@@ -72,7 +72,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Audit state.
         pub status: AuditStatus = "status",
         /// Reason, present when refused.
@@ -91,7 +91,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Audit id.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Audit state.
         pub status: AuditStatus = "status",
         /// Reason, present when refused.

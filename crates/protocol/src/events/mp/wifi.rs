@@ -19,7 +19,7 @@ wire! {
         /// Reserved.
         pub vendor_id: String = "VendorId",
         /// Store id (shop_id).
-        pub place_id: i64 = "PlaceId",
+        pub place_id: String = "PlaceId",
         /// BSSID of the access point.
         pub device_no: String = "DeviceNo",
     }

@@ -40,7 +40,7 @@ wire! {
         /// Mini program.
         pub appid: String = "appid",
         /// Audit.
-        pub audit_id: i64 = "audit_id",
+        pub audit_id: String = "audit_id",
         /// Audit result.
         pub status: OrderPathAuditStatus = "status",
         /// Applied.

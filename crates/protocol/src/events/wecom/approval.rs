@@ -133,7 +133,7 @@ wire! {
         /// Form number as text; preferred key.
         pub sp_no_str: Option<String> = "SpNoStr",
         /// Form number.
-        pub sp_no: Option<i64> = "SpNo",
+        pub sp_no: Option<String> = "SpNo",
         /// Template name.
         pub sp_name: String = "SpName",
         /// State of the form.

@@ -28,7 +28,7 @@ wire! {
     /// Created groups.
     pub struct ChainCreateGroupIds {
         /// Group ids.
-        pub group_id: Vec<i64> = "GroupId",
+        pub group_id: Vec<String> = "GroupId",
     }
 
     /// Created companies.
@@ -90,7 +90,7 @@ wire! {
     /// Groups concerned.
     pub struct ChainGroupIds {
         /// Group ids.
-        pub group_id: Vec<i64> = "GroupId",
+        pub group_id: Vec<String> = "GroupId",
     }
 
     /// Group changed (更新分组).

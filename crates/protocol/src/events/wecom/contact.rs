@@ -186,11 +186,11 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Department id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
         /// Name.
         pub name: Option<String> = "Name",
         /// Parent id.
-        pub parent_id: i64 = "ParentId",
+        pub parent_id: String = "ParentId",
         /// Sort order.
         pub order: Option<i64> = "Order",
     }
@@ -205,11 +205,11 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Department id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
         /// New name, if changed.
         pub name: Option<String> = "Name",
         /// New parent, if changed.
-        pub parent_id: Option<i64> = "ParentId",
+        pub parent_id: Option<String> = "ParentId",
     }
 
     /// Department removed (删除部门).
@@ -222,7 +222,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Department id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
     }
 
     /// Members of a tag changed (标签成员变更).
@@ -235,7 +235,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Tag id.
-        pub tag_id: i64 = "TagId",
+        pub tag_id: String = "TagId",
         /// Added userids.
         pub add_user_items: Option<Vec<String>> = csv "AddUserItems",
         /// Removed userids.

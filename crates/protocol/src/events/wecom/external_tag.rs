@@ -20,7 +20,7 @@ wire! {
         /// What Id names.
         pub tag_type: TagType = "TagType",
         /// Rule group id; customer-contact app only.
-        pub strategy_id: Option<i64> = "StrategyId",
+        pub strategy_id: Option<String> = "StrategyId",
     }
 
     /// Customer tag or group changed (客户标签变更).
@@ -38,7 +38,7 @@ wire! {
         /// What Id names.
         pub tag_type: TagType = "TagType",
         /// Rule group id; customer-contact app only.
-        pub strategy_id: Option<i64> = "StrategyId",
+        pub strategy_id: Option<String> = "StrategyId",
     }
 
     /// Customer tag or group removed (客户标签删除).
@@ -58,7 +58,7 @@ wire! {
         /// What Id names.
         pub tag_type: TagType = "TagType",
         /// Rule group id; customer-contact app only.
-        pub strategy_id: Option<i64> = "StrategyId",
+        pub strategy_id: Option<String> = "StrategyId",
     }
 
     /// Customer tags reordered (客户标签重排).

@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Room id.
-        pub meeting_room_id: i64 = "MeetingRoomId",
+        pub meeting_room_id: String = "MeetingRoomId",
         /// Booking id.
         pub booking_id: Option<String> = "BookingId",
         /// Older payloads only.
@@ -40,7 +40,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Room id.
-        pub meeting_room_id: i64 = "MeetingRoomId",
+        pub meeting_room_id: String = "MeetingRoomId",
         /// Booking id.
         pub booking_id: Option<String> = "BookingId",
         /// Older payloads only.

@@ -46,7 +46,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Shared mailbox id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
         /// New mails.
         pub amount: i64 = "Amount",
     }

@@ -17,7 +17,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteEnvelope = flatten,
         /// Old multi-app suites only; ignore.
-        pub app_id: Option<i64> = "AppId",
+        pub app_id: Option<String> = "AppId",
         /// Upper-level company.
         pub corp_id: String = "CorpId",
         /// App id in the upper-level company.
@@ -36,7 +36,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteEnvelope = flatten,
         /// Old multi-app suites only; ignore.
-        pub app_id: Option<i64> = "AppId",
+        pub app_id: Option<String> = "AppId",
         /// Upper-level company.
         pub corp_id: String = "CorpId",
         /// App id in the upper-level company.

@@ -166,11 +166,11 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Department id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
         /// Name.
         pub name: Option<String> = "Name",
         /// Parent.
-        pub parent_id: i64 = "ParentId",
+        pub parent_id: String = "ParentId",
         /// Order.
         #[doc(alias = "OrderId")]
         pub order: Option<i64> = "Order" | "OrderId",
@@ -186,11 +186,11 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Department id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
         /// New name.
         pub name: Option<String> = "Name",
         /// New parent.
-        pub parent_id: Option<i64> = "ParentId",
+        pub parent_id: Option<String> = "ParentId",
     }
 
     /// Department removed (删除部门).
@@ -203,7 +203,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Department id.
-        pub id: i64 = "Id",
+        pub id: String = "Id",
     }
 
     /// Tag members changed (标签成员变更).
@@ -216,7 +216,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// Tag id.
-        pub tag_id: i64 = "TagId",
+        pub tag_id: String = "TagId",
         /// Added userids.
         pub add_user_items: Option<Vec<String>> = csv "AddUserItems",
         /// Removed userids.
