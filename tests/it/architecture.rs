@@ -73,7 +73,7 @@ fn src() -> PathBuf {
 }
 
 fn is_test(file: &Path) -> bool {
-    file.ends_with("tests.rs")
+    file.ends_with("tests.rs") || file.parent().is_some_and(|folder| folder.ends_with("tests"))
 }
 
 #[test]

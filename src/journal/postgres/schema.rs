@@ -163,9 +163,16 @@ pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {
     for step in STEPS.iter().skip(usize::try_from(version).unwrap_or_default()) {
         changes.batch_execute(step).await?;
     }
+    if version == 0 {
+        // There are no events yet; later it is made without a lock.
+        changes.batch_execute(&format!("CREATE INDEX IF NOT EXISTS {ENTERED}")).await?;
+    }
     changes.execute("UPDATE echostr_version SET version = $1 WHERE version <> $1", &[&known]).await?;
     Ok(())
 }
+
+/// The index that events are followed by.
+const ENTERED: &str = "event_entered ON event USING brin (entered) WITH (autosummarize = on)";
 
 /// Makes the index that events are followed by, unless it is there or another node makes it. Nobody waits for that, however
 /// many events there are.
@@ -181,6 +188,5 @@ pub(super) async fn make_index(pool: &Pool) -> Result<(), Failure> {
     client.batch_execute("SET statement_timeout = 0; SET lock_timeout = '30s'").await?;
     // What is left of one that was not finished.
     client.batch_execute("DROP INDEX CONCURRENTLY IF EXISTS event_entered").await?;
-    let make = "CREATE INDEX CONCURRENTLY event_entered ON event USING brin (entered) WITH (autosummarize = on)";
-    Ok(client.batch_execute(make).await?)
+    Ok(client.batch_execute(&format!("CREATE INDEX CONCURRENTLY {ENTERED}")).await?)
 }
