@@ -98,6 +98,14 @@ impl Outcome {
         Self::Incomplete,
     ];
 
+    /// Those of requests that were not read, or whose reading failed.
+    const UNREAD: [Self; 5] = [Self::Overloaded, Self::BodyMemory, Self::TooLarge, Self::Incomplete, Self::Panicked];
+
+    /// Label `reason`.
+    pub(crate) const fn reason(self) -> &'static str {
+        self.labels().1
+    }
+
     /// Labels `outcome` and `reason`.
     const fn labels(self) -> (&'static str, &'static str) {
         match self {
@@ -171,6 +179,8 @@ impl fmt::Debug for Metrics {
 #[derive(Clone, Debug)]
 pub struct AccountMetrics {
     outcomes: Arc<[Counter]>,
+    /// Questions that were not read, and were given the default answer.
+    defaulted: Arc<[Counter]>,
     refusals: Arc<[Counter]>,
     /// How long responders take, in seconds.
     pub responder: Histogram,
@@ -280,6 +290,7 @@ impl Metrics {
         let account = vec![Label::from_static_parts("platform", platform), Label::new("account", name.to_owned())];
         AccountMetrics {
             outcomes: Outcome::ALL.into_iter().map(|outcome| delivered(outcome.labels())).collect(),
+            defaulted: Outcome::UNREAD.into_iter().map(|outcome| delivered(("defaulted", outcome.reason()))).collect(),
             refusals: Refusal::REASONS.into_iter().map(|reason| delivered(("refused", reason))).collect(),
             responder: self.recorder.register_histogram(&Key::from_parts(RESPONDER, account), &METADATA),
         }
@@ -355,6 +366,14 @@ impl AccountMetrics {
     /// Counts how a delivery ended.
     pub fn count(&self, outcome: Outcome) {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a question that was not read and was given the default answer.
+    pub(crate) fn count_defaulted(&self, why: Outcome) {
+        let at = Outcome::UNREAD.iter().position(|outcome| *outcome == why);
+        if let Some(counter) = at.and_then(|at| self.defaulted.get(at)) {
             counter.increment(1);
         }
     }

@@ -9,7 +9,7 @@ use tracing::{debug, error, warn};
 use super::{Content, Delivery, Endpoint, PushedEvent, Receiver, Response, admit::Admitted};
 use crate::{
     config::Verdict,
-    envelope::Seal,
+    envelope::{Query, Seal},
     event::{EventSpec, Platform, ReplyKind},
     hooks::RawEvent,
     journal::{GiveUp, JournalError},
@@ -17,6 +17,7 @@ use crate::{
     payload::{Object, Value},
     platform::{self, Body},
     replies,
+    throttle::LineKind,
 };
 
 /// How much of the deadline the journal may take before the responder begins. When it takes more, the responder is not
@@ -152,6 +153,28 @@ impl Receiver {
             Some(spec) => self.write(endpoint, default_of(allows(endpoint), Some(spec), platform, tree), None),
             None => unavailable,
         }
+    }
+
+    /// The verdict on a question whose body is not read, by its query alone: the platform takes any other answer for a
+    /// permission. `None` where the query is not authentic, or asks nothing.
+    pub fn verdict_unread(&self, endpoint: &Endpoint, query: &str, why: Outcome) -> Option<Response> {
+        let platform = endpoint.account.platform;
+        let query = Query::parse(query).ok()?;
+        let identity = platform::identify(platform, &Value::Null, Some(query.get("CallbackCommand")?));
+        let spec = identity.answered_as(platform).filter(|spec| spec.reply == ReplyKind::Verdict)?;
+        endpoint.keys.check_query(&query, self.dispatcher.clock.now()).ok()?;
+        endpoint.metrics.count_defaulted(why);
+        if let Some(more) = endpoint.lines.allow(LineKind::Defaulted, why.reason()) {
+            let (account, kind, reason) = (&*endpoint.id, identity.event_type(platform), why.reason());
+            let verdict = if allows(endpoint) { "allow" } else { "deny" };
+            warn!(
+                account,
+                kind,
+                reason,
+                "{account}: could not read a request of {kind} ({reason}); answered `on_error`: {verdict}{more}"
+            );
+        }
+        Some(self.write(endpoint, default_of(allows(endpoint), Some(spec), platform, &Value::Null), None))
     }
 
     /// The journal could not store: the platform has to retry.

@@ -30,13 +30,13 @@ use tracing::{debug, warn};
 use super::{
     activity::Peer,
     body::{self, Begun, BodyError, Budget},
-    throttle::Throttle,
 };
 use crate::{
     config::{self, IpRange},
     delivery::{self, Content, Endpoint, Receiver},
     envelope::{Refusal, RefusalKind},
     metrics::{Metrics, Outcome},
+    throttle::{LineKind, Throttle},
 };
 
 /// Everything that requests need.
@@ -137,6 +137,12 @@ impl Callbacks {
         self.receiver.drain().await;
     }
 
+    /// Logs how many lines of each account were suppressed whose minute is over, or of `all`.
+    pub(super) fn log_omitted(&self, all: bool) {
+        let of_patterns = self.patterns.iter().map(|pattern| &pattern.endpoint);
+        self.endpoints.values().chain(of_patterns).for_each(|endpoint| endpoint.log_omitted(all));
+    }
+
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
         let (head, body) = request.into_parts();
@@ -155,7 +161,7 @@ impl Callbacks {
                     peer.close_behind(&mut response);
                     return response;
                 }
-                Err(Unread::Failed(failure)) => return self.fail(&endpoint, peer, failure),
+                Err(Unread::Failed(failure)) => return self.fail(&endpoint, query, peer, failure),
             },
             Method::GET if endpoint.keys.has_url_check() => {
                 let response = self.receiver.verify_url(&endpoint, query).await;
@@ -216,13 +222,20 @@ impl Callbacks {
     }
 
     /// Answers a request whose body does not come.
-    fn fail(&self, endpoint: &Endpoint, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
+    fn fail(&self, endpoint: &Endpoint, query: &str, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
         let (status, reason, outcome) = match failure {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", Outcome::TooLarge),
             BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_body", Outcome::Incomplete),
             BodyError::Broken => (StatusCode::BAD_REQUEST, "broken_body", Outcome::Incomplete),
             BodyError::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "body_memory", Outcome::BodyMemory),
         };
+        if let Some(delivery::Response::Answer { body, content }) =
+            self.receiver.verdict_unread(endpoint, query, outcome)
+        {
+            let mut response = answer(body, content);
+            peer.close_behind(&mut response);
+            return response;
+        }
         endpoint.count(outcome);
         let mut response = refuse(status, reason);
         if failure == BodyError::NoMemory {
@@ -236,8 +249,8 @@ impl Callbacks {
                     self.bodies.limit()
                 );
             }
-        } else {
-            warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}", endpoint.id);
+        } else if let Some(more) = endpoint.lines.allow(LineKind::Refused, reason) {
+            warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}{more}", endpoint.id);
         }
         // What is left of the body is not worth reading.
         peer.close_behind(&mut response);
@@ -254,9 +267,12 @@ impl Callbacks {
         match response {
             delivery::Response::Answer { body, content } => answer(body, content),
             delivery::Response::Refused(refusal) => {
-                let client = self.client(peer, headers);
-                warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
-                    "{}: refused a request of {client}: {refusal}", endpoint.id);
+                // Anybody can cause this line.
+                if let Some(more) = endpoint.lines.allow(LineKind::Refused, refusal.reason()) {
+                    let client = self.client(peer, headers);
+                    warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
+                        "{}: refused a request of {client}: {refusal}{more}", endpoint.id);
+                }
                 refuse(status(&refusal), refusal.reason())
             }
             delivery::Response::Unavailable(reason) => {

@@ -52,3 +52,4 @@ mod supervision;
 mod support;
 mod thirdparty;
 mod transport;
+mod unread;
