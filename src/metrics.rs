@@ -16,6 +16,7 @@ use crate::{
 };
 
 const DELIVERIES: &str = "echostr_deliveries_total";
+const UNROUTED: &str = "echostr_unknown_path_requests_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
 const ACCOUNT_IN_FLIGHT: &str = "echostr_account_in_flight";
@@ -155,6 +156,8 @@ pub struct Metrics {
     absent: [Gauge; 3],
     /// Acknowledged events that the journal has lost.
     pub lost: Gauge,
+    /// Requests at paths that no account has: without a signature, and with one.
+    unrouted: [Counter; 2],
     /// Deliveries in flight.
     in_flight: Gauge,
     /// What each account has in flight; its gauges.
@@ -215,6 +218,7 @@ impl Metrics {
         let handle = recorder.handle();
         for (name, unit, text) in [
             (DELIVERIES, None, "Deliveries, by outcome"),
+            (UNROUTED, None, "Requests at paths that no account has; with a signature, a console has another address"),
             (OBSERVATIONS, None, "Attempts of observers, by result"),
             (API_CALLS, None, "Calls of the platforms' API"),
             (TOKENS, None, "Access tokens requested from the platform"),
@@ -269,6 +273,8 @@ impl Metrics {
             absent: [ABSENT, ABSENT_WAITING, ABSENT_DEAD]
                 .map(|name| recorder.register_gauge(&Key::from_static_name(name), &METADATA)),
             lost: recorder.register_gauge(&Key::from_static_name(LOST), &METADATA),
+            unrouted: ["false", "true"]
+                .map(|signed| counter(&recorder, UNROUTED, vec![Label::from_static_parts("signed", signed)])),
             loads: Loads::default(),
             shown: Arc::default(),
             recorder,
@@ -344,6 +350,12 @@ impl Metrics {
         }
         self.in_flight.set(self.loads.used() as f64);
         self.handle.render()
+    }
+
+    /// Counts a request at a path that no account has.
+    pub(crate) fn count_unrouted(&self, is_signed: bool) {
+        let [unsigned, signed] = &self.unrouted;
+        if is_signed { signed } else { unsigned }.increment(1);
     }
 
     /// Shows what the journal holds.

@@ -16,6 +16,7 @@ use axum::{
     http::{
         HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
         header::{ALLOW, CONTENT_TYPE, EXPECT, RETRY_AFTER},
+        request::Parts,
     },
 };
 use hashbrown::HashMap;
@@ -30,6 +31,7 @@ use tracing::{debug, warn};
 use super::{
     activity::Peer,
     body::{self, Begun, BodyError, Budget},
+    unrouted,
 };
 use crate::{
     config::{self, IpRange},
@@ -49,6 +51,8 @@ pub(super) struct Callbacks {
     body_timeout: Duration,
     bodies: Arc<Budget>,
     no_memory: Throttle,
+    unrouted: Throttle,
+    metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
 }
 
@@ -128,6 +132,8 @@ impl Callbacks {
             body_timeout: server.body_timeout,
             bodies: Budget::new(server.body_memory, metrics.body_memory.clone()),
             no_memory: Throttle::default(),
+            unrouted: Throttle::default(),
+            metrics: metrics.clone(),
             trusted_proxies: server.trusted_proxies.clone(),
         }
     }
@@ -149,7 +155,7 @@ impl Callbacks {
         // To look whether the body has come must not send `100 Continue` to a client that asks for it.
         let asks = || head.headers.contains_key(EXPECT);
         let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
-            debug!("refused a request with 404: no account has its path");
+            self.log_unrouted(peer, &head);
             return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
         let query = head.uri.query().unwrap_or_default();
@@ -169,6 +175,11 @@ impl Callbacks {
                 return dismiss(peer, body, asks, response).await;
             }
             _ => {
+                if let Some(more) = endpoint.lines.allow(LineKind::Refused, "wrong_method") {
+                    let (account, client) = (&*endpoint.id, self.client(peer, &head.headers));
+                    warn!(account, %client, reason = "wrong_method",
+                        "{account}: refused a request of {client}: wrong method {}{more}", head.method);
+                }
                 let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
                 let allowed = if endpoint.keys.has_url_check() { "GET, POST" } else { "POST" };
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
@@ -176,6 +187,30 @@ impl Callbacks {
             }
         };
         self.write(&endpoint, peer, &head.headers, response)
+    }
+
+    /// Counts a request at a path that no account has. One with a signature is a platform's whose console has another
+    /// address: it is logged.
+    fn log_unrouted(&self, peer: &Peer, head: &Parts) {
+        debug!("refused a request with 404: no account has its path");
+        let is_signed = unrouted::is_signed(head.uri.query().unwrap_or_default());
+        self.metrics.count_unrouted(is_signed);
+        if !is_signed {
+            return;
+        }
+        let Some(more) = self.unrouted.allow() else { return };
+        let (client, path) = (self.client(peer, &head.headers), unrouted::shown(head.uri.path()));
+        let with_placeholder = self.patterns.iter().map(|pattern| &*pattern.endpoint.account.path);
+        let nearest = match unrouted::nearest(self.endpoints.keys().map(|path| &**path).chain(with_placeholder), path) {
+            Some(nearest) => format!("the nearest is {nearest}"),
+            None => "none is configured".to_owned(),
+        };
+        warn!(
+            %client,
+            path,
+            reason = "unknown_account",
+            "refused a signed request of {client} with 404: no account has the path {path}; {nearest}{more}"
+        );
     }
 
     /// The account of a path; and whose message it is, where a third-party platform is given those of others.

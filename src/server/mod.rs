@@ -5,6 +5,7 @@ mod admin;
 mod body;
 mod callback;
 mod connection;
+mod unrouted;
 mod watch;
 
 use std::{

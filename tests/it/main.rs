@@ -34,6 +34,7 @@ mod memory;
 mod messages;
 mod missing;
 mod nodes;
+mod noise;
 mod observers;
 mod online;
 mod panics;
