@@ -17,6 +17,7 @@ mod connections;
 mod cost;
 mod disk;
 mod drift;
+mod dropped;
 #[cfg(target_os = "linux")]
 mod flood;
 mod gates;
