@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 use super::{
     activity::Peer,
     body::{self, Begun, BodyError, Budget},
+    files::{self, Files},
     unrouted,
 };
 use crate::{
@@ -52,6 +53,7 @@ pub(super) struct Callbacks {
     bodies: Arc<Budget>,
     no_memory: Throttle,
     unrouted: Throttle,
+    files: Option<Files>,
     metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
 }
@@ -133,6 +135,7 @@ impl Callbacks {
             bodies: Budget::new(server.body_memory, metrics.body_memory.clone()),
             no_memory: Throttle::default(),
             unrouted: Throttle::default(),
+            files: server.files.clone().map(Files::new),
             metrics: metrics.clone(),
             trusted_proxies: server.trusted_proxies.clone(),
         }
@@ -155,6 +158,9 @@ impl Callbacks {
         // To look whether the body has come must not send `100 Continue` to a client that asks for it.
         let asks = || head.headers.contains_key(EXPECT);
         let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
+            if let Some(response) = self.ownership_file(&head).await {
+                return dismiss(peer, body, asks, response).await;
+            }
             self.log_unrouted(peer, &head);
             return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
@@ -180,13 +186,24 @@ impl Callbacks {
                     warn!(account, %client, reason = "wrong_method",
                         "{account}: refused a request of {client}: wrong method {}{more}", head.method);
                 }
-                let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
                 let allowed = if endpoint.keys.has_url_check() { "GET, POST" } else { "POST" };
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-                return dismiss(peer, body, asks, response).await;
+                return dismiss(peer, body, asks, wrong_method(allowed)).await;
             }
         };
         self.write(&endpoint, peer, &head.headers, response)
+    }
+
+    /// The response to a request for an ownership file.
+    async fn ownership_file(&self, head: &Parts) -> Option<Response<Full<Bytes>>> {
+        let (files, name) = (self.files.as_ref()?, files::name(head.uri.path())?);
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Some(wrong_method("GET, HEAD"));
+        }
+        let content = files.read(name).await?;
+        debug!(name, "served an ownership file");
+        let mut response = answer(Cow::Borrowed(""), Content::Text);
+        *response.body_mut() = Full::new(content);
+        Some(response)
     }
 
     /// Counts a request at a path that no account has. One with a signature is a platform's whose console has another
@@ -399,6 +416,12 @@ fn answer(body: Cow<'static, str>, content: Content) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod body;
 mod callback;
 mod connection;
+mod files;
 mod unrouted;
 mod watch;
 

@@ -19,6 +19,7 @@ mod disk;
 mod drift;
 mod dropped;
 #[cfg(target_os = "linux")]
+mod files;
 mod flood;
 mod gates;
 mod golden;
