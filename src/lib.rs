@@ -103,6 +103,7 @@ pub mod supervisor;
 #[doc(hidden)]
 pub mod testing;
 pub mod thirdparty;
+mod throttle;
 
 /// The Rust code of the documents compiles.
 #[cfg(doctest)]

@@ -16,6 +16,7 @@ use crate::{
 };
 
 const DELIVERIES: &str = "echostr_deliveries_total";
+const UNROUTED: &str = "echostr_unknown_path_requests_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
 const ACCOUNT_IN_FLIGHT: &str = "echostr_account_in_flight";
@@ -98,6 +99,14 @@ impl Outcome {
         Self::Incomplete,
     ];
 
+    /// Those of requests that were not read, or whose reading failed.
+    const UNREAD: [Self; 5] = [Self::Overloaded, Self::BodyMemory, Self::TooLarge, Self::Incomplete, Self::Panicked];
+
+    /// Label `reason`.
+    pub(crate) const fn reason(self) -> &'static str {
+        self.labels().1
+    }
+
     /// Labels `outcome` and `reason`.
     const fn labels(self) -> (&'static str, &'static str) {
         match self {
@@ -147,6 +156,8 @@ pub struct Metrics {
     absent: [Gauge; 3],
     /// Acknowledged events that the journal has lost.
     pub lost: Gauge,
+    /// Requests at paths that no account has: without a signature, and with one.
+    unrouted: [Counter; 2],
     /// Deliveries in flight.
     in_flight: Gauge,
     /// What each account has in flight; its gauges.
@@ -171,6 +182,8 @@ impl fmt::Debug for Metrics {
 #[derive(Clone, Debug)]
 pub struct AccountMetrics {
     outcomes: Arc<[Counter]>,
+    /// Questions that were not read, and were given the default answer.
+    defaulted: Arc<[Counter]>,
     refusals: Arc<[Counter]>,
     /// How long responders take, in seconds.
     pub responder: Histogram,
@@ -205,6 +218,7 @@ impl Metrics {
         let handle = recorder.handle();
         for (name, unit, text) in [
             (DELIVERIES, None, "Deliveries, by outcome"),
+            (UNROUTED, None, "Requests at paths that no account has; with a signature, a console has another address"),
             (OBSERVATIONS, None, "Attempts of observers, by result"),
             (API_CALLS, None, "Calls of the platforms' API"),
             (TOKENS, None, "Access tokens requested from the platform"),
@@ -259,6 +273,8 @@ impl Metrics {
             absent: [ABSENT, ABSENT_WAITING, ABSENT_DEAD]
                 .map(|name| recorder.register_gauge(&Key::from_static_name(name), &METADATA)),
             lost: recorder.register_gauge(&Key::from_static_name(LOST), &METADATA),
+            unrouted: ["false", "true"]
+                .map(|signed| counter(&recorder, UNROUTED, vec![Label::from_static_parts("signed", signed)])),
             loads: Loads::default(),
             shown: Arc::default(),
             recorder,
@@ -280,6 +296,7 @@ impl Metrics {
         let account = vec![Label::from_static_parts("platform", platform), Label::new("account", name.to_owned())];
         AccountMetrics {
             outcomes: Outcome::ALL.into_iter().map(|outcome| delivered(outcome.labels())).collect(),
+            defaulted: Outcome::UNREAD.into_iter().map(|outcome| delivered(("defaulted", outcome.reason()))).collect(),
             refusals: Refusal::REASONS.into_iter().map(|reason| delivered(("refused", reason))).collect(),
             responder: self.recorder.register_histogram(&Key::from_parts(RESPONDER, account), &METADATA),
         }
@@ -335,6 +352,12 @@ impl Metrics {
         self.handle.render()
     }
 
+    /// Counts a request at a path that no account has.
+    pub(crate) fn count_unrouted(&self, is_signed: bool) {
+        let [unsigned, signed] = &self.unrouted;
+        if is_signed { signed } else { unsigned }.increment(1);
+    }
+
     /// Shows what the journal holds.
     pub fn show_usage(&self, usage: Usage) {
         self.journal_bytes.set(usage.bytes as f64);
@@ -355,6 +378,14 @@ impl AccountMetrics {
     /// Counts how a delivery ended.
     pub fn count(&self, outcome: Outcome) {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a question that was not read and was given the default answer.
+    pub(crate) fn count_defaulted(&self, why: Outcome) {
+        let at = Outcome::UNREAD.iter().position(|outcome| *outcome == why);
+        if let Some(counter) = at.and_then(|at| self.defaulted.get(at)) {
             counter.increment(1);
         }
     }

@@ -42,6 +42,11 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
         problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));
     }
+    if let Some(folder) = &config.server.files
+        && let Err(failure) = std::fs::read_dir(folder)
+    {
+        problems.push(format!("[server] files: cannot read {}: {failure}", folder.display()));
+    }
     let runtime = runtime()?;
     let journal = runtime.block_on(journal::check(&config.journal));
     let mut absent = Vec::new();

@@ -1,6 +1,6 @@
 //! `[server]`: the address the platforms reach, and what one connection may cost.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use toml::de::DeTable;
 
@@ -15,6 +15,7 @@ pub(super) const KEYS: &[&str] = &[
     "body_memory",
     "max_age",
     "trusted_proxies",
+    "files",
     "max_connections",
     "max_in_flight",
     "max_in_flight_per_account",
@@ -42,6 +43,8 @@ pub struct Server {
     pub max_age: Option<Duration>,
     /// Peers whose `X-Forwarded-For` is believed; none.
     pub trusted_proxies: Vec<IpRange>,
+    /// Folder of the ownership files that consoles ask for at the root of the host; none.
+    pub files: Option<PathBuf>,
     /// Connections open at one time; 20 000.
     pub max_connections: usize,
     /// Deliveries in flight at one time, waiting and held ones included; 4096.
@@ -87,6 +90,8 @@ impl Server {
             body_memory: values::to_usize(body_memory.unwrap_or((64 << 20).max(4 * body_limit))),
             max_age,
             trusted_proxies: proxies.into_iter().map(|(_, range)| range).collect(),
+            files: section
+                .matching("files", "the path of a folder", |text| (!text.is_empty()).then(|| PathBuf::from(text))),
             max_connections: section.integer("max_connections", 1..=1_000_000).map_or(20_000, values::to_usize),
             max_in_flight,
             max_in_flight_per_account: share(&section, "max_in_flight_per_account", max_in_flight),

@@ -8,8 +8,8 @@ use tracing::{debug, error, warn};
 
 use super::{Content, Delivery, Endpoint, PushedEvent, Receiver, Response, admit::Admitted};
 use crate::{
-    config::Verdict,
-    envelope::Seal,
+    config::{self, LateReply, Verdict},
+    envelope::{Query, Seal},
     event::{EventSpec, Platform, ReplyKind},
     hooks::RawEvent,
     journal::{GiveUp, JournalError},
@@ -17,6 +17,7 @@ use crate::{
     payload::{Object, Value},
     platform::{self, Body},
     replies,
+    throttle::LineKind,
 };
 
 /// How much of the deadline the journal may take before the responder begins. When it takes more, the responder is not
@@ -154,6 +155,28 @@ impl Receiver {
         }
     }
 
+    /// The verdict on a question whose body is not read, by its query alone: the platform takes any other answer for a
+    /// permission. `None` where the query is not authentic, or asks nothing.
+    pub fn verdict_unread(&self, endpoint: &Endpoint, query: &str, why: Outcome) -> Option<Response> {
+        let platform = endpoint.account.platform;
+        let query = Query::parse(query).ok()?;
+        let identity = platform::identify(platform, &Value::Null, Some(query.get("CallbackCommand")?));
+        let spec = identity.answered_as(platform).filter(|spec| spec.reply == ReplyKind::Verdict)?;
+        endpoint.keys.check_query(&query, self.dispatcher.clock.now()).ok()?;
+        endpoint.metrics.count_defaulted(why);
+        if let Some(more) = endpoint.lines.allow(LineKind::Defaulted, why.reason()) {
+            let (account, kind, reason) = (&*endpoint.id, identity.event_type(platform), why.reason());
+            let verdict = if allows(endpoint) { "allow" } else { "deny" };
+            warn!(
+                account,
+                kind,
+                reason,
+                "{account}: could not read a request of {kind} ({reason}); answered `on_error`: {verdict}{more}"
+            );
+        }
+        Some(self.write(endpoint, default_of(allows(endpoint), Some(spec), platform, &Value::Null), None))
+    }
+
     /// The journal could not store: the platform has to retry.
     pub(super) fn not_stored(&self, endpoint: &Endpoint, failure: &JournalError) -> Response {
         endpoint.metrics.count(Outcome::NotStored);
@@ -167,16 +190,27 @@ impl Receiver {
 
 fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
     let (account, event, attempt) = (&*endpoint.id, entry.id, entry.deliveries());
-    let can_send = endpoint.account.platform.protocol().account().has("late_reply");
     let then = match wait.sender {
-        Some(_) => "the reply is sent through the API when it is ready",
-        None if can_send && endpoint.account.secret.is_none() => {
-            "the reply will be DROPPED (set `secret` to send it through the API)"
-        }
-        None => "the reply will be DROPPED",
+        Some(_) => "the reply is sent through the API when it is ready".to_owned(),
+        None => format!("the reply will be DROPPED ({})", late_advice(&endpoint.account)),
     };
     let waited = endpoint.account.deadline.as_secs_f64();
     warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");
+}
+
+/// What would have a late reply sent.
+pub(super) fn late_advice(account: &config::Account) -> String {
+    let knows = |key| account.platform.protocol().account().has(key);
+    let missing = [
+        (account.secret.is_none(), "`secret`"),
+        (knows("agent_id") && account.agent_id.is_none(), "`agent_id`"),
+        (account.late_reply == LateReply::Drop, "`late_reply = \"send\"`"),
+    ];
+    let missing: Vec<_> = missing.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)).collect();
+    match missing.is_empty() || !knows("late_reply") {
+        true => "only the response can carry it: answer earlier".to_owned(),
+        false => format!("set {} to send it through the API", missing.join(" and ")),
+    }
 }
 
 /// The answer to an event without a reply. A question (IM "before") is allowed or refused; where it is decided account

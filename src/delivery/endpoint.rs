@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
+
 use crate::{
     config,
     crypto::{EncodingKey, KeyError},
@@ -9,6 +11,7 @@ use crate::{
     in_flight::Load,
     metrics::{AccountMetrics, Metrics, Outcome},
     secret::Secret,
+    throttle::{AccountLines, LineKind},
 };
 
 use super::Response;
@@ -27,6 +30,8 @@ pub struct Endpoint {
     pub(super) metrics: AccountMetrics,
     /// What it has in flight.
     pub(super) load: Arc<Load>,
+    /// Which lines about it were written lately.
+    pub(crate) lines: AccountLines,
 }
 
 impl Endpoint {
@@ -52,7 +57,7 @@ impl Endpoint {
         let load = Arc::new(Load::new(Arc::clone(&id), account.share));
         metrics.watch(platform, &account.name, &load);
         let metrics = metrics.account(platform, &account.name);
-        Ok(Self { id, guarded: Guarded::of(&keys, &[]), keys, metrics, load, account })
+        Ok(Self { id, guarded: Guarded::of(&keys, &[]), keys, metrics, load, lines: AccountLines::default(), account })
     }
 
     /// Guards queries with tokens that open clear text on other accounts, too.
@@ -64,6 +69,20 @@ impl Endpoint {
     /// Counts a delivery that ended before it was a request.
     pub fn count(&self, outcome: Outcome) {
         self.metrics.count(outcome);
+    }
+
+    /// Logs how many lines were suppressed whose minute is over, or of `all`.
+    pub(crate) fn log_omitted(&self, all: bool) {
+        for (kind, reason, omitted) in self.lines.take_omitted(all) {
+            let (account, what) = (
+                &*self.id,
+                match kind {
+                    LineKind::Refused => "refused a request",
+                    LineKind::Defaulted => "gave the default answer to a request that was not read",
+                },
+            );
+            warn!(account, reason, "{account}: {what}: {reason}{omitted}");
+        }
     }
 
     pub(super) fn refused(&self, refusal: Refusal) -> Response {

@@ -156,8 +156,10 @@ impl Receiver {
         arrived: Instant,
     ) -> Response {
         let Some(permit) = endpoint.load.enter(&self.in_flight) else {
-            endpoint.metrics.count(Outcome::Overloaded);
-            return Response::Unavailable("overloaded");
+            return self.verdict_unread(endpoint, query, Outcome::Overloaded).unwrap_or_else(|| {
+                endpoint.metrics.count(Outcome::Overloaded);
+                Response::Unavailable("overloaded")
+            });
         };
         let permit = Arc::new(permit);
         if !self.journal.is_remote() {
@@ -165,14 +167,17 @@ impl Receiver {
             return self.take(request, body).await.unwrap_or_else(|response| response);
         }
         // A client that hangs up must not leave an event that is admitted and has no responder.
-        let (receiver, endpoint, query) = (Arc::clone(self), Arc::clone(endpoint), query.to_owned());
+        let (receiver, own_endpoint, own_query) = (Arc::clone(self), Arc::clone(endpoint), query.to_owned());
         let authorizer = authorizer.map(str::to_owned);
         let taken = self.tasks.spawn(async move {
-            let (query, authorizer) = (&*query, authorizer.as_deref());
-            let request = Request { endpoint: &endpoint, query, authorizer, arrived, permit: &permit };
+            let (query, authorizer) = (&*own_query, authorizer.as_deref());
+            let request = Request { endpoint: &own_endpoint, query, authorizer, arrived, permit: &permit };
             receiver.take(request, body).await.unwrap_or_else(|response| response)
         });
-        taken.await.ok().flatten().unwrap_or(Response::Unavailable("failed"))
+        taken.await.ok().flatten().unwrap_or_else(|| {
+            let verdict = self.verdict_unread(endpoint, query, Outcome::Panicked);
+            verdict.unwrap_or(Response::Unavailable("failed"))
+        })
     }
 
     /// Opens and reads a delivery, admits its events, has those answered that are new, and answers.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     Delivery, Endpoint, PushedEvent, Receiver,
     admit::{Admitted, wait},
-    answer::{allows, default_answer, default_of},
+    answer::{allows, default_answer, default_of, late_advice},
 };
 use crate::{
     dispatch::Call,
@@ -143,17 +143,17 @@ impl Reply {
         self.endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
         let address = mem::take(&mut self.address);
         let (raw, spec) = (self.context.raw(), self.answered_as);
-        let mut is_passive = false;
+        let (mut is_passive, mut says) = (false, false);
         let (body, failure, outcome) = match result {
             Ok(Ok(Answer::Stream(chunks))) if let Some(streams) = self.streams.clone() => {
-                return self.stream(streams, chunks);
+                return self.stream(streams, chunks, started);
             }
             Ok(Ok(answer)) if !self.permits && replies::im::is_bare_permission(&answer) => {
                 (default_answer(false, spec, raw), None, Outcome::Undecided)
             }
             Ok(Ok(Answer::Default)) => (default_answer(true, spec, raw), None, Outcome::Answered),
             Ok(Ok(answer)) => {
-                is_passive = matches!(answer, Answer::Passive(_));
+                (is_passive, says) = (matches!(answer, Answer::Passive(_)), true);
                 let body = platform::write_answer(raw.platform, raw.form, answer, address, self.now);
                 (body, None, Outcome::Answered)
             }
@@ -163,14 +163,16 @@ impl Reply {
         self.endpoint.metrics.count(outcome);
         let is_due = self.entry.mark_replied();
         let sender = self.sender.filter(|_| is_passive).map(|observer| {
-            let record = raw.record(self.subject, self.received);
+            let record = raw.record(self.subject.take(), self.received);
             Box::new(journal::ReplySender { observer: observer.into(), is_due, record })
         });
+        let is_dropped = says && is_due && sender.is_none();
+        let failure = failure.or_else(|| is_dropped.then(|| self.dropped(started)));
         record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender });
     }
 
     /// Starts a streamed answer; its first text is the reply.
-    fn stream(self, streams: Arc<Streams>, chunks: AnswerStream) {
+    fn stream(self, streams: Arc<Streams>, chunks: AnswerStream, started: Instant) {
         // The event must be durable, whenever the first chunk comes.
         if let Some(journal) = &self.journal {
             journal.store(&self.entry);
@@ -189,9 +191,20 @@ impl Reply {
                 }
             };
             self.endpoint.metrics.count(outcome);
-            self.entry.mark_replied();
+            let is_dropped = self.entry.mark_replied() && failure.is_none();
+            let failure = failure.or_else(|| is_dropped.then(|| self.dropped(started)));
             record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender: None });
         });
+    }
+
+    /// The platform was answered without the reply, which nobody sends. Says so, and returns what is recorded of it.
+    fn dropped(&self, started: Instant) -> String {
+        let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
+        let (seconds, advice) = (started.elapsed().as_secs_f64(), late_advice(&self.endpoint.account));
+        let dropped =
+            format!("the reply was ready after {seconds:.1} s, which was too late, and was DROPPED: {advice}");
+        warn!(account, %event, kind, "{account}: {kind}: {dropped}");
+        dropped
     }
 
     fn default_answer(&self) -> Body {

@@ -160,7 +160,8 @@ pub struct EventRecord {
 pub struct ReplyRecord {
     /// What the platform is answered, not sealed.
     pub body: Body,
-    /// Why it is the default answer and not the responder's, if it is.
+    /// Why the platform is given the default answer and not that of the responder, if it is: there is none, or it was late
+    /// and nobody sends it.
     pub failure: Option<String>,
     /// The observer that sends it when the platform was answered without it.
     pub sender: Option<Box<ReplySender>>,
@@ -199,7 +200,7 @@ pub enum State {
     Responding,
     /// It has the reply of its responder, or needs none.
     Answered,
-    /// It has the default answer, because its responder failed.
+    /// It has the default answer, because its responder failed, or because its reply was late and nobody sends it.
     Defaulted,
     /// It was answered without its reply, which came later and goes to its [sender](ReplyRecord::sender).
     Late,

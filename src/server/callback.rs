@@ -16,6 +16,7 @@ use axum::{
     http::{
         HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
         header::{ALLOW, CONTENT_TYPE, EXPECT, RETRY_AFTER},
+        request::Parts,
     },
 };
 use hashbrown::HashMap;
@@ -30,13 +31,15 @@ use tracing::{debug, warn};
 use super::{
     activity::Peer,
     body::{self, Begun, BodyError, Budget},
-    throttle::Throttle,
+    files::{self, Files},
+    unrouted,
 };
 use crate::{
     config::{self, IpRange},
     delivery::{self, Content, Endpoint, Receiver},
     envelope::{Refusal, RefusalKind},
     metrics::{Metrics, Outcome},
+    throttle::{LineKind, Throttle},
 };
 
 /// Everything that requests need.
@@ -49,6 +52,9 @@ pub(super) struct Callbacks {
     body_timeout: Duration,
     bodies: Arc<Budget>,
     no_memory: Throttle,
+    unrouted: Throttle,
+    files: Option<Files>,
+    metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
 }
 
@@ -128,6 +134,9 @@ impl Callbacks {
             body_timeout: server.body_timeout,
             bodies: Budget::new(server.body_memory, metrics.body_memory.clone()),
             no_memory: Throttle::default(),
+            unrouted: Throttle::default(),
+            files: server.files.clone().map(Files::new),
+            metrics: metrics.clone(),
             trusted_proxies: server.trusted_proxies.clone(),
         }
     }
@@ -137,13 +146,22 @@ impl Callbacks {
         self.receiver.drain().await;
     }
 
+    /// Logs how many lines of each account were suppressed whose minute is over, or of `all`.
+    pub(super) fn log_omitted(&self, all: bool) {
+        let of_patterns = self.patterns.iter().map(|pattern| &pattern.endpoint);
+        self.endpoints.values().chain(of_patterns).for_each(|endpoint| endpoint.log_omitted(all));
+    }
+
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
         let (head, body) = request.into_parts();
         // To look whether the body has come must not send `100 Continue` to a client that asks for it.
         let asks = || head.headers.contains_key(EXPECT);
         let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
-            debug!("refused a request with 404: no account has its path");
+            if let Some(response) = self.ownership_file(&head).await {
+                return dismiss(peer, body, asks, response).await;
+            }
+            self.log_unrouted(peer, &head);
             return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
         };
         let query = head.uri.query().unwrap_or_default();
@@ -155,7 +173,7 @@ impl Callbacks {
                     peer.close_behind(&mut response);
                     return response;
                 }
-                Err(Unread::Failed(failure)) => return self.fail(&endpoint, peer, failure),
+                Err(Unread::Failed(failure)) => return self.fail(&endpoint, query, peer, failure),
             },
             Method::GET if endpoint.keys.has_url_check() => {
                 let response = self.receiver.verify_url(&endpoint, query).await;
@@ -163,13 +181,53 @@ impl Callbacks {
                 return dismiss(peer, body, asks, response).await;
             }
             _ => {
-                let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
+                if let Some(more) = endpoint.lines.allow(LineKind::Refused, "wrong_method") {
+                    let (account, client) = (&*endpoint.id, self.client(peer, &head.headers));
+                    warn!(account, %client, reason = "wrong_method",
+                        "{account}: refused a request of {client}: wrong method {}{more}", head.method);
+                }
                 let allowed = if endpoint.keys.has_url_check() { "GET, POST" } else { "POST" };
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-                return dismiss(peer, body, asks, response).await;
+                return dismiss(peer, body, asks, wrong_method(allowed)).await;
             }
         };
         self.write(&endpoint, peer, &head.headers, response)
+    }
+
+    /// The response to a request for an ownership file.
+    async fn ownership_file(&self, head: &Parts) -> Option<Response<Full<Bytes>>> {
+        let (files, name) = (self.files.as_ref()?, files::name(head.uri.path())?);
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Some(wrong_method("GET, HEAD"));
+        }
+        let content = files.read(name).await?;
+        debug!(name, "served an ownership file");
+        let mut response = answer(Cow::Borrowed(""), Content::Text);
+        *response.body_mut() = Full::new(content);
+        Some(response)
+    }
+
+    /// Counts a request at a path that no account has. One with a signature is a platform's whose console has another
+    /// address: it is logged.
+    fn log_unrouted(&self, peer: &Peer, head: &Parts) {
+        debug!("refused a request with 404: no account has its path");
+        let is_signed = unrouted::is_signed(head.uri.query().unwrap_or_default());
+        self.metrics.count_unrouted(is_signed);
+        if !is_signed {
+            return;
+        }
+        let Some(more) = self.unrouted.allow() else { return };
+        let (client, path) = (self.client(peer, &head.headers), unrouted::shown(head.uri.path()));
+        let with_placeholder = self.patterns.iter().map(|pattern| &*pattern.endpoint.account.path);
+        let nearest = match unrouted::nearest(self.endpoints.keys().map(|path| &**path).chain(with_placeholder), path) {
+            Some(nearest) => format!("the nearest is {nearest}"),
+            None => "none is configured".to_owned(),
+        };
+        warn!(
+            %client,
+            path,
+            reason = "unknown_account",
+            "refused a signed request of {client} with 404: no account has the path {path}; {nearest}{more}"
+        );
     }
 
     /// The account of a path; and whose message it is, where a third-party platform is given those of others.
@@ -216,13 +274,20 @@ impl Callbacks {
     }
 
     /// Answers a request whose body does not come.
-    fn fail(&self, endpoint: &Endpoint, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
+    fn fail(&self, endpoint: &Endpoint, query: &str, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
         let (status, reason, outcome) = match failure {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", Outcome::TooLarge),
             BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_body", Outcome::Incomplete),
             BodyError::Broken => (StatusCode::BAD_REQUEST, "broken_body", Outcome::Incomplete),
             BodyError::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "body_memory", Outcome::BodyMemory),
         };
+        if let Some(delivery::Response::Answer { body, content }) =
+            self.receiver.verdict_unread(endpoint, query, outcome)
+        {
+            let mut response = answer(body, content);
+            peer.close_behind(&mut response);
+            return response;
+        }
         endpoint.count(outcome);
         let mut response = refuse(status, reason);
         if failure == BodyError::NoMemory {
@@ -236,8 +301,8 @@ impl Callbacks {
                     self.bodies.limit()
                 );
             }
-        } else {
-            warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}", endpoint.id);
+        } else if let Some(more) = endpoint.lines.allow(LineKind::Refused, reason) {
+            warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}{more}", endpoint.id);
         }
         // What is left of the body is not worth reading.
         peer.close_behind(&mut response);
@@ -254,9 +319,12 @@ impl Callbacks {
         match response {
             delivery::Response::Answer { body, content } => answer(body, content),
             delivery::Response::Refused(refusal) => {
-                let client = self.client(peer, headers);
-                warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
-                    "{}: refused a request of {client}: {refusal}", endpoint.id);
+                // Anybody can cause this line.
+                if let Some(more) = endpoint.lines.allow(LineKind::Refused, refusal.reason()) {
+                    let client = self.client(peer, headers);
+                    warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
+                        "{}: refused a request of {client}: {refusal}{more}", endpoint.id);
+                }
                 refuse(status(&refusal), refusal.reason())
             }
             delivery::Response::Unavailable(reason) => {
@@ -348,6 +416,12 @@ fn answer(body: Cow<'static, str>, content: Content) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "wrong_method");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

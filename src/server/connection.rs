@@ -36,9 +36,9 @@ use tracing::{debug, error, warn};
 
 use super::{
     activity::{Activity, Peer},
-    throttle::Throttle,
     watch::{Limits, POLL_INTERVAL, Watches},
 };
+use crate::throttle::Throttle;
 
 /// More headers and longer ones than any platform or proxy sends.
 const MAX_HEADERS: usize = 64;

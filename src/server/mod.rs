@@ -5,7 +5,8 @@ mod admin;
 mod body;
 mod callback;
 mod connection;
-mod throttle;
+mod files;
+mod unrouted;
 mod watch;
 
 use std::{
@@ -227,8 +228,8 @@ impl Server {
         let mut serving = tokio::spawn(supervisor.keep("listener", serve));
         let serving_admin = serve_admin(self.admin, admin, stopped.clone(), &supervisor);
         let upkeep = {
-            let (metrics, journal) = (self.metrics, Arc::clone(&self.journal));
-            move || maintain(metrics.clone(), Arc::clone(&journal))
+            let (metrics, journal, callbacks) = (self.metrics, Arc::clone(&self.journal), Arc::clone(&self.callbacks));
+            move || maintain(metrics.clone(), Arc::clone(&journal), Arc::clone(&callbacks))
         };
         let upkeep = tokio::spawn(supervisor.keep("metrics", upkeep));
         let lost = tokio::select! {
@@ -266,6 +267,7 @@ impl Server {
         }
         upkeep.abort();
         let _ = upkeep.await;
+        self.callbacks.log_omitted(true);
         stopped.cancel();
         let _ = time::timeout(Duration::from_secs(1), serving_admin).await;
         match lost {
@@ -345,7 +347,7 @@ async fn wake(workers: runtime::Handle) {
     }
 }
 
-async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>) {
+async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>, callbacks: Arc<Callbacks>) {
     /// How often responders that run for long are logged.
     const LONG_INTERVAL: Duration = Duration::from_secs(60);
     let mut tick = time::interval(Duration::from_secs(5));
@@ -353,6 +355,7 @@ async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>) {
     loop {
         tick.tick().await;
         metrics.upkeep();
+        callbacks.log_omitted(false);
         if named.elapsed() >= LONG_INTERVAL {
             named = Instant::now();
             metrics.loads().log_long(named);

@@ -93,7 +93,7 @@ impl Journal {
     }
 }
 
-async fn echostr(folder: &Path, arguments: &[&str]) -> Output {
+pub async fn echostr(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
     command.args(arguments).env("ECHOSTR_CONFIG", folder.join("echostr.toml"));
     task::spawn_blocking(move || command.output().unwrap()).await.unwrap()

@@ -22,7 +22,7 @@ fn account(on_error: &str) -> String {
 }
 
 /// Every command that decides, with a body of the catalogue.
-fn questions() -> impl Iterator<Item = (&'static EventSpec, &'static str, String)> {
+pub fn questions() -> impl Iterator<Item = (&'static EventSpec, &'static str, String)> {
     let questions = event::table(Platform::Im).events.iter().filter(|spec| spec.reply == ReplyKind::Verdict);
     questions.map(|spec| {
         let sample = samples().into_iter().find(|sample| sample.id == spec.id && sample.form == Form::Json);
@@ -72,7 +72,7 @@ async fn ask(server: &TestServer, command: &str, body: &[u8]) -> Answer {
 }
 
 /// Whether an answer refuses all of it.
-fn is_denied(answer: &Answer) -> bool {
+pub fn is_denied(answer: &Answer) -> bool {
     let answer: Json = serde_json::from_str(&answer.body).unwrap();
     let accounts = answer["ResultItem"].as_array();
     let all_refused = accounts.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one["ResultCode"] != 0));
