@@ -30,6 +30,10 @@ wire! {
         pub transaction_id: String = "transaction_id",
         /// Time text.
         pub pay_time: String = "pay_time",
+        /// Amount paid, in fen.
+        pub amount: Option<i64> = "amount",
+        /// OpenID of the payer at the service provider.
+        pub sp_openid: Option<String> = "sp_openid",
     }
 
     /// Order cancelled (订单取消).

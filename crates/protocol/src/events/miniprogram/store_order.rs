@@ -224,13 +224,39 @@ wire! {
     ///
     /// Selected by `MsgType` = `event`, `Event` = `channels_ec_order_use_vip_discount`.
     ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
+    /// The answer decides: errcode 0 takes the discount.
     ///
     /// Answer: Answer success or an empty body, not encrypted.
     #[doc(alias("channels_ec_order_use_vip_discount", "会员优惠订单"))]
     pub struct StoreOrderUseVipDiscount {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// Order with a member discount.
+        pub order_info: StoreOrderUseVipDiscountInfo = "order_info",
+    }
+
+    /// Order with a member discount.
+    pub struct StoreOrderUseVipDiscountInfo {
+        /// AppID of the shop.
+        pub shop_appid: String = "shop_appid",
+        /// Session of the order.
+        pub order_session_id: String = "order_session_id",
+        /// Scene of the order.
+        pub scene: Option<i64> = "scene",
+        /// Id of this use; names it again when the discount is given back.
+        pub unique_id: String = "unique_id",
+        /// Prices, in fen.
+        pub price_info: PriceInfo = "price_info",
+    }
+
+    /// Prices, in fen.
+    pub struct PriceInfo {
+        /// Price of the products before the discount.
+        pub product_price_before_vip_discount: i64 = "product_price_before_vip_discount",
+        /// Discount.
+        pub vip_discounted_price: i64 = "vip_discounted_price",
+        /// Price of the products after the discount.
+        pub product_price_after_vip_discount: i64 = "product_price_after_vip_discount",
     }
 }
 

@@ -70,8 +70,6 @@ wire! {
     ///
     /// Selected by `MsgType` = `event`, `Event` = `channels_ec_change_status`.
     ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
-    ///
     /// Answer: Answer success or an empty body, not encrypted.
     ///
     /// Documentation: Weixin Store event index (事件通知).
@@ -79,13 +77,19 @@ wire! {
     pub struct StoreChangeStatus {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// AppID of the shop.
+        pub appid: String = "appid",
+        /// When it changed.
+        pub change_timestamp: i64 = "change_timestamp",
+        /// State before.
+        pub old_status: i64 = "old_status",
+        /// State now.
+        pub new_status: i64 = "new_status",
     }
 
     /// Store picture changed (小店修改头像).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `set_shop_headimg`.
-    ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
     ///
     /// Answer: Answer success or an empty body, not encrypted.
     ///
@@ -94,13 +98,17 @@ wire! {
     pub struct StoreSetHeadImage {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// AppID of the shop.
+        pub appid: String = "appid",
+        /// Picture before.
+        pub old_head_img_url: Option<String> = "old_head_img_url",
+        /// Picture now.
+        pub new_head_img_url: String = "new_head_img_url",
     }
 
     /// API change log notice (API 变更日志回调).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `api_diff`.
-    ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
     ///
     /// Answer: Answer success or an empty body, not encrypted.
     ///
@@ -109,6 +117,24 @@ wire! {
     pub struct StoreApiDiff {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// Page of the changes.
+        pub changelog_url: String = "changelog_url",
+        /// Changed interfaces.
+        pub api_changes: Vec<ApiChange> = "api_changes",
+        /// When it changed.
+        pub change_time: Option<String> = "change_time",
+    }
+
+    /// Changed interface.
+    pub struct ApiChange {
+        /// Name of the interface.
+        pub chinese_name: String = "chinese_name",
+        /// Its path.
+        pub cgi_path: String = "cgi_path",
+        /// Its page.
+        pub doc_url: String = "doc_url",
+        /// What changed.
+        pub change_content: String = "change_content",
     }
 }
 

@@ -19,6 +19,6 @@ wire! {
         /// Second-level event name of a family.
         pub change_type: Option<String> = "ChangeType",
         /// App id; missing in many system events (contacts, external contacts, calendar, drive...).
-        pub agent_id: Option<i64> = "AgentID",
+        pub agent_id: Option<i64> = "AgentID" | "AgentId",
     }
 }

@@ -36,7 +36,7 @@ pub use school::*;
 use crate::event::{envelope_getters, events};
 
 events! {
-    WeComSuite, ["InfoType", "ChangeType"] | ["MsgType", "Event", "ChangeType"];
+    WeComSuite, ["InfoType", "ChangeType"] | ["MsgType", "Event", "ChangeType"] | ["event_type"];
 
     // auth
     SuiteTicket = "wecom_suite.info.suite_ticket" "auth" ["suite_ticket"] => Success(()),
@@ -235,8 +235,7 @@ envelope_getters! {
     AcquisitionChangePrice, SchoolCreateStudent, SchoolUpdateStudent, SchoolDeleteStudent, SchoolCreateParent,
     SchoolUpdateParent, SchoolDeleteParent, SchoolSubscribe, SchoolUnsubscribe, SchoolCreateDepartment,
     SchoolUpdateDepartment, SchoolDeleteDepartment, SchoolContactBatch, ChatArchiveAuditApprovedSingle,
-    ChatArchiveAuditApprovedRoom, ConversationMessageNotify, HitKeyword, ChatArchiveExportFinished,
-    DeviceDataAuthChange,
+    ChatArchiveAuditApprovedRoom, HitKeyword, ChatArchiveExportFinished, DeviceDataAuthChange,
 }
 
 envelope_getters! {
@@ -270,6 +269,16 @@ envelope_getters! {
         time_stamp: number = time_stamp,
     }
     OpenOrder, ChangeOrder, PayForAppSuccess, Refund, ChangeEdition, CancelOrder,
+}
+
+envelope_getters! {
+    {
+        /// Company that authorised; not in JSON.
+        auth_corp_id: optional_text = auth_corp_id,
+        /// Unix seconds.
+        time_stamp: number = time_stamp,
+    }
+    ConversationMessageNotify,
 }
 
 envelope_getters! {
