@@ -15,6 +15,7 @@ mod captured;
 mod catalogue;
 mod connections;
 mod cost;
+mod deadlines;
 mod disk;
 mod drift;
 #[cfg(target_os = "linux")]

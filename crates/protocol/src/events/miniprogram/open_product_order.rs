@@ -143,6 +143,27 @@ wire! {
         pub openid: String = "openid",
     }
 
+    /// An order of an external channel changed (订单更新).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `open_product_order_update`.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    #[doc(alias = "订单更新")]
+    pub struct OpenProductOrderUpdate {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Order of an external channel.
+        pub order_update_notification: OrderUpdateNotification = "OrderUpdateNotification",
+    }
+
+    /// Order of an external channel.
+    pub struct OrderUpdateNotification {
+        /// What changed.
+        pub update_type: i64 = "update_type",
+        /// Order id of the external channel.
+        pub ext_order_id: String = "ext_order_id",
+    }
+
     /// Coupon received; needs a structured answer (领券通知).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `open_product_receive_coupon`.

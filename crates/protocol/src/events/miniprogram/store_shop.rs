@@ -136,6 +136,47 @@ wire! {
         /// What changed.
         pub change_content: String = "change_content",
     }
+
+    /// A customer wrote to the own customer service of a store (自有客服消息).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `commkf_send_msg_to_kf`.
+    ///
+    /// Only the object that msg_type names is there. Objects other than text are raw.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/shop/notify/kf_callback/kf_msg_event.
+    #[doc(alias("commkf_send_msg_to_kf", "自有客服消息"))]
+    pub struct StoreCommKfMessage {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Message id; the key to drop repeats with.
+        pub msg_id: String = "msg_id",
+        /// Kind of message; names the object that holds it.
+        pub msg_type: MsgType = "msg_type",
+        /// What happened.
+        pub msg_event: MsgEvent = "msg_event",
+        /// Text.
+        pub text: Option<Text> = "text",
+        /// Body of that kind.
+        pub image: Option<serde_json::Value> = "image",
+        /// Body of that kind.
+        pub video: Option<serde_json::Value> = "video",
+        /// Body of that kind.
+        pub file: Option<serde_json::Value> = "file",
+        /// Body of that kind.
+        pub voice: Option<serde_json::Value> = "voice",
+        /// Body of that kind.
+        pub product_share: Option<serde_json::Value> = "product_share",
+        /// Body of that kind.
+        pub order_share: Option<serde_json::Value> = "order_share",
+    }
+
+    /// Text.
+    pub struct Text {
+        /// Text of the customer.
+        pub content: String = verbatim "content",
+    }
 }
 
 open_enum! {
@@ -153,5 +194,29 @@ open_enum! {
         Bound = 1,
         /// Unbound.
         Unbound = 2,
+    }
+
+    /// Kind of message; names the object that holds it.
+    pub enum MsgType: str {
+        /// Text.
+        Text = "text",
+        /// Picture.
+        Image = "image",
+        /// Video.
+        Video = "video",
+        /// File.
+        File = "file",
+        /// Voice.
+        Voice = "voice",
+        /// Product.
+        ProductShare = "product_share",
+        /// Order.
+        OrderShare = "order_share",
+    }
+
+    /// What happened.
+    pub enum MsgEvent: str {
+        /// A customer sent a message.
+        SendMsg = "EVENT_TYPE_SEND_MSG",
     }
 }

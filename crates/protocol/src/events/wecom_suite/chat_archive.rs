@@ -119,4 +119,66 @@ wire! {
         /// Kind, sent as text.
         pub advance_api_type: i64 = "AdvanceApiType",
     }
+
+    /// A paid interface was bought (高级接口支付成功).
+    ///
+    /// Selected by `InfoType` = `advanced_api_pay_success`.
+    #[doc(alias = "高级接口支付成功")]
+    pub struct AdvancedApiPaySuccess {
+        /// Fields of every push of this kind.
+        pub envelope: ProviderCorpEnvelope = flatten,
+        /// Which paid interface (高级接口).
+        #[doc(alias = "高级接口")]
+        pub advance_api_type: i64 = "AdvanceApiType",
+        /// Order.
+        pub order_id: String = "OrderId",
+        /// Member who bought.
+        pub buyer_user_id: Option<String> = "BuyerUserId",
+    }
+
+    /// An order of a paid interface was refunded (高级接口退款).
+    ///
+    /// Selected by `InfoType` = `advanced_api_refund`.
+    #[doc(alias = "高级接口退款")]
+    pub struct AdvancedApiRefund {
+        /// Fields of every push of this kind.
+        pub envelope: ProviderCorpEnvelope = flatten,
+        /// Which paid interface (高级接口).
+        #[doc(alias = "高级接口")]
+        pub advance_api_type: i64 = "AdvanceApiType",
+        /// Order.
+        pub order_id: String = "OrderId",
+        /// State of the order.
+        pub order_status: Option<i64> = "OrderStatus",
+    }
+
+    /// An order of a paid interface was cancelled (高级接口取消订单).
+    ///
+    /// Selected by `InfoType` = `advanced_api_cancel`.
+    #[doc(alias = "高级接口取消订单")]
+    pub struct AdvancedApiCancel {
+        /// Fields of every push of this kind.
+        pub envelope: ProviderCorpEnvelope = flatten,
+        /// Which paid interface (高级接口).
+        #[doc(alias = "高级接口")]
+        pub advance_api_type: i64 = "AdvanceApiType",
+        /// Order.
+        pub order_id: String = "OrderId",
+        /// State of the order.
+        pub order_status: Option<i64> = "OrderStatus",
+    }
+
+    /// The quota of a paid interface is used up (高级接口额度不足).
+    ///
+    /// Selected by `InfoType` = `advanced_api_insufficient`.
+    #[doc(alias = "高级接口额度不足")]
+    pub struct AdvancedApiInsufficient {
+        /// Fields of every push of this kind.
+        pub envelope: ProviderCorpEnvelope = flatten,
+        /// Which paid interface (高级接口).
+        #[doc(alias = "高级接口")]
+        pub advance_api_type: i64 = "AdvanceApiType",
+        /// Archive of conversations, where that is the interface.
+        pub chat_archive_api: Option<ChatArchiveApi> = "ChatArchiveApi",
+    }
 }
