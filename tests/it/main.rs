@@ -43,6 +43,7 @@ mod policy;
 mod postgres;
 mod postgres_faults;
 mod postgres_tls;
+mod probes;
 mod repeats;
 mod replays;
 mod responders;
