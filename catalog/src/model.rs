@@ -202,6 +202,8 @@ pub struct Entry {
     pub deprecated: Option<String>,
     /// When it came.
     pub since: Option<String>,
+    /// How long the platform waits for the answer, in milliseconds, where that is shorter than usual.
+    pub timeout_ms: Option<u32>,
     /// Path of the list in which several arrive in one push.
     pub fan_out: Option<String>,
     /// Where the body repeats the command; empty: nowhere.

@@ -40,6 +40,8 @@ pub(super) struct Admitted {
 #[derive(Clone, Copy)]
 pub(super) struct Wait {
     pub(super) until: Instant,
+    /// The time of the responder: that of the account, or less where the platform waits less for the event.
+    pub(super) deadline: Duration,
     /// The platform retries when it gets no answer, and may wait for that.
     pub(super) is_held: bool,
     /// A reply that comes later is sent by this observer.
@@ -122,7 +124,7 @@ impl Receiver {
             query: delivery.data.as_ref(),
         };
         let incoming = Incoming { source, tree: event.tree, identity, authorizer: request.authorizer };
-        let deadline = request.arrived + endpoint.account.deadline;
+        let deadline = request.arrived + deadline(delivery, identity.spec);
         let mut call = self.dispatcher.respond(incoming, Attempt { id, number: 1, deadline });
         if endpoint.account.release_test
             && request.authorizer.is_some()
@@ -154,8 +156,16 @@ impl Receiver {
 pub(super) fn wait(delivery: &Delivery<'_>, spec: Option<&EventSpec>, attempt: u32) -> Wait {
     let account = &delivery.request.endpoint.account;
     let reaches_user = spec.is_some_and(|spec| spec.reply == ReplyKind::Passive);
-    let is_held = account.late_reply == LateReply::Hold && reaches_user && attempt < MAX_DELIVERIES;
-    let deadline = if is_held { account.deadline.max(PLATFORM_TIMEOUT) } else { account.deadline };
+    let is_brief = spec.is_some_and(|spec| spec.timeout.is_some());
+    let is_held = account.late_reply == LateReply::Hold && reaches_user && !is_brief && attempt < MAX_DELIVERIES;
+    let deadline = deadline(delivery, spec);
+    let longest = if is_held { deadline.max(PLATFORM_TIMEOUT) } else { deadline };
     let sends = reaches_user && account.late_reply != LateReply::Drop && account.secret.is_some();
-    Wait { until: delivery.request.arrived + deadline, is_held, sender: sends.then_some(late::OBSERVER) }
+    Wait { until: delivery.request.arrived + longest, deadline, is_held, sender: sends.then_some(late::OBSERVER) }
+}
+
+/// How long the responder may take, from the arrival of the delivery.
+fn deadline(delivery: &Delivery<'_>, spec: Option<&EventSpec>) -> Duration {
+    let of_account = delivery.request.endpoint.account.deadline;
+    spec.map_or(of_account, |spec| spec.deadline(of_account))
 }

@@ -80,7 +80,7 @@ impl Receiver {
         }
         // A reply that is there and cannot be recorded is not late: the next repeat gets it. Nor is that of a responder which
         // had no time because the journal took it, and what another node runs that node has to know.
-        let patience = endpoint.account.deadline.saturating_sub(ADMISSION_TIME);
+        let patience = wait.deadline.saturating_sub(ADMISSION_TIME);
         if !entry.give_up(patience) {
             return Err(slow().into());
         }
@@ -194,7 +194,7 @@ fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
         Some(_) => "the reply is sent through the API when it is ready".to_owned(),
         None => format!("the reply will be DROPPED ({})", late_advice(&endpoint.account)),
     };
-    let waited = endpoint.account.deadline.as_secs_f64();
+    let waited = wait.deadline.as_secs_f64();
     warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");
 }
 

@@ -101,7 +101,8 @@ impl<'c> Fields<'c> {
         let prefix = entry.fan_out.as_deref().map(bare).unwrap_or_default();
         let mut naming: Vec<_> = entry.select.keys().cloned().collect();
         naming.extend(entry.fan_out.iter().map(|_| prefix.clone()));
-        naming.extend(["InfoType", "MsgType", "Event"].map(str::to_owned));
+        naming.extend(catalog.platform.keys.iter().filter_map(|keys| keys.first().cloned()));
+        naming.push("Event".to_owned());
         Self { by_path, naming, prefix }
     }
 

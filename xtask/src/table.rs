@@ -57,6 +57,9 @@ fn row(out: &mut String, catalog: &Catalog, entry: &Entry, answer: &replies::Ans
         })
         .collect();
     let mut extra = String::new();
+    if let Some(timeout) = entry.timeout_ms {
+        let _ = write!(extra, " timeout_ms {timeout}");
+    }
     if let Some(path) = &entry.fan_out {
         let _ = write!(extra, " fan_out {:?}", path.trim_end_matches("[]"));
     }

@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt as _};
@@ -186,6 +187,8 @@ pub struct EventSpec {
     pub select: &'static [&'static [&'static str]],
     /// What the platform does with the answer.
     pub reply: ReplyKind,
+    /// How long the platform waits for the answer, where that is shorter than for its other events.
+    pub timeout: Option<Duration>,
     /// Path of the list in which several events arrive in one push.
     pub fan_out: Option<&'static str>,
     /// Keys that identify a body that does not name its event.
@@ -200,6 +203,12 @@ impl PartialEq for EventSpec {
 }
 
 impl EventSpec {
+    /// How long the answer may take for an account with this deadline: the way back takes time, too.
+    pub fn deadline(&self, of_account: Duration) -> Duration {
+        const WAY_BACK: Duration = Duration::from_millis(500);
+        self.timeout.map_or(of_account, |timeout| of_account.min(timeout.saturating_sub(WAY_BACK)))
+    }
+
     /// Reads the typed event from the tree.
     ///
     /// # Errors
@@ -360,7 +369,7 @@ macro_rules! events {
         $platform:ident, $([$($key:literal),*])|+;
         $(
             $type:ident = $id:literal $family:literal $([$($select:literal),*])|+
-                $(fan_out $fan_out:literal)? $(body_keys [$($body_key:literal),*])? => $kind:ident($reply:ty),
+                $(timeout_ms $timeout:literal)? $(fan_out $fan_out:literal)? $(body_keys [$($body_key:literal),*])? => $kind:ident($reply:ty),
         )*
     ) => {
         $(
@@ -372,6 +381,7 @@ macro_rules! events {
                     rust_type: stringify!($type),
                     select: &[$(&[$($select),*]),+],
                     reply: $crate::event::ReplyKind::$kind,
+                    timeout: $crate::event::first_of!($(Some(::std::time::Duration::from_millis($timeout)),)? None),
                     fan_out: $crate::event::first_of!($(Some($fan_out),)? None),
                     body_keys: $crate::event::first_of!($(&[$($body_key),*],)? &[]),
                     decode: $crate::event::decode_as::<$type>,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     crypto::{Opened, hex, parse_hex},
     payload::{self, Form, PayloadError, Value},
-    platform::{Members, UrlCheck},
+    platform::{Members, Scheme, UrlCheck},
 };
 
 /// An opened request. Only [`Keys::open`] makes one.
@@ -108,6 +108,20 @@ impl Keys {
                 if is_short_number(opened.message()) { Ok(opened.into_message()) } else { Err(Refusal::BadEcho) }
             }
         }
+    }
+
+    /// Whether an unsigned body is the probe with which cloud hosting (云托管) checks that a path exists. It carries nothing.
+    pub fn is_path_probe(&self, body: &[u8]) -> bool {
+        const PROBE: &str = "CheckContainerPath";
+        const LONGEST: usize = 256;
+        if self.rules().scheme != Scheme::ByMode || body.len() > LONGEST {
+            return false;
+        }
+        let Ok(text) = std::str::from_utf8(body) else { return false };
+        let text = text.trim();
+        let form = if text.starts_with('<') { Form::Xml } else { Form::Json };
+        let names_it = |tree: &Value<'_>| tree.as_object().is_some_and(|object| object.text("action") == Some(PROBE));
+        text == PROBE || payload::parse(form, text).is_ok_and(|tree| names_it(&tree))
     }
 
     /// Seals the reply to a request with what opened it, so that it is [known](Refusal::ReflectedAnswer) when it is sent

@@ -28,7 +28,7 @@ fn every_row_is_found_by_its_id_and_by_each_of_its_selectors() {
             assert_eq!(table(spec.platform).find(&values).map(|found| found.id), Some(spec.id), "{select:?}");
         }
     }
-    assert_eq!(ids.len(), 84 + 170 + 17 + 157 + 93 + 24 + 11 + 66);
+    assert_eq!(ids.len(), 85 + 185 + 17 + 168 + 97 + 24 + 11 + 81);
     assert_eq!(by_id("mp.event.nobody_knows"), None);
 }
 
@@ -101,4 +101,18 @@ fn kinds_of_answers() {
     let verdicts: Vec<_> = all().filter(|spec| spec.reply == ReplyKind::Verdict).collect();
     assert_eq!(verdicts.len(), 12, "section 5 of im.md");
     assert!(verdicts.iter().all(|spec| spec.platform == Platform::Im));
+}
+
+#[test]
+fn the_shorter_of_two_deadlines_counts() {
+    let seconds = |of: &str, of_account| by_id(of).unwrap().deadline(Duration::from_secs_f64(of_account)).as_secs_f64();
+    for (of, of_account, expected) in [
+        ("miniprogram.event.supply_order_new", 4.5, 2.5),
+        ("miniprogram.event.supply_order_new", 2.0, 2.0),
+        ("miniprogram.event.ec_supplier_product_update", 4.9, 2.5),
+        ("miniprogram.event.channels_ec_order_settle", 4.5, 4.5),
+        ("im.command.c2c.before_send_msg", 1.9, 1.9),
+    ] {
+        assert!((seconds(of, of_account) - expected).abs() < f64::EPSILON, "{of} {of_account}");
+    }
 }

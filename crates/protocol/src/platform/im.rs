@@ -34,6 +34,9 @@ const ENVELOPE: EnvelopeRules = EnvelopeRules { scheme: Scheme::SignedTime, url_
 
 const COMMAND: &str = "CallbackCommand";
 
+/// Begin the commands that tell what happened in a room.
+const ROOMS: [&str; 2] = ["Live.CallbackAfter", "Room.CallbackAfter"];
+
 const UNKNOWN: &str = "im.command.unknown";
 
 /// A command that the catalogue does not know, and whose answer decides all the same.
@@ -44,6 +47,7 @@ static UNKNOWN_QUESTION: EventSpec = EventSpec {
     rust_type: "",
     select: &[],
     reply: ReplyKind::Verdict,
+    timeout: None,
     fan_out: None,
     body_keys: &[],
     decode: |_, _| Err(Unreadable::expected("known")),
@@ -66,7 +70,8 @@ impl Protocol for Im {
         &TABLE
     }
 
-    /// The command of the query; of the body, or of the first event in it; else what the body's keys show.
+    /// The command of the query; of the body, or of the first event in it; else what the body's keys show. Queries of rooms
+    /// name other callbacks than their bodies: there the body counts, but for commands that decide.
     fn key<'p>(&self, payload: &'p Object<'_>, command: Option<&'p str>) -> Vec<Cow<'p, str>> {
         let first_event = || match payload.get("Events")? {
             Value::List(items) => items.first()?.as_object().and_then(|event| scalar(event, COMMAND)),
@@ -79,8 +84,14 @@ impl Protocol for Im {
             let spec = TABLE.events.iter().find(has)?;
             spec.select.first()?.first().map(|command| Cow::Borrowed(*command))
         };
-        let command = command.map(Cow::Borrowed);
-        command.or_else(|| scalar(payload, COMMAND)).or_else(first_event).or_else(by_keys).into_iter().collect()
+        let is_of_room = |command: &str| ROOMS.iter().any(|rooms| command.starts_with(rooms));
+        let of_room =
+            || scalar(payload, COMMAND).filter(|body| is_of_room(body) && TABLE.find(&[body.as_ref()]).is_some());
+        let of_query = command.map(|command| {
+            let of_body = if is_of_room(command) { of_room() } else { None };
+            of_body.unwrap_or(Cow::Borrowed(command))
+        });
+        of_query.or_else(|| scalar(payload, COMMAND)).or_else(first_event).or_else(by_keys).into_iter().collect()
     }
 
     fn unknown(&self, _: Kind) -> &'static str {

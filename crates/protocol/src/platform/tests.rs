@@ -93,6 +93,13 @@ fn a_payload_says_which_event_it_is() {
             "wecom.event.change_external_tag.create",
         ),
         (WeComSuite, "<xml><MsgType>text</MsgType></xml>", "wecom.message.text"),
+        (WeCom, r#"{"event_type":"TRANSACTION.SUCCESS"}"#, "wecom.event.transaction_success"),
+        (WeCom, "<xml><event_type>REFUND.ABNORMAL</event_type></xml>", "wecom.event.refund_abnormal"),
+        // What has a type is what the type says.
+        (WeCom, "<xml><event_type>REFUND.CLOSED</event_type><MsgType>text</MsgType></xml>", "wecom.message.text"),
+        (WeComSuite, r#"{"event_type":"REFUND.CLOSED","resource":{}}"#, "wecom.event.refund_closed"),
+        (WeComSuite, r#"{"event_type":"conversation_new_message"}"#, "wecom_suite.info.conversation_new_message"),
+        (WeComSuite, r#"{"event_type":"nobody_knows"}"#, "wecom_suite.info.unknown"),
         (WeComSuite, "<xml><MsgType>event</MsgType><Event>new</Event></xml>", "wecom_suite.event.unknown"),
         (WeComBot, r#"{"msgtype":"text"}"#, "wecom_bot.message.text"),
         (WeComBot, r#"{"msgtype":"event","event":{"eventtype":"enter_chat"}}"#, "wecom_bot.event.enter_chat"),
@@ -113,6 +120,24 @@ fn a_payload_says_which_event_it_is() {
     assert_eq!(identify(Im, &tree, Some("Nobody.Knows")).event_type(Im), "im.command.unknown");
     let identity = identify(Im, &tree, None);
     assert_eq!(identity.key, ["State.StateChange"]);
+    // But for what happened in a room, whose queries name other callbacks. No body changes a question into a report.
+    for (query, body, expected) in [
+        ("Live.CallbackAfterSetMetadata", "Live.CallbackAfterDelMetadata", "im.command.live.after_del_metadata"),
+        ("Live.CallbackAfterSetMetadata", "Live.CallbackAfterSetMetadata", "im.command.live.after_set_metadata"),
+        (
+            "Live.CallbackMemberStateChanged",
+            "Live.CallbackAfterMemberStateChanged",
+            "im.command.live.after_member_state_changed",
+        ),
+        ("Live.CallbackAfterSetMetadata", "Live.CallbackAfterNobodyKnows", "im.command.live.after_set_metadata"),
+        ("Live.CallbackAfterNobodyKnows", "Room.CallbackAfterDestroyRoom", "im.command.room.after_destroy_room"),
+        ("Live.CallbackBeforeSendGift", "Live.CallbackAfterSetMetadata", "im.command.unknown"),
+        ("Group.CallbackBeforeSendMsg", "Live.CallbackAfterSetMetadata", "im.command.group.before_send_msg"),
+        ("Live.CallbackAfterSetMetadata", "Group.CallbackBeforeSendMsg", "im.command.live.after_set_metadata"),
+    ] {
+        let text = format!(r#"{{"CallbackCommand":"{body}"}}"#);
+        assert_eq!(identify(Im, &self::tree(&text), Some(query)).event_type(Im), expected, "{query} {body}");
+    }
 }
 
 #[test]

@@ -90,10 +90,11 @@ pub(super) const NOTICE: &str = "InfoType";
 pub(super) const SUCCESS: &str = "success";
 
 /// The values of the keys that are there, up to the first that is not. `keys` are lists; the first counts whose first key
-/// is there, else the last.
+/// is there, else that of messages and events.
 pub(super) fn key<'p>(object: &'p Object<'_>, keys: &[&[&str]]) -> Vec<Cow<'p, str>> {
     let is_there = |keys: &&&[&str]| keys.first().is_some_and(|key| object.get(key).is_some());
-    let keys = keys.iter().find(is_there).or(keys.last()).copied().unwrap_or_default();
+    let is_usual = |keys: &&&[&str]| keys.first() == Some(&"MsgType");
+    let keys = keys.iter().find(is_there).or_else(|| keys.iter().find(is_usual)).copied().unwrap_or_default();
     let mut values: Vec<_> = keys.iter().map_while(|key| scalar(object, key)).collect();
     // Refund questions of iOS may come as events without their type.
     if values.is_empty() && object.get("Event").is_some() {

@@ -52,8 +52,10 @@ impl Protocol for WeComSuite {
         wechat::key(payload, TABLE.keys)
     }
 
+    /// In the JSON of the data zone a notice has another name, which those of payments have, too.
     fn is_notice(&self, payload: &Object<'_>) -> bool {
-        payload.get(wechat::NOTICE).is_some()
+        let has = |name| payload.get(name).is_some();
+        has(wechat::NOTICE) || (has("event_type") && !has("MsgType") && !has("resource"))
     }
 
     fn unknown(&self, kind: Kind) -> &'static str {

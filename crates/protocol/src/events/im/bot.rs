@@ -66,17 +66,21 @@ wire! {
         /// Who issued the send; differs from From_Account for admin sends.
         pub operator_account: String = "Operator_Account",
         /// 32-bit random of the send request.
-        pub random: u64 = "Random",
+        #[doc(alias = "MsgRandom")]
+        pub random: u64 = "Random" | "MsgRandom",
         /// Group message sequence.
         pub msg_seq: u64 = "MsgSeq",
         /// Server send time.
         pub msg_time: i64 = "MsgTime",
         /// 1 when the message goes to online users only, else 0.
         pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        /// Not 0 when the message only keeps a place in the order.
+        pub is_place_msg: Option<i64> = "IsPlaceMsg",
         /// Message elements, in order.
         pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Bots mentioned; @all does not trigger the callback.
-        pub at_robots_account: Vec<String> = "AtRobots_Account",
+        #[doc(alias = "AtRobotAccount")]
+        pub at_robots_account: Vec<String> = "AtRobots_Account" | "AtRobotAccount",
         /// Opaque custom data stored with the message (消息自定义数据).
         #[doc(alias = "消息自定义数据")]
         pub cloud_custom_data: Option<String> = "CloudCustomData",

@@ -26,7 +26,8 @@ wire! {
         /// Group name requested.
         pub name: String = "Name",
         /// How many groups of this type the user already created; removed from the China docs in 2025-12.
-        pub create_group_num: Option<i64> = "CreateGroupNum",
+        #[doc(alias = "CreatedNum")]
+        pub create_group_num: Option<i64> = "CreateGroupNum" | "CreatedNum",
         /// Counts by group type.
         pub created_group_num: Option<serde_json::Value> = "CreatedGroupNum",
         /// Invitation option such as DisableInvite.
@@ -59,6 +60,9 @@ wire! {
         pub r#type: GroupType = "Type",
         /// Group name.
         pub name: String = "Name",
+        /// How many groups of this type the user has created.
+        #[doc(alias = "CreatedNum")]
+        pub create_group_num: Option<i64> = "CreateGroupNum" | "CreatedNum",
         /// Initial members.
         pub member_list: Vec<GroupMember> = "MemberList",
         /// Custom fields given at creation; feature must be enabled.
@@ -133,6 +137,8 @@ wire! {
         pub notification: Option<String> = "Notification",
         /// New avatar URL, only when changed.
         pub face_url: Option<String> = "FaceUrl",
+        /// Custom fields that changed.
+        pub user_defined_data_list: Vec<UserDefinedData> = "UserDefinedDataList",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
     }

@@ -11,9 +11,11 @@ mod envelope;
 mod group;
 mod group_member;
 mod group_message;
+mod live;
 mod moderation;
 mod official_account;
 mod push;
+mod room;
 mod shared;
 mod sns;
 mod topic;
@@ -29,9 +31,11 @@ pub use envelope::*;
 pub use group::*;
 pub use group_member::*;
 pub use group_message::*;
+pub use live::*;
 pub use moderation::*;
 pub use official_account::*;
 pub use push::*;
+pub use room::*;
 pub use shared::*;
 pub use sns::*;
 pub use topic::*;
@@ -176,4 +180,23 @@ events! {
     // desk
     DeskSessionNotice = "im.command.desk.session_event_notify" "desk" ["Desk.SessionEventNotify"] => Ack(()),
     DeskMemberStatusChange = "im.command.member.event_notify" "desk" ["Member.EventNotify"] => Ack(()),
+    // live
+    AfterLiveRoomCreate = "im.command.live.after_create_room" "live" ["Live.CallbackAfterCreateRoom"] => Ack(()),
+    AfterLiveRoomDestroy = "im.command.live.after_destroy_room" "live" ["Live.CallbackAfterDestroyRoom"] => Ack(()),
+    AfterLiveRoomUpdate = "im.command.live.after_update_room_info" "live"
+        ["Live.CallbackAfterUpdateRoomInfo"] => Ack(()),
+    AfterLiveMemberStateChanged = "im.command.live.after_member_state_changed" "live"
+        ["Live.CallbackAfterMemberStateChanged"] | ["Live.CallbackMemberStateChanged"] => Ack(()),
+    AfterLiveOwnerChange = "im.command.live.after_change_owner" "live" ["Live.CallbackAfterChangeOwner"] => Ack(()),
+    AfterLiveMetadataSet = "im.command.live.after_set_metadata" "live" ["Live.CallbackAfterSetMetadata"] => Ack(()),
+    AfterLiveMetadataDelete = "im.command.live.after_del_metadata" "live" ["Live.CallbackAfterDelMetadata"] => Ack(()),
+    AfterLiveBattleCreate = "im.command.live.after_create_battle" "live" ["Live.CallbackAfterCreateBattle"] => Ack(()),
+    AfterLiveBattleStart = "im.command.live.after_start_battle" "live" ["Live.CallbackAfterStartBattle"] => Ack(()),
+    AfterLiveBattleEnd = "im.command.live.after_end_battle" "live" ["Live.CallbackAfterEndBattle"] => Ack(()),
+    // room
+    AfterRoomCreate = "im.command.room.after_create_room" "room" ["Room.CallbackAfterCreateRoom"] => Ack(()),
+    AfterRoomUpdate = "im.command.room.after_update_room_info" "room" ["Room.CallbackAfterUpdateRoomInfo"] => Ack(()),
+    AfterRoomDestroy = "im.command.room.after_destroy_room" "room" ["Room.CallbackAfterDestroyRoom"] => Ack(()),
+    AfterRoomMemberEnter = "im.command.room.after_member_enter" "room" ["Room.CallbackAfterMemberEnter"] => Ack(()),
+    AfterRoomMemberLeave = "im.command.room.after_member_leave" "room" ["Room.CallbackAfterMemberLeave"] => Ack(()),
 }

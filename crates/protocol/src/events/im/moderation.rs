@@ -57,7 +57,8 @@ wire! {
     /// Receiver, for messages.
     pub struct ContactItem {
         /// Kind of receiver.
-        pub contact_type: ModeratedContact = "ContactType",
+        #[doc(alias = "Type")]
+        pub contact_type: ModeratedContact = "ContactType" | "Type",
         /// Receiver UserID when ContactType is 1.
         pub to_account: Option<String> = "To_Account",
         /// Group id when ContactType is 2.

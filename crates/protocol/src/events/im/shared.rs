@@ -59,4 +59,22 @@ open_enum! {
         /// Live group.
         Live = "Live",
     }
+
+    /// Kind of room.
+    pub enum RoomType: str {
+        /// Live room.
+        Live = "Live",
+        /// Meeting room.
+        Meeting = "Meeting",
+    }
+
+    /// How a seat is taken.
+    pub enum TakeSeatMode: str {
+        /// Off.
+        None = "None",
+        /// Free to take.
+        FreeToTake = "FreeToTake",
+        /// To be applied for.
+        ApplyToTake = "ApplyToTake",
+    }
 }

@@ -38,6 +38,10 @@ wire! {
         pub action_type: i64 = "ActionType",
         /// Text.
         pub action_msg: String = "ActionMsg",
+        /// Latitude of the node.
+        pub lat: Option<f64> = "Lat",
+        /// Longitude of the node.
+        pub lng: Option<f64> = "Lng",
     }
 
     /// Binding to a courier account audited (绑定审核结果).

@@ -123,6 +123,6 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Session-from value of the contact button.
-        pub session_from: String = "SessionFrom",
+        pub session_from: String = verbatim "SessionFrom",
     }
 }

@@ -104,6 +104,9 @@ events! {
     VerifyDispatch = "miniprogram.event.wx_verify_dispatch" "platform" ["event", "wx_verify_dispatch"] => Success(()),
     ChargeServiceQuotaNotify = "miniprogram.event.charge_service_quota_notify" "platform"
         ["event", "charge_service_quota_notify"] => Success(()),
+    DebugDemo = "miniprogram.event.debug_demo" "platform" ["event", "debug_demo"] => Success(()),
+    CoMemberChange = "miniprogram.event.cancel_comember" "platform"
+        ["event", "cancel_comember"] => Body(CoMemberChangeReply),
     // audit
     CodeAuditSuccess = "miniprogram.event.weapp_audit_success" "audit" ["event", "weapp_audit_success"] => Success(()),
     CodeAuditFail = "miniprogram.event.weapp_audit_fail" "audit" ["event", "weapp_audit_fail"] => Success(()),
@@ -250,7 +253,13 @@ events! {
     StoreOrderStatusUpdate = "miniprogram.event.product_order_status_update" "store_order"
         ["event", "product_order_status_update"] => Success(()),
     StoreOrderUseVipDiscount = "miniprogram.event.channels_ec_order_use_vip_discount" "store_order"
-        ["event", "channels_ec_order_use_vip_discount"] => Success(()),
+        ["event", "channels_ec_order_use_vip_discount"] => Body(StoreOrderUseVipDiscountReply),
+    StoreOrderUnuseVipDiscount = "miniprogram.event.channels_ec_order_unuse_vip_discount" "store_order"
+        ["event", "channels_ec_order_unuse_vip_discount"] => Success(()),
+    StoreGenOrderInfoInit = "miniprogram.event.channels_ec_gen_order_info_init" "store_order"
+        ["event", "channels_ec_gen_order_info_init"] => Success(()),
+    StorePhoneNumberPoolUpdate = "miniprogram.event.channels_ec_phonenumberpool_update" "store_order"
+        ["event", "channels_ec_phonenumberpool_update"] => Success(()),
     // store_product
     StoreProductSpuAudit = "miniprogram.event.product_spu_audit" "store_product"
         ["event", "product_spu_audit"] => Success(()),
@@ -310,6 +319,8 @@ events! {
         ["event", "channels_ec_vip_score_update"] => Success(()),
     StoreVipScoreExchange = "miniprogram.event.channels_ec_vip_score_exchange" "store_vip"
         ["event", "channels_ec_vip_score_exchange"] => Success(()),
+    StoreVipTaskAward = "miniprogram.event.channels_ec_vip_task_award" "store_vip"
+        ["event", "channels_ec_vip_task_award"] => Success(()),
     StoreVipUserAutoAdd = "miniprogram.event.channels_ec_vip_user_auto_add" "store_vip"
         ["event", "channels_ec_vip_user_auto_add"] => Success(()),
     StoreVipUserInfoGet = "miniprogram.event.channels_ec_vip_user_info_get" "store_vip"
@@ -324,9 +335,25 @@ events! {
         ["event", "channels_ec_change_status"] => Success(()),
     StoreSetHeadImage = "miniprogram.event.set_shop_headimg" "store_shop" ["event", "set_shop_headimg"] => Success(()),
     StoreApiDiff = "miniprogram.event.api_diff" "store_shop" ["event", "api_diff"] => Success(()),
+    StoreCommKfMessage = "miniprogram.event.commkf_send_msg_to_kf" "store_shop"
+        ["event", "commkf_send_msg_to_kf"] => Success(()),
     // store_supply
     StoreHeadSupplierItemUpdate = "miniprogram.event.head_supplier_item_update" "store_supply"
         ["event", "head_supplier_item_update"] => Success(()),
+    StoreSupplyOrderNew = "miniprogram.event.supply_order_new" "store_supply"
+        ["event", "supply_order_new"] timeout_ms 3000 => Success(()),
+    StoreSupplyOrderUpdate = "miniprogram.event.supply_order_update" "store_supply"
+        ["event", "supply_order_update"] timeout_ms 3000 => Success(()),
+    StoreSupplyOrderCancel = "miniprogram.event.supply_order_cancel" "store_supply"
+        ["event", "supply_order_cancel"] timeout_ms 3000 => Success(()),
+    StoreSupplyOrderComplete = "miniprogram.event.supply_order_complete" "store_supply"
+        ["event", "supply_order_complete"] timeout_ms 3000 => Success(()),
+    StoreSupplierProductUpdate = "miniprogram.event.ec_supplier_product_update" "store_supply"
+        ["event", "ec_supplier_product_update"] timeout_ms 3000 => Success(()),
+    StoreSupplierInvite = "miniprogram.event.ec_supplier_invite_relation" "store_supply"
+        ["event", "ec_supplier_invite_relation"] timeout_ms 3000 => Success(()),
+    StoreCommissionOrderUpdate = "miniprogram.event.head_supplier_commission_order_update" "store_supply"
+        ["event", "head_supplier_commission_order_update"] => Success(()),
     StoreDropshipOrderNew = "miniprogram.event.dropship_order_new" "store_supply"
         ["event", "dropship_order_new"] => Success(()),
     StoreDropshipOrderCancel = "miniprogram.event.dropship_order_cancel" "store_supply"
@@ -365,6 +392,8 @@ events! {
         ["event", "open_product_order_settle"] => Success(()),
     OpenProductOrderAnalyze = "miniprogram.event.open_product_order_analyze" "open_product_order"
         ["event", "open_product_order_analyze"] => Success(()),
+    OpenProductOrderUpdate = "miniprogram.event.open_product_order_update" "open_product_order"
+        ["event", "open_product_order_update"] => Success(()),
     OpenProductReceiveCoupon = "miniprogram.event.open_product_receive_coupon" "open_product_order"
         ["event", "open_product_receive_coupon"] => Body(OpenProductReceiveCouponReply),
     // open_product_aftersale
@@ -425,8 +454,8 @@ envelope_getters! {
     TextMessage, ImageMessage, MiniProgramPageMessage, VoiceMessage, VideoMessage, UserEnterTempSession,
     SubscribeMsgPopup, SubscribeMsgChange, SubscribeMsgSent, UserInfoModified, UserAuthorizationRevoke,
     UserAuthorizationCancellation, Punishment, IllegalRecord, AppealRecord, VerifyPaySuccess, VerifyDispatch,
-    ChargeServiceQuotaNotify, CodeAuditSuccess, CodeAuditFail, CodeAuditDelay, NicknameAudit, StoreCategoryAudit,
-    PrivacyApply, AddNearbyPoiAuditInfo, NearbyCategoryAuditInfo, CreateMapPoiAuditInfo, MediaCheck,
+    ChargeServiceQuotaNotify, DebugDemo, CoMemberChange, CodeAuditSuccess, CodeAuditFail, CodeAuditDelay, NicknameAudit,
+    StoreCategoryAudit, PrivacyApply, AddNearbyPoiAuditInfo, NearbyCategoryAuditInfo, CreateMapPoiAuditInfo, MediaCheck,
     TradeManageRemindAccessApi, TradeManageRemindShipping, TradeManageOrderSettlement, XpayGoodsDeliverNotify,
     XpayCoinPayNotify, XpayRefundNotify, XpayComplaintNotify, XpayWeChatPayCallbackNotify,
     XpaySubscribeSigningResultNotify, XpaySubscribePayFailNotify, XpayAppleSubscribeSigningResultNotify,
@@ -440,22 +469,25 @@ envelope_getters! {
     TransportPreCancelOrder, TransportCancelOrder, TransportConfirmReturnToBiz, TransportQueryOrderStatus,
     TransportGetAgentPos, TransportSetRiderScore, MockUpdateOrderStatus, StoreOrderNew, StoreOrderCancel, StoreOrderPay,
     StoreOrderWaitShipping, StoreOrderDeliver, StoreOrderConfirm, StoreOrderSettle, StoreOrderExtInfoUpdate,
-    StoreOrderStatusUpdate, StoreOrderUseVipDiscount, StoreProductSpuAudit, StoreProductSpuListing,
-    StoreProductSpuUpdate, StoreProductCategoryAudit, StoreStockNotEnough, StoreBrand, StoreAftersaleUpdate,
-    StorePresentAftersaleUpdate, StoreGuaranteeUpdate, StoreComplaintUpdate, StoreCouponReceive, StoreCouponCreate,
-    StoreCouponDelete, StoreCouponExpire, StoreCouponInfoChange, StoreCouponInvalid, StoreUserCouponExpire,
-    StoreUserCouponUse, StoreUserCouponUnuse, StoreVoucherSendSuccess, StoreAccountNotify, StoreWithdrawNotify,
-    StoreQrCodeStatus, StoreVipJoin, StoreVipClose, StoreVipGradeInfoUpdate, StoreVipScoreUpdate, StoreVipScoreExchange,
+    StoreOrderStatusUpdate, StoreOrderUseVipDiscount, StoreOrderUnuseVipDiscount, StoreGenOrderInfoInit,
+    StorePhoneNumberPoolUpdate, StoreProductSpuAudit, StoreProductSpuListing, StoreProductSpuUpdate,
+    StoreProductCategoryAudit, StoreStockNotEnough, StoreBrand, StoreAftersaleUpdate, StorePresentAftersaleUpdate,
+    StoreGuaranteeUpdate, StoreComplaintUpdate, StoreCouponReceive, StoreCouponCreate, StoreCouponDelete,
+    StoreCouponExpire, StoreCouponInfoChange, StoreCouponInvalid, StoreUserCouponExpire, StoreUserCouponUse,
+    StoreUserCouponUnuse, StoreVoucherSendSuccess, StoreAccountNotify, StoreWithdrawNotify, StoreQrCodeStatus,
+    StoreVipJoin, StoreVipClose, StoreVipGradeInfoUpdate, StoreVipScoreUpdate, StoreVipScoreExchange, StoreVipTaskAward,
     StoreVipUserAutoAdd, StoreVipUserInfoGet, StoreSharerChange, StoreClose, StoreSetNickname, StoreChangeStatus,
-    StoreSetHeadImage, StoreApiDiff, StoreHeadSupplierItemUpdate, StoreDropshipOrderNew, StoreDropshipOrderCancel,
+    StoreSetHeadImage, StoreApiDiff, StoreCommKfMessage, StoreHeadSupplierItemUpdate, StoreSupplyOrderNew,
+    StoreSupplyOrderUpdate, StoreSupplyOrderCancel, StoreSupplyOrderComplete, StoreSupplierProductUpdate,
+    StoreSupplierInvite, StoreCommissionOrderUpdate, StoreDropshipOrderNew, StoreDropshipOrderCancel,
     StoreDropshipOrderUpdate, StoreEwaybillPushPath, CooperationShopOrder, RelatedShopOrderSubmission,
     OpenProductAccountRegister, OpenProductSpuAudit, OpenProductSpuStatusUpdate, OpenProductBrandAudit,
     OpenProductCategoryAudit, OpenProductSceneGroupAudit, OpenProductOrderPay, OpenProductOrderCancel,
     OpenProductOrderConfirm, OpenProductOrderRefund, OpenProductOrderSettle, OpenProductOrderAnalyze,
-    OpenProductReceiveCoupon, AftersaleNewOrder, AftersaleUpdateOrder, AftersaleUserCancel, AftersaleRefundSuccess,
-    AftersaleComplaintUpdateOrderState, AftersaleMerchantConfirmReceiptOverdue, AftersaleMerchantHandleRefundOverdue,
-    AftersaleMerchantHandleReturnOverdue, AftersaleUserApplyPlatformJudgeOverdue, AftersaleUserConfirmRefundCertificate,
-    AftersaleUserModifyReturnInfo, AftersaleUserUploadReturnInfoOverdue, AftersaleWaitMerchantConfirmReceipt,
-    AftersaleWaitMerchantOfflineRefund, ComplaintNotify, WithdrawNotify, FundsOrderPay, FundsOrderProfitSharing,
-    FundsOrderRefund, SharerBindStatusChange, SharerAction,
+    OpenProductOrderUpdate, OpenProductReceiveCoupon, AftersaleNewOrder, AftersaleUpdateOrder, AftersaleUserCancel,
+    AftersaleRefundSuccess, AftersaleComplaintUpdateOrderState, AftersaleMerchantConfirmReceiptOverdue,
+    AftersaleMerchantHandleRefundOverdue, AftersaleMerchantHandleReturnOverdue, AftersaleUserApplyPlatformJudgeOverdue,
+    AftersaleUserConfirmRefundCertificate, AftersaleUserModifyReturnInfo, AftersaleUserUploadReturnInfoOverdue,
+    AftersaleWaitMerchantConfirmReceipt, AftersaleWaitMerchantOfflineRefund, ComplaintNotify, WithdrawNotify,
+    FundsOrderPay, FundsOrderProfitSharing, FundsOrderRefund, SharerBindStatusChange, SharerAction,
 }

@@ -30,6 +30,10 @@ wire! {
         pub transaction_id: String = "transaction_id",
         /// Time text.
         pub pay_time: String = "pay_time",
+        /// Amount paid, in fen.
+        pub amount: Option<i64> = "amount",
+        /// OpenID of the payer at the service provider.
+        pub sp_openid: Option<String> = "sp_openid",
     }
 
     /// Order cancelled (订单取消).
@@ -137,6 +141,27 @@ wire! {
         pub order_id: String = "order_id",
         /// OpenID concerned.
         pub openid: String = "openid",
+    }
+
+    /// An order of an external channel changed (订单更新).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `open_product_order_update`.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    #[doc(alias = "订单更新")]
+    pub struct OpenProductOrderUpdate {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Order of an external channel.
+        pub order_update_notification: OrderUpdateNotification = "OrderUpdateNotification",
+    }
+
+    /// Order of an external channel.
+    pub struct OrderUpdateNotification {
+        /// What changed.
+        pub update_type: i64 = "update_type",
+        /// Order id of the external channel.
+        pub ext_order_id: String = "ext_order_id",
     }
 
     /// Coupon received; needs a structured answer (领券通知).

@@ -164,6 +164,38 @@ wire! {
         /// Used quota.
         pub total_used_quota: i64 = "total_used_quota",
     }
+
+    /// Test push of the console (调试推送).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `debug_demo`.
+    ///
+    /// Documentation: message push guide (消息推送).
+    #[doc(alias = "调试推送")]
+    pub struct DebugDemo {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Text typed into the console.
+        pub debug_str: String = "debug_str",
+    }
+
+    /// A membership shared by a brand and a mall was made or cancelled (联合会员关系建立与解除).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `cancel_comember`.
+    ///
+    /// Both notices have this name: with AuthInfo the membership was made. The answer is JSON.
+    ///
+    /// Answer: Answer StatusCode 0, or another number and the reason.
+    ///
+    /// Documentation: openmall/comember/mall_callback/notify_comember (translated page).
+    #[doc(alias("cancel_comember", "联合会员关系建立与解除"))]
+    pub struct CoMemberChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// AppID of the brand's mini program.
+        pub brand_app_id: String = "BrandAppID" | "BrandAppId",
+        /// What the user authorised; only when it was made.
+        pub auth_info: Option<serde_json::Value> = "AuthInfo",
+    }
 }
 
 open_enum! {

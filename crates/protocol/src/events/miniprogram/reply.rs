@@ -6,6 +6,14 @@ use crate::event::body_replies;
 use crate::wire::{open_enum, wire};
 
 wire! {
+    /// Answer to `CoMemberChange`.
+    pub struct CoMemberChangeReply {
+        /// 0 success, any other value failure.
+        pub status_code: i64 = "StatusCode",
+        /// Reason of a failure.
+        pub status_msg: Option<String> = "StatusMsg",
+    }
+
     /// Answer to `XpayGoodsDeliverNotify`, `XpayCoinPayNotify`, `XpayRefundNotify`, `XpayComplaintNotify`,
     /// `XpayWeChatPayCallbackNotify`, `XpaySubscribeSigningResultNotify`, `XpaySubscribePayFailNotify`,
     /// `XpayAppleSubscribeSigningResultNotify`, `MiniGamePayGoodsDeliverNotify`, `MiniGameH5GoodsDeliverNotify`,
@@ -195,6 +203,16 @@ wire! {
         pub reach_time: Option<i64> = "reach_time",
     }
 
+    /// Answer to `StoreOrderUseVipDiscount`.
+    pub struct StoreOrderUseVipDiscountReply {
+        /// 0 success.
+        pub errcode: i64 = "errcode",
+        /// Text for debugging.
+        pub errmsg: Option<String> = "errmsg",
+        /// Outcome.
+        pub result: Option<i64> = "result",
+    }
+
     /// Answer to `OpenProductReceiveCoupon`.
     pub struct OpenProductReceiveCouponReply {
         /// 0 success.
@@ -221,6 +239,7 @@ open_enum! {
 }
 
 body_replies! {
+    CoMemberChangeReply,
     ErrCodeReply,
     XpaySubscribeIosRefundQueryNotifyReply,
     QuerySingleWaybillFeeReply,
@@ -233,5 +252,6 @@ body_replies! {
     GetPreAuthCodeReply,
     GetAuthInfoReply,
     TransportGetAgentPosReply,
+    StoreOrderUseVipDiscountReply,
     OpenProductReceiveCouponReply
 }

@@ -183,16 +183,19 @@ wire! {
     pub struct StoreUserCouponUse {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
-        /// User who used a coupon.
-        pub user_info: StoreUserCouponUseInfo = "user_info",
+        /// Coupon that a user redeemed.
+        #[doc(alias = "user_info")]
+        pub use_info: UsedCoupon = "use_info" | "user_info",
     }
 
-    /// User who used a coupon.
-    pub struct StoreUserCouponUseInfo {
+    /// Coupon that a user redeemed.
+    pub struct UsedCoupon {
         /// Coupon.
         pub coupon_id: String = "coupon_id",
         /// User coupon.
         pub user_coupon_id: String = "user_coupon_id",
+        /// Order.
+        pub order_id: Option<String> = "order_id",
         /// Time.
         pub use_time: i64 = "use_time",
     }
@@ -208,16 +211,19 @@ wire! {
     pub struct StoreUserCouponUnuse {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
-        /// User whose coupon is unused again.
-        pub user_info: UnusedCouponUser = "user_info",
+        /// Coupon that a user got back.
+        #[doc(alias = "user_info")]
+        pub use_info: UnusedCoupon = "use_info" | "user_info",
     }
 
-    /// User whose coupon is unused again.
-    pub struct UnusedCouponUser {
+    /// Coupon that a user got back.
+    pub struct UnusedCoupon {
         /// Coupon.
         pub coupon_id: String = "coupon_id",
         /// User coupon.
         pub user_coupon_id: String = "user_coupon_id",
+        /// Order.
+        pub order_id: Option<String> = "order_id",
         /// Time.
         pub unuse_time: i64 = "unuse_time",
     }

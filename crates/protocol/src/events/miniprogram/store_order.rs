@@ -224,11 +224,143 @@ wire! {
     ///
     /// Selected by `MsgType` = `event`, `Event` = `channels_ec_order_use_vip_discount`.
     ///
+    /// The answer decides: errcode 0 takes the discount.
+    ///
+    /// Answer: Answer errcode 0 and the result to take the discount.
+    #[doc(alias("channels_ec_order_use_vip_discount", "会员优惠订单"))]
+    pub struct StoreOrderUseVipDiscount {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Order with a member discount.
+        pub order_info: StoreOrderUseVipDiscountInfo = "order_info",
+    }
+
+    /// Order with a member discount.
+    pub struct StoreOrderUseVipDiscountInfo {
+        /// AppID of the shop.
+        pub shop_appid: String = "shop_appid",
+        /// Session of the order.
+        pub order_session_id: String = "order_session_id",
+        /// Scene of the order.
+        pub scene: Option<i64> = "scene",
+        /// Id of this use; names it again when the discount is given back.
+        pub unique_id: String = "unique_id",
+        /// Prices, in fen.
+        pub price_info: StoreOrderUseVipDiscountPriceInfo = "price_info",
+    }
+
+    /// Prices, in fen.
+    pub struct StoreOrderUseVipDiscountPriceInfo {
+        /// Price of the products before the discount.
+        pub product_price_before_vip_discount: i64 = "product_price_before_vip_discount",
+        /// Discount.
+        pub vip_discounted_price: i64 = "vip_discounted_price",
+        /// Price of the products after the discount.
+        pub product_price_after_vip_discount: i64 = "product_price_after_vip_discount",
+    }
+
+    /// The member discount of an order was given back (会员优惠退还).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `channels_ec_order_unuse_vip_discount`.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/shop/notify/wxa_callback.
+    #[doc(alias("channels_ec_order_unuse_vip_discount", "会员优惠退还"))]
+    pub struct StoreOrderUnuseVipDiscount {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Order that lost its member discount.
+        pub order_info: StoreOrderUnuseVipDiscountInfo = "order_info",
+    }
+
+    /// Order that lost its member discount.
+    pub struct StoreOrderUnuseVipDiscountInfo {
+        /// AppID of the shop.
+        pub shop_appid: String = "shop_appid",
+        /// Session of the order.
+        pub order_session_id: String = "order_session_id",
+        /// The use that is given back.
+        pub unique_id: String = "unique_id",
+    }
+
+    /// An order is being made; may be answered with member benefits (下单页初始化).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `channels_ec_gen_order_info_init`.
+    ///
+    /// Answered at once by the platform with the default member benefits; what else may be answered is not known. Ids
+    /// come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/shop/notify/wxa_callback.
+    #[doc(alias("channels_ec_gen_order_info_init", "下单页初始化"))]
+    pub struct StoreGenOrderInfoInit {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Order that is being made.
+        pub gen_order_info: GenOrderInfo = "gen_order_info",
+    }
+
+    /// Order that is being made.
+    pub struct GenOrderInfo {
+        /// AppID of the shop.
+        pub shop_appid: String = "shop_appid",
+        /// Session of the order.
+        pub order_session_id: String = "order_session_id",
+        /// Scene of the order.
+        pub scene: Option<i64> = "scene",
+        /// Products.
+        pub product_infos: Vec<GenOrderProductInfo> = "product_infos",
+        /// Prices, in fen.
+        pub price_info: GenOrderPriceInfo = "price_info",
+    }
+
+    /// Product of an order that is being made.
+    pub struct GenOrderProductInfo {
+        /// Product id.
+        pub product_id: String = "product_id",
+        /// SKU id.
+        pub sku_id: String = "sku_id",
+        /// How many.
+        pub sku_cnt: i64 = "sku_cnt",
+        /// Price, in fen.
+        pub sale_price: i64 = "sale_price",
+        /// Discount of the shop, in fen.
+        pub shop_discounted_price: Option<i64> = "shop_discounted_price",
+        /// Coupons used.
+        pub order_product_coupon_info_list: Vec<OrderProductCouponInfo> = "order_product_coupon_info_list",
+    }
+
+    /// Coupon used for a product.
+    pub struct OrderProductCouponInfo {
+        /// Coupon of the user.
+        pub user_coupon_id: String = "user_coupon_id",
+        /// Kind of coupon.
+        pub coupon_type: Option<i64> = "coupon_type",
+        /// Discount, in fen.
+        pub discounted_price: i64 = "discounted_price",
+    }
+
+    /// Prices, in fen.
+    pub struct GenOrderPriceInfo {
+        /// Price of the products before the member discount.
+        pub product_price_before_vip_discount: i64 = "product_price_before_vip_discount",
+        /// Price of the products.
+        pub product_price: i64 = "product_price",
+        /// Discount of the shop.
+        pub shop_discounted_price: Option<i64> = "shop_discounted_price",
+    }
+
+    /// Virtual phone number of an order changed (虚拟号更新).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `channels_ec_phonenumberpool_update`.
+    ///
     /// Not typed beyond the envelope: use a raw handler for its fields.
     ///
     /// Answer: Answer success or an empty body, not encrypted.
-    #[doc(alias("channels_ec_order_use_vip_discount", "会员优惠订单"))]
-    pub struct StoreOrderUseVipDiscount {
+    #[doc(alias("channels_ec_phonenumberpool_update", "虚拟号更新"))]
+    pub struct StorePhoneNumberPoolUpdate {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
     }

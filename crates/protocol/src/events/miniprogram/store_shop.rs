@@ -70,8 +70,6 @@ wire! {
     ///
     /// Selected by `MsgType` = `event`, `Event` = `channels_ec_change_status`.
     ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
-    ///
     /// Answer: Answer success or an empty body, not encrypted.
     ///
     /// Documentation: Weixin Store event index (事件通知).
@@ -79,13 +77,19 @@ wire! {
     pub struct StoreChangeStatus {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// AppID of the shop.
+        pub appid: String = "appid",
+        /// When it changed.
+        pub change_timestamp: i64 = "change_timestamp",
+        /// State before.
+        pub old_status: i64 = "old_status",
+        /// State now.
+        pub new_status: i64 = "new_status",
     }
 
     /// Store picture changed (小店修改头像).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `set_shop_headimg`.
-    ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
     ///
     /// Answer: Answer success or an empty body, not encrypted.
     ///
@@ -94,13 +98,17 @@ wire! {
     pub struct StoreSetHeadImage {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// AppID of the shop.
+        pub appid: String = "appid",
+        /// Picture before.
+        pub old_head_img_url: Option<String> = "old_head_img_url",
+        /// Picture now.
+        pub new_head_img_url: String = "new_head_img_url",
     }
 
     /// API change log notice (API 变更日志回调).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `api_diff`.
-    ///
-    /// Not typed beyond the envelope: use a raw handler for its fields.
     ///
     /// Answer: Answer success or an empty body, not encrypted.
     ///
@@ -109,6 +117,65 @@ wire! {
     pub struct StoreApiDiff {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// Page of the changes.
+        pub changelog_url: String = "changelog_url",
+        /// Changed interfaces.
+        pub api_changes: Vec<ApiChange> = "api_changes",
+        /// When it changed.
+        pub change_time: Option<String> = "change_time",
+    }
+
+    /// Changed interface.
+    pub struct ApiChange {
+        /// Name of the interface.
+        pub chinese_name: String = "chinese_name",
+        /// Its path.
+        pub cgi_path: String = "cgi_path",
+        /// Its page.
+        pub doc_url: String = "doc_url",
+        /// What changed.
+        pub change_content: String = "change_content",
+    }
+
+    /// A customer wrote to the own customer service of a store (自有客服消息).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `commkf_send_msg_to_kf`.
+    ///
+    /// Only the object that msg_type names is there. Objects other than text are raw.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/shop/notify/kf_callback/kf_msg_event.
+    #[doc(alias("commkf_send_msg_to_kf", "自有客服消息"))]
+    pub struct StoreCommKfMessage {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Message id; the key to drop repeats with.
+        pub msg_id: String = "msg_id",
+        /// Kind of message; names the object that holds it.
+        pub msg_type: MsgType = "msg_type",
+        /// What happened.
+        pub msg_event: MsgEvent = "msg_event",
+        /// Text.
+        pub text: Option<Text> = "text",
+        /// Body of that kind.
+        pub image: Option<serde_json::Value> = "image",
+        /// Body of that kind.
+        pub video: Option<serde_json::Value> = "video",
+        /// Body of that kind.
+        pub file: Option<serde_json::Value> = "file",
+        /// Body of that kind.
+        pub voice: Option<serde_json::Value> = "voice",
+        /// Body of that kind.
+        pub product_share: Option<serde_json::Value> = "product_share",
+        /// Body of that kind.
+        pub order_share: Option<serde_json::Value> = "order_share",
+    }
+
+    /// Text.
+    pub struct Text {
+        /// Text of the customer.
+        pub content: String = verbatim "content",
     }
 }
 
@@ -127,5 +194,29 @@ open_enum! {
         Bound = 1,
         /// Unbound.
         Unbound = 2,
+    }
+
+    /// Kind of message; names the object that holds it.
+    pub enum MsgType: str {
+        /// Text.
+        Text = "text",
+        /// Picture.
+        Image = "image",
+        /// Video.
+        Video = "video",
+        /// File.
+        File = "file",
+        /// Voice.
+        Voice = "voice",
+        /// Product.
+        ProductShare = "product_share",
+        /// Order.
+        OrderShare = "order_share",
+    }
+
+    /// What happened.
+    pub enum MsgEvent: str {
+        /// A customer sent a message.
+        SendMsg = "EVENT_TYPE_SEND_MSG",
     }
 }

@@ -36,6 +36,173 @@ wire! {
         pub update_fields: Vec<SupplierItemField> = "update_fields",
     }
 
+    /// New supply order (供货单新建).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `supply_order_new`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/supplier/notify/supply-order.
+    #[doc(alias("supply_order_new", "供货单新建"))]
+    pub struct StoreSupplyOrderNew {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// New supply order.
+        pub supply_order_new: SupplyOrderNew = "SupplyOrderNew",
+    }
+
+    /// New supply order.
+    pub struct SupplyOrderNew {
+        /// Supply order id.
+        pub supply_order_id: String = "supply_order_id",
+    }
+
+    /// Supply order changed (供货单更新).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `supply_order_update`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/supplier/notify/supply-order.
+    #[doc(alias("supply_order_update", "供货单更新"))]
+    pub struct StoreSupplyOrderUpdate {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Changed supply order.
+        pub supply_order_update: SupplyOrderUpdate = "SupplyOrderUpdate",
+    }
+
+    /// Changed supply order.
+    pub struct SupplyOrderUpdate {
+        /// Supply order id.
+        pub supply_order_id: String = "supply_order_id",
+        /// When it changed.
+        pub update_time: i64 = "update_time",
+    }
+
+    /// Supply order cancelled (供货单取消).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `supply_order_cancel`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/supplier/notify/supply-order.
+    #[doc(alias("supply_order_cancel", "供货单取消"))]
+    pub struct StoreSupplyOrderCancel {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Cancelled supply order.
+        pub supply_order_cancel: SupplyOrderCancel = "SupplyOrderCancel",
+    }
+
+    /// Cancelled supply order.
+    pub struct SupplyOrderCancel {
+        /// Supply order id.
+        pub supply_order_id: String = "supply_order_id",
+    }
+
+    /// Supply order completed (供货单完成).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `supply_order_complete`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/supplier/notify/supply-order.
+    #[doc(alias("supply_order_complete", "供货单完成"))]
+    pub struct StoreSupplyOrderComplete {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Completed supply order.
+        pub supply_order_complete: SupplyOrderComplete = "SupplyOrderComplete",
+    }
+
+    /// Completed supply order.
+    pub struct SupplyOrderComplete {
+        /// Supply order id.
+        pub supply_order_id: String = "supply_order_id",
+    }
+
+    /// Product of a supplier changed (供货商品变更).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `ec_supplier_product_update`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/supplier/notify/supply-product.
+    #[doc(alias("ec_supplier_product_update", "供货商品变更"))]
+    pub struct StoreSupplierProductUpdate {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Product of a supplier that changed.
+        pub ec_supplier_product_update: EcSupplierProductUpdate = "EcSupplierProductUpdate",
+    }
+
+    /// Product of a supplier that changed.
+    pub struct EcSupplierProductUpdate {
+        /// Product id.
+        pub product_id: String = "product_id",
+        /// What happened.
+        pub status: EcSupplierProductUpdateStatus = "status",
+    }
+
+    /// A shop invites a supplier (邀请供货).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `ec_supplier_invite_relation`.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/supplier/notify/partnership/invite_supplier.
+    #[doc(alias("ec_supplier_invite_relation", "邀请供货"))]
+    pub struct StoreSupplierInvite {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// AppID of the shop.
+        pub appid: String = "appid",
+        /// When it invited.
+        pub invite_time: i64 = "invite_time",
+    }
+
+    /// Commission order of an agency changed (机构佣金单变更).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `head_supplier_commission_order_update`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    ///
+    /// Documentation: store/leagueheadsupplier/callback.
+    #[doc(alias("head_supplier_commission_order_update", "机构佣金单变更"))]
+    pub struct StoreCommissionOrderUpdate {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Commission order and its state.
+        pub order_info: StoreCommissionOrderUpdateInfo = "order_info",
+    }
+
+    /// Commission order and its state.
+    pub struct StoreCommissionOrderUpdateInfo {
+        /// Order id.
+        pub order_id: String = "order_id",
+        /// SKU id.
+        pub sku_id: String = "sku_id",
+        /// State of the commission.
+        pub commission_order_status: i64 = "commission_order_status",
+        /// State of the order.
+        pub order_status: i64 = "order_status",
+        /// Version; grows with each change.
+        pub version: Option<String> = "version",
+    }
+
     /// Drop-ship order created (代发单新增).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `dropship_order_new`.
@@ -181,5 +348,17 @@ open_enum! {
         Status = "status",
         /// Period of validity.
         ActiveTime = "active_time",
+    }
+
+    /// What happened.
+    pub enum EcSupplierProductUpdateStatus: i64 {
+        /// Changed.
+        Updated = 0,
+        /// New.
+        New = 1,
+        /// Deleted.
+        Deleted = 2,
+        /// Deleted for good.
+        Purged = 3,
     }
 }

@@ -152,6 +152,41 @@ wire! {
         pub related_product_id: String = "related_product_id",
     }
 
+    /// A member earned the award of a task (会员任务奖励).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `channels_ec_vip_task_award`.
+    ///
+    /// Ids come as number or text and can exceed 2^53.
+    ///
+    /// Answer: Answer success or an empty body, not encrypted.
+    #[doc(alias("channels_ec_vip_task_award", "会员任务奖励"))]
+    pub struct StoreVipTaskAward {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Task and its award.
+        pub task_info: TaskInfo = "task_info",
+    }
+
+    /// Task and its award.
+    pub struct TaskInfo {
+        /// Task.
+        pub task_id: String = "task_id",
+        /// Its name.
+        pub task_name: Option<String> = "task_name",
+        /// Award.
+        pub award_info: AwardInfo = "award_info",
+    }
+
+    /// Award.
+    pub struct AwardInfo {
+        /// Kind of award.
+        pub award_type: i64 = "award_type",
+        /// Coupon, where the award is one.
+        pub coupon_id: Option<String> = "coupon_id",
+        /// Points, where the award are points.
+        pub gain_score: Option<i64> = "gain_score",
+    }
+
     /// Member linked automatically to the mini program (小程序会员自动关联).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `channels_ec_vip_user_auto_add`.

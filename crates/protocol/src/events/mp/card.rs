@@ -17,6 +17,9 @@ wire! {
         /// Card template id (卡券).
         #[doc(alias = "卡券")]
         pub card_id: String = "CardId",
+        /// Why it was refused; usually empty here.
+        #[doc(alias = "RefuseReson")]
+        pub refuse_reason: Option<String> = "RefuseReason" | "RefuseReson",
     }
 
     /// Card refused (卡券未通过审核).
@@ -82,6 +85,8 @@ wire! {
         pub is_recommend_by_friend: Option<bool> = flag "IsRecommendByFriend",
         /// UnionID.
         pub union_id: Option<String> = "UnionId",
+        /// Scene in which the card was received, such as SOURCE_SCENE_UNKNOWN.
+        pub source_scene: Option<String> = "SourceScene",
     }
 
     /// User gave a card to a friend (转赠卡券).
@@ -148,6 +153,8 @@ wire! {
         pub verify_code: Option<String> = "VerifyCode",
         /// Amount the user typed for self-redeem.
         pub remark_amount: Option<String> = "RemarkAmount",
+        /// Merchant-defined channel number (older form of OuterStr).
+        pub outer_id: Option<String> = "OuterId",
         /// Merchant-defined channel string.
         pub outer_str: Option<String> = "OuterStr",
     }
@@ -170,6 +177,8 @@ wire! {
         pub trans_id: Option<String> = "TransId",
         /// Store id.
         pub location_id: Option<String> = "LocationId",
+        /// Store name.
+        pub location_name: Option<String> = "LocationName",
         /// Amount paid, in fen.
         pub fee: i64 = "Fee",
         /// Amount due, in fen.
@@ -190,6 +199,8 @@ wire! {
         pub card_id: String = "CardId",
         /// Code of the card held by the user.
         pub user_card_code: String = "UserCardCode",
+        /// Merchant-defined channel number (older form of OuterStr).
+        pub outer_id: Option<String> = "OuterId",
         /// Merchant-defined channel string.
         pub outer_str: Option<String> = "OuterStr",
     }

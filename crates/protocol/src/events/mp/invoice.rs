@@ -21,6 +21,8 @@ wire! {
         /// AppID that receives the push.
         #[doc(alias = "AppId")]
         pub authorize_app_id: Option<String> = "AuthorizeAppId" | "AppId",
+        /// AppID of the invoicing platform.
+        pub sp_app_id: Option<String> = "SPAppId" | "SpAppId",
         /// Origin.
         pub source: Option<InvoiceSource> = "Source" | "source",
     }

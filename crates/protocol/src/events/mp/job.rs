@@ -15,7 +15,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Broadcast message id (note the upper case D).
-        pub msg_id: String = "MsgID",
+        pub msg_id: String = "MsgID" | "MsgId",
         /// Outcome; err(number) when the review refused it.
         pub status: MassSendJobFinishStatus = "Status",
         /// Followers in the target group or list.

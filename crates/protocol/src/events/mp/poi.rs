@@ -77,8 +77,8 @@ wire! {
         pub status: AuditStatus = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
-        /// 0 a new store, 1 an existing store completed.
-        pub is_upgrade: Option<bool> = flag "is_upgrade",
+        /// What the audit was about.
+        pub is_upgrade: Option<IsUpgrade> = "is_upgrade",
         /// Store id, valid when passed.
         pub poiid: Option<String> = "poiid",
     }
@@ -116,5 +116,13 @@ open_enum! {
         InReview = 2,
         /// Refused.
         Refused = 3,
+    }
+
+    /// What the audit was about.
+    pub enum IsUpgrade: i64 {
+        /// A new store.
+        New = 0,
+        /// An existing store completed.
+        Completed = 1,
     }
 }

@@ -86,4 +86,17 @@ wire! {
         /// Time at which the verification expires.
         pub expired_time: i64 = "ExpiredTime",
     }
+
+    /// Test push of the console (调试推送).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `debug_demo`.
+    ///
+    /// Documentation: message push guide (消息推送).
+    #[doc(alias = "调试推送")]
+    pub struct DebugDemo {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Text typed into the console.
+        pub debug_str: String = "debug_str",
+    }
 }

@@ -86,4 +86,47 @@ wire! {
         /// Ids, element repeated.
         pub form_id: Vec<String> = "FormId",
     }
+
+    /// Archived document changed (文档存档变更).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `document_archive_change`.
+    ///
+    /// FromUserName is the member. At most once a day for a document.
+    ///
+    /// Documentation: page [101691](https://developer.work.weixin.qq.com/document/path/101691).
+    #[doc(alias = "文档存档变更")]
+    pub struct DocumentArchiveChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Document.
+        pub doc_id: String = "DocId",
+        /// Its name.
+        pub doc_name: Option<String> = "DocName",
+    }
+
+    /// Authorisation to archive the content of files changed (文件内容存档授权变更).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `file_content_archive_auth_change`.
+    ///
+    /// Not typed beyond the envelope: use a raw handler for its fields.
+    ///
+    /// Documentation: page [101701](https://developer.work.weixin.qq.com/document/path/101701).
+    #[doc(alias = "文件内容存档授权变更")]
+    pub struct FileContentArchiveAuthChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+    }
+
+    /// Members whose files are archived changed (文件内容存档成员变更).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `file_content_archive_user_list_change`.
+    ///
+    /// Not typed beyond the envelope: use a raw handler for its fields.
+    ///
+    /// Documentation: page [101701](https://developer.work.weixin.qq.com/document/path/101701).
+    #[doc(alias = "文件内容存档成员变更")]
+    pub struct FileContentArchiveUserListChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+    }
 }

@@ -134,4 +134,30 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
     }
+
+    /// Space released for archiving (空间存档授权).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `wedrive_archive_space_change`, `ChangeType` = `auth_space`.
+    ///
+    /// Documentation: page [101678](https://developer.work.weixin.qq.com/document/path/101678).
+    #[doc(alias("wedrive_archive_space_change", "auth_space", "空间存档授权"))]
+    pub struct DriveArchiveSpaceAuth {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Space.
+        pub space_id: String = "SpaceId",
+    }
+
+    /// Space no longer released for archiving (空间存档取消授权).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `wedrive_archive_space_change`, `ChangeType` = `cancel_auth_space`.
+    ///
+    /// Documentation: page [101678](https://developer.work.weixin.qq.com/document/path/101678).
+    #[doc(alias("wedrive_archive_space_change", "cancel_auth_space", "空间存档取消授权"))]
+    pub struct DriveArchiveSpaceCancelAuth {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Space.
+        pub space_id: String = "SpaceId",
+    }
 }

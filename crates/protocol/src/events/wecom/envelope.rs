@@ -19,6 +19,22 @@ wire! {
         /// Second-level event name of a family.
         pub change_type: Option<String> = "ChangeType",
         /// App id; missing in many system events (contacts, external contacts, calendar, drive...).
-        pub agent_id: Option<i64> = "AgentID",
+        pub agent_id: Option<i64> = "AgentID" | "AgentId",
+    }
+
+    /// Notices of the payments that a mini program collects: they have neither MsgType nor Event.
+    pub struct PaymentEnvelope {
+        /// Id of the notice; the same in a repeat.
+        pub id: String = "id",
+        /// Time of the notice, RFC 3339.
+        pub create_time: String = "create_time",
+        /// Kind of notice.
+        pub notify_type: Option<String> = "notify_type",
+        /// What happened.
+        pub event_type: String = "event_type",
+        /// Kind of resource, such as encrypt-resource.
+        pub resource_type: Option<String> = "resource_type",
+        /// What happened, in words.
+        pub summary: Option<String> = "summary",
     }
 }

@@ -68,6 +68,19 @@ wire! {
         /// Group id.
         pub chat_id: String = "ChatId",
     }
+
+    /// Customer group changed, without saying how (客户群变更).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `change_external_chat`.
+    ///
+    /// The older form, without ChangeType; also what a ChangeType unknown here is read as.
+    #[doc(alias("change_external_chat", "客户群变更"))]
+    pub struct ExternalChatChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Group id.
+        pub chat_id: String = "ChatId",
+    }
 }
 
 open_enum! {

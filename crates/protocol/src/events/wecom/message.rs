@@ -73,6 +73,23 @@ wire! {
         pub msg_id: String = "MsgId",
     }
 
+    /// Short video sent to the app (小视频消息).
+    ///
+    /// Selected by `MsgType` = `shortvideo`.
+    ///
+    /// Seen from old clients only; others send a video.
+    #[doc(alias("shortvideo", "小视频消息"))]
+    pub struct ShortVideoMessage {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Temporary media id, 3 days.
+        pub media_id: String = "MediaId",
+        /// Media id of the thumbnail.
+        pub thumb_media_id: Option<String> = "ThumbMediaId",
+        /// Message id; the key to drop retries with.
+        pub msg_id: String = "MsgId",
+    }
+
     /// Location card sent to the app (位置消息).
     ///
     /// Selected by `MsgType` = `location`.

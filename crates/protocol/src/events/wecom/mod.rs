@@ -22,6 +22,7 @@ mod meeting_waiting_room;
 mod menu;
 mod message;
 mod office;
+mod payment;
 mod school;
 mod shared;
 mod smart_sheet;
@@ -50,6 +51,7 @@ pub use meeting_waiting_room::*;
 pub use menu::*;
 pub use message::*;
 pub use office::*;
+pub use payment::*;
 pub use school::*;
 pub use shared::*;
 pub use smart_sheet::*;
@@ -61,13 +63,14 @@ use crate::event::{envelope_getters, events};
 use crate::replies::wecom::Reply;
 
 events! {
-    WeCom, ["MsgType", "Event", "ChangeType"];
+    WeCom, ["MsgType", "Event", "ChangeType"] | ["event_type"];
 
     // message
     TextMessage = "wecom.message.text" "message" ["text"] => Passive(Reply),
     ImageMessage = "wecom.message.image" "message" ["image"] => Passive(Reply),
     VoiceMessage = "wecom.message.voice" "message" ["voice"] => Passive(Reply),
     VideoMessage = "wecom.message.video" "message" ["video"] => Passive(Reply),
+    ShortVideoMessage = "wecom.message.shortvideo" "message" ["shortvideo"] => Passive(Reply),
     LocationMessage = "wecom.message.location" "message" ["location"] => Passive(Reply),
     LinkMessage = "wecom.message.link" "message" ["link"] => Passive(Reply),
     FileMessage = "wecom.message.file" "message" ["file"] => Passive(Reply),
@@ -148,6 +151,8 @@ events! {
         ["event", "change_external_chat", "update"] => Nothing(()),
     ExternalChatDismiss = "wecom.event.change_external_chat.dismiss" "external_chat"
         ["event", "change_external_chat", "dismiss"] => Nothing(()),
+    ExternalChatChange = "wecom.event.change_external_chat" "external_chat"
+        ["event", "change_external_chat"] => Nothing(()),
     // external_tag
     ExternalTagCreate = "wecom.event.change_external_tag.create" "external_tag"
         ["event", "change_external_tag", "create"] => Nothing(()),
@@ -244,6 +249,12 @@ events! {
     FormDelete = "wecom.event.doc_change.delete_form" "doc" ["event", "doc_change", "delete_form"] => Nothing(()),
     FormSettingsChange = "wecom.event.doc_change.form_settings_change" "doc"
         ["event", "doc_change", "form_settings_change"] => Nothing(()),
+    DocumentArchiveChange = "wecom.event.document_archive_change" "doc"
+        ["event", "document_archive_change"] => Nothing(()),
+    FileContentArchiveAuthChange = "wecom.event.file_content_archive_auth_change" "doc"
+        ["event", "file_content_archive_auth_change"] => Nothing(()),
+    FileContentArchiveUserListChange = "wecom.event.file_content_archive_user_list_change" "doc"
+        ["event", "file_content_archive_user_list_change"] => Nothing(()),
     // smart_sheet
     SmartSheetFieldAdd = "wecom.event.smart_sheet_change.add_filed" "smart_sheet"
         ["event", "smart_sheet_change", "add_filed"] | ["event", "smart_sheet_change", "add_field"] => Nothing(()),
@@ -276,6 +287,10 @@ events! {
         ["event", "wedrive_file_change", "move_file"] => Nothing(()),
     DriveInsufficientCapacity = "wecom.event.wedrive_insufficient_capacity" "drive"
         ["event", "wedrive_insufficient_capacity"] => Nothing(()),
+    DriveArchiveSpaceAuth = "wecom.event.wedrive_archive_space_change.auth_space" "drive"
+        ["event", "wedrive_archive_space_change", "auth_space"] => Nothing(()),
+    DriveArchiveSpaceCancelAuth = "wecom.event.wedrive_archive_space_change.cancel_auth_space" "drive"
+        ["event", "wedrive_archive_space_change", "cancel_auth_space"] => Nothing(()),
     // school
     SchoolCreateStudent = "wecom.event.change_school_contact.create_student" "school"
         ["event", "change_school_contact", "create_student"] => Nothing(()),
@@ -369,6 +384,11 @@ events! {
     // meeting
     MeetingStatisticsStart = "wecom.event.meeting_statistics.start_meeting" "meeting"
         ["event", "meeting_statistics", "start_meeting"] => Nothing(()),
+    // payment
+    PaymentSuccess = "wecom.event.transaction_success" "payment" ["TRANSACTION.SUCCESS"] => Nothing(()),
+    RefundSuccess = "wecom.event.refund_success" "payment" ["REFUND.SUCCESS"] => Nothing(()),
+    RefundAbnormal = "wecom.event.refund_abnormal" "payment" ["REFUND.ABNORMAL"] => Nothing(()),
+    RefundClosed = "wecom.event.refund_closed" "payment" ["REFUND.CLOSED"] => Nothing(()),
 }
 
 envelope_getters! {
@@ -379,34 +399,35 @@ envelope_getters! {
         /// Unix seconds.
         create_time: number = create_time,
     }
-    TextMessage, ImageMessage, VoiceMessage, VideoMessage, LocationMessage, LinkMessage, FileMessage, Subscribe,
-    Unsubscribe, EnterAgent, LocationReport, BatchJobResult, MenuClick, MenuView, MenuViewMiniProgram, ScanCodePush,
-    ScanCodeWaitMsg, PicSysPhoto, PicPhotoOrAlbum, PicWeixin, LocationSelect, OpenApprovalChange, SysApprovalChange,
-    ShareAgentChange, ShareChainChange, TemplateCardAction, TemplateCardMenuAction, TaskCardClick, InactiveAlert,
-    LowActiveAlert, CloseInactiveAgent, ReopenInactiveAgent, LowActive, ActiveRestored, SwitchWorkbenchMode,
-    ContactCreateUser, ContactUpdateUser, ContactDeleteUser, ContactCreateParty, ContactUpdateParty, ContactDeleteParty,
-    ContactUpdateTag, ExternalContactAdd, ExternalContactEdit, ExternalContactAddHalf, ExternalContactDelete,
-    ExternalContactDeleteFollowUser, ExternalContactTransferFail, ExternalContactMessageAuditApproved,
-    ExternalChatCreate, ExternalChatUpdate, ExternalChatDismiss, ExternalTagCreate, ExternalTagUpdate,
-    ExternalTagDelete, ExternalTagShuffle, AcquisitionBalanceLow, AcquisitionBalanceExhausted,
-    AcquisitionBalanceIncreased, AcquisitionLinkUnavailable, AcquisitionDeleteLink, AcquisitionQuotaExpireSoon,
-    AcquisitionOpenProfile, AcquisitionFriendRequest, AcquisitionCustomerStartChat, AcquisitionMessageFromCustomer,
-    AcquisitionDeleteFollowUser, ChainCreate, ChainUpdate, ChainDelete, ChainGroupCreate, ChainGroupUpdate,
-    ChainGroupDelete, ChainCorpJoin, ChainCorpUpdate, ChainCorpRemove, CalendarAdd, CalendarModify, CalendarDelete,
-    ScheduleAdd, ScheduleModify, ScheduleDelete, ScheduleRespond, MeetingRoomBook, MeetingRoomCancel,
-    LivingStatusChange, MessageAuditNotify, UploadMediaJobFinish, AppEmailReceive, PublicEmailReceive,
-    SecurityChangeDomainIp, VipAccountApprovalSubmit, VipAccountApprovalFinish, ProgramNotify, CustomerServiceNotify,
-    CustomerServiceAccountAuthChange, DocMemberChange, DocDelete, FormComplete, FormDelete, FormSettingsChange,
+    TextMessage, ImageMessage, VoiceMessage, VideoMessage, ShortVideoMessage, LocationMessage, LinkMessage, FileMessage,
+    Subscribe, Unsubscribe, EnterAgent, LocationReport, BatchJobResult, MenuClick, MenuView, MenuViewMiniProgram,
+    ScanCodePush, ScanCodeWaitMsg, PicSysPhoto, PicPhotoOrAlbum, PicWeixin, LocationSelect, OpenApprovalChange,
+    SysApprovalChange, ShareAgentChange, ShareChainChange, TemplateCardAction, TemplateCardMenuAction, TaskCardClick,
+    InactiveAlert, LowActiveAlert, CloseInactiveAgent, ReopenInactiveAgent, LowActive, ActiveRestored,
+    SwitchWorkbenchMode, ContactCreateUser, ContactUpdateUser, ContactDeleteUser, ContactCreateParty,
+    ContactUpdateParty, ContactDeleteParty, ContactUpdateTag, ExternalContactAdd, ExternalContactEdit,
+    ExternalContactAddHalf, ExternalContactDelete, ExternalContactDeleteFollowUser, ExternalContactTransferFail,
+    ExternalContactMessageAuditApproved, ExternalChatCreate, ExternalChatUpdate, ExternalChatDismiss,
+    ExternalChatChange, ExternalTagCreate, ExternalTagUpdate, ExternalTagDelete, ExternalTagShuffle,
+    AcquisitionBalanceLow, AcquisitionBalanceExhausted, AcquisitionBalanceIncreased, AcquisitionLinkUnavailable,
+    AcquisitionDeleteLink, AcquisitionQuotaExpireSoon, AcquisitionOpenProfile, AcquisitionFriendRequest,
+    AcquisitionCustomerStartChat, AcquisitionMessageFromCustomer, AcquisitionDeleteFollowUser, ChainCreate, ChainUpdate,
+    ChainDelete, ChainGroupCreate, ChainGroupUpdate, ChainGroupDelete, ChainCorpJoin, ChainCorpUpdate, ChainCorpRemove,
+    CalendarAdd, CalendarModify, CalendarDelete, ScheduleAdd, ScheduleModify, ScheduleDelete, ScheduleRespond,
+    MeetingRoomBook, MeetingRoomCancel, LivingStatusChange, MessageAuditNotify, UploadMediaJobFinish, AppEmailReceive,
+    PublicEmailReceive, SecurityChangeDomainIp, VipAccountApprovalSubmit, VipAccountApprovalFinish, ProgramNotify,
+    CustomerServiceNotify, CustomerServiceAccountAuthChange, DocMemberChange, DocDelete, FormComplete, FormDelete,
+    FormSettingsChange, DocumentArchiveChange, FileContentArchiveAuthChange, FileContentArchiveUserListChange,
     SmartSheetFieldAdd, SmartSheetFieldUpdate, SmartSheetFieldDelete, SmartSheetRecordAdd, SmartSheetRecordUpdate,
     SmartSheetRecordDelete, DriveSpaceDismiss, DriveSpaceMemberChange, DriveSpaceSecurityChange, DriveFileCreate,
-    DriveFileRename, DriveFileUpdate, DriveFileDelete, DriveFileMove, DriveInsufficientCapacity, SchoolCreateStudent,
-    SchoolUpdateStudent, SchoolDeleteStudent, SchoolCreateParent, SchoolUpdateParent, SchoolDeleteParent,
-    SchoolSubscribe, SchoolUnsubscribe, SchoolCreateDepartment, SchoolUpdateDepartment, SchoolDeleteDepartment,
-    MeetingModify, MeetingCancel, MeetingStart, MeetingEnd, MeetingMuteAll, MeetingUnmuteAll, MeetingJoin, MeetingQuit,
-    MeetingJoinBeforeHost, MeetingJoinWaitingRoom, MeetingOpenScreenShare, MeetingCloseScreenShare,
-    MeetingStartRecording, MeetingPauseRecording, MeetingResumeRecording, MeetingStopRecording,
-    MeetingRecordingComplete, MeetingDeleteRecording, MeetingQuitWaitingRoom, MeetingJoinFromWaitingRoom,
-    MeetingMoveToWaitingRoom, MeetingRoleChange, MeetingWebinarRoleChange, MeetingWebinarWarmUpUpload,
-    MeetingPstnStatusUpdate, MeetingMediumUpload, MeetingEnroll, MeetingCancelEnroll, MeetingRoomResponse,
-    MeetingStatisticsStart,
+    DriveFileRename, DriveFileUpdate, DriveFileDelete, DriveFileMove, DriveInsufficientCapacity, DriveArchiveSpaceAuth,
+    DriveArchiveSpaceCancelAuth, SchoolCreateStudent, SchoolUpdateStudent, SchoolDeleteStudent, SchoolCreateParent,
+    SchoolUpdateParent, SchoolDeleteParent, SchoolSubscribe, SchoolUnsubscribe, SchoolCreateDepartment,
+    SchoolUpdateDepartment, SchoolDeleteDepartment, MeetingModify, MeetingCancel, MeetingStart, MeetingEnd,
+    MeetingMuteAll, MeetingUnmuteAll, MeetingJoin, MeetingQuit, MeetingJoinBeforeHost, MeetingJoinWaitingRoom,
+    MeetingOpenScreenShare, MeetingCloseScreenShare, MeetingStartRecording, MeetingPauseRecording,
+    MeetingResumeRecording, MeetingStopRecording, MeetingRecordingComplete, MeetingDeleteRecording,
+    MeetingQuitWaitingRoom, MeetingJoinFromWaitingRoom, MeetingMoveToWaitingRoom, MeetingRoleChange,
+    MeetingWebinarRoleChange, MeetingWebinarWarmUpUpload, MeetingPstnStatusUpdate, MeetingMediumUpload, MeetingEnroll,
+    MeetingCancelEnroll, MeetingRoomResponse, MeetingStatisticsStart,
 }

@@ -22,6 +22,8 @@ wire! {
         pub response_url: Option<String> = "response_url",
         /// Names the body object, or event.
         pub msgtype: String = "msgtype",
+        /// Number of attachments, in messages.
+        pub attachment_count: Option<i64> = "attachment_count",
     }
 
     /// Who acted.

@@ -41,6 +41,8 @@ wire! {
         pub voice: Option<QuoteVoice> = "voice",
         /// Quoted file.
         pub file: Option<QuoteFile> = "file",
+        /// Quoted video.
+        pub video: Option<QuoteVideo> = "video",
     }
 
     /// Quoted text.
@@ -53,6 +55,8 @@ wire! {
     pub struct QuoteImage {
         /// Quoted picture.
         pub url: Option<String> = "url",
+        /// Key of this link; only in WebSocket mode, where the account has none.
+        pub aeskey: Option<String> = "aeskey",
     }
 
     /// Quoted texts and images.
@@ -81,6 +85,16 @@ wire! {
     pub struct QuoteFile {
         /// Quoted file.
         pub url: Option<String> = "url",
+        /// Key of this link; only in WebSocket mode, where the account has none.
+        pub aeskey: Option<String> = "aeskey",
+    }
+
+    /// Quoted video.
+    pub struct QuoteVideo {
+        /// Quoted video.
+        pub url: Option<String> = "url",
+        /// Key of this link; only in WebSocket mode, where the account has none.
+        pub aeskey: Option<String> = "aeskey",
     }
 
     /// Picture, single chat only (图片).
@@ -105,6 +119,8 @@ wire! {
     pub struct Image {
         /// Encrypted download link.
         pub url: String = "url",
+        /// Key of this link; only in WebSocket mode, where the account has none.
+        pub aeskey: Option<String> = "aeskey",
     }
 
     /// Text and pictures together (图文混排).
@@ -172,6 +188,8 @@ wire! {
     pub struct File {
         /// Encrypted download link.
         pub url: String = "url",
+        /// Key of this link; only in WebSocket mode, where the account has none.
+        pub aeskey: Option<String> = "aeskey",
     }
 
     /// Video, single chat only, up to 100 MB (视频).
@@ -191,6 +209,8 @@ wire! {
     pub struct Video {
         /// Encrypted download link.
         pub url: String = "url",
+        /// Key of this link; only in WebSocket mode, where the account has none.
+        pub aeskey: Option<String> = "aeskey",
     }
 
     /// The platform asks for the current content of an unfinished stream reply (流式消息刷新).

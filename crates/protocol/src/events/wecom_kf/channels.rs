@@ -25,7 +25,8 @@ wire! {
         /// Product.
         pub product_id: String = "product_id",
         /// Picture.
-        pub head_img: Option<String> = "head_img",
+        #[doc(alias = "head_image")]
+        pub head_img: Option<String> = "head_img" | "head_image",
         /// Title.
         pub title: Option<String> = "title",
         /// Price in cents; a number or digits.
@@ -33,7 +34,8 @@ wire! {
         /// Shop.
         pub shop_nickname: Option<String> = "shop_nickname",
         /// Shop avatar.
-        pub shop_head_img: Option<String> = "shop_head_img",
+        #[doc(alias = "shop_head_image")]
+        pub shop_head_img: Option<String> = "shop_head_img" | "shop_head_image",
     }
 
     /// Channels shop order (视频号订单).

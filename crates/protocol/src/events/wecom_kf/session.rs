@@ -46,6 +46,8 @@ wire! {
         pub shop_nickname: Option<String> = "shop_nickname",
         /// Where in Channels the customer came from.
         pub scene: Option<WechatChannelsScene> = "scene",
+        /// Where in Channels the customer came from, in the older form.
+        pub source: Option<i64> = "source",
     }
 
     /// A servicer started or stopped receiving (接待状态变更).

@@ -68,6 +68,8 @@ wire! {
         pub name: String = "Name",
         /// Kind of attribute.
         pub r#type: ExtAttrType = "Type",
+        /// Value beside Text and Web, in the older form.
+        pub value: Option<String> = "Value",
         /// Text of a custom attribute.
         pub text: Option<ExtAttrText> = "Text",
         /// Link of a custom attribute.

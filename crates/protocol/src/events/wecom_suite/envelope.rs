@@ -68,6 +68,21 @@ wire! {
         pub time_stamp: i64 = "TimeStamp",
     }
 
+    /// Notices of archived conversations, which also come as JSON from the data zone, with event_type and without the
+    /// company.
+    pub struct ChatArchiveEnvelope {
+        /// App (suite) or template id; not in JSON.
+        pub suite_id: Option<String> = "SuiteId",
+        /// Company that authorised; not in JSON.
+        pub auth_corp_id: Option<String> = "AuthCorpId",
+        /// Notice name.
+        pub info_type: Option<String> = "InfoType",
+        /// Notice name, in JSON.
+        pub event_type: Option<String> = "event_type",
+        /// Unix seconds.
+        pub time_stamp: i64 = "TimeStamp" | "timestamp",
+    }
+
     /// Device notices that may lack the company.
     pub struct ProviderEnvelope {
         /// Provider company.

@@ -95,6 +95,9 @@ wire! {
         pub user_id: String = "UserID",
         /// Customer id.
         pub external_user_id: String = "ExternalUserID",
+        /// State of the link (渠道) through which the customer had been added.
+        #[doc(alias = "渠道")]
+        pub state: Option<String> = "State",
     }
 
     /// Handover failed (接替失败).

@@ -36,7 +36,7 @@ pub use school::*;
 use crate::event::{envelope_getters, events};
 
 events! {
-    WeComSuite, ["InfoType", "ChangeType"] | ["MsgType", "Event", "ChangeType"];
+    WeComSuite, ["InfoType", "ChangeType"] | ["MsgType", "Event", "ChangeType"] | ["event_type"];
 
     // auth
     SuiteTicket = "wecom_suite.info.suite_ticket" "auth" ["suite_ticket"] => Success(()),
@@ -189,6 +189,12 @@ events! {
     AdvancedApiExpired = "wecom_suite.info.advanced_api_expired" "chat_archive" ["advanced_api_expired"] => Success(()),
     AdvancedApiTrialExpired = "wecom_suite.info.advanced_api_trial_expired" "chat_archive"
         ["advanced_api_trial_expired"] => Success(()),
+    AdvancedApiPaySuccess = "wecom_suite.info.advanced_api_pay_success" "chat_archive"
+        ["advanced_api_pay_success"] => Success(()),
+    AdvancedApiRefund = "wecom_suite.info.advanced_api_refund" "chat_archive" ["advanced_api_refund"] => Success(()),
+    AdvancedApiCancel = "wecom_suite.info.advanced_api_cancel" "chat_archive" ["advanced_api_cancel"] => Success(()),
+    AdvancedApiInsufficient = "wecom_suite.info.advanced_api_insufficient" "chat_archive"
+        ["advanced_api_insufficient"] => Success(()),
     // device
     DeviceAdd = "wecom_suite.info.add_device" "device" ["add_device"] => Success(()),
     DeviceDelete = "wecom_suite.info.del_device" "device" ["del_device"] => Success(()),
@@ -235,8 +241,7 @@ envelope_getters! {
     AcquisitionChangePrice, SchoolCreateStudent, SchoolUpdateStudent, SchoolDeleteStudent, SchoolCreateParent,
     SchoolUpdateParent, SchoolDeleteParent, SchoolSubscribe, SchoolUnsubscribe, SchoolCreateDepartment,
     SchoolUpdateDepartment, SchoolDeleteDepartment, SchoolContactBatch, ChatArchiveAuditApprovedSingle,
-    ChatArchiveAuditApprovedRoom, ConversationMessageNotify, HitKeyword, ChatArchiveExportFinished,
-    DeviceDataAuthChange,
+    ChatArchiveAuditApprovedRoom, HitKeyword, ChatArchiveExportFinished, DeviceDataAuthChange,
 }
 
 envelope_getters! {
@@ -247,8 +252,9 @@ envelope_getters! {
         time_stamp: number = time_stamp,
     }
     AgreeExternalUserIdMigration, RegisterCorp, EnterRegisterPackage, LicensePaySuccess, LicenseRefund,
-    LicenseAutoActivate, AdvancedApiExpired, AdvancedApiTrialExpired, DeviceAdd, DeviceDelete, DeviceRename,
-    DeviceConnect, DeviceDisconnect, DeviceFeatureChange,
+    LicenseAutoActivate, AdvancedApiExpired, AdvancedApiTrialExpired, AdvancedApiPaySuccess, AdvancedApiRefund,
+    AdvancedApiCancel, AdvancedApiInsufficient, DeviceAdd, DeviceDelete, DeviceRename, DeviceConnect, DeviceDisconnect,
+    DeviceFeatureChange,
 }
 
 envelope_getters! {
@@ -270,6 +276,16 @@ envelope_getters! {
         time_stamp: number = time_stamp,
     }
     OpenOrder, ChangeOrder, PayForAppSuccess, Refund, ChangeEdition, CancelOrder,
+}
+
+envelope_getters! {
+    {
+        /// Company that authorised; not in JSON.
+        auth_corp_id: optional_text = auth_corp_id,
+        /// Unix seconds.
+        time_stamp: number = time_stamp,
+    }
+    ConversationMessageNotify,
 }
 
 envelope_getters! {
