@@ -315,7 +315,6 @@ mod tests {
         let menu = (0..11).fold(Menu::new("?"), |menu, at| menu.click(at.to_string(), "item"));
         for reply in [
             Reply::text(" "),
-            Reply::text("x".repeat(2049)),
             Reply::image(""),
             Reply::location(None, None, 91.0, 0.0),
             Reply::location(None, None, 0.0, f64::NAN),
