@@ -1,4 +1,4 @@
-//! Replies that were too late for the response: sent through the API, each at most once.
+//! Replies that were too late or too long for the response: sent through the API, each at most once.
 //!
 //! The reply is in the journal, and with it an observation of this observer: both came in one step. A send is marked
 //! before it starts. When its outcome is not known - the process died, the platform gave no answer - it is not repeated,
@@ -9,14 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value as Json;
+
 use crate::{
     api::{Api, ApiError, Apis},
-    config::{Config, LateReply},
+    config::{Config, LateReply, LongText},
     event::Platform,
     journal::{self, Journal, LeaseWrite, Leased, NamedLease},
     observers::{Failed, Job, Run, Scope},
     payload::{self, Form},
     platform::{AUTHORIZER, Body},
+    replies,
 };
 
 /// Name of the observer.
@@ -28,16 +31,19 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it is recorded that a send was started.
 const STARTED_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
-/// The value of the lease.
+/// The value of the lease: the part that is being sent, the parts that were sent, or that all were.
 const BEGUN: &str = "begun";
+const PARTS: &str = "parts ";
 const SENT: &str = "sent";
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
     let sends = |platform: Platform| platform.protocol().account().has("late_reply");
     let mut accounts = config.accounts.iter();
-    let needed = accounts
-        .any(|account| sends(account.platform) && account.secret.is_some() && account.late_reply != LateReply::Drop);
+    let needed = accounts.any(|account| {
+        let is_needed = account.late_reply != LateReply::Drop || account.long_text == Some(LongText::Split);
+        sends(account.platform) && account.secret.is_some() && is_needed
+    });
     needed.then(|| journal::Observer {
         name: OBSERVER.into(),
         in_order: false,
@@ -78,25 +84,47 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
     let lease_name = format!("late/{}", leased.lease.id);
     let held = journal.acquire_lease(&lease_name, SEND_TIMEOUT).await.map_err(|failure| again(&failure))?;
     let held = held.ok_or_else(|| Failed::Retry("another attempt is sending it".to_owned()))?;
-    match held.value.as_deref() {
+    let sent: usize = match held.value.as_deref() {
         Some(BEGUN) => return Err(not_known("the process ended while it was sent")),
         Some(SENT) => return Ok(()),
-        _ => {}
-    }
-    mark(journal, &held, BEGUN, Some(SEND_TIMEOUT)).await.map_err(|failure| again(&failure))?;
-    match api.call_once(message.path, &message.body).await {
-        Ok(_) => {
+        Some(value) => value.strip_prefix(PARTS).and_then(|sent| sent.parse().ok()).unwrap_or_default(),
+        None => 0,
+    };
+    let bodies = in_parts(message.body);
+    for (at, body) in bodies.iter().enumerate().skip(sent) {
+        mark(journal, &held, BEGUN, Some(SEND_TIMEOUT)).await.map_err(|failure| again(&failure))?;
+        match api.call_once(message.path, body).await {
+            Ok(_) if at + 1 < bodies.len() => {
+                let sent = format!("{PARTS}{}", at + 1);
+                let marked = mark(journal, &held, &sent, Some(SEND_TIMEOUT)).await;
+                marked.map_err(|failure| not_known(&failure.to_string()))?;
+            }
             // Otherwise a later attempt would take the outcome for unknown.
-            let _ = mark(journal, &held, SENT, None).await;
-            Ok(())
-        }
-        Err(failure) if failure.is_uncertain() => Err(not_known(&failure.to_string())),
-        Err(failure) => {
-            // It was not sent, so it can be repeated.
-            mark(journal, &held, "", None).await.map_err(|failure| not_known(&failure.to_string()))?;
-            Err(failed(api, &failure))
+            Ok(_) => drop(mark(journal, &held, SENT, None).await),
+            Err(failure) if failure.is_uncertain() => return Err(not_known(&failure.to_string())),
+            Err(failure) => {
+                // It was not sent, so it can be repeated.
+                let marked = mark(journal, &held, &format!("{PARTS}{at}"), None).await;
+                marked.map_err(|failure| not_known(&failure.to_string()))?;
+                return Err(failed(api, &failure));
+            }
         }
     }
+    Ok(())
+}
+
+/// The messages that a message becomes whose text is longer than the platform takes.
+fn in_parts(message: Json) -> Vec<Json> {
+    let parts: Vec<Json> = match message["text"]["content"].as_str() {
+        Some(text) if text.len() > replies::MAX_TEXT_BYTES => replies::parts(text).map(Json::from).collect(),
+        _ => return vec![message],
+    };
+    let with = |part| {
+        let mut message = message.clone();
+        message["text"]["content"] = part;
+        message
+    };
+    parts.into_iter().map(with).collect()
 }
 
 async fn mark(

@@ -9,7 +9,7 @@ use super::{
     server::{MAX_AGE_RANGE, Server, share},
     values,
 };
-pub use crate::envelope::Mode;
+pub use crate::{envelope::Mode, replies::LongText};
 use crate::{event::Platform, platform::AccountRules, secret::Secret};
 
 /// In `receive_ids`: any receiver.
@@ -47,6 +47,8 @@ pub struct Account {
     pub secret: Option<Secret>,
     /// What happens to a reply that is not ready at the deadline.
     pub late_reply: LateReply,
+    /// What happens to a text that is longer than the platform takes; absent where replies are no such texts.
+    pub long_text: Option<LongText>,
     /// Answer when the responder fails or panics.
     pub on_error: Verdict,
     /// Answer when the responder is late.
@@ -67,6 +69,12 @@ impl Account {
     /// The account's name in commands and logs: `mp/shop`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.platform, self.name)
+    }
+
+    /// Whether a reply can be sent through the API instead of in the response.
+    pub fn can_send(&self) -> bool {
+        let rules = rules(self.platform);
+        rules.has("late_reply") && self.secret.is_some() && (self.agent_id.is_some() || !rules.has("agent_id"))
     }
 
     /// The path of an account that has none of its own.
@@ -212,6 +220,7 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         agent_id: if knows("agent_id") { section.integer("agent_id", 0..=u32::MAX.into()) } else { None },
         secret: api_secret,
         late_reply: late_reply.unwrap_or(if rules.holds_late_replies { LateReply::Hold } else { LateReply::Drop }),
+        long_text: long_text(rules, section),
         on_error: verdict(rules, section, "on_error"),
         on_timeout: verdict(rules, section, "on_timeout"),
         api_base,
@@ -224,6 +233,22 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
             of: server.max_in_flight,
         },
     }
+}
+
+/// Messages of customer service are sent through the API in any case.
+fn long_text(rules: &AccountRules, section: &Section<'_>) -> Option<LongText> {
+    if !rules.has("long_text") {
+        return None;
+    }
+    let choices = [("split", LongText::Split), ("cut", LongText::Cut), ("error", LongText::Error)];
+    let written = section.choice("long_text", &choices);
+    let has = |key: &str| section.has(key) || !rules.has(key);
+    let can_send = section.has("secret") && has("agent_id") && (rules.has("late_reply") || rules.has("backlog"));
+    if written == Some(LongText::Split) && !can_send {
+        let missing = if rules.has("agent_id") { "`secret` and `agent_id`" } else { "`secret`" };
+        section.warning("long_text", format!("\"split\" cannot send without {missing}: long texts are cut"));
+    }
+    Some(written.unwrap_or(if rules.has("backlog") { LongText::Split } else { LongText::Cut }))
 }
 
 fn rules(platform: Platform) -> &'static AccountRules {

@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use self::reader::{Reader, kind, name, suggestion};
 pub use self::{
-    accounts::{Account, Backlog, LateReply, Mode, Share, Verdict},
+    accounts::{Account, Backlog, LateReply, LongText, Mode, Share, Verdict},
     admin::Admin,
     api::Api,
     journal::{Journal, JournalUrl},

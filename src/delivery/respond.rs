@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -17,11 +17,13 @@ use super::{
     answer::{allows, default_answer, default_of, late_advice},
 };
 use crate::{
+    config::{self, LongText},
     dispatch::Call,
     event::{Answer, AnswerStream, EventSpec, ReplyKind, StreamError},
     hooks::{Context, RespondError, Responded, Running},
     in_flight::Permit,
     journal::{self, Entry, Journal, Millis},
+    late,
     metrics::Outcome,
     panics::Panicked,
     payload::PayloadError,
@@ -49,6 +51,8 @@ struct Reply {
     streams: Option<Arc<Streams>>,
     /// The observer that sends a late reply.
     sender: Option<&'static str>,
+    /// Whether a text that is too long for the response is sent through the API.
+    can_split: bool,
     subject: Option<Box<str>>,
     received: Millis,
     permit: Arc<Permit>,
@@ -77,7 +81,9 @@ impl Receiver {
         let wait = wait(delivery, spec, entry.deliveries());
         match running {
             Ok(running) => {
-                let subject = wait.sender.and_then(|_| platform::subject(endpoint.account.platform, event.tree));
+                let can_split = can_split(&endpoint.account, spec);
+                let needs_subject = wait.sender.is_some() || can_split;
+                let subject = needs_subject.then(|| platform::subject(endpoint.account.platform, event.tree)).flatten();
                 let reply = Reply {
                     endpoint: Arc::clone(endpoint),
                     entry: Arc::clone(&entry),
@@ -89,6 +95,7 @@ impl Receiver {
                     context: context.clone(),
                     streams: self.streams.clone(),
                     sender: wait.sender,
+                    can_split,
                     subject: subject.map(Into::into),
                     received,
                     permit: Arc::clone(delivery.request.permit),
@@ -141,6 +148,7 @@ impl Reply {
     /// Records the responder's reply, or the default answer in its place.
     fn finish(mut self, result: Result<Responded, Panicked>, started: Instant) {
         self.endpoint.metrics.responder.record(started.elapsed().as_secs_f64());
+        let (result, is_split) = self.fit(result);
         let address = mem::take(&mut self.address);
         let (raw, spec) = (self.context.raw(), self.answered_as);
         let (mut is_passive, mut says) = (false, false);
@@ -161,14 +169,45 @@ impl Reply {
             Err(panicked) => self.panicked(&panicked),
         };
         self.endpoint.metrics.count(outcome);
-        let is_due = self.entry.mark_replied();
-        let sender = self.sender.filter(|_| is_passive).map(|observer| {
+        let is_late = self.entry.mark_replied();
+        // What is late and would not be sent is not sent because it is long.
+        let is_split = is_split && !(is_late && self.sender.is_none());
+        let is_due = is_late || is_split;
+        let sender = self.sender.or(is_split.then_some(late::OBSERVER)).filter(|_| is_passive).map(|observer| {
             let record = raw.record(self.subject.take(), self.received);
             Box::new(journal::ReplySender { observer: observer.into(), is_due, record })
         });
-        let is_dropped = says && is_due && sender.is_none();
+        let is_dropped = says && is_late && sender.is_none();
         let failure = failure.or_else(|| is_dropped.then(|| self.dropped(started)));
         record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender });
+    }
+
+    /// Has the text of a reply fit. Returns whether it does not, and is sent through the API instead.
+    fn fit(&self, mut result: Result<Responded, Panicked>) -> (Result<Responded, Panicked>, bool) {
+        let Ok(Ok(answer)) = &mut result else { return (result, false) };
+        let Some((long_text, bytes)) = self.endpoint.account.long_text.zip(replies::long_text(answer)) else {
+            return (result, false);
+        };
+        let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
+        match long_text {
+            LongText::Error => return (Ok(Err(RespondError::Reply(replies::too_long(bytes)))), false),
+            LongText::Split if self.can_split => {
+                info!(account, %event, kind, "{account}: {kind}: the text has {bytes} bytes: sending it in parts through the API");
+                return (result, true);
+            }
+            LongText::Split | LongText::Cut => {
+                replies::cut_text(answer);
+                warn!(
+                    account,
+                    %event,
+                    kind,
+                    "{account}: {kind}: cut a text of {bytes} bytes to {}: set `secret` and `long_text = \"split\"` to \
+                     have it sent in parts through the API",
+                    replies::MAX_TEXT_BYTES
+                );
+            }
+        }
+        (result, false)
     }
 
     /// Starts a streamed answer; its first text is the reply.
@@ -226,6 +265,13 @@ impl Reply {
         error!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: the responder {panicked}");
         (self.default_answer(), Some(format!("the responder {panicked}")), Outcome::Panicked)
     }
+}
+
+/// Whether a text that is too long for the response is sent through the API.
+fn can_split(account: &config::Account, spec: Option<&EventSpec>) -> bool {
+    account.long_text == Some(LongText::Split)
+        && account.can_send()
+        && spec.is_some_and(|spec| spec.reply == ReplyKind::Passive)
 }
 
 fn log_fault(endpoint: &Endpoint, event: Uuid, kind: &str, fault: &PayloadError) {

@@ -202,7 +202,8 @@ pub enum State {
     Answered,
     /// It has the default answer, because its responder failed, or because its reply was late and nobody sends it.
     Defaulted,
-    /// It was answered without its reply, which came later and goes to its [sender](ReplyRecord::sender).
+    /// It was answered without its reply, which came later or is too long, and goes to its
+    /// [sender](ReplyRecord::sender).
     Late,
 }
 

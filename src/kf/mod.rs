@@ -100,7 +100,7 @@ pub(crate) fn jobs(
         return Vec::new();
     }
     let puller = Puller::new(accounts, subscribers.clone(), dispatcher.apis.clone(), Arc::clone(journal));
-    let replier = Arc::new(Replier::new(dispatcher.clone(), Arc::clone(journal)));
+    let replier = Arc::new(Replier::new(config, dispatcher.clone(), Arc::clone(journal)));
     let job = |name: &str, timeout: Duration, run: Run| Job {
         name: name.into(),
         timeout: Some(timeout),

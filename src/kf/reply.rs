@@ -3,13 +3,14 @@
 //! The platform refuses a second message of one id. So a send with an unknown outcome is repeated, and a refusal that
 //! nothing else explains means that the first one had arrived.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tracing::{debug, info};
 
 use crate::{
     api::{Api, ApiError, meaning},
+    config::{Config, LongText},
     dispatch::{Attempt, Dispatcher, NotStarted, Source},
     event::Answer,
     journal::{self, Entry, Journal, Lease, Leased},
@@ -17,10 +18,16 @@ use crate::{
     observers::{Failed, Run},
     payload::{self, Value},
     platform::{self, Address, Body},
+    replies,
 };
+
+/// How many messages a customer is sent in answer to one.
+const MAX_PARTS: usize = 5;
 
 /// Answers what was pulled.
 pub(super) struct Replier {
+    /// What happens to long texts, by account.
+    long_texts: HashMap<Arc<str>, LongText>,
     dispatcher: Dispatcher,
     journal: Arc<dyn Journal>,
 }
@@ -53,8 +60,9 @@ impl Destination {
 }
 
 impl Replier {
-    pub(super) const fn new(dispatcher: Dispatcher, journal: Arc<dyn Journal>) -> Self {
-        Self { dispatcher, journal }
+    pub(super) fn new(config: &Config, dispatcher: Dispatcher, journal: Arc<dyn Journal>) -> Self {
+        let long_texts = config.accounts.iter().filter_map(|it| Some((it.id().into(), it.long_text?))).collect();
+        Self { long_texts, dispatcher, journal }
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
@@ -108,6 +116,11 @@ impl Replier {
             Ok(answer) => answer.map_err(|failure| Failed::Retry(failure.to_string()))?,
             Err(panicked) => return Err(Failed::Retry(format!("the responder of {event_type} {panicked}"))),
         };
+        if let Some(bytes) = replies::long_text(&answer)
+            && self.long_texts.get(&record.account) == Some(&LongText::Error)
+        {
+            return Err(Failed::Retry(replies::too_long(bytes).to_string()));
+        }
         Ok(match answer {
             Answer::Default => plain,
             answer => platform::write_answer(platform, form, answer, Address::default(), self.dispatcher.clock.now()),
@@ -130,19 +143,39 @@ impl Replier {
         message: &Map<String, Json>,
     ) -> Result<(), Failed> {
         let id = lease.id.simple().to_string();
+        let splits = self.long_texts.get(&lease.account) == Some(&LongText::Split) && destination.code.is_none();
+        let parts = in_parts(message, splits);
+        for (at, message) in parts.iter().enumerate() {
+            // An id has 32 characters at most.
+            let id = if at == 0 { id.clone() } else { format!("{}-{at}", id.get(..30).unwrap_or(&id)) };
+            // An attempt that is postponed behind some parts is not counted. If they were refused, so is the last one.
+            let may_be_sent = lease.attempt > 1 || at + 1 < parts.len();
+            self.send_part(api, lease, destination, (&id, message), may_be_sent).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_part(
+        &self,
+        api: &Api,
+        lease: &Lease,
+        destination: &Destination,
+        (id, message): (&str, &Map<String, Json>),
+        may_be_sent: bool,
+    ) -> Result<(), Failed> {
         let Destination { open_kfid, customer, code, is_event } = destination;
         let sent = match (code, customer) {
-            (Some(code), _) => api.kf_send_on_event(code, &id, message).await,
+            (Some(code), _) => api.kf_send_on_event(code, id, message).await,
             (None, _) if *is_event => {
                 debug!(account = api.account(), event = %lease.id, "an event without a code cannot be answered");
                 return Ok(());
             }
-            (None, Some(customer)) => api.kf_send(open_kfid, customer, &id, message).await,
+            (None, Some(customer)) => api.kf_send(open_kfid, customer, id, message).await,
             (None, None) => return Err(Failed::Permanent("the message names no customer".to_owned())),
         };
         match sent {
             Ok(_) => Ok(()),
-            Err(failure) if lease.attempt > 1 && is_repeat(&failure) => {
+            Err(failure) if may_be_sent && is_repeat(&failure) => {
                 info!(account = api.account(), event = %lease.id, "an earlier attempt was sent already: {failure}");
                 Ok(())
             }
@@ -151,6 +184,25 @@ impl Replier {
             Err(failure) => Err(late::failed(api, &failure)),
         }
     }
+}
+
+/// The messages that a message becomes whose text is longer than the platform takes: one that is cut, or as many parts as a
+/// customer may be sent.
+fn in_parts(message: &Map<String, Json>, splits: bool) -> Vec<Map<String, Json>> {
+    let content = message.get("text").and_then(|text| text["content"].as_str());
+    let Some(content) = content.filter(|content| content.len() > replies::MAX_TEXT_BYTES) else {
+        return vec![message.clone()];
+    };
+    let parts: Vec<&str> = match splits {
+        true => replies::parts(content).take(MAX_PARTS).collect(),
+        false => vec![replies::cut(content)],
+    };
+    let with = |part: &&str| {
+        let mut message = message.clone();
+        message.insert("text".to_owned(), json!({ "content": part }));
+        message
+    };
+    parts.iter().map(with).collect()
 }
 
 /// Whether a refusal can only mean that the id was used before.

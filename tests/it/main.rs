@@ -33,6 +33,7 @@ mod late;
 mod lifecycle;
 mod locks;
 mod log;
+mod long_text;
 mod memory;
 mod messages;
 mod missing;

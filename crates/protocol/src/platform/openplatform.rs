@@ -22,7 +22,16 @@ pub const AUTHORIZER: &str = "authorizer_appid";
 pub(super) struct OpenPlatform;
 
 const ACCOUNT: AccountRules = AccountRules {
-    keys: &["component_app_id", "late_reply", "release_test", "aes_key", "aes_key_previous", "secret", "api_base"],
+    keys: &[
+        "component_app_id",
+        "late_reply",
+        "long_text",
+        "release_test",
+        "aes_key",
+        "aes_key_previous",
+        "secret",
+        "api_base",
+    ],
     id_keys: &["component_app_id"],
     ..RULES
 };

@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct WeComKf;
 
 const ACCOUNT: AccountRules = AccountRules {
-    keys: &["corp_id", "backlog", "aes_key", "aes_key_previous", "secret", "api_base"],
+    keys: &["corp_id", "backlog", "long_text", "aes_key", "aes_key_previous", "secret", "api_base"],
     id_keys: &["corp_id"],
     without_secret: Some("messages cannot be pulled, only their notices are received"),
     ..RULES

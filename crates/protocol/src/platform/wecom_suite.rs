@@ -13,7 +13,16 @@ use crate::{event::Table, events::wecom_suite::TABLE, payload::Object};
 pub(super) struct WeComSuite;
 
 const ACCOUNT: AccountRules = AccountRules {
-    keys: &["suite_id", "provider_corp_id", "receive_ids", "aes_key", "aes_key_previous", "secret", "api_base"],
+    keys: &[
+        "suite_id",
+        "provider_corp_id",
+        "receive_ids",
+        "long_text",
+        "aes_key",
+        "aes_key_previous",
+        "secret",
+        "api_base",
+    ],
     id_keys: &["suite_id", "provider_corp_id"],
     deadline: Duration::from_millis(900),
     ..RULES

@@ -15,6 +15,7 @@
 //! default answer is given instead.
 
 pub mod im;
+mod long_text;
 pub mod mp;
 mod passive;
 mod rules;
@@ -24,6 +25,7 @@ pub mod wecom;
 pub mod wecom_bot;
 pub mod wecom_kf;
 
+pub use long_text::{LongText, cut, cut_text, long_text, parts, too_long};
 pub use passive::{Article, MAX_ARTICLES, MAX_TEXT_BYTES, Video};
 
 use crate::{

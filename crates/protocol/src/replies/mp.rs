@@ -34,8 +34,8 @@ impl Reply {
         Self::default()
     }
 
-    /// Text; line breaks and `<a href>` links work. Refused when empty (the user would see an error of the account)
-    /// and above [`MAX_TEXT_BYTES`].
+    /// Text; line breaks and `<a href>` links work. Refused when empty (the user would see an error of the
+    /// account). What happens to one above [`MAX_TEXT_BYTES`] is `long_text` of the account.
     pub fn text(content: impl Into<String>) -> Self {
         Self(Passive::text(content.into()))
     }

@@ -1,12 +1,12 @@
 //! What the passive replies of Official Accounts and of WeCom have in common.
 
-use super::rules::{broken, int, push_text, required, some_up_to, text, wrapped};
+use super::rules::{int, push_text, required, some_up_to, text, wrapped};
 use crate::{
     event::{Answer, ReplyError},
     payload::{Object, Value},
 };
 
-/// Most bytes of a text reply. WeCom cuts a longer one; the Official Account refuses it.
+/// Most bytes of a text reply. `long_text` of the account says what happens to a longer one.
 pub const MAX_TEXT_BYTES: usize = 2048;
 
 /// Most articles of a news reply.
@@ -37,9 +37,6 @@ impl Passive {
     pub(super) fn text(content: String) -> Self {
         Self::new("text", |document| {
             required("the text", &content)?;
-            if content.len() > MAX_TEXT_BYTES {
-                return Err(broken(format!("the text has {} bytes, at most {MAX_TEXT_BYTES} fit", content.len())));
-            }
             document.push("Content", text(content));
             Ok(())
         })

@@ -6,8 +6,7 @@ use crate::{
     payload::{Number, Object, Value},
 };
 
-/// Most bytes of a text.
-pub const MAX_TEXT_BYTES: usize = 2048;
+pub use super::passive::MAX_TEXT_BYTES;
 
 /// Most items of a menu.
 pub const MAX_ITEMS: usize = 10;
@@ -36,14 +35,11 @@ impl Reply {
         Self(Ok(None))
     }
 
-    /// Text, up to [`MAX_TEXT_BYTES`].
+    /// Text. What happens to one above [`MAX_TEXT_BYTES`] is `long_text` of the account.
     pub fn text(content: impl Into<String>) -> Self {
         let content = content.into();
         Self::new("text", |message| {
             required("the text", &content)?;
-            if content.len() > MAX_TEXT_BYTES {
-                return Err(broken(format!("the text has {} bytes, at most {MAX_TEXT_BYTES} fit", content.len())));
-            }
             message.push("content", text(content));
             Ok(())
         })
@@ -183,7 +179,7 @@ impl EventReply {
         Self(Reply::none())
     }
 
-    /// Text, up to [`MAX_TEXT_BYTES`].
+    /// Text. What happens to one above [`MAX_TEXT_BYTES`] is `long_text` of the account.
     pub fn text(content: impl Into<String>) -> Self {
         Self(Reply::text(content))
     }
@@ -319,7 +315,6 @@ mod tests {
         let menu = (0..11).fold(Menu::new("?"), |menu, at| menu.click(at.to_string(), "item"));
         for reply in [
             Reply::text(" "),
-            Reply::text("x".repeat(2049)),
             Reply::image(""),
             Reply::location(None, None, 91.0, 0.0),
             Reply::location(None, None, 0.0, f64::NAN),

@@ -40,7 +40,7 @@ impl Reply {
         Self::default()
     }
 
-    /// Text; refused when empty and above [`MAX_TEXT_BYTES`], where the platform would cut it.
+    /// Text; refused when empty. What happens to one above [`MAX_TEXT_BYTES`] is `long_text` of the account.
     pub fn text(content: impl Into<String>) -> Self {
         Self(Passive::text(content.into()))
     }
