@@ -34,6 +34,7 @@ mod log;
 mod memory;
 mod messages;
 mod missing;
+mod models;
 mod nodes;
 mod observers;
 mod online;
