@@ -37,6 +37,7 @@ mod long_text;
 mod memory;
 mod messages;
 mod missing;
+mod models;
 mod nodes;
 mod noise;
 mod observers;

@@ -39,7 +39,7 @@ static BASE64: LazyLock<GeneralPurpose> = LazyLock::new(|| GeneralPurpose::new(&
 #[derive(Clone)]
 pub struct EncodingKey {
     /// Zeroes its round keys when dropped.
-    cipher: Aes256,
+    pub(super) cipher: Aes256,
     iv: Zeroizing<[u8; 16]>,
 }
 

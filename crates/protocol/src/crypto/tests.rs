@@ -159,3 +159,35 @@ proptest! {
         let _ = key().open(&openssl_seal(&whole));
     }
 }
+
+/// A resource by an independent implementation.
+fn openssl_resource(text: &[u8], nonce: &str, associated_data: &str) -> String {
+    use openssl::{
+        base64::{decode_block, encode_block},
+        symm::{Cipher, encrypt_aead},
+    };
+    let key = decode_block(&format!("{KEY}=")).unwrap();
+    let mut tag = [0; 16];
+    let (nonce, associated_data) = (nonce.as_bytes(), associated_data.as_bytes());
+    let sealed = encrypt_aead(Cipher::aes_256_gcm(), &key[..32], Some(nonce), associated_data, text, &mut tag).unwrap();
+    encode_block(&[sealed, tag.to_vec()].concat())
+}
+
+#[test]
+fn a_resource_opens_with_the_key_of_the_account() {
+    let nonce = "fdasflkja484";
+    for (text, associated_data) in [(r#"{"out_trade_no":"A1"}"#, "transaction"), ("退款", ""), ("", "refund")] {
+        let sealed = openssl_resource(text.as_bytes(), nonce, associated_data);
+        assert_eq!(key().open_resource(&sealed, nonce, associated_data).as_deref(), Ok(text));
+        assert_eq!(key().open_resource(&sealed, nonce, "other"), Err(ResourceError::Tag));
+        assert_eq!(key().open_resource(&sealed, "fdasflkja485", associated_data), Err(ResourceError::Tag));
+        let other = EncodingKey::parse("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG").unwrap();
+        assert_eq!(other.open_resource(&sealed, nonce, associated_data), Err(ResourceError::Tag));
+        assert_eq!(key().open_resource(&sealed, "short", associated_data), Err(ResourceError::Nonce(5)));
+    }
+    for (sealed, expected) in [("", ResourceError::Tag), ("AAAA", ResourceError::Tag), ("no!", ResourceError::Base64)] {
+        assert_eq!(key().open_resource(sealed, nonce, ""), Err(expected), "{sealed}");
+    }
+    let sealed = openssl_resource(b"\xff", nonce, "");
+    assert_eq!(key().open_resource(&sealed, nonce, ""), Err(ResourceError::Text));
+}

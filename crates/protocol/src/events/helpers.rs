@@ -5,7 +5,9 @@ use serde_json::Value as Json;
 use super::{
     im::MsgElement,
     mp::{Scan, Subscribe, SubscribeScan, SubscribeScanProduct},
+    wecom::PaymentResource,
 };
+use crate::crypto::{EncodingKey, ResourceError};
 
 /// In front of the scene when a QR code made somebody a follower.
 const SCENE_PREFIX: &str = "qrscene_";
@@ -61,6 +63,19 @@ impl<'e> ScannedProduct<'e> {
         let (scene, rest) = key.split_once('|')?;
         let (standard, code) = rest.split_once('|')?;
         matches!(scene, "scanbarcode" | "scanimage").then_some(Self { scene, standard, code })
+    }
+}
+
+impl PaymentResource {
+    /// The payment or the refund as JSON, opened with the EncodingAESKey of the account that received the notice.
+    ///
+    /// # Errors
+    /// [`ResourceError`] for the first check that fails.
+    pub fn open(&self, key: &EncodingKey) -> Result<String, ResourceError> {
+        if self.algorithm != "AEAD_AES_256_GCM" {
+            return Err(ResourceError::Algorithm);
+        }
+        key.open_resource(&self.ciphertext, &self.nonce, self.associated_data.as_deref().unwrap_or_default())
     }
 }
 
@@ -146,5 +161,14 @@ mod tests {
         let content = serde_json::json!({ "Text": ["c", { "d": "e" }, 7] });
         let body = [MsgElement::Unknown { tag: "TIMTextElem".into(), content }, MsgElement::text("f")];
         assert_eq!(MsgElement::texts(&body).collect::<Vec<_>>(), ["c", "e", "f"]);
+    }
+
+    #[test]
+    fn a_resource_of_another_cipher_is_refused() {
+        let key = EncodingKey::parse("jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C").unwrap();
+        let resource = PaymentResource { algorithm: "none".into(), ..PaymentResource::default() };
+        assert_eq!(resource.open(&key), Err(ResourceError::Algorithm));
+        let resource = PaymentResource { algorithm: "AEAD_AES_256_GCM".into(), ..resource };
+        assert_eq!(resource.open(&key), Err(ResourceError::Nonce(0)));
     }
 }

@@ -9,7 +9,7 @@ wire! {
     ///
     /// Selected by `event_type` = `TRANSACTION.SUCCESS`.
     ///
-    /// The resource is not opened here.
+    /// `PaymentResource::open` opens the resource with the EncodingAESKey of the account.
     ///
     /// Documentation: page [97478](https://developer.work.weixin.qq.com/document/path/97478),
     /// [97335](https://developer.work.weixin.qq.com/document/path/97335),
@@ -19,11 +19,11 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: PaymentEnvelope = flatten,
         /// The payment or the refund, encrypted once more.
-        pub resource: Resource = "resource",
+        pub resource: PaymentResource = "resource",
     }
 
     /// The payment or the refund, encrypted once more.
-    pub struct Resource {
+    pub struct PaymentResource {
         /// AEAD_AES_256_GCM; the key is the EncodingAESKey of the account.
         pub algorithm: String = "algorithm",
         /// Base64 of the encrypted JSON and its tag.
@@ -38,7 +38,7 @@ wire! {
     ///
     /// Selected by `event_type` = `REFUND.SUCCESS`.
     ///
-    /// The resource is not opened here.
+    /// `PaymentResource::open` opens the resource with the EncodingAESKey of the account.
     ///
     /// Documentation: page [97478](https://developer.work.weixin.qq.com/document/path/97478),
     /// [97335](https://developer.work.weixin.qq.com/document/path/97335),
@@ -48,14 +48,14 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: PaymentEnvelope = flatten,
         /// The payment or the refund, encrypted once more.
-        pub resource: Resource = "resource",
+        pub resource: PaymentResource = "resource",
     }
 
     /// A refund failed (对外收款退款异常).
     ///
     /// Selected by `event_type` = `REFUND.ABNORMAL`.
     ///
-    /// The resource is not opened here.
+    /// `PaymentResource::open` opens the resource with the EncodingAESKey of the account.
     ///
     /// Documentation: page [97478](https://developer.work.weixin.qq.com/document/path/97478),
     /// [97335](https://developer.work.weixin.qq.com/document/path/97335),
@@ -65,14 +65,14 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: PaymentEnvelope = flatten,
         /// The payment or the refund, encrypted once more.
-        pub resource: Resource = "resource",
+        pub resource: PaymentResource = "resource",
     }
 
     /// A refund was closed (对外收款退款关闭).
     ///
     /// Selected by `event_type` = `REFUND.CLOSED`.
     ///
-    /// The resource is not opened here.
+    /// `PaymentResource::open` opens the resource with the EncodingAESKey of the account.
     ///
     /// Documentation: page [97478](https://developer.work.weixin.qq.com/document/path/97478),
     /// [97335](https://developer.work.weixin.qq.com/document/path/97335),
@@ -82,6 +82,6 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: PaymentEnvelope = flatten,
         /// The payment or the refund, encrypted once more.
-        pub resource: Resource = "resource",
+        pub resource: PaymentResource = "resource",
     }
 }
