@@ -108,7 +108,8 @@ fn delivered(keys: &Keys, rest: &[u8]) {
     let form = if text.trim_start().starts_with('<') { Form::Xml } else { Form::Json };
     let mut keys = keys.clone();
     keys.tokens.reverse();
-    let request = Sender::new(&keys).deliver(text, form, Some("State.StateChange"), NOW, "nonce", [7; 16]).expect("it is short");
+    let request =
+        Sender::new(&keys).deliver(text, form, Some("State.StateChange"), NOW, "nonce", [7; 16]).expect("it is short");
     let query = Query::parse(&request.query).expect("a query");
     let first = text.trim_start_matches(|c: char| c.is_ascii_whitespace()).bytes().next();
     let opened = keys.open(&query, request.body.as_bytes(), NOW + 1);
