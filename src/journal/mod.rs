@@ -260,11 +260,11 @@ mod tests {
     #[tokio::test]
     async fn a_journal_that_is_not_built_in_is_named_with_its_feature() {
         use super::{check, open, open_archive};
-        use crate::config::Config;
+        use crate::{config::Config, supervisor::Supervisor};
 
         let config = Config::parse("[journal]\nurl = \"sqlite://a.db\"\n", "test", |_| Ok(String::new())).unwrap();
         let failures = [
-            open(&config.journal, Vec::new()).map(drop).unwrap_err(),
+            open(&config.journal, Vec::new(), &Supervisor::default()).map(drop).unwrap_err(),
             open_archive(&config.journal).map(drop).unwrap_err(),
             check(&config.journal).await.unwrap_err(),
         ];

@@ -17,8 +17,9 @@ use tokio::{runtime::Runtime, sync::Notify, time};
 
 use crate::support::{
     Answer, TestServer,
-    postgres::{Instance, database},
+    postgres::{Instance, count, database},
     server::{MP, text_message},
+    until,
 };
 
 /// A responder that counts its runs, says when it begins, and waits for `go` where there is one.
@@ -87,10 +88,8 @@ async fn a_repeat_joins_the_responder_of_another_node() {
     let second = async {
         began.notified().await;
         let release = async {
-            while b.metric("echostr_in_flight").await < 1.0 {
-                tokio::task::yield_now().await;
-            }
-            time::sleep(Duration::from_millis(200)).await;
+            let delivered = "SELECT coalesce(sum(deliveries), 0)::bigint FROM event";
+            until(async || count(&url, delivered).await == 2).await;
             go.notify_one();
         };
         tokio::join!(deliver(&b, 1, "b"), release).0
