@@ -30,52 +30,21 @@ pub(super) fn shown(path: &str) -> &str {
 /// The one of these paths that is most like a path. Doubled slashes and upper case count for nothing.
 pub(super) fn nearest<'p>(paths: impl Iterator<Item = &'p str>, path: &str) -> Option<&'p str> {
     let path = plain(path);
-    paths.min_by_key(|known| (distance(&plain(known), &path), *known))
+    paths.min_by_key(|known| (strsim::levenshtein(&plain(known), &path), *known))
 }
 
 /// A path without doubled slashes and upper case.
-fn plain(path: &str) -> Vec<u8> {
-    let mut bytes: Vec<u8> = shown(path).bytes().map(|byte| byte.to_ascii_lowercase()).collect();
-    bytes.dedup_by(|next, last| (*next, *last) == (b'/', b'/'));
-    bytes
-}
-
-/// How many bytes have to be inserted, removed or replaced.
-fn distance(one: &[u8], other: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.iter().enumerate() {
-        let mut diagonal = at;
-        let mut left = at + 1;
-        for (cell, other_byte) in row.iter_mut().skip(1).zip(other) {
-            let replaced = diagonal + usize::from(byte != other_byte);
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(*cell + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
+fn plain(path: &str) -> String {
+    let mut plain = shown(path).to_ascii_lowercase();
+    while plain.contains("//") {
+        plain = plain.replace("//", "/");
     }
-    row.last().copied().unwrap_or_default()
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_are_those_of_levenshtein() {
-        for (one, other, expected) in [
-            ("", "", 0),
-            ("abc", "abc", 0),
-            ("abc", "", 3),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-            ("flaw", "lawn", 2),
-        ] {
-            assert_eq!(distance(one.as_bytes(), other.as_bytes()), expected, "{one} {other}");
-        }
-    }
 
     #[test]
     fn the_nearest_path_is_the_one_that_was_meant() {
