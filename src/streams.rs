@@ -146,8 +146,8 @@ impl Drop for Shown {
 pub(crate) enum NoAnswer {
     /// Its stream failed before it had any text.
     Stream(StreamError),
-    /// The text so far cannot be stored.
-    Journal(String),
+    /// Its text cannot be stored.
+    Journal(JournalError),
 }
 
 fn log_aborted(account: &str, event_type: &str, event: Uuid, failure: &StreamError) {
@@ -211,13 +211,28 @@ impl Streams {
                 return Ok(snapshot(&id.simple().to_string(), &kept.content, true));
             }
         }
-        let journal = |failure: JournalError| NoAnswer::Journal(failure.to_string());
-        let held = self.journal.acquire_lease(&lease_name(&account, id), LEASE_DURATION).await.map_err(journal)?;
-        let held = held.ok_or_else(|| NoAnswer::Journal("another node is answering it".to_owned()))?;
-        self.write(&held, Some(&kept)).await.map_err(journal)?;
+        let held = self.keep(&lease_name(&account, id), &kept).await.map_err(NoAnswer::Journal)?;
         let body = snapshot(&id.simple().to_string(), &kept.content, false);
         self.start(Pump { account, event_type, id, held, chunks, shown: String::new(), _permit: permit }, kept);
         Ok(body)
+    }
+
+    /// Stores the first text. As long as that fails, the answer is not shown to anybody, and the platform has to retry: so it is
+    /// tried again, for as long as the platform would poll.
+    async fn keep(&self, name: &str, kept: &Kept) -> Result<NamedLease, JournalError> {
+        let until = Instant::now() + POLL_PERIOD;
+        loop {
+            let stored = async {
+                // One that is held is that of a process which has ended, and cannot be told yet from one that runs.
+                let held = self.journal.acquire_lease(name, LEASE_DURATION).await?.ok_or(JournalError::Lost)?;
+                self.write(&held, Some(kept)).await.map(|()| held)
+            };
+            match stored.await {
+                Ok(held) => return Ok(held),
+                Err(failure) if failure == JournalError::Closed || Instant::now() > until => return Err(failure),
+                Err(_) => time::sleep(FLUSH_INTERVAL).await,
+            }
+        }
     }
 
     /// The text so far.
@@ -353,16 +368,23 @@ impl Streams {
             }
             kept.finished |= Instant::now() > ends;
             let content = if kept.content.len() < shown.len() { &shown } else { &kept.content };
+            let is_due = written.elapsed() >= FLUSH_INTERVAL && (changed || written.elapsed() >= KEEPALIVE_INTERVAL);
             if kept.finished {
-                // The end is in the journal before anybody sees it.
                 self.settle(&held, &Kept { content: content.clone(), ..kept.clone() }).await;
-            } else if written.elapsed() >= FLUSH_INTERVAL && (changed || written.elapsed() >= KEEPALIVE_INTERVAL) {
+            } else if is_due {
                 let so_far = changed.then(|| Kept { content: content.clone(), ..kept.clone() });
-                if self.write(&held, so_far.as_ref()).await == Err(JournalError::Lost) {
-                    return;
+                let wrote = self.write(&held, so_far.as_ref()).await;
+                written = Instant::now();
+                match wrote {
+                    Ok(()) => changed = false,
+                    Err(JournalError::Lost) => return,
+                    // It is tried again after the next interval, with what there is then.
+                    Err(_) => continue,
                 }
-                (written, changed) = (Instant::now(), false);
+            } else {
+                continue;
             }
+            // Nobody sees what is not in the journal: after the end of this process it would be missing.
             let mut seen = lock(live);
             seen.content.clone_from(content);
             seen.finished = kept.finished;

@@ -217,6 +217,8 @@ impl Reply {
             journal.store(&self.entry);
         }
         let tasks = streams.tasks().clone();
+        // What is there and cannot be stored is not late.
+        let is_late = self.entry.mark_replied();
         tasks.spawn(async move {
             let begun = streams.begin(&self.context, chunks, Arc::clone(&self.permit)).await;
             let (body, failure, outcome) = match begun {
@@ -226,11 +228,11 @@ impl Reply {
                 Err(NoAnswer::Journal(failure)) => {
                     let (account, event) = (&*self.endpoint.id, self.context.event_id());
                     warn!(account, %event, "{account}: no reply, gave the default answer: {failure}");
-                    (self.default_answer(), Some(failure), Outcome::Failed)
+                    (self.default_answer(), Some(failure.to_string()), Outcome::Failed)
                 }
             };
             self.endpoint.metrics.count(outcome);
-            let is_dropped = self.entry.mark_replied() && failure.is_none();
+            let is_dropped = is_late && failure.is_none();
             let failure = failure.or_else(|| is_dropped.then(|| self.dropped(started)));
             record(self.journal.as_deref(), &self.entry, journal::ReplyRecord { body, failure, sender: None });
         });

@@ -14,6 +14,7 @@ use echostr::{
     replies::wecom_bot::{CardReply, Reply, WelcomeReply},
 };
 use futures_util::stream;
+use proxy::Fault;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::{
@@ -22,11 +23,14 @@ use tokio::{
     time,
 };
 
-use crate::support::{
-    Answer, TestServer,
-    postgres::database,
-    server::{ACCOUNTS, BOT},
-    wait_for,
+use crate::{
+    partition::{behind_proxy, ready},
+    support::{
+        Answer, TestServer,
+        postgres::database,
+        server::{ACCOUNTS, BOT},
+        wait_for,
+    },
 };
 
 fn push(id: &str, msgtype: &str, rest: &Json) -> String {
@@ -227,4 +231,67 @@ async fn another_node_tells_what_there_is_and_goes_on_when_the_first_is_gone() {
     drop(said);
     until(&b, &stream, "one two three", true).await;
     assert_eq!(model.runs.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_stored_yet_is_not_given_up() {
+    let Some(url) = database().await else { return };
+    let (proxy, proxied) = behind_proxy(&url).await;
+    let (proxy, runs) = (Arc::new(proxy), Arc::new(AtomicU32::new(0)));
+    let (tell, told) = mpsc::unbounded_channel();
+    let told = Arc::new(Mutex::new(Some(told)));
+    let (breaking, counted) = (Arc::clone(&proxy), Arc::clone(&runs));
+    let hooks = Hooks::default().on(move |_: wecom_bot::TextMessage, _: Context| {
+        // The event is in the database, and its answer cannot be.
+        breaking.begin(Fault::Cut);
+        counted.fetch_add(1, Ordering::SeqCst);
+        let told = Arc::clone(&told);
+        async move {
+            let mut receiver = told.lock().await.take().unwrap();
+            Ok(Reply::stream(stream::poll_fn(move |context| receiver.poll_recv(context))))
+        }
+    });
+    let server = start(&proxied, hooks).await;
+    ready(&server).await;
+    assert_eq!(deliver(&server, &text("m1", "?"), "a").await.status, 503);
+    proxy.end();
+    ready(&server).await;
+    let (mut repeat, mut attempt) = (None, 0);
+    wait_for("the repeat is answered", async || {
+        attempt += 1;
+        let answer = deliver(&server, &text("m1", "?"), &format!("b{attempt}")).await;
+        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        repeat = Some(answer).filter(|answer| answer.status == 200);
+        repeat.is_some()
+    })
+    .await;
+    say(&tell, "here ");
+    say(&tell, "it is");
+    drop(tell);
+    let stream = opened(&repeat.unwrap())["stream"].clone();
+    until(&server, stream["id"].as_str().unwrap(), "here it is", true).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_is_told_of_an_answer_is_in_the_journal() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("journal.db");
+    let (model, said) = Model::new(1);
+    let server = start(&format!("sqlite://{}", file.display()), model.hooks()).await;
+    let first = opened(&deliver(&server, &text("m1", "?"), "a").await)["stream"].clone();
+    let stream = first["id"].as_str().unwrap();
+    let db = rusqlite::Connection::open(&file).unwrap();
+    let mut seen = String::new();
+    for number in 0..40 {
+        say(&said[0], &format!("{number} "));
+        // Whatever a poll tells is in the journal by then: the process may end at any time.
+        seen = poll(&server, stream, number).await["content"].as_str().unwrap().to_owned();
+        let kept = db.query_row("SELECT value FROM slot WHERE name LIKE 'stream/%'", [], |row| row.get::<_, String>(0));
+        let kept: Json = serde_json::from_str(&kept.unwrap()).unwrap();
+        let kept = kept["content"].as_str().unwrap();
+        assert!(kept.starts_with(&seen), "told `{seen}`, kept `{kept}`");
+        time::sleep(Duration::from_millis(15)).await;
+    }
+    assert!(!seen.is_empty(), "nothing was told");
 }

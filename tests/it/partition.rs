@@ -26,7 +26,7 @@ use crate::support::{
 const EVENTS: &str = "SELECT count(*) FROM event";
 
 /// A proxy before a database, and the URL of the database behind it.
-async fn behind_proxy(url: &str) -> (Proxy, String) {
+pub async fn behind_proxy(url: &str) -> (Proxy, String) {
     let (user, rest) = url.split_once('@').unwrap();
     let (address, database) = rest.split_once('/').unwrap();
     let proxy = Proxy::start(address.parse().unwrap()).await.unwrap();
@@ -79,7 +79,7 @@ impl Nodes {
     }
 }
 
-async fn ready(server: &TestServer) {
+pub async fn ready(server: &TestServer) {
     until(async || server.admin.get("/readyz").await.status == 200).await;
 }
 

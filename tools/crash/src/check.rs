@@ -4,21 +4,38 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
-use echostr::journal::{Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive};
+use echostr::{
+    config,
+    journal::{self, Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive},
+    simulate::api::Sent,
+    supervisor::Supervisor,
+};
+use tokio::time;
 use uuid::Uuid;
 
 use crate::{
     Failure,
-    deliveries::{name_of, serial_of},
+    deliveries::{Kind, name_of, serial_of},
     effects,
     load::Answered,
     serve::{LOOSE, ORDERED},
+    slow::{self, End},
 };
 
 /// Events that are read at one time.
 const PAGE: usize = 1000;
+
+/// The observer that sends late replies.
+const LATE_REPLY: &str = "echostr.late-reply";
+
+/// How often a responder is called for a stream, at most.
+const MAX_RUNS: u64 = 3;
+
+/// The account whose answers are streams.
+const BOT: &str = "wecom_bot/helper";
 
 /// An event in a journal.
 #[derive(Clone, Debug)]
@@ -38,12 +55,59 @@ impl Event {
     }
 }
 
-/// Everything in a journal, in its order.
-pub async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
-    let archive: Box<dyn Archive> = match url.strip_prefix("sqlite://") {
+fn open(url: &str) -> Result<Box<dyn Archive>, Failure> {
+    Ok(match url.strip_prefix("sqlite://") {
         Some(path) => Box::new(SqliteArchive::open(Path::new(path))?),
         None => Box::new(PostgresArchive::open(url)?),
-    };
+    })
+}
+
+/// Late replies that are still to be sent.
+pub async fn unsent(url: &str) -> Result<u64, Failure> {
+    let states = open(url)?.observer_states().await?;
+    Ok(states.iter().filter(|state| state.name == LATE_REPLY).map(|state| state.pending).sum())
+}
+
+/// The error of each late reply that was not sent, by the name of its delivery.
+pub async fn dead_replies(url: &str) -> Result<HashMap<String, String>, Failure> {
+    let (archive, mut dead, mut after) = (open(url)?, HashMap::new(), None);
+    loop {
+        let page = archive.dead(&Filter::default(), after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(dead) };
+        after = Some((last.event.id, last.observer.clone()));
+        let replies = page.into_iter().filter(|letter| letter.observer == LATE_REPLY);
+        dead.extend(replies.map(|it| (name_of(it.event.record.payload.text()).unwrap_or("?").to_owned(), it.error)));
+    }
+}
+
+/// The values of named leases.
+pub async fn leases(config: &config::Journal, names: Vec<String>) -> Result<Vec<Option<String>>, Failure> {
+    let journal = journal::open(config, Vec::new(), &Supervisor::default())?;
+    let mut values = Vec::with_capacity(names.len());
+    for name in names {
+        values.push(loop {
+            // A database is connected to while we ask.
+            match journal.read_lease(&name).await {
+                Ok(value) => break value,
+                Err(_) => time::sleep(Duration::from_millis(50)).await,
+            }
+        });
+    }
+    journal.close().await?;
+    Ok(values)
+}
+
+/// How often the servers have counted a call of the responder, for these streams.
+pub async fn stream_runs(config: &config::Journal, streams: &[&str]) -> Result<HashMap<String, u64>, Failure> {
+    let names = streams.iter().map(|id| format!("stream/{BOT}/{id}")).collect();
+    let kept = leases(config, names).await?;
+    let runs = |kept: Option<String>| serde_json::from_str::<serde_json::Value>(&kept?).ok()?["runs"].as_u64();
+    Ok(streams.iter().zip(kept).filter_map(|(id, kept)| Some(((*id).to_owned(), runs(kept)?))).collect())
+}
+
+/// Everything in a journal, in its order.
+pub async fn stored(url: &str) -> Result<Vec<Event>, Failure> {
+    let archive = open(url)?;
     let mut stored: Vec<Event> = Vec::new();
     loop {
         let page = archive.events(&Filter::default(), stored.last().map(|event| event.id), PAGE).await?;
@@ -71,6 +135,11 @@ pub struct Report {
     sightings: usize,
     repeated_sightings: usize,
     shared_late: usize,
+    streams: usize,
+    streams_cut_short: usize,
+    late_sent: usize,
+    late_unknown: usize,
+    late_ended: usize,
     /// What must not be, with the first of each kind.
     bad: Vec<(&'static str, Vec<String>)>,
 }
@@ -100,6 +169,10 @@ impl Report {
                 lost.push(delivery.name());
                 continue;
             };
+            // What happens to late replies is compared with what was sent.
+            if delivery.kind() == Kind::Late {
+                continue;
+            }
             if event.state != State::Answered {
                 unanswered.push(format!("{}: {}", delivery.name(), event.state.as_str()));
             }
@@ -121,15 +194,97 @@ impl Report {
             if !begun.insert(run.serial) {
                 self.repeated_runs += 1;
             }
-            if let Some(answered) = answered.get(&run.serial).filter(|answered| answered.nanos < run.nanos) {
+            if let Some(answered) = answered.get(&run.serial).filter(|answered| answered.nanos < run.nanos)
+                && !answered.delivery.kind().is_slow()
+            {
                 after.push(format!("{}: {} ns after it", answered.delivery.name(), run.nanos - answered.nanos));
             }
         }
-        let never = answered.values().filter(|it| it.delivery.is_message() && !begun.contains(&it.delivery.serial));
+        let never =
+            answered.values().filter(|it| it.delivery.kind() != Kind::Event && !begun.contains(&it.delivery.serial));
         let never = never.map(|it| it.delivery.name()).collect();
         self.runs = runs.len();
         self.bad.push(("runs of a responder after the 200", after));
         self.bad.push(("answered without a run of the responder", never));
+    }
+
+    /// A stream ends with its whole text, or with what it has when its responder was called as often as it may be. A responder
+    /// is not called after the end.
+    ///
+    /// # Errors
+    /// When the effects cannot be read.
+    pub fn compare_streams(
+        &mut self,
+        answered: &BTreeMap<u64, Answered>,
+        ends: &BTreeMap<u64, End>,
+        counted: &HashMap<String, u64>,
+        effects: &Path,
+    ) -> Result<(), Failure> {
+        let mut latest: HashMap<u64, u64> = HashMap::new();
+        for run in effects::runs(effects)? {
+            let latest = latest.entry(run.serial).or_default();
+            *latest = run.nanos.max(*latest);
+        }
+        let (mut early, mut after) = (Vec::new(), Vec::new());
+        for (serial, Answered { delivery, .. }) in answered {
+            // One without an end was reported when the platform gave it up.
+            let (Kind::Stream, Some(end)) = (delivery.kind(), ends.get(serial)) else { continue };
+            self.streams += 1;
+            if end.content != delivery.full_reply() {
+                self.streams_cut_short += 1;
+                // A call is counted before it begins, and a process may end in between.
+                let runs = counted.get(&end.id).copied();
+                if runs != Some(MAX_RUNS) {
+                    early.push(format!("{}: `{}` after {runs:?} runs", delivery.name(), end.content));
+                }
+            }
+            if latest.get(serial).is_some_and(|nanos| *nanos > end.nanos) {
+                after.push(delivery.name());
+            }
+        }
+        self.bad.push(("streams that ended too early", early));
+        self.bad.push(("runs of a responder after the end of its stream", after));
+        Ok(())
+    }
+
+    /// A late reply is sent once. It is not when its responder ended with its process, or when nobody knows whether it was
+    /// sent: then there is a dead letter that says so.
+    pub fn compare_late(
+        &mut self,
+        answered: &BTreeMap<u64, Answered>,
+        stored: &[Event],
+        sent: &[Sent],
+        dead: &HashMap<String, String>,
+    ) {
+        let states: HashMap<u64, State> = stored.iter().filter_map(|it| Some((it.serial()?, it.state))).collect();
+        let times = slow::times_sent(sent);
+        let (mut twice, mut missing) = (Vec::new(), Vec::new());
+        for (serial, Answered { delivery, reply, .. }) in answered {
+            if delivery.kind() != Kind::Late {
+                continue;
+            }
+            let name = delivery.name();
+            let times = times.get(&(delivery.subject.as_str(), delivery.full_reply().as_str())).copied();
+            let times = times.unwrap_or_default();
+            if reply != "success" {
+                // It was in time, because the attempt that was answered came when it was ready.
+                if times > 0 {
+                    twice.push(format!("{name}: in the response, and {times} times"));
+                }
+                continue;
+            }
+            match (times, states.get(serial), dead.get(&name)) {
+                (1, ..) => self.late_sent += 1,
+                (0, Some(State::Responding), None) => self.late_ended += 1,
+                (0, Some(State::Late), Some(error)) if error.contains("it may have been sent") => {
+                    self.late_unknown += 1
+                }
+                (0, state, error) => missing.push(format!("{name}: {state:?}, {error:?}")),
+                (times, ..) => twice.push(format!("{name}: {times} times")),
+            }
+        }
+        self.bad.push(("late replies that were sent more than once", twice));
+        self.bad.push(("late replies that were neither sent nor a dead letter", missing));
     }
 
     fn compare_sightings(&mut self, stored: &[Event], sightings: &[effects::Sighting]) {
@@ -187,6 +342,11 @@ impl Report {
             ("sightings of both observers", self.sightings),
             ("  of these again", self.repeated_sightings),
             ("events of a shared subject seen behind later serials", self.shared_late),
+            ("streams that ended", self.streams),
+            ("  of these cut short, after three runs", self.streams_cut_short),
+            ("late replies that were sent", self.late_sent),
+            ("late replies that may have been sent, dead letters", self.late_unknown),
+            ("late replies whose responder ended with its process", self.late_ended),
         ] {
             println!("{name:<58} {count:>8}");
         }
@@ -201,7 +361,7 @@ impl Report {
 mod tests {
     use super::*;
     use crate::{
-        deliveries::Delivery,
+        deliveries::{Delivery, FIRST_LATE, FIRST_STREAM},
         effects::{Run, Sighting},
     };
 
@@ -275,5 +435,53 @@ mod tests {
         let both = [seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1), seen(LOOSE, 2, 2)];
         right.compare_sightings(&[of_another, stored(2, 2)], &both);
         assert_eq!(found(&right), Vec::<&str>::new());
+    }
+
+    fn slow(serial: u64, reply: &str) -> BTreeMap<u64, Answered> {
+        let delivery = Delivery::new(serial, "o_1".to_owned());
+        BTreeMap::from([(serial, Answered { delivery, nanos: 100, reply: reply.to_owned() })])
+    }
+
+    #[test]
+    fn a_late_reply_that_is_missing_or_sent_twice_is_found() {
+        let answered = slow(FIRST_LATE, "success");
+        let delivery = &answered[&FIRST_LATE].delivery;
+        let body = serde_json::json!({ "text": { "content": delivery.full_reply() } });
+        let sent = Sent { path: String::new(), to: "o_1".to_owned(), body };
+        let compare = |answered: &BTreeMap<_, _>, state, times, error: Option<&str>| {
+            let mut report = Report::default();
+            let event = Event { state, ..stored(FIRST_LATE, 1) };
+            let dead = error.map(|error| (delivery.name(), error.to_owned())).into_iter().collect();
+            report.compare_late(answered, &[event], &vec![sent.clone(); times], &dead);
+            found(&report)
+        };
+        let unknown = "it may have been sent, so it is not sent again: cut";
+        assert_eq!(compare(&answered, State::Late, 1, None), [""; 0]);
+        assert_eq!(compare(&answered, State::Late, 0, Some(unknown)), [""; 0]);
+        assert_eq!(compare(&answered, State::Late, 2, None), ["late replies that were sent more than once"]);
+        let missing = ["late replies that were neither sent nor a dead letter"];
+        assert_eq!(compare(&answered, State::Late, 0, None), missing);
+        assert_eq!(compare(&answered, State::Late, 0, Some("no access token")), missing);
+        let in_time = slow(FIRST_LATE, "in the response");
+        assert_eq!(compare(&in_time, State::Answered, 1, None), ["late replies that were sent more than once"]);
+    }
+
+    #[test]
+    fn a_stream_that_ended_too_early_is_found() {
+        let (answered, folder) = (slow(FIRST_STREAM, "{}"), tempfile::tempdir().unwrap());
+        let effects = effects::Effects::open(folder.path()).unwrap();
+        let name = answered[&FIRST_STREAM].delivery.name();
+        effects.run(&name).unwrap();
+        let compare = |content: &str, nanos, runs| {
+            let mut report = Report::default();
+            let ends = BTreeMap::from([(FIRST_STREAM, End { id: "s".to_owned(), nanos, content: content.to_owned() })]);
+            report.compare_streams(&answered, &ends, &HashMap::from([("s".to_owned(), runs)]), folder.path()).unwrap();
+            found(&report)
+        };
+        let whole = answered[&FIRST_STREAM].delivery.full_reply();
+        assert_eq!(compare(&whole, u64::MAX, 1), [""; 0]);
+        assert_eq!(compare("echo: ", u64::MAX, MAX_RUNS), [""; 0]);
+        assert_eq!(compare("echo: ", u64::MAX, 2), ["streams that ended too early"]);
+        assert_eq!(compare(&whole, 1, 1), ["runs of a responder after the end of its stream"]);
     }
 }

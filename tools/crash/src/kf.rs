@@ -14,7 +14,7 @@ use std::{
 };
 
 use crash::{
-    Failure, effects,
+    Failure, check, effects,
     nodes::{Node, free_address},
     postgres::Postgres,
 };
@@ -23,13 +23,11 @@ use echostr::{
     config::Config,
     delivery::Endpoint,
     event::Platform,
-    journal,
     metrics::Metrics,
     simulate::{
         Player, Push,
         api::{FakeApi, Faults},
     },
-    supervisor::Supervisor,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{runtime::Runtime, time};
@@ -276,19 +274,11 @@ async fn announce(
 
 /// Desks whose cursor in the journal is not behind the last entry.
 async fn wrong_cursors(api: &FakeApi, config: &Config, accounts: u16) -> Result<usize, Failure> {
-    let journal = journal::open(&config.journal, Vec::new(), &Supervisor::default())?;
-    let mut wrong = 0;
-    for account in 0..accounts {
-        let slot = format!("kf/wecom_kf/a{account}/{}", desk(account));
-        let place = loop {
-            // A database is connected to while we ask.
-            match journal.read_lease(&slot).await {
-                Ok(place) => break place.unwrap_or_default(),
-                Err(_) => time::sleep(Duration::from_millis(50)).await,
-            }
-        };
-        wrong += usize::from(!place.contains(&format!("CURSOR_{}_", api.entries(&desk(account)))));
-    }
-    journal.close().await?;
-    Ok(wrong)
+    let name = |account| format!("kf/wecom_kf/a{account}/{}", desk(account));
+    let places = check::leases(&config.journal, (0..accounts).map(name).collect()).await?;
+    let is_wrong = |(account, place): &(u16, Option<String>)| {
+        let end = format!("CURSOR_{}_", api.entries(&desk(*account)));
+        !place.as_deref().is_some_and(|place| place.contains(&end))
+    };
+    Ok((0..accounts).zip(places).filter(is_wrong).count())
 }

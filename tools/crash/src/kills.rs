@@ -6,10 +6,11 @@ use std::{
 };
 
 use crash::{
-    Failure,
+    Failure, deliveries,
     load::{Pace, QUICK_RETRY},
     nodes::Node,
     postgres::Postgres,
+    slow::Api,
     trial::{Folder, Trial},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -46,11 +47,18 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
         JournalKind::Sqlite => format!("sqlite://{}", folder.path().join("echostr.db").display()),
         JournalKind::Postgres => postgres.insert(Postgres::find(folder.path())?).url().to_owned(),
     };
-    let nodes = (0..arguments.nodes).map(|number| Node::new(folder.path(), folder.effects(), number, &journal));
+    let runtime = Runtime::new()?;
+    let api = Api::start(&runtime, seed)?;
+    let nodes = (0..arguments.nodes).map(|number| {
+        Node::with_config(folder.path(), folder.effects(), number, |address, admin| {
+            deliveries::config(address, admin, &journal) + &api.accounts()
+        })
+    });
     let nodes: Vec<Node> = nodes.collect::<Result<_, _>>()?;
     let pace = Pace { pause: PAUSE_MILLIS, retry: QUICK_RETRY };
     let (deliveries, connections) = (arguments.deliveries, arguments.connections);
-    let mut trial = Trial::start(&folder, Runtime::new()?, nodes, pace, deliveries, connections, seed)?;
+    let trial = Trial::start(&folder, runtime, nodes, pace, deliveries, connections, seed)?;
+    let mut trial = trial.with_slow_answers(api, seed);
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
     let random = &mut StdRng::seed_from_u64(seed);
     let troubles = make_trouble(arguments, &mut trial.nodes, postgres.as_mut(), random, until)?;

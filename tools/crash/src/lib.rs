@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `deliveries` | what is sent, and which reply must come back |
 //! | `load` | the platform: connections that repeat each delivery until it is answered |
+//! | `slow` | answers that take longer than a response: streams, and late replies |
 //! | `serve`, `nodes` | the server under test, as a program of its own |
 //! | `effects` | what its handlers have done |
 //! | `postgres` | the database |
@@ -18,6 +19,7 @@ pub mod load;
 pub mod nodes;
 pub mod postgres;
 pub mod serve;
+pub mod slow;
 pub mod trial;
 
 /// Why a test could not be run.

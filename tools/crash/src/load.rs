@@ -24,10 +24,11 @@ use tokio::{
 use crate::{
     Failure,
     deliveries::{Accounts, Delivery, unix_nanos},
+    slow::End,
 };
 
 /// How long an attempt is waited for, as the platforms do.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a delivery may take until it is answered, whatever happens to the servers.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(90);
@@ -70,11 +71,13 @@ pub enum Wrong {
     Refused,
     /// No 200 for long.
     Unanswered,
+    /// A streamed answer that got shorter, changed after its end, or had none.
+    Stream,
 }
 
 impl Wrong {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::WithoutReply, Self::OtherReply, Self::Refused, Self::Unanswered];
+    pub const ALL: [Self; 5] = [Self::WithoutReply, Self::OtherReply, Self::Refused, Self::Unanswered, Self::Stream];
 
     /// What it is, for a report.
     pub const fn as_str(self) -> &'static str {
@@ -83,6 +86,7 @@ impl Wrong {
             Self::OtherReply => "different replies to one event",
             Self::Refused => "refused with another status than 503",
             Self::Unanswered => "never answered with 200",
+            Self::Stream => "streams that got shorter, changed or did not end",
         }
     }
 }
@@ -100,14 +104,15 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Load {
     nodes: Vec<SocketAddr>,
-    accounts: Accounts,
+    pub(crate) accounts: Accounts,
     next: AtomicU64,
     end: u64,
     step: u64,
-    pace: Pace,
-    stop: AtomicBool,
+    pub(crate) pace: Pace,
+    pub(crate) stop: AtomicBool,
     pub counts: Counts,
     answered: Mutex<BTreeMap<u64, Answered>>,
+    pub(crate) ends: Mutex<BTreeMap<u64, End>>,
     wrong: Mutex<Vec<(Wrong, String)>>,
 }
 
@@ -123,6 +128,7 @@ impl Load {
             stop: AtomicBool::new(false),
             counts: Counts::default(),
             answered: Mutex::default(),
+            ends: Mutex::default(),
             wrong: Mutex::default(),
         })
     }
@@ -130,8 +136,7 @@ impl Load {
     pub fn start(self: &Arc<Self>, runtime: &Runtime, connections: usize, seed: u64) -> Vec<JoinHandle<()>> {
         let connection = |number: usize| {
             let random = StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
-            let connection = Connection { load: Arc::clone(self), number, random, open: None };
-            runtime.spawn(connection.run())
+            runtime.spawn(Connection::new(Arc::clone(self), format!("o_{number}"), random).run())
         };
         (0..connections).map(connection).collect()
     }
@@ -151,19 +156,25 @@ impl Load {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn complain(&self, wrong: Wrong, what: String) {
+    pub(crate) fn complain(&self, wrong: Wrong, what: String) {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push((wrong, what));
     }
 }
 
-struct Connection {
-    load: Arc<Load>,
-    number: usize,
-    random: StdRng,
+/// A connection of the platform, which sends one delivery after the other.
+pub(crate) struct Connection {
+    pub(crate) load: Arc<Load>,
+    /// Who writes, unless others do at the same time.
+    pub(crate) subject: String,
+    pub(crate) random: StdRng,
     open: Option<(SocketAddr, TcpStream)>,
 }
 
 impl Connection {
+    pub(crate) const fn new(load: Arc<Load>, subject: String, random: StdRng) -> Self {
+        Self { load, subject, random, open: None }
+    }
+
     async fn run(mut self) {
         let load = Arc::clone(&self.load);
         while !load.stop.load(Ordering::Relaxed) {
@@ -173,29 +184,30 @@ impl Connection {
             }
             let subject = match serial % SHARED {
                 0 => format!("o_shared_{}", serial % 7),
-                _ => format!("o_{}", self.number),
+                _ => self.subject.clone(),
             };
-            let delivery = Delivery::new(serial, subject);
-            let Some(reply) = self.until_answered(&delivery).await else { continue };
-            let nanos = unix_nanos();
-            let answered = Answered { delivery: delivery.clone(), nanos, reply: reply.clone() };
-            load.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(serial, answered);
-            if self.random.random_ratio(1, REPEATED) {
-                load.counts.repeats.fetch_add(1, Ordering::Relaxed);
-                match self.until_answered(&delivery).await {
-                    Some(again) if again == reply => {}
-                    Some(again) => {
-                        load.complain(
-                            Wrong::OtherReply,
-                            format!("{}: first `{reply}`, then `{again}`", delivery.name()),
-                        );
-                    }
-                    None => {}
-                }
-            }
+            self.answered(&Delivery::new(serial, subject)).await;
             let pause = self.random.random_range(0..=load.pace.pause);
             time::sleep(Duration::from_millis(pause)).await;
         }
+    }
+
+    /// Sends a delivery until it is answered, and now and then once more; returns the reply in clear text.
+    pub(crate) async fn answered(&mut self, delivery: &Delivery) -> Option<String> {
+        let load = Arc::clone(&self.load);
+        let reply = self.until_answered(delivery).await?;
+        let answered = Answered { delivery: delivery.clone(), nanos: unix_nanos(), reply: reply.clone() };
+        load.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.serial, answered);
+        if self.random.random_ratio(1, REPEATED) {
+            load.counts.repeats.fetch_add(1, Ordering::Relaxed);
+            if let Some(again) = self.until_answered(delivery).await
+                && again != reply
+            {
+                let what = format!("{}: first `{reply}`, then `{again}`", delivery.name());
+                load.complain(Wrong::OtherReply, what);
+            }
+        }
+        Some(reply)
     }
 
     /// The reply in clear text.
@@ -204,7 +216,8 @@ impl Connection {
         let until = Instant::now() + DELIVERY_TIMEOUT;
         loop {
             load.counts.attempts.fetch_add(1, Ordering::Relaxed);
-            match time::timeout(ATTEMPT_TIMEOUT, self.attempt(delivery)).await {
+            let request = delivery.request(&load.accounts, self.random.random());
+            match time::timeout(ATTEMPT_TIMEOUT, self.exchange(&request)).await {
                 Ok(Ok((200, body))) => {
                     let reply = delivery.open_reply(&load.accounts, &body);
                     if reply.is_none() {
@@ -218,7 +231,7 @@ impl Connection {
                     return None;
                 }
                 Ok(Err(_)) | Err(_) => {
-                    self.open = None;
+                    self.forget();
                     load.counts.cut.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -231,8 +244,13 @@ impl Connection {
         }
     }
 
-    async fn attempt(&mut self, delivery: &Delivery) -> io::Result<(u16, String)> {
-        let request = delivery.request(&self.load.accounts, self.random.random());
+    /// The connection is of no use any more.
+    pub(crate) fn forget(&mut self) {
+        self.open = None;
+    }
+
+    /// Sends a request to some node; returns status and body.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, String)> {
         let node = self.load.nodes[self.random.random_range(0..self.load.nodes.len())];
         let mut stream = match self.open.take() {
             Some((open, stream)) if open == node => stream,
@@ -242,7 +260,7 @@ impl Connection {
                 stream
             }
         };
-        stream.write_all(&request).await?;
+        stream.write_all(request).await?;
         let answer = read_answer(&mut stream).await?;
         self.open = Some((node, stream));
         Ok(answer)

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use echostr::config::Config;
+
 use crate::{Failure, deliveries};
 
 /// How long a server may take until it is ready, and until it has stopped.
@@ -56,6 +58,11 @@ impl Node {
 
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.config)?)
     }
 
     pub fn log(&self) -> String {

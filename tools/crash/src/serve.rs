@@ -5,24 +5,35 @@ use std::{path::Path, sync::Arc, time::Duration};
 use echostr::{
     clock::Clock,
     config::Config,
-    events::{mp, wecom_kf},
+    events::{mp, wecom_bot, wecom_kf},
     hooks::{Context, HandlerError, Hooks, Observe, RawEvent},
     replies::{self, mp::Reply},
     server::Server,
 };
+use futures_util::{StreamExt as _, stream};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time,
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{Failure, deliveries::name_of, effects::Effects};
+use crate::{
+    Failure,
+    deliveries::{FIRST_LATE, name_of, serial_of},
+    effects::Effects,
+};
 
 /// Takes events as they come.
 pub const LOOSE: &str = "loose";
 
 /// Takes the events of a subject one after the other.
 pub const ORDERED: &str = "ordered";
+
+/// How long the replies take that are late.
+const LATE_DURATION: Duration = Duration::from_millis(400);
+
+/// How long a chunk of a stream takes.
+const CHUNK_DURATION: Duration = Duration::from_millis(10);
 
 /// Serves until it is asked to stop; returns whether everything finished.
 pub fn run(config: &Path, effects: &Path) -> Result<bool, Failure> {
@@ -49,7 +60,9 @@ fn hooks(effects: &Arc<Effects>) -> Hooks {
             runs.run(&message.msg_id)?;
             // A part is ready at once, a part goes on as a task.
             let id: u64 = message.msg_id.parse().unwrap_or_default();
-            if id.is_multiple_of(3) {
+            if serial_of(&message.msg_id).is_some_and(|serial| serial >= FIRST_LATE) {
+                time::sleep(LATE_DURATION).await;
+            } else if id.is_multiple_of(3) {
                 time::sleep(Duration::from_millis(10 + id % 41)).await;
             }
             Ok::<_, HandlerError>(Reply::text(format!("echo: {}", message.content)))
@@ -61,6 +74,21 @@ fn hooks(effects: &Arc<Effects>) -> Hooks {
         async move {
             answers.run(&message.text.content)?;
             Ok::<_, HandlerError>(replies::wecom_kf::Reply::text(format!("echo: {}", message.text.content)))
+        }
+    };
+    let streams = Arc::clone(effects);
+    let stream = move |message: wecom_bot::TextMessage, _: Context| {
+        let streams = Arc::clone(&streams);
+        async move {
+            streams.run(&message.envelope.msgid)?;
+            let text = format!("echo: {}", message.text.content);
+            let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
+            // Each takes a moment, as those of a language model do.
+            let slowly = stream::iter(words).then(async |word| {
+                time::sleep(CHUNK_DURATION).await;
+                word
+            });
+            Ok::<_, HandlerError>(replies::wecom_bot::Reply::stream(slowly))
         }
     };
     let observe = |name: &'static str| {
@@ -82,7 +110,7 @@ fn hooks(effects: &Arc<Effects>) -> Hooks {
             }
         }
     };
-    Hooks::default().on(respond).on(answer).observe_any(LOOSE, "*", observe(LOOSE)).observe_any(
+    Hooks::default().on(respond).on(answer).on(stream).observe_any(LOOSE, "*", observe(LOOSE)).observe_any(
         Observe::named(ORDERED).in_order(),
         "*",
         observe(ORDERED),

@@ -20,6 +20,7 @@ use crate::{
     load::{Load, Pace, Wrong},
     nodes::Node,
     serve::{LOOSE, ORDERED},
+    slow::Api,
 };
 
 /// How long observers may need for what is left, once nothing new arrives.
@@ -64,6 +65,8 @@ pub struct Trial<'f> {
     runtime: Runtime,
     load: Arc<Load>,
     connections: Vec<JoinHandle<()>>,
+    /// What sends late replies, in a test that has them.
+    api: Option<Api>,
     started: Instant,
 }
 
@@ -85,7 +88,15 @@ impl<'f> Trial<'f> {
         nodes.iter_mut().try_for_each(Node::ready)?;
         let load = Load::new(nodes.iter().map(Node::address).collect(), 0..deliveries, 1, pace);
         let connections = load.start(&runtime, usize::from(connections), seed);
-        Ok(Self { folder, nodes, runtime, load, connections, started: Instant::now() })
+        Ok(Self { folder, nodes, runtime, load, connections, api: None, started: Instant::now() })
+    }
+
+    /// Adds messages with slow answers to the load. The servers have the accounts of this API.
+    #[must_use]
+    pub fn with_slow_answers(mut self, api: Api, seed: u64) -> Self {
+        self.connections.extend(self.load.start_slow(&self.runtime, seed));
+        self.api = Some(api);
+        self
     }
 
     /// Ends the load and then the servers, prints what was found in the journal with this URL, after these `facts`, and
@@ -96,22 +107,32 @@ impl<'f> Trial<'f> {
     pub fn finish(mut self, journal: &str, facts: &[(&str, usize)]) -> Result<bool, Failure> {
         self.load.stop();
         self.runtime.block_on(async {
-            for connection in self.connections {
+            for connection in std::mem::take(&mut self.connections) {
                 connection.await?;
             }
             Ok::<_, Failure>(())
         })?;
         let loaded = self.started.elapsed();
-        let caught_up = catch_up(&self.load, self.folder.effects())?;
-        for node in &mut self.nodes {
-            let status = node.stop()?;
-            if !status.success() {
-                return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
-            }
+        if self.api.is_some() {
+            // Replies that are late are recorded before a server has stopped, and sent by the next one.
+            self.stop()?;
+            self.nodes.iter_mut().try_for_each(Node::start)?;
+            self.nodes.iter_mut().try_for_each(Node::ready)?;
         }
+        let caught_up = self.catch_up(journal)?;
+        self.stop()?;
 
         let stored = self.runtime.block_on(check::stored(journal))?;
-        let report = check::Report::new(&self.load.answered(), &stored, self.folder.effects())?;
+        let answered = self.load.answered();
+        let mut report = check::Report::new(&answered, &stored, self.folder.effects())?;
+        if let Some(api) = &self.api {
+            let (ends, config) = (self.load.ends(), self.nodes[0].config()?);
+            let ids: Vec<&str> = ends.values().map(|end| end.id.as_str()).collect();
+            let counted = self.runtime.block_on(check::stream_runs(&config.journal, &ids))?;
+            report.compare_streams(&answered, &ends, &counted, self.folder.effects())?;
+            let dead = self.runtime.block_on(check::dead_replies(journal))?;
+            report.compare_late(&answered, &stored, &api.sent(), &dead);
+        }
         for (name, fact) in facts {
             println!("{name:<58} {fact:>8}");
         }
@@ -133,26 +154,42 @@ impl<'f> Trial<'f> {
         }
         Ok(report.is_right() && wrong.is_empty() && caught_up && panics == 0)
     }
-}
 
-/// Waits until the observers have seen everything that was answered.
-fn catch_up(load: &Load, effects: &Path) -> Result<bool, Failure> {
-    let until = Instant::now() + CATCH_UP_TIMEOUT;
-    let answered = load.answered();
-    loop {
-        let sightings = effects::sightings(effects)?;
-        let missing = [LOOSE, ORDERED].map(|observer| {
-            let of_it = sightings.iter().filter(|sighting| sighting.observer == observer);
-            let seen: HashSet<u64> = of_it.map(|sighting| sighting.serial).collect();
-            answered.keys().filter(|serial| !seen.contains(serial)).count()
-        });
-        if missing == [0, 0] {
-            return Ok(true);
+    fn stop(&mut self) -> Result<(), Failure> {
+        for node in &mut self.nodes {
+            let status = node.stop()?;
+            if !status.success() {
+                return Err(format!("a server that was asked to stop ended with {status}\n{}", node.log()).into());
+            }
         }
-        if Instant::now() > until {
-            eprintln!("observers have not caught up: {missing:?} events are missing");
-            return Ok(false);
+        Ok(())
+    }
+
+    /// Waits until the observers have seen everything that was answered, and late replies are sent.
+    fn catch_up(&self, journal: &str) -> Result<bool, Failure> {
+        let until = Instant::now() + CATCH_UP_TIMEOUT;
+        let answered = self.load.answered();
+        loop {
+            let sightings = effects::sightings(self.folder.effects())?;
+            let missing = [LOOSE, ORDERED].map(|observer| {
+                let of_it = sightings.iter().filter(|sighting| sighting.observer == observer);
+                let seen: HashSet<u64> = of_it.map(|sighting| sighting.serial).collect();
+                answered.keys().filter(|serial| !seen.contains(serial)).count()
+            });
+            let unsent = match self.api {
+                Some(_) => self.runtime.block_on(check::unsent(journal))?,
+                None => 0,
+            };
+            if (missing, unsent) == ([0, 0], 0) {
+                return Ok(true);
+            }
+            if Instant::now() > until {
+                eprintln!(
+                    "observers have not caught up: {missing:?} events are missing, {unsent} late replies not sent"
+                );
+                return Ok(false);
+            }
+            thread::sleep(Duration::from_millis(200));
         }
-        thread::sleep(Duration::from_millis(200));
     }
 }
