@@ -1,20 +1,28 @@
 //! Replies that were too late or too long for the response: sent through the API, each at most once.
 //!
-//! The reply is in the journal, and with it an observation of this observer: both came in one step. A send is marked
+//! The reply is in the journal, and with it an observation of this observer: both came in one step. An event whose process
+//! ended before there was a reply is observed, too, when the platform does not retry any more: its responder runs again.
+//!
+//! A send is marked
 //! before it starts. When its outcome is not known - the process died, the platform gave no answer - it is not repeated,
 //! for the platform may have sent it: it becomes a dead letter that states this.
 
+mod unanswered;
+
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::Value as Json;
 
+use self::unanswered::Unanswered;
 use crate::{
-    api::{Api, ApiError, Apis},
-    config::{Config, LateReply, LongText},
-    event::Platform,
+    api::{Api, ApiError},
+    config::{Account, Config, LateReply, LongText},
+    dispatch::Dispatcher,
+    event::{self, ReplyKind},
     journal::{self, Journal, LeaseWrite, Leased, NamedLease},
     observers::{Failed, Job, Run, Scope},
     payload::{self, Form},
@@ -38,27 +46,43 @@ const SENT: &str = "sent";
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let sends = |platform: Platform| platform.protocol().account().has("late_reply");
-    let mut accounts = config.accounts.iter();
-    let needed = accounts.any(|account| {
-        let is_needed = account.late_reply != LateReply::Drop || account.long_text == Some(LongText::Split);
-        sends(account.platform) && account.secret.is_some() && is_needed
-    });
-    needed.then(|| journal::Observer {
+    let sends =
+        |account: &&Account| account.platform.protocol().account().has("late_reply") && account.secret.is_some();
+    let is_late = |account: &&Account| account.late_reply != LateReply::Drop;
+    let accounts = config.accounts.iter().filter(sends);
+    let late: HashSet<String> = accounts.clone().filter(is_late).map(Account::id).collect();
+    let is_needed = !late.is_empty() || accounts.clone().any(|account| account.long_text == Some(LongText::Split));
+    is_needed.then(|| journal::Observer {
         name: OBSERVER.into(),
         in_order: false,
         from_beginning: false,
         wants: Arc::new(|_, _| false),
+        unanswered: Some(Arc::new(move |account, event_type| {
+            late.contains(account) && event::by_id(event_type).is_some_and(|spec| spec.reply == ReplyKind::Passive)
+        })),
     })
 }
 
 /// What it does.
-pub fn job(apis: &Apis, journal: &Arc<dyn Journal>) -> Job {
-    let (apis, journal) = (apis.clone(), Arc::clone(journal));
-    let run: Run = Arc::new(move |leased, _: Instant, permit| {
-        let (apis, journal) = (apis.clone(), Arc::clone(&journal));
+pub(crate) fn job(config: &Config, dispatcher: &Dispatcher, journal: &Arc<dyn Journal>) -> Job {
+    let long_texts = config.accounts.iter().filter_map(|account| Some((account.id().into(), account.long_text?)));
+    let unanswered = Arc::new(Unanswered {
+        long_texts: long_texts.collect(),
+        dispatcher: dispatcher.clone(),
+        journal: Arc::clone(journal),
+    });
+    let (apis, journal) = (dispatcher.apis.clone(), Arc::clone(journal));
+    let run: Run = Arc::new(move |leased, deadline: Instant, permit| {
+        let (apis, journal, unanswered) = (apis.clone(), Arc::clone(&journal), Arc::clone(&unanswered));
         Box::pin(async move {
             let _permit = permit;
+            if leased.reply.is_none() {
+                return unanswered.respond(leased, deadline).await;
+            }
+            if !leased.is_late {
+                // A delivery was answered with it, before this observer came to it.
+                return Ok(());
+            }
             let (account, record) = (&leased.record.account, &leased.record);
             let api = {
                 let tree = payload::parse(record.form, record.payload.text());

@@ -32,10 +32,10 @@ pub(crate) use self::subscribers::{Candidate, Subscribers};
 
 use crate::{
     config::Observers as Settings,
-    dispatch::{Attempt, Dispatcher, Source},
-    event,
+    dispatch::{Attempt, Dispatcher, NotStarted, Source},
+    event::{self, Answer},
     hooks::{Hooks, ObserveError, Observed, Observer, Retry},
-    journal::{self, Finish, Finished, Journal, JournalError, Lease, Leased},
+    journal::{self, EventRecord, Finish, Finished, Journal, JournalError, Lease, Leased},
     metrics::Metrics,
     panics::{Caught, Panicked, catch},
     supervisor::Supervisor,
@@ -137,6 +137,7 @@ pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
                 account.as_deref().is_none_or(|account| account == of)
                     && wanting.wants(event_type, event::by_id(event_type))
             }),
+            unanswered: None,
         }
     });
     known.collect()
@@ -360,6 +361,22 @@ async fn observe(dispatcher: &Dispatcher, observer: &Observer, leased: &Leased, 
     match running.await {
         Ok(seen) => seen,
         Err(panicked) => Err(ObserveError::usual(format!("the handler {panicked}"))),
+    }
+}
+
+/// Runs the responder of an event on lease. One that fails is retried, as an observer is: the platform does not retry.
+pub(crate) async fn respond(dispatcher: &Dispatcher, record: &EventRecord, attempt: Attempt) -> Result<Answer, Failed> {
+    let call = dispatcher.respond_stored(Source::from(record), attempt);
+    call.log_unreadable();
+    let event_type = call.context.raw().event_type;
+    let running = match call.running {
+        Ok(running) => running,
+        Err(NotStarted::NoHandler(_)) => return Ok(Answer::Default),
+        Err(failure @ NotStarted::Misshapen(_)) => return Err(Failed::Permanent(failure.to_string())),
+    };
+    match running.await {
+        Ok(answer) => answer.map_err(|failure| Failed::Retry(failure.to_string())),
+        Err(panicked) => Err(Failed::Retry(format!("the responder of {event_type} {panicked}"))),
     }
 }
 

@@ -63,7 +63,8 @@ impl Context {
     }
 
     /// Which attempt of an observer this is, from 1. An observer may see an event again when it failed, or when the
-    /// process ended before its success was recorded.
+    /// process ended before its success was recorded. A responder that runs again because its process ended, and not because
+    /// the platform retried, has a number above 1.
     pub fn attempt(&self) -> u32 {
         self.0.attempt
     }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::{
     room::of_lease,
-    state::{State, Wanted},
+    state::{Origin, State, Wanted},
 };
 use super::{
     Admission, Entry, Finish, Finished, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis, NamedLease,
@@ -72,7 +72,7 @@ impl MemoryJournal {
         let entry = state.enter(&event, forgotten, now);
         entry.mark_stored();
         if !event.observers.is_empty() {
-            state.offer(event.record, &entry, event.observers, now, false);
+            state.offer(event.record, &entry, event.observers, now, Origin::Delivery);
             self.arrivals.notify_waiters();
         }
         Ok(Admission::Run(entry))
@@ -95,7 +95,13 @@ impl MemoryJournal {
         let Some(sender) = &reply.sender else { return };
         // What a repeat is answered is another matter.
         let replied = Entry::answered_with(entry.id, 1, reply.body.clone());
-        self.lock().offer(sender.record.clone(), &replied, vec![Arc::clone(&sender.observer)], self.now(), false);
+        self.lock().offer(
+            sender.record.clone(),
+            &replied,
+            vec![Arc::clone(&sender.observer)],
+            self.now(),
+            Origin::Late,
+        );
         self.arrivals.notify_waiters();
     }
 
@@ -153,7 +159,7 @@ impl MemoryJournal {
             let entry = state.enter(&event, None, now);
             entry.mark_stored();
             let platform = event.record.platform;
-            state.offer(event.record, &entry, event.observers, now, true);
+            state.offer(event.record, &entry, event.observers, now, Origin::Pull);
             if !responds {
                 state.settle(&entry, plain_success(platform));
             }
@@ -191,7 +197,12 @@ impl MemoryJournal {
                 let (observer, account) = (Arc::clone(name), Arc::clone(account));
                 let lease = Lease { id: *id, observer, account, attempt: observation.attempts, until };
                 let reply = event.entry.reply().and_then(|reply| reply.clone().ok());
-                leased.push(Leased { lease, record: event.record.clone(), reply });
+                leased.push(Leased {
+                    lease,
+                    record: event.record.clone(),
+                    reply,
+                    is_late: event.origin == Origin::Late,
+                });
             }
         }
         leased

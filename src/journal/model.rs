@@ -70,6 +70,9 @@ pub struct Observer {
     pub from_beginning: bool,
     /// Whether it wants an event, by account and event type.
     pub wants: Wants,
+    /// Whether it is also given an event without a reply whose process has ended, by account and event type. That is some time
+    /// later, when the platform does not retry any more; the event may have a reply by then.
+    pub unanswered: Option<Wants>,
 }
 
 /// Whether an observer wants an event, by account and event type.
@@ -77,7 +80,7 @@ pub type Wants = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, in_order, from_beginning, wants: _ } = self;
+        let Self { name, in_order, from_beginning, wants: _, unanswered: _ } = self;
         f.debug_struct("Observer")
             .field("name", name)
             .field("in_order", in_order)
@@ -263,6 +266,8 @@ pub struct Leased {
     pub record: EventRecord,
     /// Its recorded reply.
     pub reply: Option<Body>,
+    /// Whether the platform was answered without that.
+    pub is_late: bool,
 }
 
 /// Identity of a lease.

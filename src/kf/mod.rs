@@ -66,8 +66,13 @@ pub fn observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> 
     if accounts.is_empty() {
         return Vec::new();
     }
-    let observer =
-        |name: &str, in_order, wants| journal::Observer { name: name.into(), in_order, from_beginning: false, wants };
+    let observer = |name: &str, in_order, wants| journal::Observer {
+        name: name.into(),
+        in_order,
+        from_beginning: false,
+        wants,
+        unanswered: None,
+    };
     let known = Arc::clone(&accounts);
     let notices: Wants = Arc::new(move |account, event_type| {
         event_type == CustomerServiceNotify::SPEC.id && known.contains_key(account)

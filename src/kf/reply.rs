@@ -11,11 +11,11 @@ use tracing::{debug, info};
 use crate::{
     api::{Api, ApiError, meaning},
     config::{Config, LongText},
-    dispatch::{Attempt, Dispatcher, NotStarted, Source},
+    dispatch::{Attempt, Dispatcher},
     event::Answer,
     journal::{self, Entry, Journal, Lease, Leased},
     late,
-    observers::{Failed, Run},
+    observers::{self, Failed, Run},
     payload::{self, Value},
     platform::{self, Address, Body},
     replies,
@@ -98,24 +98,13 @@ impl Replier {
         self.send(&api.without_waiting(), &lease, &destination, &message).await
     }
 
-    /// Runs the responder. One that fails is retried, as an observer is: the platform does not retry.
+    /// Runs the responder.
     async fn respond(&self, leased: &Leased, deadline: Instant) -> Result<Body, Failed> {
         let Leased { lease, record, .. } = leased;
         let (platform, form) = (record.platform, record.form);
         let plain = Body::Plain(platform::plain_success(platform));
         let attempt = Attempt { id: lease.id, number: lease.attempt, deadline };
-        let call = self.dispatcher.respond_stored(Source::from(record), attempt);
-        call.log_unreadable();
-        let event_type = call.context.raw().event_type;
-        let running = match call.running {
-            Ok(running) => running,
-            Err(NotStarted::NoHandler(_)) => return Ok(plain),
-            Err(failure @ NotStarted::Misshapen(_)) => return Err(Failed::Permanent(failure.to_string())),
-        };
-        let answer = match running.await {
-            Ok(answer) => answer.map_err(|failure| Failed::Retry(failure.to_string()))?,
-            Err(panicked) => return Err(Failed::Retry(format!("the responder of {event_type} {panicked}"))),
-        };
+        let answer = observers::respond(&self.dispatcher, record, attempt).await?;
         if let Some(bytes) = replies::long_text(&answer)
             && self.long_texts.get(&record.account) == Some(&LongText::Error)
         {

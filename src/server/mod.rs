@@ -134,7 +134,7 @@ impl Server {
         let dispatcher = Dispatcher { hooks, apis, clock };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
         jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
-        jobs.extend(sends_late.then(|| late::job(&dispatcher.apis, &journal)));
+        jobs.extend(sends_late.then(|| late::job(config, &dispatcher, &journal)));
         jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
         let in_flight = config.shared_in_flight();
         let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), in_flight, &supervisor);

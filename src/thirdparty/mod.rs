@@ -52,6 +52,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
             let known = GIVEN.iter().map(|(event, _)| event).chain(&WITHDRAWN).any(|event| *event == event_type);
             known && accounts.contains(account)
         }),
+        unanswered: None,
     })
 }
 

@@ -146,7 +146,13 @@ on_each! {
 }
 
 fn observer(name: &str) -> Observer {
-    Observer { name: name.into(), in_order: false, from_beginning: false, wants: Arc::new(|_, _| true) }
+    Observer {
+        name: name.into(),
+        in_order: false,
+        from_beginning: false,
+        wants: Arc::new(|_, _| true),
+        unanswered: None,
+    }
 }
 
 pub fn options(observers: Vec<Observer>) -> Options {

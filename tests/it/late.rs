@@ -17,12 +17,12 @@ use echostr::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::{runtime::Runtime, sync::Notify};
 
 use crate::support::{
     TestServer,
     api::{accounts, sent},
-    postgres::database,
+    postgres::{count, database, execute},
     server::{MP, PLAIN, WECOM, text_message},
     wait_for,
 };
@@ -308,4 +308,162 @@ async fn the_journal_has_tokens_only_sealed() {
     let server = TestServer::start_on(&url, "", &text, calling()).await;
     server.post("/mp/soon", &PLAIN.plain(&text_message(2, "hi"), "b")).await;
     assert_eq!(api.counts().tokens, 1);
+}
+
+/// Responders that hang up to the run of this number, and then reply at once.
+fn dying(runs: &Arc<AtomicU32>, hangs: u32) -> Hooks {
+    let runs = Arc::clone(runs);
+    Hooks::default().on(move |message: mp::TextMessage, context: Context| {
+        let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            if run <= hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(replies::mp::Reply::text(format!("run {run}, attempt {}: {}", context.attempt(), message.content)))
+        }
+    })
+}
+
+/// A process that gives the default answer, and ends as `kill -9` ends it, while its responder runs.
+async fn end_in_responder(url: &str, config: &str, hooks: Hooks) {
+    let doomed = Runtime::new().unwrap();
+    let (at, config) = (url.to_owned(), config.to_owned());
+    let (tell, told) = tokio::sync::oneshot::channel();
+    doomed.spawn(async move {
+        let server = TestServer::start_on(&at, "", &config, hooks).await;
+        let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "a")).await;
+        tell.send(answer.body).unwrap();
+        std::future::pending::<()>().await;
+    });
+    assert_eq!(told.await.unwrap(), "success");
+    tokio::task::spawn_blocking(move || doomed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+}
+
+/// Lets time pass in the file, which nobody has open: the platform retries no more.
+fn wait_in_file(file: &std::path::Path) {
+    let db = rusqlite::Connection::open(file).unwrap();
+    db.execute("UPDATE event SET received = received - 120000", []).unwrap();
+}
+
+#[tokio::test]
+async fn a_responder_whose_process_ended_runs_again_and_its_reply_is_sent_once() {
+    let api = FakeApi::start(11).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("journal.db");
+    let url = format!("sqlite://{}", file.display());
+    let (config, runs) = (accounts(&api, ""), Arc::new(AtomicU32::new(0)));
+    end_in_responder(&url, &config, dying(&runs, 1)).await;
+    wait_in_file(&file);
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
+    assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "run 2, attempt 2: hi");
+    until(&server, DONE, 1.0).await;
+    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await.body, "success");
+    server.stop().await.unwrap();
+    // The next process has nothing left to do.
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
+    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "c")).await.body, "success");
+    assert_eq!((api.sent().len(), runs.load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test]
+async fn a_responder_that_ends_its_process_each_time_is_given_up() {
+    let api = FakeApi::start(12).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("journal.db");
+    let url = format!("sqlite://{}", file.display());
+    let (config, runs) = (accounts(&api, ""), Arc::new(AtomicU32::new(0)));
+    end_in_responder(&url, &config, dying(&runs, 9)).await;
+    wait_in_file(&file);
+    for run in 2..=3 {
+        let doomed = Runtime::new().unwrap();
+        let (at, config, hooks) = (url.clone(), config.clone(), dying(&runs, 9));
+        doomed.spawn(async move {
+            let _server = TestServer::start_on(&at, "", &config, hooks).await;
+            std::future::pending::<()>().await;
+        });
+        wait_for("it runs again", async || runs.load(Ordering::SeqCst) == run).await;
+        tokio::task::spawn_blocking(move || doomed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+    }
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 9)).await;
+    until(&server, DEAD, 1.0).await;
+    server.stop().await.unwrap();
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 9)).await;
+    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(2, "ho"), "d")).await.body, "success");
+    wait_for("only the new one runs", async || runs.load(Ordering::SeqCst) == 4).await;
+    assert!(api.sent().is_empty());
+}
+
+#[tokio::test]
+async fn a_retry_that_comes_first_answers_and_nothing_is_sent() {
+    let api = FakeApi::start(13).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("journal.db");
+    let url = format!("sqlite://{}", file.display());
+    let (config, runs) = (accounts(&api, ""), Arc::new(AtomicU32::new(0)));
+    end_in_responder(&url, &config, dying(&runs, 1)).await;
+    // It is not due yet.
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
+    let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await;
+    assert!(answer.body.contains("run 2, attempt 1: hi"), "{answer:?}");
+    server.stop().await.unwrap();
+    let db = rusqlite::Connection::open(&file).unwrap();
+    assert_eq!(db.execute("UPDATE delivery SET due = 0", []).unwrap(), 1);
+    drop(db);
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
+    until(&server, DONE, 1.0).await;
+    assert_eq!((api.sent().len(), runs.load(Ordering::SeqCst)), (0, 2));
+}
+
+#[tokio::test]
+async fn what_a_dead_node_has_not_answered_another_does() {
+    let Some(url) = database().await else { return };
+    let api = FakeApi::start(14).await.unwrap();
+    let (config, runs) = (accounts(&api, ""), Arc::new(AtomicU32::new(0)));
+    end_in_responder(&url, &config, dying(&runs, 1)).await;
+    // It died a while ago.
+    assert!(execute(&url, "UPDATE node SET alive_until = alive_until - 120000").await);
+    let [_a, _b] = [
+        TestServer::start_on(&url, "", &config, dying(&runs, 1)).await,
+        TestServer::start_on(&url, "", &config, dying(&runs, 1)).await,
+    ];
+    assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "run 2, attempt 2: hi");
+    wait_for("it is done", async || count(&url, "SELECT count(*) FROM delivery").await == 0).await;
+    assert_eq!((api.sent().len(), runs.load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test]
+async fn what_would_not_be_sent_is_not_run_again() {
+    let api = FakeApi::start(15).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("journal.db");
+    let url = format!("sqlite://{}", file.display());
+    let config = accounts(&api, "").replace("late_reply = \"send\"", "late_reply = \"drop\"");
+    let runs = Arc::new(AtomicU32::new(0));
+    end_in_responder(&url, &config, dying(&runs, 1)).await;
+    wait_in_file(&file);
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
+    // What comes later is through, and nothing else was to be done.
+    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(2, "ho"), "b")).await.status, 200);
+    let db = rusqlite::Connection::open(&file).unwrap();
+    assert_eq!(db.query_row("SELECT count(*) FROM delivery", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_retry_that_is_late_too_is_sent_once() {
+    let api = FakeApi::start(16).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("journal.db").display());
+    let (config, runs) = (accounts(&api, ""), Arc::new(AtomicU32::new(0)));
+    end_in_responder(&url, &config, dying(&runs, 1)).await;
+    let slow = Slow::new();
+    let server = TestServer::start_on(&url, "", &config, slow.hooks()).await;
+    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await.body, "success");
+    slow.go.notify_one();
+    assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "late: hi");
+    until(&server, DONE, 1.0).await;
+    server.stop().await.unwrap();
+    let server = TestServer::start_on(&url, "", &config, dying(&runs, 0)).await;
+    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(2, "ho"), "c")).await.status, 200);
+    assert_eq!((api.sent().len(), slow.runs.load(Ordering::SeqCst)), (1, 1));
 }

@@ -31,6 +31,7 @@ fn options(observers: &[(&str, bool)]) -> Options {
         in_order: *in_order,
         from_beginning: false,
         wants: Arc::new(|_, _| true),
+        unanswered: None,
     };
     Options {
         retention: Duration::from_secs(3600),

@@ -23,6 +23,11 @@ pub(crate) const MAX_ROWS: usize = 500;
 /// Keys are kept so long at least, in milliseconds: longer than a platform repeats a delivery.
 pub(crate) const KEY_RETENTION: Millis = 3_600_000;
 
+/// An event whose process ended is given to who answers it in the background so long after it came, in milliseconds: when the
+/// platform does not retry any more, and what a retry has started had its time. And not when it is older than that.
+pub(crate) const UNANSWERED_AFTER: Millis = 60_000;
+pub(crate) const UNANSWERED_UNTIL: Millis = 3_600_000;
+
 /// A pause longer than any that can be configured: the clock has jumped, so it is cut short.
 pub(crate) const LONGEST_PAUSE: Millis = 2 * 86_400_000;
 

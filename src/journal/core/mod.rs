@@ -26,7 +26,9 @@ pub(super) use self::{
     commit::{Commit, Failure, at_once},
     health::{Counts, Health},
     in_flight::{Admitted, InFlight, Running, Waiter},
-    maintenance::{KEY_RETENTION, LONGEST_PAUSE, MAX_ROWS, Maintain, ROUND_INTERVAL, Which},
+    maintenance::{
+        KEY_RETENTION, LONGEST_PAUSE, MAX_ROWS, Maintain, ROUND_INTERVAL, UNANSWERED_AFTER, UNANSWERED_UNTIL, Which,
+    },
     missing::Left,
     row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number},
     session::{Dialect, Read, Session, Value},

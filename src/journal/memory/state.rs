@@ -102,9 +102,18 @@ pub(super) struct Observed {
     pub(super) record: EventRecord,
     /// Where the event's reply is published.
     pub(super) entry: Arc<Entry>,
-    /// Whether one of its observers answers it: when they are done, nobody will.
-    is_pulled: bool,
+    pub(super) origin: Origin,
     bytes: usize,
+}
+
+/// Why an event is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Delivery,
+    /// It was pulled. One of its observers answers it: when they are done, nobody will.
+    Pull,
+    /// The platform was answered without its reply, which is to be sent.
+    Late,
 }
 
 #[derive(Debug)]
@@ -204,7 +213,7 @@ impl State {
         entry: &Arc<Entry>,
         observers: Vec<Arc<str>>,
         due: Millis,
-        is_pulled: bool,
+        origin: Origin,
     ) {
         if observers.is_empty() {
             return;
@@ -215,7 +224,7 @@ impl State {
             self.room.remember(of_reply(entry));
         }
         entry.ticket.fetch_or(OBSERVED_MARK, Ordering::Relaxed);
-        let event = Arc::new(Observed { record, entry: Arc::clone(entry), is_pulled, bytes });
+        let event = Arc::new(Observed { record, entry: Arc::clone(entry), origin, bytes });
         for observer in observers {
             let observation = Observation { event: Arc::clone(&event), due, attempts: 0, leased: false };
             match self.observations.entry(observer).or_default().insert(entry.id, observation) {
@@ -227,12 +236,12 @@ impl State {
 
     /// One observer less has to see an event.
     pub(super) fn release(&mut self, event: Arc<Observed>) {
-        let Some(Observed { entry, is_pulled, bytes, .. }) = Arc::into_inner(event) else { return };
+        let Some(Observed { entry, origin, bytes, .. }) = Arc::into_inner(event) else { return };
         self.room.release(bytes);
         entry.ticket.fetch_and(!OBSERVED_MARK, Ordering::Relaxed);
         match entry.key {
             None => self.room.forget(of_reply(&entry)),
-            Some(_) if is_pulled || entry.reply().is_some() => self.done(&entry),
+            Some(_) if origin == Origin::Pull || entry.reply().is_some() => self.done(&entry),
             Some(_) => {}
         }
     }

@@ -15,9 +15,10 @@ use super::{
     super::{
         JournalError, Millis,
         core::{
-            Counts, KEY_RETENTION, LONGEST_PAUSE, Left, Maintain, Outcome, Step, Which, maintenance, missing, steps,
+            Counts, KEY_RETENTION, LONGEST_PAUSE, Left, Maintain, Outcome, Step, UNANSWERED_AFTER, UNANSWERED_UNTIL,
+            Which, maintenance, missing, steps,
         },
-        id, millis,
+        id, millis, now_millis,
     },
     db::{Failure, limited},
     pool::Connection,
@@ -55,6 +56,26 @@ const REAPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {no
 /// An observation that is due later than any pause allows is due now: the clock has jumped.
 const JUMPED: &str = "UPDATE delivery SET leased = false, node = NULL, due = {now}
      WHERE observer = ANY($1) AND due > {now} + $2";
+
+/// Nodes that died so long ago that the platforms do not retry any more what came to them.
+const DEAD_NODES: &str = "SELECT id FROM node WHERE alive_until < {now} - $1 AND alive_until > {now} - $2";
+
+/// What they have left without a reply.
+const UNANSWERED: &str = "
+    SELECT id, account, type FROM event WHERE state = 0 AND owner = ANY($1) AND id > $2
+      AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.event = event.id AND dead.observer = $3)";
+
+/// Offers it, and gives up its owner: who observes it may record a reply.
+const OFFER_UNANSWERED: &str = "
+    WITH offered AS (
+        UPDATE event SET owner = NULL,
+            observers = CASE WHEN $3 = ANY(observers) THEN observers ELSE observers || $3 END
+        WHERE id IN (SELECT id FROM event WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+          AND state = 0 AND owner = ANY($2)
+        RETURNING id, account
+    )
+    INSERT INTO delivery (observer, account, due, event, attempts, leased)
+    SELECT $3, account, {now}, id, 0, false FROM offered ON CONFLICT (event, observer) DO NOTHING";
 
 const COUNTS: &str = "SELECT (SELECT count(*) FROM delivery), (SELECT count(*) FROM dead), {now}";
 
@@ -114,6 +135,7 @@ pub(super) async fn run(shared: Arc<Shared>, retention: Duration) {
         begun,
         is_first: true,
         missing: HashSet::new(),
+        searched: HashSet::new(),
         now: 0,
         index_due: Some(begun),
     };
@@ -128,6 +150,8 @@ struct Maintained {
     is_first: bool,
     /// Observers that were missing at the last check.
     missing: HashSet<i32>,
+    /// Dead nodes whose events have been searched for those without a reply.
+    searched: HashSet<Uuid>,
     /// The time of the last count.
     now: Millis,
     /// When the index is looked for that may be missing still.
@@ -160,6 +184,7 @@ impl Maintain for Maintained {
             let mut db = self.shared.pool.get().await?;
             let freed = limited(db.execute(REAPED, &[&ids])).await?
                 + limited(db.execute(JUMPED, &[&ids, &LONGEST_PAUSE])).await?;
+            let freed = freed + self.offer_unanswered(&mut db).await?;
             db.done();
             if freed > 0 {
                 self.shared.arrivals.notify_waiters();
@@ -280,6 +305,43 @@ impl Maintain for Maintained {
 }
 
 impl Maintained {
+    /// Offers what dead nodes have left without a reply; returns how much.
+    async fn offer_unanswered(&mut self, db: &mut Connection) -> Result<u64, Failure> {
+        let observing = self.shared.observing();
+        let wanting = self
+            .shared
+            .wanted
+            .iter()
+            .filter_map(|observer| Some((observing.get(&observer.name)?.id, observer.unanswered.as_ref()?)));
+        let wanting: Vec<_> = wanting.collect();
+        if wanting.is_empty() {
+            return Ok(0);
+        }
+        let dead = limited(db.query(DEAD_NODES, &[&UNANSWERED_AFTER, &UNANSWERED_UNTIL])).await?;
+        let dead: HashSet<Uuid> = dead.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        self.searched.retain(|node| dead.contains(node));
+        let new: Vec<Uuid> = dead.difference(&self.searched).copied().collect();
+        if new.is_empty() {
+            return Ok(0);
+        }
+        let since = id::at(now_millis().saturating_sub(UNANSWERED_UNTIL));
+        let mut offered = 0;
+        for (observer, wants) in wanting {
+            let rows = limited(db.query(UNANSWERED, &[&new, &since, &observer])).await?;
+            let mut events: Vec<Uuid> = Vec::new();
+            for row in rows {
+                if wants(row.try_get(1)?, row.try_get(2)?) {
+                    events.push(row.try_get(0)?);
+                }
+            }
+            for some in events.chunks(maintenance::MAX_ROWS) {
+                offered += limited(db.execute(OFFER_UNANSWERED, &[&some, &new, &observer])).await?;
+            }
+        }
+        self.searched.extend(new);
+        Ok(offered)
+    }
+
     /// How long a node that has just started, and one that makes room, waits for others to come back with their observers.
     fn patience(&self) -> Millis {
         (self.retention / 4).clamp(MISSING_AFTER_MILLIS, NODE_TIMEOUT_MILLIS)

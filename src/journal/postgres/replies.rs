@@ -30,6 +30,7 @@ const RECORD: &str = "WITH given AS (
         UPDATE event SET reply = given.reply, failure = given.failure,
             state = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up) THEN 3 ELSE given.state END,
             observers = CASE WHEN given.sender IS NOT NULL AND (given.due OR event.given_up)
+                                  AND given.sender <> ALL(event.observers)
                              THEN event.observers || given.sender ELSE event.observers END
         FROM given JOIN locked ON locked.id = given.id
         WHERE event.id = given.id AND (event.owner = $5 OR event.owner IS NULL) AND event.state = 0

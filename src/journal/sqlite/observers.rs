@@ -10,15 +10,18 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        Finish, Finished, Leased, Millis, Observer, Room,
-        core::{LONGEST_PAUSE, Left, at_once, event_columns, missing, row, steps},
-        id::number,
+        Finish, Finished, Leased, Millis, Observer, Room, Wants,
+        core::{LONGEST_PAUSE, Left, UNANSWERED_AFTER, UNANSWERED_UNTIL, at_once, event_columns, missing, row, steps},
+        id::{number, number_at},
         millis, now_millis,
     },
     db::{self, File},
     events::offer,
     shared::Shared,
 };
+
+/// How many of the latest events are searched for those without a reply: a start must not take long.
+const MAX_SEARCHED: i64 = 200_000;
 
 /// An observer in the file.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +56,7 @@ pub(super) fn register(
         )?;
     }
     let mut registered = HashMap::new();
-    for Observer { name, in_order, from_beginning, .. } in observers {
+    for Observer { name, in_order, from_beginning, unanswered, .. } in observers {
         let id = match known.get(&**name) {
             Some((id, is_back)) => {
                 if *is_back {
@@ -72,6 +75,9 @@ pub(super) fn register(
             }
         };
         set_order(&changes, id, *in_order)?;
+        if let Some(wants) = unanswered {
+            offer_unanswered(&changes, id, wants, now)?;
+        }
         registered.insert(Arc::clone(name), Observing { id, in_order: *in_order });
     }
     changes.execute(
@@ -80,6 +86,29 @@ pub(super) fn register(
     )?;
     changes.commit()?;
     Ok(registered)
+}
+
+/// Offers what the process before has left without a reply.
+fn offer_unanswered(db: &Transaction<'_>, observer: i64, wants: &Wants, now: Millis) -> rusqlite::Result<()> {
+    let mut query = db.prepare(
+        "SELECT seq, account, type, received FROM (
+             SELECT seq, account, type, received, state FROM event WHERE seq >= ?1 ORDER BY seq DESC LIMIT ?2
+         ) AS latest
+         WHERE state = 0 AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = latest.seq AND observer = ?3)
+           AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.seq = latest.seq AND observer = ?3)",
+    )?;
+    let since = db::to_sql(number_at(now.saturating_sub(UNANSWERED_UNTIL)));
+    let found = query.query_map(params![since, MAX_SEARCHED, observer], |row| {
+        Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, Millis>(3)?))
+    })?;
+    for event in found.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (seq, account, event_type, received) = event;
+        if wants(&account, &event_type) {
+            offer(db, observer, &account, now.max(received.saturating_add(UNANSWERED_AFTER)), seq, None)?;
+            wanted_by(db, observer, seq)?;
+        }
+    }
+    Ok(())
 }
 
 /// Updates pending observations when an observer is switched between order and none.
@@ -271,15 +300,28 @@ fn remove(db: &Connection, observer: i64, account: &str, due: Millis, seq: i64) 
 
 /// Offers an event to one more observer, out of order.
 pub(super) fn add(db: &Connection, observer: i64, account: &str, seq: i64, now: Millis) -> rusqlite::Result<()> {
-    offer(db, observer, account, now, seq, None)?;
-    wanted_by(db, observer, seq)
+    if !wanted_by(db, observer, seq)? {
+        // It was offered when its process had ended, and may be pending still; nothing else is searched for like this.
+        let mut pending =
+            db.prepare_cached("SELECT leased FROM delivery WHERE observer = ?1 AND account = ?2 AND seq = ?3")?;
+        let found = pending.query_row(params![observer, account, seq], |row| row.get::<_, bool>(0)).optional()?;
+        if found.is_some() {
+            let mut hasten = db.prepare_cached(
+                "UPDATE delivery SET due = ?4 WHERE observer = ?1 AND account = ?2 AND seq = ?3 AND leased = 0",
+            )?;
+            return hasten.execute(params![observer, account, seq, now]).map(drop);
+        }
+    }
+    offer(db, observer, account, now, seq, None)
 }
 
-fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
+/// Notes that an observer is given an event; returns whether that is new.
+fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<bool> {
     let mut update = db.prepare_cached(
-        "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END WHERE seq = ?1",
+        "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END
+         WHERE seq = ?1 AND (observers IS NULL OR instr(',' || observers || ',', ',' || ?2 || ',') = 0)",
     )?;
-    update.execute(params![seq, observer.to_string()]).map(drop)
+    Ok(update.execute(params![seq, observer.to_string()])? > 0)
 }
 
 /// Warns of each that is missing. What is left of one is kept for the retention.

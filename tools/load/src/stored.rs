@@ -74,8 +74,13 @@ pub(crate) fn run(counts: &[u64]) -> Result<(), Failure> {
 }
 
 fn open(path: &Path, max_size: u64) -> Result<Arc<SqliteJournal>, Failure> {
-    let observer =
-        Observer { name: OBSERVER.into(), in_order: false, from_beginning: false, wants: Arc::new(|_, _| true) };
+    let observer = Observer {
+        name: OBSERVER.into(),
+        in_order: false,
+        from_beginning: false,
+        wants: Arc::new(|_, _| true),
+        unanswered: None,
+    };
     let (retention, supervisor) = (Duration::from_secs(7 * 86_400), Supervisor::default());
     let options = Options { retention, max_size, observers: vec![observer], supervisor };
     Ok(Arc::new(SqliteJournal::open(path, &options)?))

@@ -1,0 +1,84 @@
+//! Events whose process ended before there was a reply, and which the platform does not retry any more: the responder runs
+//! again, and what it says is sent as a late reply is.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::info;
+
+use crate::{
+    config::LongText,
+    dispatch::{Attempt, Dispatcher},
+    event::Answer,
+    journal::{Entry, EventRecord, Journal, Leased, ReplyRecord, ReplySender},
+    observers::{self, Failed},
+    payload,
+    platform::{self, Address, Body},
+    replies,
+};
+
+/// How often a responder is run for one event, the run of its delivery included: one that ends the process every time must
+/// not do so for ever.
+const MAX_RUNS: u32 = 3;
+
+/// How such events are answered.
+pub(super) struct Unanswered {
+    /// What happens to long texts, by account.
+    pub(super) long_texts: HashMap<Arc<str>, LongText>,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) journal: Arc<dyn Journal>,
+}
+
+impl Unanswered {
+    /// Runs the responder, and records its reply as a late one. The next lease of the event has it.
+    pub(super) async fn respond(&self, leased: Leased, deadline: Instant) -> Result<(), Failed> {
+        let Leased { lease, record, .. } = leased;
+        let number = lease.attempt + 1;
+        if number > MAX_RUNS {
+            return Err(Failed::Permanent(format!("its process ended {MAX_RUNS} times before there was a reply")));
+        }
+        let (account, event, kind) = (&*record.account, lease.id, &*record.event_type);
+        info!(account, %event, kind, "{account}: {kind} has no reply, for its process ended: running its responder again");
+        let answer = observers::respond(&self.dispatcher, &record, Attempt { id: event, number, deadline }).await?;
+        let reply = match answer {
+            Answer::Passive(_) => self.late(answer, &record)?,
+            _ => {
+                ReplyRecord { body: Body::Plain(platform::plain_success(record.platform)), failure: None, sender: None }
+            }
+        };
+        let is_late = reply.sender.is_some();
+        let entry = Entry::pulled(event);
+        entry.mark_replied();
+        self.journal.record(&entry, reply);
+        match entry.answered().await {
+            Ok(_) if !is_late => Ok(()),
+            Ok(_) => Err(Failed::NotYet {
+                after: Duration::ZERO,
+                of_account: false,
+                reason: "its reply is recorded".to_owned(),
+            }),
+            Err(failure) => Err(Failed::Retry(failure.to_string())),
+        }
+    }
+
+    /// What is recorded of a reply.
+    fn late(&self, mut answer: Answer, record: &EventRecord) -> Result<ReplyRecord, Failed> {
+        if let Some(bytes) = replies::long_text(&answer) {
+            match self.long_texts.get(&record.account) {
+                Some(LongText::Error) => return Err(Failed::Permanent(replies::too_long(bytes).to_string())),
+                Some(LongText::Split) => {}
+                Some(LongText::Cut) | None => replies::cut_text(&mut answer),
+            }
+        }
+        let address = {
+            let tree = payload::parse(record.form, record.payload.text());
+            Address::of(&tree.map_err(|failure| Failed::Permanent(failure.to_string()))?)
+        };
+        let body = platform::write_answer(record.platform, record.form, answer, address, self.dispatcher.clock.now());
+        let sender = ReplySender { observer: super::OBSERVER.into(), is_due: true, record: record.clone() };
+        Ok(ReplyRecord { body, failure: None, sender: Some(Box::new(sender)) })
+    }
+}
