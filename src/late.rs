@@ -38,10 +38,11 @@ const SENT: &str = "sent";
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let sends = |platform: Platform| platform.protocol().account().has("late_reply");
+    let sends = |platform: Platform| platform.protocol().account().sends_replies;
     let mut accounts = config.accounts.iter();
     let needed = accounts.any(|account| {
-        let is_needed = account.late_reply != LateReply::Drop || account.long_text == Some(LongText::Split);
+        let is_late_sent = matches!(account.late_reply, LateReply::Hold | LateReply::Send);
+        let is_needed = is_late_sent || account.long_text == Some(LongText::Split);
         sends(account.platform) && account.secret.is_some() && is_needed
     });
     needed.then(|| journal::Observer {

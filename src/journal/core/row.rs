@@ -105,7 +105,8 @@ pub(crate) fn leased(row: &dyn Row, observer: &Arc<str>, attempt: u32, until: Mi
     let stored = stored(row).inspect_err(unreadable).ok()?;
     let (observer, account) = (Arc::clone(observer), Arc::clone(&stored.record.account));
     let lease = Lease { id: stored.id, observer, account, attempt, until };
-    Some(Leased { lease, reply: stored.body(), record: stored.record })
+    let is_late = stored.state == State::Late;
+    Some(Leased { lease, reply: stored.body(), is_late, record: stored.record })
 }
 
 /// A dead letter from the columns of `event_columns`, and then observer, attempts, error and time.

@@ -16,7 +16,6 @@ use super::{
         millis, now_millis,
     },
     db::{self, File},
-    events::offer,
     shared::Shared,
 };
 
@@ -254,6 +253,12 @@ pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: 
         Finish::Retry { after, error } => wait(*after, lease.attempt, Some(error))?,
         Finish::Released => wait(Duration::ZERO, lease.attempt - 1, None)?,
         Finish::Postponed { after } => wait(*after, lease.attempt - 1, None)?,
+        Finish::Dropped { reason } => {
+            remove(db, observer, &lease.account, lease.until, seq)?;
+            let mut drop_reply =
+                db.prepare_cached("UPDATE event SET state = 2, failure = ?2 WHERE seq = ?1 AND state = 3")?;
+            drop_reply.execute(params![seq, reason])?;
+        }
         Finish::Dead { error } => {
             remove(db, observer, &lease.account, lease.until, seq)?;
             let mut bury = db.prepare_cached("INSERT OR REPLACE INTO dead VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -269,13 +274,8 @@ fn remove(db: &Connection, observer: i64, account: &str, due: Millis, seq: i64) 
     delete.execute(params![observer, account, due, seq])
 }
 
-/// Offers an event to one more observer, out of order.
-pub(super) fn add(db: &Connection, observer: i64, account: &str, seq: i64, now: Millis) -> rusqlite::Result<()> {
-    offer(db, observer, account, now, seq, None)?;
-    wanted_by(db, observer, seq)
-}
-
-fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
+/// Notes that an event is for one more observer.
+pub(super) fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
         "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END WHERE seq = ?1",
     )?;
