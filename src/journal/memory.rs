@@ -272,6 +272,12 @@ impl Journal for MemoryJournal {
         Box::pin(ready(Ok(None)))
     }
 
+    /// An identity is of one account, and cannot be guessed.
+    fn recorded_reply(&self, _: &str, event: Uuid) -> Task<'_, Option<Body>> {
+        let reply = self.lock().entry(event).and_then(|entry| entry.reply()?.clone().ok());
+        Box::pin(ready(Ok(reply)))
+    }
+
     fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
         Box::pin(ready(Ok(self.lock().waiting_reply(recipient, entry.id, self.now()))))
     }

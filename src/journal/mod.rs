@@ -201,6 +201,9 @@ pub trait Journal: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(None)))
     }
 
+    /// The recorded reply of an event of this account, if the event is still kept and has one.
+    fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>>;
+
     /// Looks for a late reply of a user that waits for the next message, which is `entry`.
     fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply>;
 

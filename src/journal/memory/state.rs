@@ -152,6 +152,11 @@ impl State {
         known.filter(|known| known.stands(now)).map(|known| &known.entry)
     }
 
+    /// An event by its identity, which is rarely asked for.
+    pub(super) fn entry(&self, event: Uuid) -> Option<&Arc<Entry>> {
+        self.events.iter().map(|known| &known.entry).find(|entry| entry.id == event)
+    }
+
     /// Removes what is too old, and the oldest of what is not needed, until there is room. Returns what was removed last.
     pub(super) fn make_room(&mut self, now: Millis, wanted: Wanted) -> Result<Option<Arc<Entry>>, JournalError> {
         if wanted.observed > self.room.observable() {

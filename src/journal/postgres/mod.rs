@@ -193,6 +193,15 @@ impl Journal for PostgresJournal {
         })
     }
 
+    fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>> {
+        let account = account.to_owned();
+        Box::pin(async move {
+            self.ready().await?;
+            let found = db::limited(replies::recorded(&self.shared, &account, event)).await;
+            found.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
     fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
         Box::pin(async move {
             self.ready().await?;

@@ -86,6 +86,16 @@ pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Bod
     Ok(reply)
 }
 
+/// The reply of an event of an account.
+pub(super) async fn recorded(shared: &Shared, account: &str, event: Uuid) -> Result<Option<Body>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let rows = db.query("SELECT state, reply FROM event WHERE id = $1 AND account = $2", &[&event, &account]).await?;
+    db.done();
+    let Some(row) = rows.first() else { return Ok(None) };
+    let platform = row::platform_of(event, account)?;
+    Ok(row::answer(row::state(event, row.integer(0)?)?, row.text(1)?, platform))
+}
+
 /// Writes replies until the journal is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut writer = Records { shared: Arc::clone(&shared) };

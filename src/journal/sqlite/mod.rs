@@ -289,6 +289,11 @@ impl Journal for SqliteJournal {
         Box::pin(async move { marked.await.map(|()| None) })
     }
 
+    fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>> {
+        let (reader, path, account) = (Arc::clone(&self.reader), self.shared.path.clone(), account.to_owned());
+        Box::pin(read(reader, path, move |db| events::reply(db, &account, event)))
+    }
+
     fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
         let Some(observer) = self.observers.get(&recipient.observer).map(|observing| observing.id) else {
             return Box::pin(ready(Ok(WaitingReply::Nothing)));
