@@ -233,8 +233,13 @@ fn long_text(rules: &AccountRules, section: &Section<'_>) -> Option<LongText> {
     let choices = [("split", LongText::Split), ("cut", LongText::Cut), ("error", LongText::Error)];
     let written = section.choice("long_text", &choices);
     let has = |key: &str| section.has(key) || !rules.has(key);
-    let can_send = section.has("secret") && has("agent_id") && (rules.sends_replies || rules.has("backlog"));
-    if written == Some(LongText::Split) && !can_send {
+    let can_send = section.has("secret") && has("agent_id");
+    if written == Some(LongText::Split) && !(rules.sends_replies || rules.has("backlog")) {
+        section.warning(
+            "long_text",
+            "`long_text = \"split\"`: on this platform only the response can carry a reply: long texts are cut",
+        );
+    } else if written == Some(LongText::Split) && !can_send {
         let missing = if rules.has("agent_id") { "`secret` and `agent_id`" } else { "`secret`" };
         section.warning("long_text", format!("\"split\" cannot send without {missing}: long texts are cut"));
     }

@@ -451,6 +451,7 @@ fn warns() {
              [journal]\nurl = \"memory:\"\n\
              [server]\ntrusted_proxies = [\"::/0\"]\n\
              [admin]\nlisten = \"0.0.0.0:1\"\ntoken = \"short\"\n\
+             [wecom_suite.s]\nsuite_id = \"ww1\"\ntoken = \"abc\"\naes_key = \"{KEY}\"\nlong_text = \"split\"\n\
              [miniprogram.g]\napp_id = \"wx3\"\ntoken = \"abc\"\naes_key = \"{KEY}\"\nlate_reply = \"next\"\n"
         )),
         [
@@ -465,7 +466,9 @@ fn warns() {
             "c.toml:18: [journal] `url` is \"memory:\": what was acknowledged is lost when the process ends",
             "c.toml:20: [server] `trusted_proxies` has everybody: anybody can claim any address",
             "c.toml:23: [admin] `token` is shorter than 16 characters and can be reached from other machines",
-            "c.toml:28: [miniprogram.g] `late_reply = \"next\"`: users of this platform do not see texts in the response",
+            "c.toml:28: [wecom_suite.s] `long_text = \"split\"`: on this platform only the response can carry a reply: \
+             long texts are cut",
+            "c.toml:33: [miniprogram.g] `late_reply = \"next\"`: users of this platform do not see texts in the response",
         ]
     );
 }

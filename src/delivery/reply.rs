@@ -165,6 +165,12 @@ impl Reply {
         record(self.journal.as_deref(), &self.entry, reply);
     }
 
+    /// Whether the API could send it in parts. What waits for the next message is the response to that.
+    fn may_be_split(&self, is_late: bool) -> bool {
+        let sends = self.endpoint.account.platform.protocol().account().sends_replies;
+        sends && !(is_late && self.waits.is_some())
+    }
+
     /// Has the text of a reply fit. Returns whether it does not, and is sent through the API instead.
     fn fit(&self, mut result: Result<Responded, Panicked>, is_late: bool) -> (Result<Responded, Panicked>, bool) {
         let Ok(Ok(answer)) = &mut result else { return (result, false) };
@@ -174,21 +180,18 @@ impl Reply {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
         match long_text {
             LongText::Error => return (Ok(Err(RespondError::Reply(replies::too_long(bytes)))), false),
-            // One that waits for the next message is the response to that.
-            LongText::Split if self.can_split && !(is_late && self.waits.is_some()) => {
+            LongText::Split if self.can_split && self.may_be_split(is_late) => {
                 info!(account, %event, kind, "{account}: {kind}: the text has {bytes} bytes: sending it in parts through the API");
                 return (result, true);
             }
             LongText::Split | LongText::Cut => {
                 replies::cut_text(answer);
-                warn!(
-                    account,
-                    %event,
-                    kind,
-                    "{account}: {kind}: cut a text of {bytes} bytes to {}: set `secret` and `long_text = \"split\"` to \
-                     have it sent in parts through the API",
-                    replies::MAX_TEXT_BYTES
-                );
+                let advice = match self.may_be_split(is_late) {
+                    true => ": set `secret` and `long_text = \"split\"` to have it sent in parts through the API",
+                    false => ", which is all that the response can carry",
+                };
+                let most = replies::MAX_TEXT_BYTES;
+                warn!(account, %event, kind, "{account}: {kind}: cut a text of {bytes} bytes to {most}{advice}");
             }
         }
         (result, false)

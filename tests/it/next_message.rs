@@ -434,3 +434,24 @@ async fn a_text_that_is_too_long_is_cut_for_the_next_message() {
     done(&server, "mp/plain", 1.0).await;
     assert!(PLAIN_MP.say(&server, 2, "next").await.contains(&format!("[{}]", "x".repeat(2_048))));
 }
+
+#[tokio::test]
+async fn check_says_where_it_works() {
+    let disk = Disk::new();
+    let check = async |accounts: &str| {
+        disk.configure(accounts);
+        let output = echostr(disk.0.path(), &["check"]).await;
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (is_good, said) = check(&accounts(LATE)).await;
+    assert!(is_good && said.contains("no problem") && !said.contains("late_"), "{said}");
+    let mini = "[miniprogram.game]\napp_id = \"wx3\"\ntoken = \"abc\"\nmode = \"plain\"\nlate_reply = \"next\"\n";
+    let (is_good, said) = check(mini).await;
+    assert!(is_good && said.contains("users of this platform do not see texts in the response"), "{said}");
+    for platform in ["wecom_kf", "wecom_bot", "im"] {
+        let (is_good, said) = check(&format!("[{platform}.x]\nlate_reply = \"next\"\n")).await;
+        let line = format!("[{platform}.x] not a key of this platform's accounts: `late_reply`");
+        assert!(!is_good && said.contains(&line), "{said}");
+    }
+}
