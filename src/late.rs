@@ -3,10 +3,11 @@
 //! The reply is in the journal, and with it an observation of this observer: both came in one step. An event whose process
 //! ended before there was a reply is observed, too, when the platform does not retry any more: its responder runs again.
 //!
-//! A send is marked
-//! before it starts. When its outcome is not known - the process died, the platform gave no answer - it is not repeated,
-//! for the platform may have sent it: it becomes a dead letter that states this.
+//! A send is marked before it starts. When its outcome is not known - the process died, the platform gave no answer - it is
+//! not repeated, for the platform may have sent it: it becomes a dead letter that states this. Of a long text that is the
+//! fate of one part: those behind it are sent all the same.
 
+mod progress;
 mod unanswered;
 
 use std::{
@@ -16,8 +17,10 @@ use std::{
 };
 
 use serde_json::Value as Json;
+use tracing::warn;
+use uuid::Uuid;
 
-use self::unanswered::Unanswered;
+use self::{progress::Progress, unanswered::Unanswered};
 use crate::{
     api::{Api, ApiError},
     config::{Account, Config, LateReply, LongText},
@@ -39,16 +42,10 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it is recorded that a send was started.
 const STARTED_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
-/// The value of the lease: the part that is being sent, the parts that were sent, or that all were.
-const BEGUN: &str = "begun";
-const PARTS: &str = "parts ";
-const SENT: &str = "sent";
-
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
 pub fn observer(config: &Config) -> Option<journal::Observer> {
-    let sends =
-        |account: &&Account| account.platform.protocol().account().has("late_reply") && account.secret.is_some();
-    let is_late = |account: &&Account| account.late_reply != LateReply::Drop;
+    let sends = |account: &&Account| account.platform.protocol().account().sends_replies && account.secret.is_some();
+    let is_late = |account: &&Account| matches!(account.late_reply, LateReply::Hold | LateReply::Send);
     let accounts = config.accounts.iter().filter(sends);
     let late: HashSet<String> = accounts.clone().filter(is_late).map(Account::id).collect();
     let is_needed = !late.is_empty() || accounts.clone().any(|account| account.long_text == Some(LongText::Split));
@@ -108,33 +105,81 @@ async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), F
     let lease_name = format!("late/{}", leased.lease.id);
     let held = journal.acquire_lease(&lease_name, SEND_TIMEOUT).await.map_err(|failure| again(&failure))?;
     let held = held.ok_or_else(|| Failed::Retry("another attempt is sending it".to_owned()))?;
-    let sent: usize = match held.value.as_deref() {
-        Some(BEGUN) => return Err(not_known("the process ended while it was sent")),
-        Some(SENT) => return Ok(()),
-        Some(value) => value.strip_prefix(PARTS).and_then(|sent| sent.parse().ok()).unwrap_or_default(),
-        None => 0,
-    };
     let bodies = in_parts(message.body);
-    for (at, body) in bodies.iter().enumerate().skip(sent) {
-        mark(journal, &held, BEGUN, Some(SEND_TIMEOUT)).await.map_err(|failure| again(&failure))?;
-        match api.call_once(message.path, body).await {
-            Ok(_) if at + 1 < bodies.len() => {
-                let sent = format!("{PARTS}{}", at + 1);
-                let marked = mark(journal, &held, &sent, Some(SEND_TIMEOUT)).await;
-                marked.map_err(|failure| not_known(&failure.to_string()))?;
-            }
-            // Otherwise a later attempt would take the outcome for unknown.
-            Ok(_) => drop(mark(journal, &held, SENT, None).await),
-            Err(failure) if failure.is_uncertain() => return Err(not_known(&failure.to_string())),
-            Err(failure) => {
-                // It was not sent, so it can be repeated.
-                let marked = mark(journal, &held, &format!("{PARTS}{at}"), None).await;
-                marked.map_err(|failure| not_known(&failure.to_string()))?;
-                return Err(failed(api, &failure));
+    let progress = match &held.value {
+        Some(value) => Progress::parse(value, bodies.len()),
+        None => Progress::new(bodies.len()),
+    };
+    Sending { api, journal, held, event: leased.lease.id, path: message.path, bodies, progress }.run().await
+}
+
+/// The parts of a message, on their way.
+struct Sending<'s> {
+    api: &'s Api,
+    journal: &'s dyn Journal,
+    held: NamedLease,
+    event: Uuid,
+    path: &'static str,
+    bodies: Vec<Json>,
+    progress: Progress,
+}
+
+impl Sending<'_> {
+    async fn run(mut self) -> Result<(), Failed> {
+        let mut why = None;
+        if self.progress.is_begun {
+            why = Some(self.pass_over("the process ended while it was sent".to_owned()));
+        }
+        while let Some(body) = self.bodies.get(self.progress.next) {
+            self.progress.is_begun = true;
+            self.mark(Some(SEND_TIMEOUT)).await.map_err(|failure| again(&failure))?;
+            match self.api.call_once(self.path, body).await {
+                Ok(_) => self.progress.pass(),
+                Err(failure) if failure.is_uncertain() => {
+                    let passed = self.pass_over(failure.to_string());
+                    if self.progress.is_open() {
+                        // What is behind it has another attempt, later: the platform may be away.
+                        self.mark(None).await.map_err(|failure| again(&failure))?;
+                        return Err(Failed::Retry(passed));
+                    }
+                    why = Some(passed);
+                }
+                Err(failure) => {
+                    // It was not sent, so it can be repeated.
+                    self.progress.is_begun = false;
+                    self.mark(None).await.map_err(|failure| again(&failure))?;
+                    return Err(failed(self.api, &failure));
+                }
             }
         }
+        // Otherwise a later attempt would take the outcome for unknown.
+        let _ = self.mark(None).await;
+        match (self.progress.unknown.as_slice(), self.bodies.len()) {
+            ([], _) => Ok(()),
+            (_, 1) => Err(not_known(&why.unwrap_or_default())),
+            (unknown, parts) => Err(not_known(&progress::named(unknown, parts))),
+        }
     }
-    Ok(())
+
+    /// The part that was begun is not sent again. Returns why.
+    fn pass_over(&mut self, why: String) -> String {
+        let (part, parts, account, event) = (self.progress.next + 1, self.bodies.len(), self.api.account(), self.event);
+        self.progress.pass_unknown();
+        if parts > 1 {
+            warn!(
+                account,
+                %event,
+                "{account}: part {part} of {parts} of a reply may have been sent, so it is not sent again: {why}"
+            );
+        }
+        why
+    }
+
+    async fn mark(&self, keep: Option<Duration>) -> Result<(), journal::JournalError> {
+        let value = Some(self.progress.to_string());
+        let write = LeaseWrite { value, keep, expires: Some(STARTED_RETENTION), events: Vec::new() };
+        self.journal.write_lease(&self.held, write).await.map(drop)
+    }
 }
 
 /// The messages that a message becomes whose text is longer than the platform takes.
@@ -149,17 +194,6 @@ fn in_parts(message: Json) -> Vec<Json> {
         message
     };
     parts.into_iter().map(with).collect()
-}
-
-async fn mark(
-    journal: &dyn Journal,
-    held: &NamedLease,
-    value: &str,
-    keep: Option<Duration>,
-) -> Result<(), journal::JournalError> {
-    let write =
-        LeaseWrite { value: Some(value.to_owned()), keep, expires: Some(STARTED_RETENTION), events: Vec::new() };
-    journal.write_lease(held, write).await.map(drop)
 }
 
 fn not_known(why: &str) -> Failed {

@@ -95,6 +95,7 @@ pub mod kf;
 pub mod late;
 pub mod log;
 pub mod metrics;
+pub mod next_message;
 pub mod observers;
 pub mod server;
 pub mod simulate;

@@ -146,6 +146,8 @@ pub struct Metrics {
     pub observation_failed: Counter,
     /// Dead letters: events that an observer permanently failed on.
     pub observation_dead: Counter,
+    /// Late replies that waited in vain for the next message of a user.
+    pub observation_dropped: Counter,
     /// Bytes of the journal in use.
     pub journal_bytes: Gauge,
     /// Pending observations: one per event and observer.
@@ -267,6 +269,7 @@ impl Metrics {
             observed: observations("done"),
             observation_failed: observations("failed"),
             observation_dead: observations("dead"),
+            observation_dropped: observations("dropped"),
             journal_bytes: recorder.register_gauge(&Key::from_static_name(JOURNAL_BYTES), &METADATA),
             waiting: recorder.register_gauge(&Key::from_static_name(WAITING), &METADATA),
             dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),

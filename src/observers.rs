@@ -111,6 +111,8 @@ pub enum Failed {
         /// Why not.
         reason: String,
     },
+    /// The late reply of the event is not given any more.
+    Dropped(String),
     /// Its account has no `secret`, which one that is needed has lost: what is pending of it is kept until it has one.
     NoSecret,
 }
@@ -310,6 +312,12 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
                 );
             }
             return work.end(lease, Finish::Postponed { after: SECRET_INTERVAL }).await;
+        }
+        Failed::Dropped(reason) => {
+            work.metrics.observation_dropped.increment(1);
+            let account = &*lease.account;
+            warn!(observer = name, account, %event, "{account}: {event}: {reason}");
+            return work.end(lease, Finish::Dropped { reason }).await;
         }
         Failed::NotYet { after, of_account, reason } => {
             if of_account {

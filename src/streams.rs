@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use tokio::{task, time};
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -102,6 +103,12 @@ fn snapshot(id: &str, content: &str, finished: bool) -> Body {
     body.push("msgtype", Value::Text("stream".into()));
     body.push("stream", Value::Object(stream));
     Body::Document(payload::write_json(&body))
+}
+
+/// Whether a reply is the streamed answer with this id.
+fn is_stream(reply: &Body, id: &str) -> bool {
+    let Body::Document(reply) = reply else { return false };
+    serde_json::from_str::<Json>(reply).is_ok_and(|reply| reply["stream"]["id"] == *id)
 }
 
 /// Adds a chunk, as far as it fits; returns whether it is full now.
@@ -256,7 +263,9 @@ impl Streams {
         let name = lease_name(account, event);
         let kept = self.journal.read_lease(&name).await?;
         let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else {
-            return Ok(snapshot(id, "", true));
+            // What was complete at once is only the reply of its message.
+            let reply = self.journal.recorded_reply(account, event).await?;
+            return Ok(reply.filter(|reply| is_stream(reply, id)).unwrap_or_else(|| snapshot(id, "", true)));
         };
         let body = snapshot(id, &kept.content, kept.finished);
         // Whoever takes the chunks has the lease. If nobody has it, the process has ended.

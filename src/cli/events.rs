@@ -17,7 +17,7 @@ use super::{
     runtime,
 };
 use crate::{
-    journal::{Archive, Filter, ObservationState, Stored},
+    journal::{Archive, Filter, ObservationState, State, Stored},
     log::{escape, escape_json},
 };
 
@@ -212,11 +212,14 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
             })
         })
         .collect();
+    // Of an event that has its reply it is no failure.
+    let is_note = matches!(stored.state, State::Answered | State::Late);
     let whole = json!({
         "event": stored.cloud_event(),
         "state": stored.state.as_str(),
         "reply": stored.reply,
-        "failure": stored.failure,
+        "failure": stored.failure.as_ref().filter(|_| !is_note),
+        "note": stored.failure.as_ref().filter(|_| is_note),
         "observers": observers,
     });
     let mut out = io::stdout().lock();
@@ -227,7 +230,7 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
     writeln!(out, "{}\n", escape_json(&format!("{:#}", whole["event"])))?;
     writeln!(out, "state: {}", stored.state.as_str())?;
     if let Some(failure) = &stored.failure {
-        writeln!(out, "failure: {}", escape(failure))?;
+        writeln!(out, "{}: {}", if is_note { "note" } else { "failure" }, escape(failure))?;
     }
     match &stored.reply {
         Some(reply) => writeln!(out, "reply: {}", escape(reply))?,

@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use toml::de::{DeTable, DeValue};
 
+pub use super::late_reply::{LateReply, NextMessage};
 use super::{
+    late_reply,
     reader::{Reader, Section, kind, name},
     server::{MAX_AGE_RANGE, Server, share},
     values,
@@ -47,6 +49,8 @@ pub struct Account {
     pub secret: Option<Secret>,
     /// What happens to a reply that is not ready at the deadline.
     pub late_reply: LateReply,
+    /// How it answers the user's next message, where it does.
+    pub next_message: Option<NextMessage>,
     /// What happens to a text that is longer than the platform takes; absent where replies are no such texts.
     pub long_text: Option<LongText>,
     /// Answer when the responder fails or panics.
@@ -74,7 +78,7 @@ impl Account {
     /// Whether a reply can be sent through the API instead of in the response.
     pub fn can_send(&self) -> bool {
         let rules = rules(self.platform);
-        rules.has("late_reply") && self.secret.is_some() && (self.agent_id.is_some() || !rules.has("agent_id"))
+        rules.sends_replies && self.secret.is_some() && (self.agent_id.is_some() || !rules.has("agent_id"))
     }
 
     /// The path of an account that has none of its own.
@@ -105,17 +109,6 @@ pub enum Backlog {
     None,
     /// What the platform still has, 3 days.
     ThreeDays,
-}
-
-/// What happens to a reply that is not ready at the deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LateReply {
-    /// Answer a repeat of the delivery with it, and send it through the API after the last one.
-    Hold,
-    /// Send it through the API.
-    Send,
-    /// Record it as late.
-    Drop,
 }
 
 /// Answer of an account whose responder has none.
@@ -189,11 +182,7 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
     if let Some(lost) = rules.without_secret.filter(|_| !section.has("secret")) {
         section.warning("secret", format!("no `secret`: {lost}"));
     }
-    let choices = [("hold", LateReply::Hold), ("send", LateReply::Send), ("drop", LateReply::Drop)];
-    let late_reply = if knows("late_reply") { section.choice("late_reply", &choices) } else { None };
-    if late_reply == Some(LateReply::Send) && !section.has("secret") {
-        section.problem("late_reply", "\"send\" needs `secret`, the reply is sent through the API");
-    }
+    let (late_reply, next_message) = late_reply::read(rules, section);
     let api_base =
         if knows("api_base") { section.matching("api_base", values::HTTP_URL, values::http_url) } else { None };
     let local = |host: &str| ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own));
@@ -219,7 +208,8 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         sdk_app_id: if knows("sdk_app_id") { sdk_app_id(section) } else { None },
         agent_id: if knows("agent_id") { section.integer("agent_id", 0..=u32::MAX.into()) } else { None },
         secret: api_secret,
-        late_reply: late_reply.unwrap_or(if rules.holds_late_replies { LateReply::Hold } else { LateReply::Drop }),
+        late_reply,
+        next_message,
         long_text: long_text(rules, section),
         on_error: verdict(rules, section, "on_error"),
         on_timeout: verdict(rules, section, "on_timeout"),
@@ -243,8 +233,13 @@ fn long_text(rules: &AccountRules, section: &Section<'_>) -> Option<LongText> {
     let choices = [("split", LongText::Split), ("cut", LongText::Cut), ("error", LongText::Error)];
     let written = section.choice("long_text", &choices);
     let has = |key: &str| section.has(key) || !rules.has(key);
-    let can_send = section.has("secret") && has("agent_id") && (rules.has("late_reply") || rules.has("backlog"));
-    if written == Some(LongText::Split) && !can_send {
+    let can_send = section.has("secret") && has("agent_id");
+    if written == Some(LongText::Split) && !(rules.sends_replies || rules.has("backlog")) {
+        section.warning(
+            "long_text",
+            "`long_text = \"split\"`: on this platform only the response can carry a reply: long texts are cut",
+        );
+    } else if written == Some(LongText::Split) && !can_send {
         let missing = if rules.has("agent_id") { "`secret` and `agent_id`" } else { "`secret`" };
         section.warning("long_text", format!("\"split\" cannot send without {missing}: long texts are cut"));
     }

@@ -9,6 +9,7 @@ mod admin;
 mod api;
 mod handlers;
 mod journal;
+mod late_reply;
 mod log;
 mod observers;
 mod problem;
@@ -30,7 +31,7 @@ use zeroize::Zeroizing;
 
 use self::reader::{Reader, kind, name, suggestion};
 pub use self::{
-    accounts::{Account, Backlog, LateReply, LongText, Mode, Share, Verdict},
+    accounts::{Account, Backlog, LateReply, LongText, Mode, NextMessage, Share, Verdict},
     admin::Admin,
     api::Api,
     journal::{Journal, JournalUrl},

@@ -259,6 +259,22 @@ fn checks_accounts() {
         &with(shop, "late_reply = \"send\""),
         &["c.toml:4: [mp.shop] `late_reply` \"send\" needs `secret`, the reply is sent through the API"],
     );
+    check(
+        &with(shop, "late_reply = \"next\"\nlate_text = \" \"\nlate_keep = \"2d\"\nlate_next_runs = \"yes\""),
+        &[
+            "c.toml:5: [mp.shop] `late_text` must be a text of up to 2048 bytes, with something to see",
+            "c.toml:6: [mp.shop] `late_keep` must be from 1s to 1d",
+            "c.toml:7: [mp.shop] `late_next_runs` must be true or false, not a string",
+        ],
+    );
+    check(
+        &with(shop, &format!("late_text = \"{}\"", "x".repeat(2_049))),
+        &["c.toml:4: [mp.shop] `late_text` must be a text of up to 2048 bytes, with something to see"],
+    );
+    check(
+        &with(shop, "late_reply = \"nxt\""),
+        &["c.toml:4: [mp.shop] `late_reply` must be \"hold\", \"send\", \"next\" or \"drop\"; did you mean `next`?"],
+    );
     check(&with(shop, "on_error = \"allow\""), &["c.toml:4: [mp.shop] `on_error` must be \"default\""]);
     check(&with(chat, "on_timeout = \"default\""), &["c.toml:4: [im.chat] `on_timeout` must be \"allow\" or \"deny\""]);
     check("[im.chat]\ntoken = \"abc\"\n", &["c.toml:1: [im.chat] missing `sdk_app_id`"]);
@@ -304,6 +320,12 @@ fn checks_accounts() {
             "[wecom_bot.x]\nlate_reply = \"hold\"\n",
             "2: [wecom_bot.x] not a key of this platform's accounts: `late_reply`",
         ),
+        (
+            "[wecom_kf.x]\nlate_reply = \"next\"\n",
+            "2: [wecom_kf.x] not a key of this platform's accounts: `late_reply`",
+        ),
+        ("[im.x]\nlate_reply = \"next\"\n", "2: [im.x] not a key of this platform's accounts: `late_reply`"),
+        ("[wecom_suite.x]\nlate_reply = \"send\"\n", "2: [wecom_suite.x] `late_reply` must be \"next\" or \"drop\""),
     ] {
         let shown = everything_shown(table);
         assert!(shown.contains(wrong), "{shown}");
@@ -428,7 +450,9 @@ fn warns() {
              [wecom_kf.k]\ncorp_id = \"ww1\"\ntoken = \"abc\"\naes_key = \"{KEY}\"\n\
              [journal]\nurl = \"memory:\"\n\
              [server]\ntrusted_proxies = [\"::/0\"]\n\
-             [admin]\nlisten = \"0.0.0.0:1\"\ntoken = \"short\"\n"
+             [admin]\nlisten = \"0.0.0.0:1\"\ntoken = \"short\"\n\
+             [wecom_suite.s]\nsuite_id = \"ww1\"\ntoken = \"abc\"\naes_key = \"{KEY}\"\nlong_text = \"split\"\n\
+             [miniprogram.g]\napp_id = \"wx3\"\ntoken = \"abc\"\naes_key = \"{KEY}\"\nlate_reply = \"next\"\n"
         )),
         [
             "c.toml:1: [im.chat] no `token`: anybody who knows the address can post callbacks",
@@ -442,6 +466,9 @@ fn warns() {
             "c.toml:18: [journal] `url` is \"memory:\": what was acknowledged is lost when the process ends",
             "c.toml:20: [server] `trusted_proxies` has everybody: anybody can claim any address",
             "c.toml:23: [admin] `token` is shorter than 16 characters and can be reached from other machines",
+            "c.toml:28: [wecom_suite.s] `long_text = \"split\"`: on this platform only the response can carry a reply: \
+             long texts are cut",
+            "c.toml:33: [miniprogram.g] `late_reply = \"next\"`: users of this platform do not see texts in the response",
         ]
     );
 }

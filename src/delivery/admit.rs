@@ -15,7 +15,7 @@ use crate::{
     event::{Answer, EventSpec, ReplyKind},
     hooks::{Context, Responded, Running},
     journal::{self, Admission, Entry, JournalError, Millis, NewEvent, Undecoded},
-    late,
+    late, next_message,
     observers::Candidate,
     panics::Caught,
     platform::{self, DedupeKey},
@@ -44,8 +44,15 @@ pub(super) struct Wait {
     pub(super) deadline: Duration,
     /// The platform retries when it gets no answer, and may wait for that.
     pub(super) is_held: bool,
-    /// A reply that comes later is sent by this observer.
+    /// A reply that comes later is sent by this observer, or waits there for the next message of the user.
     pub(super) sender: Option<&'static str>,
+}
+
+impl Wait {
+    /// Whether a reply that comes later waits for the next message of the user.
+    pub(super) fn waits(&self) -> bool {
+        self.sender == Some(next_message::OBSERVER)
+    }
 }
 
 impl Receiver {
@@ -160,8 +167,12 @@ pub(super) fn wait(delivery: &Delivery<'_>, spec: Option<&EventSpec>, attempt: u
     let is_held = account.late_reply == LateReply::Hold && reaches_user && !is_brief && attempt < MAX_DELIVERIES;
     let deadline = deadline(delivery, spec);
     let longest = if is_held { deadline.max(PLATFORM_TIMEOUT) } else { deadline };
-    let sends = reaches_user && account.late_reply != LateReply::Drop && account.secret.is_some();
-    Wait { until: delivery.request.arrived + longest, deadline, is_held, sender: sends.then_some(late::OBSERVER) }
+    let sender = match account.late_reply {
+        LateReply::Hold | LateReply::Send => (reaches_user && account.secret.is_some()).then_some(late::OBSERVER),
+        LateReply::Next => spec.is_some_and(EventSpec::is_awaited).then_some(next_message::OBSERVER),
+        LateReply::Drop => None,
+    };
+    Wait { until: delivery.request.arrived + longest, deadline, is_held, sender }
 }
 
 /// How long the responder may take, from the arrival of the delivery.

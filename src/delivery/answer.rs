@@ -6,7 +6,11 @@ use futures_util::FutureExt as _;
 use tokio::time;
 use tracing::{debug, error, warn};
 
-use super::{Content, Delivery, Endpoint, PushedEvent, Receiver, Response, admit::Admitted};
+use super::{
+    Content, Delivery, Endpoint, PushedEvent, Receiver, Response,
+    admit::Admitted,
+    next_message::{answer_late, sender_of},
+};
 use crate::{
     config::{self, LateReply, Verdict},
     envelope::{Query, Seal},
@@ -46,20 +50,25 @@ impl Receiver {
         event: &PushedEvent<'_>,
         admitted: &Admitted,
     ) -> Result<Body, Unanswered> {
-        match self.reply_of(delivery.request.endpoint, admitted).await {
+        match self.reply_of(delivery, event, admitted).await {
             // The node that handled the event has stopped; this one takes the event over.
             Err(Unanswered::Journal(JournalError::Abandoned)) => {
                 // It is still the same attempt.
                 let admitted = Admitted { wait: admitted.wait, ..self.admit(delivery, event).await? };
-                self.reply_of(delivery.request.endpoint, &admitted).await
+                self.reply_of(delivery, event, &admitted).await
             }
             reply => reply,
         }
     }
 
     /// Waits for the reply of an event.
-    async fn reply_of(&self, endpoint: &Endpoint, admitted: &Admitted) -> Result<Body, Unanswered> {
-        let Admitted { entry, wait, event } = admitted;
+    async fn reply_of(
+        &self,
+        delivery: &Delivery<'_>,
+        pushed: &PushedEvent<'_>,
+        admitted: &Admitted,
+    ) -> Result<Body, Unanswered> {
+        let (endpoint, Admitted { entry, wait, event }) = (delivery.request.endpoint, admitted);
         let reply = match entry.reply() {
             Some(reply) => Some(reply),
             None => time::timeout_at(wait.until.into(), entry.answered()).await.ok(),
@@ -84,12 +93,18 @@ impl Receiver {
         if !entry.give_up(patience) {
             return Err(slow().into());
         }
-        let terms = GiveUp { sends: wait.sender.is_some(), patience };
+        let waits = if wait.waits() { sender_of(delivery, pushed) } else { None };
+        let is_awaited = waits.is_some();
+        let sends = wait.sender.is_some() && (is_awaited || !wait.waits());
+        let terms = GiveUp { sends, patience, waits };
         if let Some(reply) = self.journal.give_up(entry, terms).await? {
             return Ok(reply);
         }
         endpoint.metrics.count(Outcome::Late);
-        log_late(endpoint, admitted);
+        log_late(endpoint, admitted, sends);
+        if is_awaited && let Some(body) = answer_late(delivery, pushed) {
+            return Ok(body);
+        }
         Ok(match event {
             Some((spec, context)) => default_answer(endpoint.account.on_timeout != Verdict::Deny, *spec, context.raw()),
             None => Body::Plain(platform::plain_success(endpoint.account.platform)),
@@ -188,15 +203,22 @@ impl Receiver {
     }
 }
 
-fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted) {
+fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted, sends: bool) {
     let (account, event, attempt) = (&*endpoint.id, entry.id, entry.deliveries());
-    let then = match wait.sender {
-        Some(_) => "the reply is sent through the API when it is ready".to_owned(),
-        None => format!("the reply will be DROPPED ({})", late_advice(&endpoint.account)),
+    let dropped = || format!("the reply will be DROPPED ({})", late_advice(&endpoint.account));
+    let (given, then) = match (sends, wait.waits()) {
+        (true, true) => {
+            ("answered `late_text`", "the reply answers the next message of the user when it is ready".to_owned())
+        }
+        (true, false) => ("gave the default answer", "the reply is sent through the API when it is ready".to_owned()),
+        (false, _) => ("gave the default answer", dropped()),
     };
     let waited = wait.deadline.as_secs_f64();
-    warn!(account, %event, attempt, "{account}: no reply within {waited} s, gave the default answer; {then}");
+    warn!(account, %event, attempt, "{account}: no reply within {waited} s, {given}; {then}");
 }
+
+/// What needs no API.
+const NEXT: &str = "`late_reply = \"next\"` to answer the user's next message with it";
 
 /// What would have a late reply sent.
 pub(super) fn late_advice(account: &config::Account) -> String {
@@ -207,9 +229,14 @@ pub(super) fn late_advice(account: &config::Account) -> String {
         (account.late_reply == LateReply::Drop, "`late_reply = \"send\"`"),
     ];
     let missing: Vec<_> = missing.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)).collect();
-    match missing.is_empty() || !knows("late_reply") {
-        true => "only the response can carry it: answer earlier".to_owned(),
-        false => format!("set {} to send it through the API", missing.join(" and ")),
+    let only = "only the response can carry it: answer earlier".to_owned();
+    let rules = account.platform.protocol().account();
+    match (rules.sends_replies, knows("late_reply")) {
+        _ if account.late_reply == LateReply::Next => only,
+        (true, _) if missing.is_empty() => only,
+        (true, _) => format!("set {} to send it through the API, or {NEXT}", missing.join(" and ")),
+        (false, true) => format!("set {NEXT}"),
+        (false, false) => only,
     }
 }
 

@@ -12,14 +12,18 @@
 //! | `open` | signature, decryption, replayed queries; the check of the URL |
 //! | `control` | tickets, and polls of streamed answers |
 //! | `admit` | an event is stored once; its first delivery calls the responder |
-//! | `respond` | runs the responder, and records its reply |
+//! | `respond` | runs the responder |
+//! | `reply` | what a reply becomes: fitted, written, recorded, dropped |
+//! | `next_message` | a late reply answers the next message of the user |
 //! | `answer` | waits for the reply, until the deadline; seals it |
 
 mod admit;
 mod answer;
 mod control;
 mod endpoint;
+mod next_message;
 mod open;
+mod reply;
 mod respond;
 
 use std::{borrow::Cow, sync::Arc, time::Instant};

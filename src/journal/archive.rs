@@ -104,7 +104,7 @@ pub struct Stored {
     pub state: State,
     /// The recorded reply, if it is more than the plain success.
     pub reply: Option<String>,
-    /// Why it has the default answer.
+    /// Why it has the default answer; of an event with a reply, where that went or came from.
     pub failure: Option<String>,
 }
 

@@ -108,6 +108,16 @@ impl Entry {
         self.turn.fetch_or(REPLIED, Ordering::AcqRel) & GIVEN_UP != 0
     }
 
+    /// A reply that is there already is about to become its own, if it was not given up and the responder is not done.
+    pub fn claim(&self) -> bool {
+        self.turn.compare_exchange(0, REPLIED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// After a [claim](Self::claim): the reply was another's, and the responder is to run.
+    pub fn unclaim(&self) {
+        self.turn.fetch_and(!REPLIED, Ordering::AcqRel);
+    }
+
     /// Its responder begins to run.
     pub fn begin(&self, now: Instant) {
         let _ = self.begun.set(now);

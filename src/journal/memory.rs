@@ -5,6 +5,7 @@
 
 mod room;
 mod state;
+mod waiting;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,10 +22,11 @@ use self::{
     state::{Origin, State, Wanted},
 };
 use super::{
-    Admission, Entry, Finish, Finished, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis, NamedLease,
-    NewEvent, Observer, Options, Pulled, ReplyRecord, Room, Task, Undecoded, Usage, millis, model::plain_success,
+    Admission, Entry, Finish, Finished, GiveUp, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis,
+    NamedLease, NewEvent, Observer, Options, Pulled, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage,
+    WaitingReply, millis, model::plain_success,
 };
-use crate::platform::DedupeKey;
+use crate::platform::{Body, DedupeKey};
 
 /// Holds the latest events, as many as fit, and the pending observations.
 #[derive(Debug)]
@@ -95,13 +97,11 @@ impl MemoryJournal {
         let Some(sender) = &reply.sender else { return };
         // What a repeat is answered is another matter.
         let replied = Entry::answered_with(entry.id, 1, reply.body.clone());
-        self.lock().offer(
-            sender.record.clone(),
-            &replied,
-            vec![Arc::clone(&sender.observer)],
-            self.now(),
-            Origin::Late,
-        );
+        let (now, mut state) = (self.now(), self.lock());
+        match &sender.waits {
+            Some(wait) => state.wait_for_next(sender, wait, &replied, now),
+            None => state.offer(sender.record.clone(), &replied, vec![Arc::clone(&sender.observer)], now, Origin::Late),
+        }
         self.arrivals.notify_waiters();
     }
 
@@ -197,12 +197,8 @@ impl MemoryJournal {
                 let (observer, account) = (Arc::clone(name), Arc::clone(account));
                 let lease = Lease { id: *id, observer, account, attempt: observation.attempts, until };
                 let reply = event.entry.reply().and_then(|reply| reply.clone().ok());
-                leased.push(Leased {
-                    lease,
-                    record: event.record.clone(),
-                    reply,
-                    is_late: event.origin == Origin::Late,
-                });
+                let is_late = observation.is_late();
+                leased.push(Leased { lease, record: event.record.clone(), reply, is_late });
             }
         }
         leased
@@ -223,11 +219,9 @@ impl MemoryJournal {
             Finish::Postponed { after } => {
                 (observation.due, observation.attempts) = (now.saturating_add(millis(after)), lease.attempt - 1);
             }
-            done @ (Finish::Done | Finish::Dead { .. }) => {
-                let gone = observations.remove(&lease.id);
-                state.waiting -= 1;
-                gone.into_iter().for_each(|observation| state.release(observation.event));
-                state.dead += u64::from(done != Finish::Done);
+            done @ (Finish::Done | Finish::Dropped { .. } | Finish::Dead { .. }) => {
+                state.remove(&lease.observer, lease.id);
+                state.dead += u64::from(matches!(done, Finish::Dead { .. }));
             }
         }
     }
@@ -261,6 +255,40 @@ impl Journal for MemoryJournal {
             same.into_iter().for_each(|entry| state.settle(&entry, reply.body.clone()));
         }
         state.settle(entry, reply.for_repeat());
+    }
+
+    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>, terms: GiveUp) -> Task<'j, Option<Body>> {
+        let now = self.now();
+        if let Some(sender) = &terms.waits
+            && let Some(wait) = &sender.waits
+        {
+            let mut state = self.lock();
+            // Without room for it the reply is found once it is ready.
+            let is_new = entry.reply().is_none() && !state.is_awaited(sender, entry.id);
+            if is_new && state.make_room(now, Wanted::of_waiting(sender)).is_ok() {
+                state.wait_for_next(sender, wait, entry, now);
+            }
+        }
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// An identity is of one account, and cannot be guessed.
+    fn recorded_reply(&self, _: &str, event: Uuid) -> Task<'_, Option<Body>> {
+        let reply = self.lock().entry(event).and_then(|entry| entry.reply()?.clone().ok());
+        Box::pin(ready(Ok(reply)))
+    }
+
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
+        Box::pin(ready(Ok(self.lock().waiting_reply(recipient, entry.id, self.now()))))
+    }
+
+    fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {
+        let mut state = self.lock();
+        let taken = match entry.reply() {
+            None => state.take_reply(recipient, entry.id, self.now()),
+            Some(_) => None,
+        };
+        Box::pin(ready(Ok(taken)))
     }
 
     fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {

@@ -37,7 +37,8 @@ pub use self::{
     id::Ids,
     model::{
         Absent, Admission, EventRecord, Finish, Finished, GiveUp, Lease, LeaseWrite, Leased, NamedLease, NewEvent,
-        Observer, Options, Pulled, ReplyRecord, ReplySender, Room, State, Undecoded, Usage, Wants,
+        Observer, Options, Pulled, Recipient, ReplyRecord, ReplySender, Room, State, TakenReply, Undecoded, Usage,
+        Wait, WaitingReply, Wants,
     },
 };
 use crate::{
@@ -199,6 +200,16 @@ pub trait Journal: fmt::Debug + Send + Sync {
         let _ = (entry, terms);
         Box::pin(ready(Ok(None)))
     }
+
+    /// The recorded reply of an event of this account, if the event is still kept and has one.
+    fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>>;
+
+    /// Looks for a late reply of a user that waits for the next message, which is `entry`.
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply>;
+
+    /// Takes the oldest one that is ready: in one step it is no longer waiting, and is the reply of `entry`. `None` when there
+    /// is none any more, or the entry has a reply. [`Journal::record`] with this reply has to follow.
+    fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>>;
 
     /// Records for which body a signed query was used, beyond this process: no later than the next event that is
     /// admitted, or a second after. `None` where nobody else can have used it; else the body that it was used for first.

@@ -100,12 +100,14 @@ pub enum Admission {
 }
 
 /// How a reply is [given up](super::Journal::give_up).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct GiveUp {
-    /// Whether a reply that comes later is sent.
+    /// Whether a reply that comes later is sent, or waits.
     pub sends: bool,
     /// How long the responder must have run.
     pub patience: Duration,
+    /// Where a reply that comes later waits for the user's next message: from now on that finds it, ready or not.
+    pub waits: Option<Box<ReplySender>>,
 }
 
 /// An event that has been opened and read.
@@ -194,6 +196,58 @@ pub struct ReplySender {
     pub is_due: bool,
     /// The event.
     pub record: EventRecord,
+    /// For whom the reply waits, where it is not sent at once.
+    pub waits: Option<Wait>,
+}
+
+/// A reply waits for the next message of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The user, of the account.
+    pub user: Box<str>,
+    /// How long; then it is due at its observer.
+    pub keep: Duration,
+}
+
+/// Whose late reply is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The observer that has what waits.
+    pub observer: Arc<str>,
+    /// The account.
+    pub account: Arc<str>,
+    /// As in [`Wait::user`].
+    pub user: Box<str>,
+}
+
+/// What waits for the next message of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitingReply {
+    /// Nothing.
+    Nothing,
+    /// A reply that is still to come.
+    Coming,
+    /// A reply.
+    Ready,
+}
+
+/// A late reply that has become the reply of another event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenReply {
+    /// Whose it was.
+    pub event: Uuid,
+    /// The reply.
+    pub body: Body,
+}
+
+impl TakenReply {
+    /// What the journal says of the event whose reply it was, when `by` has taken it.
+    pub(super) fn note_of_late(by: Uuid) -> String {
+        format!("the reply answered the next message of the user, event {by}")
+    }
+
+    /// What the journal says of the event that has taken the reply, before the event whose that was.
+    pub(super) const NOTE_OF_TAKER: &str = "answered with the late reply of event ";
 }
 
 /// How far an event is.
@@ -313,6 +367,11 @@ pub enum Finish {
     },
     /// It was cancelled, as the server is shutting down. The attempt does not count.
     Released,
+    /// The late reply of the event will not be given any more: why is the event's failure from now on.
+    Dropped {
+        /// Why.
+        reason: String,
+    },
     /// Deferred, as the API of its account is paused. The attempt does not count.
     Postponed {
         /// For so long.

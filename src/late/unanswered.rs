@@ -78,7 +78,8 @@ impl Unanswered {
             Address::of(&tree.map_err(|failure| Failed::Permanent(failure.to_string()))?)
         };
         let body = platform::write_answer(record.platform, record.form, answer, address, self.dispatcher.clock.now());
-        let sender = ReplySender { observer: super::OBSERVER.into(), is_due: true, record: record.clone() };
+        let sender =
+            ReplySender { observer: super::OBSERVER.into(), is_due: true, record: record.clone(), waits: None };
         Ok(ReplyRecord { body, failure: None, sender: Some(Box::new(sender)) })
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     journal::{self, Journal, JournalError},
     kf, late,
     metrics::Metrics,
+    next_message,
     observers::{self, Job, Observers, Subscribers},
     supervisor::Supervisor,
     thirdparty,
@@ -127,6 +128,7 @@ impl Server {
         let internal = internal_observers(config, &hooks);
         let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
         let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
+        let keeps_late = has(next_message::OBSERVER);
         let observer_settings = config.observers.clone().with_policies(hooks.policies());
         let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
@@ -135,6 +137,7 @@ impl Server {
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
         jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
         jobs.extend(sends_late.then(|| late::job(config, &dispatcher, &journal)));
+        jobs.extend(keeps_late.then(|| next_message::job(config)));
         jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
         let in_flight = config.shared_in_flight();
         let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), in_flight, &supervisor);
@@ -286,7 +289,8 @@ pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<j
 /// Checks that every `[observers.NAME]` is of an observer of these hooks, or of an internal one, which an account may need or
 /// not.
 pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), ConfigError> {
-    let internal = [kf::PULL, kf::REPLY, kf::REPLY_AT_ONCE, late::OBSERVER, thirdparty::OBSERVER];
+    let internal =
+        [kf::PULL, kf::REPLY, kf::REPLY_AT_ONCE, late::OBSERVER, next_message::OBSERVER, thirdparty::OBSERVER];
     let known: Vec<&str> = hooks.policies().map(|(name, _)| name).chain(internal).collect();
     config.check_observers(&known)
 }
@@ -294,7 +298,7 @@ pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), Conf
 /// Those that the server needs for what its accounts are.
 fn internal_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     let kf = kf::observers(config, hooks).into_iter();
-    kf.chain(late::observer(config)).chain(thirdparty::observer(config)).collect()
+    kf.chain(late::observer(config)).chain(next_message::observer(config)).chain(thirdparty::observer(config)).collect()
 }
 
 /// How long the journal may take to write what is left, beyond the grace period.

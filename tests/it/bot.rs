@@ -27,6 +27,7 @@ use crate::{
     partition::{behind_proxy, ready},
     support::{
         Answer, TestServer,
+        platform::WeChat,
         postgres::database,
         server::{ACCOUNTS, BOT},
         wait_for,
@@ -56,6 +57,10 @@ pub async fn deliver(server: &TestServer, payload: &str, nonce: &str) -> Answer 
 
 /// The opened answer, with the names of a bot's envelope.
 pub fn opened(answer: &Answer) -> Json {
+    opened_by(&BOT, answer)
+}
+
+fn opened_by(bot: &WeChat, answer: &Answer) -> Json {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let envelope: Json = serde_json::from_str(&answer.body).unwrap();
     assert!(envelope["msgsignature"].is_string() && envelope["timestamp"].is_u64(), "{envelope}");
@@ -65,7 +70,7 @@ pub fn opened(answer: &Answer) -> Json {
         "TimeStamp": envelope["timestamp"],
         "Nonce": envelope["nonce"],
     });
-    serde_json::from_str(&BOT.open_reply(&as_others.to_string())).unwrap()
+    serde_json::from_str(&bot.open_reply(&as_others.to_string())).unwrap()
 }
 
 pub async fn poll(server: &TestServer, stream: &str, number: u32) -> Json {
@@ -85,6 +90,10 @@ pub async fn until(server: &TestServer, stream: &str, content: &str, finished: b
     }
     panic!("`{content}` is not told, but {told}");
 }
+
+/// A second bot of the server.
+const OTHER_BOT: WeChat =
+    WeChat { token: "otherBotToken", aes_key: "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG", receive_id: "" };
 
 /// Streams whatever is sent, the first run from the first channel, and so on.
 struct Model {
@@ -114,7 +123,9 @@ impl Model {
 }
 
 async fn start(journal: &str, hooks: Hooks) -> TestServer {
-    TestServer::start_on(journal, "", ACCOUNTS, hooks).await
+    let other =
+        "[wecom_bot.other]\ntoken = \"otherBotToken\"\naes_key = \"0123456789abcdefghijklmnopqrstuvwxyzABCDEFG\"\n";
+    TestServer::start_on(journal, "", &format!("{ACCOUNTS}{other}"), hooks).await
 }
 
 fn say(model: &mpsc::UnboundedSender<String>, piece: &str) {
@@ -141,6 +152,38 @@ async fn what_is_ready_is_answered_at_once() {
     let click = json!({ "eventtype": "template_card_event", "template_card_event": {"card_type": "vote_interaction", "event_key": "k", "task_id": "t1"} });
     let click = push("m4", "event", &click);
     assert_eq!(opened(&deliver(&server, &click, "e").await)["response_type"], "update_template_card");
+}
+
+/// There is nothing more to come, and still the platform may ask: at this node or another, before or after a restart.
+#[tokio::test]
+async fn a_poll_of_what_was_complete_at_once_gets_it_again() {
+    let hooks = || {
+        Hooks::default()
+            .on(async |message: wecom_bot::TextMessage, _: Context| Ok(Reply::markdown(message.text.content)))
+            .on(async |_: wecom_bot::EnterChat, _: Context| Ok(WelcomeReply::text("hello")))
+    };
+    let folder = TempDir::new().unwrap();
+    let sqlite = format!("sqlite://{}", folder.path().join("journal.db").display());
+    for url in ["memory:".to_owned(), sqlite].into_iter().chain(database().await) {
+        let server = start(&url, hooks()).await;
+        let first = opened(&deliver(&server, &text("m1", "**42**"), "a").await)["stream"].clone();
+        let stream = first["id"].as_str().unwrap();
+        assert_eq!((&first["content"], &first["finish"]), (&json!("**42**"), &json!(true)));
+        assert_eq!(poll(&server, stream, 1).await, first);
+        assert_eq!(poll(&server, stream, 2).await, first, "{url}");
+        // Nothing else is a streamed answer.
+        let other = stream.replace(&stream[20..], "000000000000");
+        assert_eq!(poll(&server, &other, 3).await["content"], "");
+        if url != "memory:" {
+            server.stop().await.unwrap();
+            let server = start(&url, hooks()).await;
+            assert_eq!(poll(&server, stream, 4).await, first);
+            // Another bot of the server does not see it.
+            let payload = push("poll5", "stream", &json!({ "id": stream }));
+            let answer = server.post("/wecom_bot/other", &OTHER_BOT.safe_bot(&payload, "p5")).await;
+            assert_eq!(opened_by(&OTHER_BOT, &answer)["stream"]["content"], "");
+        }
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,9 @@ const WECOM_ACCOUNT: &str = "[wecom.sales]\ncorp_id = \"ww0000000000000004\"\nto
     aes_key = \"wecomwecomwecomwecomwecomwecomwecomwecomwec\"\ndeadline = \"50ms\"\n";
 const IM_ACCOUNT: &str = "[im.chat]\nsdk_app_id = 1400000001\ntoken = \"imToken\"\ndeadline = \"50ms\"\n";
 
+/// What needs no API.
+const NEXT: &str = "`late_reply = \"next\"` to answer the user's next message with it";
+
 /// A server on a journal of its own, with its log.
 struct Slow {
     folder: TempDir,
@@ -109,6 +112,7 @@ async fn a_late_reply_that_nobody_sends_is_logged_and_visible_on_its_event() {
         ),
         (format!("{WECOM_ACCOUNT}{agent}{secret}"), "set `late_reply = \"send\"` to send it through the API"),
     ] {
+        let advice = &format!("{advice}, or {NEXT}");
         let slow = Slow::start(&accounts).await;
         let message = text_message(1, "hi");
         let answer = match accounts.starts_with("[mp") {
@@ -121,7 +125,7 @@ async fn a_late_reply_that_nobody_sends_is_logged_and_visible_on_its_event() {
         let event = slow.event().await;
         assert_eq!(event["state"], "defaulted");
         let failure = event["failure"].as_str().unwrap();
-        assert!(failure.starts_with("the reply was ready after 0.") && failure.ends_with(advice), "{failure}");
+        assert!(failure.starts_with("the reply was ready after 0.") && failure.ends_with(&**advice), "{failure}");
         assert!(event["reply"].as_str().unwrap().contains("finished"), "what was dropped can be read");
         let lines = slow.log.text();
         assert_eq!(lines.matches(failure).count(), 1, "{lines}");

@@ -12,8 +12,8 @@ use echostr::{
     event::Platform,
     journal::{
         Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, GiveUp, Journal, JournalError,
-        LeaseWrite, Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, ReplyRecord,
-        ReplySender, Room, State, Undecoded,
+        LeaseWrite, Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, Recipient,
+        ReplyRecord, ReplySender, Room, State, TakenReply, Undecoded, Wait, WaitingReply,
         memory::MemoryJournal,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -142,6 +142,8 @@ on_each! {
     pulled_events_come_with_their_slot_and_once on memory, sqlite, postgres;
     the_reply_of_a_pulled_event_is_given_with_it on memory, sqlite, postgres;
     a_reply_that_was_given_up_is_offered_to_its_sender on memory, sqlite, postgres;
+    a_late_reply_waits_for_its_user_and_is_taken_once on memory, sqlite, postgres;
+    a_late_reply_that_nobody_takes_comes_to_its_observer on memory, sqlite, postgres;
     another_node_gives_up_on_a_reply on postgres;
 }
 
@@ -1546,7 +1548,7 @@ async fn the_reply_of_a_pulled_event_is_given_with_it(place: Place) {
 }
 
 fn to_send(text: &str, record: &EventRecord, is_due: bool) -> ReplyRecord {
-    let sender = ReplySender { observer: "late".into(), is_due, record: record.clone() };
+    let sender = ReplySender { observer: "late".into(), is_due, record: record.clone(), waits: None };
     ReplyRecord { sender: Some(Box::new(sender)), ..document(text) }
 }
 
@@ -1571,6 +1573,94 @@ async fn a_reply_that_was_given_up_is_offered_to_its_sender(place: Place) {
     assert_eq!(leased[0].reply, Some(Body::Document("sorry".to_owned())));
     finish(&*journal, &leased, Finish::Done).await;
     assert!(lease(&*journal, "late").await.is_empty());
+}
+
+/// A reply of a user that waits for so long.
+fn to_wait(record: &EventRecord, user: &str, keep: Duration) -> Box<ReplySender> {
+    let waits = Some(Wait { user: user.into(), keep });
+    Box::new(ReplySender { observer: "next".into(), is_due: true, record: record.clone(), waits })
+}
+
+fn next_messages() -> Observer {
+    Observer { wants: Arc::new(|_, _| false), in_order: true, ..observer("next") }
+}
+
+fn recipient(user: &str) -> Recipient {
+    Recipient { observer: "next".into(), account: "mp/shop".into(), user: user.into() }
+}
+
+/// Admits an event, and has its reply wait. Gives the event, and who records the reply.
+async fn give_up(journal: &dyn Journal, number: u64, user: &str, keep: Duration) -> (Arc<Entry>, Box<ReplySender>) {
+    let event = message("user", number).new_event(journal, &[]);
+    let sender = to_wait(&event.record, user, keep);
+    let entry = run(journal.admit(event).await.unwrap());
+    journal.store(&entry);
+    entry.stored().await.unwrap();
+    assert!(entry.give_up(Duration::ZERO));
+    let terms = GiveUp { sends: true, patience: Duration::ZERO, waits: Some(sender.clone()) };
+    assert_eq!(journal.give_up(&entry, terms).await, Ok(None));
+    (entry, sender)
+}
+
+async fn reply_late(journal: &dyn Journal, (entry, sender): &(Arc<Entry>, Box<ReplySender>), text: &str) {
+    assert!(entry.mark_replied());
+    journal.record(entry, ReplyRecord { sender: Some(sender.clone()), ..document(text) });
+    assert_eq!(entry.answered().await, &Ok(Body::Plain("success")));
+}
+
+async fn a_late_reply_waits_for_its_user_and_is_taken_once(place: Place) {
+    let journal = place.open(&options(vec![next_messages()])).await;
+    let (first, second) =
+        (give_up(&*journal, 1, "anna", TEST_TIMEOUT).await, give_up(&*journal, 2, "anna", TEST_TIMEOUT).await);
+    let taker = run(message("user", 3).admit(&*journal, &[]).await);
+    journal.store(&taker);
+    assert_eq!(journal.waiting_reply(&recipient("anna"), &taker).await, Ok(WaitingReply::Coming));
+    assert_eq!(journal.waiting_reply(&recipient("anna"), &first.0).await, Ok(WaitingReply::Coming));
+    assert_eq!(journal.waiting_reply(&recipient("bert"), &taker).await, Ok(WaitingReply::Nothing));
+    assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(None));
+    reply_late(&*journal, &second, "two").await;
+    reply_late(&*journal, &first, "one").await;
+    assert_eq!(journal.waiting_reply(&recipient("anna"), &taker).await, Ok(WaitingReply::Ready));
+    assert_eq!(journal.waiting_reply(&recipient("bert"), &taker).await, Ok(WaitingReply::Nothing));
+    let one = TakenReply { event: first.0.id, body: Body::Document("one".to_owned()) };
+    assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(Some(one.clone())));
+    journal.record(&taker, document("one"));
+    assert_eq!(taker.answered().await, &Ok(one.body));
+    // Who has a reply takes none.
+    assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(None));
+    let repeat = known(message("user", 3).admit(&*journal, &[]).await);
+    assert_eq!(repeat.answered().await, &Ok(Body::Document("one".to_owned())));
+    let next = run(message("user", 4).admit(&*journal, &[]).await);
+    journal.store(&next);
+    let two = TakenReply { event: second.0.id, body: Body::Document("two".to_owned()) };
+    assert_eq!(journal.take_reply(&recipient("anna"), &next).await, Ok(Some(two)));
+    journal.record(&next, document("two"));
+    assert!(next.answered().await.is_ok());
+    let last = run(message("user", 5).admit(&*journal, &[]).await);
+    journal.store(&last);
+    assert_eq!(journal.waiting_reply(&recipient("anna"), &last).await, Ok(WaitingReply::Nothing));
+    assert_eq!(journal.take_reply(&recipient("anna"), &last).await, Ok(None));
+    assert!(lease(&*journal, "next").await.is_empty());
+}
+
+async fn a_late_reply_that_nobody_takes_comes_to_its_observer(place: Place) {
+    let journal = place.open(&options(vec![next_messages()])).await;
+    let waiting = give_up(&*journal, 1, "anna", Duration::from_millis(300)).await;
+    reply_late(&*journal, &waiting, "one").await;
+    let leased = lease_some(&*journal, "next").await;
+    assert!(leased[0].is_late);
+    assert_eq!(leased[0].reply, Some(Body::Document("one".to_owned())));
+    let taker = run(message("user", 2).admit(&*journal, &[]).await);
+    journal.store(&taker);
+    assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(None));
+    finish(&*journal, &leased, Finish::Dropped { reason: "nobody came".to_owned() }).await;
+    assert!(lease(&*journal, "next").await.is_empty());
+    assert_eq!(journal.waiting_reply(&recipient("anna"), &taker).await, Ok(WaitingReply::Nothing));
+    if !matches!(place, Place::Memory) {
+        let event = place.archive().await.event(waiting.0.id).await.unwrap().unwrap();
+        assert_eq!((event.state, event.failure.as_deref()), (State::Defaulted, Some("nobody came")));
+        assert_eq!(event.reply.as_deref(), Some("one"));
+    }
 }
 
 async fn another_node_gives_up_on_a_reply(place: Place) {

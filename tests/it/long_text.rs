@@ -1,7 +1,7 @@
 //! Texts that are longer than a platform takes.
 
 use echostr::{
-    events::{mp, wecom, wecom_kf},
+    events::{miniprogram, mp, wecom, wecom_kf},
     hooks::{Context, Hooks},
     replies,
     simulate::api::{FakeApi, Faults, Sent},
@@ -12,7 +12,7 @@ use crate::support::{
     Log, TestServer,
     api::{accounts, announce, sent},
     postgres::database,
-    server::{MP, PLAIN, WECOM, text_message},
+    server::{MINI, MP, PLAIN, WECOM, text_message},
     wait_for,
 };
 
@@ -26,6 +26,7 @@ fn long() -> String {
 fn hooks() -> Hooks {
     Hooks::default()
         .on(async |_: mp::TextMessage, _: Context| Ok(replies::mp::Reply::text(long())))
+        .on(async |_: miniprogram::TextMessage, _: Context| Ok(replies::mp::Reply::text(long())))
         .on(async |_: wecom::TextMessage, _: Context| Ok(replies::wecom::Reply::text(long())))
         .on(async |_: wecom_kf::TextMessage, _: Context| Ok(replies::wecom_kf::Reply::text(long())))
         .on(async |_: wecom_kf::EnterSession, _: Context| Ok(replies::wecom_kf::EventReply::text(long())))
@@ -103,6 +104,88 @@ async fn a_long_reply_is_cut_where_it_cannot_be_split() {
     let server = TestServer::start_with("", account, hooks()).await;
     let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "a")).await;
     assert!(answer.body.contains(&long().chars().take(682).collect::<String>()), "{}", answer.body);
+}
+
+/// Users of Mini Programs are sent the parts as well; what the response says they do not see.
+#[tokio::test]
+async fn a_long_reply_of_a_mini_program_is_sent_in_parts_or_cut() {
+    let api = FakeApi::start(6).await.unwrap();
+    let server = TestServer::start_with("", &with(&api, "long_text = \"split\""), hooks()).await;
+    assert_eq!(server.post("/miniprogram/game", &MINI.safe(&text_message(1, "hi"), "a")).await.body, "success");
+    let parts = sent(&api, 5).await;
+    assert_eq!(texts(&parts).concat(), long());
+    assert!(parts.iter().all(|one| one.path == "/cgi-bin/message/custom/send" && one.to == "user_openid"));
+    let server = TestServer::start_with("", &with(&api, ""), hooks()).await;
+    let answer = server.post("/miniprogram/game", &MINI.safe(&text_message(2, "hi"), "b")).await;
+    let opened = MINI.open_reply(&answer.body);
+    assert!(opened.contains(&format!("[{}]", long().chars().take(682).collect::<String>())), "{opened}");
+    assert_eq!(api.sent().len(), 5);
+}
+
+/// The accounts, retried without end.
+fn patient(api: &FakeApi) -> String {
+    with(api, "long_text = \"split\"").replace("[observers]", "[observers]\nmax_attempts = 1000")
+}
+
+/// The connection breaks behind each part: each may have been sent, so none is sent again, and all were.
+#[tokio::test]
+async fn a_part_that_may_have_been_sent_is_not_sent_again_and_those_behind_it_are() {
+    let folder = TempDir::new().unwrap();
+    let sqlite = format!("sqlite://{}", folder.path().join("journal.db").display());
+    for url in ["memory:".to_owned(), sqlite].into_iter().chain(database().await) {
+        let (api, (log, _guard)) = (FakeApi::start(7).await.unwrap(), Log::begin());
+        let server = TestServer::start_on(&url, "", &patient(&api), hooks()).await;
+        // The token is had first, so that the fault meets the parts.
+        assert_eq!(server.post("/mp/shop", &MP.safe(&text_message(9, "hi"), "z")).await.body, "success");
+        sent(&api, 5).await;
+        wait_for("it is done", async || server.metric("echostr_observations_waiting").await == 0.0).await;
+        api.set_faults(Faults { cut: 1.0, ..Faults::default() });
+        assert_eq!(server.post("/mp/shop", &MP.safe(&text_message(1, "hi"), "a")).await.body, "success");
+        wait_for("it ends", async || server.metric("echostr_observations_total{result=\"dead\"}").await == 1.0).await;
+        assert_eq!(texts(&api.sent()[5..]).concat(), long(), "{url}");
+        let lines = log.text();
+        assert!(lines.contains("part 5 of 5 of a reply may have been sent, so it is not sent again"), "{lines}");
+        assert!(
+            lines.contains("it may have been sent, so it is not sent again: the part 1, 2, 3, 4, 5 of 5"),
+            "{lines}"
+        );
+    }
+}
+
+/// Killed while the first part was on its way: the next process sends those behind it.
+#[tokio::test]
+async fn the_parts_behind_a_crash_are_sent() {
+    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let url = |folder: &TempDir| format!("sqlite://{}", folder.path().join("journal.db").display());
+    let stuck = FakeApi::start(8).await.unwrap();
+    let killed = TestServer::start_on(&url(&before), "", &patient(&stuck), hooks()).await;
+    assert_eq!(killed.post("/mp/shop", &MP.safe(&text_message(1, "hi"), "a")).await.body, "success");
+    // The platform takes two, and then says nothing.
+    sent(&stuck, 2).await;
+    stuck.set_faults(Faults { silent: 1.0, ..Faults::default() });
+    let value = |folder: &TempDir| {
+        let db = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+        db.query_row("SELECT value FROM slot WHERE name LIKE 'late/%'", [], |row| row.get::<_, String>(0))
+    };
+    let mut seen = stuck.sent().len();
+    wait_for("a part is on its way", async || {
+        let now = stuck.sent().len();
+        let is_still =
+            std::mem::replace(&mut seen, now) == now && value(&before).is_ok_and(|it| it == format!("begun {now}"));
+        is_still || now == 5
+    })
+    .await;
+    // The files as they are now are what the next process finds.
+    for file in ["journal.db", "journal.db-wal"] {
+        std::fs::copy(before.path().join(file), after.path().join(file)).unwrap();
+    }
+    let begun: usize = value(&after).unwrap().strip_prefix("begun ").unwrap().parse().unwrap();
+    let api = FakeApi::start(9).await.unwrap();
+    let server = TestServer::start_on(&url(&after), "", &patient(&api), Hooks::default()).await;
+    wait_for("it ends", async || server.metric("echostr_observations_total{result=\"dead\"}").await == 1.0).await;
+    let (first, rest) = (texts(&stuck.sent()), texts(&api.sent()));
+    assert_eq!((first.len(), rest.len()), (begun, 4 - begun), "the one that was on its way is not sent again");
+    assert!(long().starts_with(&first.concat()) && long().ends_with(&rest.concat()));
 }
 
 /// Parts that were sent are not sent again, whoever goes on: the next process, or another node.

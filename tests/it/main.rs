@@ -38,6 +38,7 @@ mod memory;
 mod messages;
 mod missing;
 mod models;
+mod next_message;
 mod nodes;
 mod noise;
 mod observers;

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
-    Answer, NOW, TestServer,
+    Answer, Log, NOW, TestServer,
     api::sent,
     platform::WeChat,
     server::{OPEN, SUITE, text_message},
@@ -136,6 +136,39 @@ async fn from_the_ticket_to_an_answer_by_api_across_a_restart() {
     // The handler fails, for nobody has authorised any more.
     assert_eq!(text(&server, 3, "m3").await.body, "success");
     assert_eq!(api.sent().len(), 2);
+}
+
+/// Each authorizer is sent its own by its own token; a suite has no message that says what a reply says.
+#[tokio::test]
+async fn a_long_reply_is_sent_to_the_user_of_the_authorizer_and_cut_for_a_company() {
+    let api = FakeApi::start(6).await.unwrap();
+    api.add_third_party("wxcomponent0000001", "openSecret", "ticket@@@1");
+    let long = || (0..3_000_u32).map(|at| char::from_u32(0x4E00 + at).unwrap()).collect::<String>();
+    let hooks = Hooks::default()
+        .on(move |_: mp::TextMessage, _: Context| async move { Ok(replies::mp::Reply::text(long())) })
+        .on(move |_: wecom::TextMessage, _: Context| async move { Ok(replies::wecom::Reply::text(long())) });
+    let (log, _guard) = Log::begin();
+    let accounts = accounts(&api).replace("secret = ", "long_text = \"split\"\nsecret = ");
+    let server = TestServer::start_with("", &accounts, hooks).await;
+    let more = "<ComponentVerifyTicket>ticket@@@1</ComponentVerifyTicket>";
+    assert_eq!(tell(&server, &notice("component_verify_ticket", more), "t").await.body, "success");
+    let code = api.authorise(AUTHORIZER);
+    let more = format!("<AuthorizerAppid>{AUTHORIZER}</AuthorizerAppid><AuthorizationCode>{code}</AuthorizationCode>");
+    assert_eq!(tell(&server, &notice("authorized", &more), "a").await.body, "success");
+    one_is_done(&server).await;
+    assert_eq!(text(&server, 1, "m1").await.body, "success");
+    let parts = sent(&api, 5).await;
+    let texts = parts.iter().map(|one| one.body["text"]["content"].as_str().unwrap());
+    assert_eq!(texts.collect::<String>(), long());
+    assert!(parts.iter().all(|one| one.path == "/cgi-bin/message/custom/send" && one.to == "user_openid"));
+    // A repeat sends nothing.
+    assert_eq!(text(&server, 1, "m2").await.body, "success");
+
+    let answer = server.post("/wecom_suite/crm", &COMPANY.safe(&text_message(2, "hi"), "m3")).await;
+    let cut: String = long().chars().take(682).collect();
+    assert!(COMPANY.open_reply(&answer.body).contains(&format!("<Content><![CDATA[{cut}]]></Content>")));
+    assert!(log.text().contains("cut a text of 9000 bytes to 2048, which is all that the response can carry"));
+    assert_eq!(api.sent().len(), 5);
 }
 
 #[tokio::test]

@@ -233,6 +233,27 @@ impl EventSpec {
         !self.platform.protocol().is_exact(self) || self.select.contains(&values)
     }
 
+    /// Whether it is what a user wrote or sent, and not an event.
+    pub fn is_message(&self) -> bool {
+        self.id.split('.').nth(1) == Some("message")
+    }
+
+    /// Whether a user expects the answer: it is a message, or something else that was done in the chat. What devices report
+    /// reaches the user, too, but nobody waits for it.
+    pub fn is_awaited(&self) -> bool {
+        const REPORTED: [&str; 7] = [
+            "location",
+            "unsubscribe",
+            "wificonnected",
+            "device_bind",
+            "device_unbind",
+            "device_subscribe_status",
+            "device_unsubscribe_status",
+        ];
+        let is_reported = || self.id.rsplit('.').next().is_some_and(|name| REPORTED.contains(&name));
+        self.reply == ReplyKind::Passive && (self.is_message() || !is_reported())
+    }
+
     /// Whether `InfoType` names it, which no message and no other event has.
     pub(crate) fn is_notice(&self) -> bool {
         self.platform.protocol().serves_others() && self.id.split('.').nth(1) == Some("info")

@@ -8,6 +8,7 @@ use std::{mem::size_of, sync::Arc};
 use super::{
     super::{Entry, EventRecord},
     state::{Observation, Observed, Remembered, StoredLease},
+    waiting::Waiting,
 };
 use crate::platform::Body;
 
@@ -20,6 +21,9 @@ const ARC: usize = 16;
 /// An event that is observed, without its texts; one more observer of it.
 const OBSERVED: usize = size_of::<Observed>() + 3 * ARC;
 const OBSERVATION: usize = 2 * size_of::<(uuid::Uuid, Observation)>();
+
+/// An observation that is found by a user, without the name: its places in two tables and a set.
+const WAITER: usize = 2 * size_of::<(Box<str>, Waiting)>() + 2 * ARC;
 
 /// A named lease without its texts.
 const LEASE: usize = 2 * size_of::<(Arc<str>, StoredLease)>() + ARC;
@@ -95,6 +99,11 @@ pub(super) fn of_observed(record: &EventRecord, has_key: bool, observers: usize)
     // Where there is no key nothing else counts its entry.
     let entry = if has_key { 0 } else { size_of::<Entry>() + ARC };
     OBSERVED + record.payload.text().len() + subject + query + entry + observers * OBSERVATION
+}
+
+/// What it takes to find an observation by a user.
+pub(super) fn of_waiter(user: Option<&str>) -> usize {
+    user.map_or(0, |user| 2 * user.len() + WAITER)
 }
 
 pub(super) const fn of_lease(name: &str, value: Option<&String>) -> usize {

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{
     super::{Entry, EventRecord, JournalError, Millis, NewEvent, millis},
-    room::{ENTRY, Space, of_body, of_lease, of_observed, of_reply},
+    room::{ENTRY, Space, of_body, of_lease, of_observed, of_reply, of_waiter},
+    waiting::Waiters,
 };
 use crate::platform::{Body, DedupeKey};
 
@@ -34,6 +35,8 @@ pub(super) struct State {
     done: VecDeque<Remembered>,
     /// Pending observations of each observer, by event.
     pub(super) observations: HashMap<Arc<str>, BTreeMap<Uuid, Observation>>,
+    /// Late replies that wait for the next message of a user.
+    pub(super) waiters: Waiters,
     pub(super) leases: HashMap<Arc<str>, StoredLease>,
     /// Token of the latest lease, whichever.
     pub(super) token: i64,
@@ -122,6 +125,8 @@ pub(super) struct Observation {
     pub(super) due: Millis,
     pub(super) attempts: u32,
     pub(super) leased: bool,
+    /// The user whose next message it waits for.
+    pub(super) user: Option<Box<str>>,
 }
 
 impl Wanted {
@@ -138,6 +143,7 @@ impl State {
             events: HashTable::new(),
             done: VecDeque::new(),
             observations: HashMap::new(),
+            waiters: Waiters::default(),
             leases: HashMap::new(),
             token: 0,
             swept: 0,
@@ -153,6 +159,11 @@ impl State {
     pub(super) fn known(&self, key: &DedupeKey, now: Millis) -> Option<&Arc<Entry>> {
         let known = self.events.find(key.hash(), |known| known.has(key));
         known.filter(|known| known.stands(now)).map(|known| &known.entry)
+    }
+
+    /// An event by its identity, which is rarely asked for.
+    pub(super) fn entry(&self, event: Uuid) -> Option<&Arc<Entry>> {
+        self.events.iter().map(|known| &known.entry).find(|entry| entry.id == event)
     }
 
     /// Removes what is too old, and the oldest of what is not needed, until there is room. Returns what was removed last.
@@ -215,10 +226,23 @@ impl State {
         due: Millis,
         origin: Origin,
     ) {
+        self.offer_to(record, entry, observers, due, origin, None);
+    }
+
+    /// The same for the next message of a user.
+    pub(super) fn offer_to(
+        &mut self,
+        record: EventRecord,
+        entry: &Arc<Entry>,
+        observers: Vec<Arc<str>>,
+        due: Millis,
+        origin: Origin,
+        user: Option<&str>,
+    ) {
         if observers.is_empty() {
             return;
         }
-        let bytes = of_observed(&record, entry.key.is_some(), observers.len());
+        let bytes = of_observed(&record, entry.key.is_some(), observers.len()) + of_waiter(user);
         self.room.observe(bytes);
         if entry.key.is_none() {
             self.room.remember(of_reply(entry));
@@ -226,12 +250,24 @@ impl State {
         entry.ticket.fetch_or(OBSERVED_MARK, Ordering::Relaxed);
         let event = Arc::new(Observed { record, entry: Arc::clone(entry), origin, bytes });
         for observer in observers {
-            let observation = Observation { event: Arc::clone(&event), due, attempts: 0, leased: false };
+            let observation =
+                Observation { event: Arc::clone(&event), due, attempts: 0, leased: false, user: user.map(Into::into) };
             match self.observations.entry(observer).or_default().insert(entry.id, observation) {
                 Some(same) => self.release(same.event),
                 None => self.waiting += 1,
             }
         }
+    }
+
+    /// An observer is done with an event, or will never be.
+    pub(super) fn remove(&mut self, observer: &str, event: Uuid) {
+        let observations = self.observations.get_mut(observer);
+        let Some(gone) = observations.and_then(|observations| observations.remove(&event)) else { return };
+        self.waiting -= 1;
+        if let Some(user) = &gone.user {
+            self.waiters.remove(&gone.event.record.account, user, event);
+        }
+        self.release(gone.event);
     }
 
     /// One observer less has to see an event.

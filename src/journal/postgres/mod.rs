@@ -17,6 +17,7 @@ mod db;
 mod known;
 mod leases;
 mod maintenance;
+mod next_message;
 mod node;
 mod observers;
 mod pool;
@@ -42,7 +43,7 @@ use uuid::Uuid;
 use self::{pool::Pool, shared::Shared};
 use super::{
     Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
-    Options, ReplyRecord, Room, Task, Undecoded, Usage, core::Failure as _,
+    Options, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage, WaitingReply, core::Failure as _,
 };
 use crate::{envelope::UsedQuery, platform::Body};
 
@@ -177,11 +178,46 @@ impl Journal for PostgresJournal {
                 return Ok(None);
             }
             self.ready().await?;
-            if !runs_here {
-                return waiting::give_up(&self.shared, entry, terms.patience).await;
+            let reply = match runs_here {
+                false => waiting::give_up(&self.shared, entry, terms.patience).await?,
+                true => {
+                    let given_up = db::limited(replies::give_up(&self.shared, entry)).await;
+                    given_up.map_err(|failure| self.shared.trouble(&failure))?
+                }
+            };
+            if let (None, Some(sender)) = (&reply, &terms.waits) {
+                let awaited = db::limited(next_message::await_reply(&self.shared, sender, entry.id)).await;
+                awaited.map_err(|failure| self.shared.trouble(&failure))?;
             }
-            let given_up = db::limited(replies::give_up(&self.shared, entry)).await;
-            given_up.map_err(|failure| self.shared.trouble(&failure))
+            Ok(reply)
+        })
+    }
+
+    fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>> {
+        let account = account.to_owned();
+        Box::pin(async move {
+            self.ready().await?;
+            let found = db::limited(replies::recorded(&self.shared, &account, event)).await;
+            found.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
+        Box::pin(async move {
+            self.ready().await?;
+            let found = db::limited(next_message::look(&self.shared, recipient, entry.id)).await;
+            found.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {
+        Box::pin(async move {
+            self.ready().await?;
+            let mut taken = db::limited(next_message::take(&self.shared, recipient, entry.id)).await;
+            if taken.as_ref().is_err_and(|failure| failure.is_conflict()) {
+                taken = db::limited(next_message::take(&self.shared, recipient, entry.id)).await;
+            }
+            taken.map_err(|failure| self.shared.trouble(&failure))
         })
     }
 

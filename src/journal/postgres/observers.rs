@@ -240,6 +240,16 @@ const DEAD: &str = "WITH gone AS (
     ON CONFLICT (event, observer) DO UPDATE
         SET died = excluded.died, attempts = excluded.attempts, error = excluded.error";
 
+/// A late reply that waited in vain is the failure of its event.
+const DROPPED: &str = "WITH gone AS (
+        DELETE FROM delivery USING unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $6::text[])
+            AS t (event, observer, attempt, until, reason)
+        WHERE delivery.event = t.event AND delivery.observer = t.observer AND delivery.attempts = t.attempt
+          AND delivery.due = t.until AND delivery.leased AND delivery.node = $5
+        RETURNING delivery.event, t.reason
+    )
+    UPDATE event SET state = 2, failure = gone.reason FROM gone WHERE event.id = gone.event AND event.state = 3";
+
 /// Leases of one outcome, as columns.
 #[derive(Default)]
 struct Ends {
@@ -261,7 +271,9 @@ impl Ends {
 /// Ends leases, unless they have expired and were taken. Each outcome is one statement, which is idempotent.
 pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(), Failure> {
     let observing = shared.observers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let (mut done, mut again, mut dead) = (Ends::default(), Ends::default(), Ends::default());
+    let (mut done, mut again, mut dead, mut dropped) =
+        (Ends::default(), Ends::default(), Ends::default(), Ends::default());
+    let mut reasons = Vec::new();
     let (mut pauses, mut then, mut errors, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Finished { lease, outcome } in finished {
         let Some(observer) = observing.get(&lease.observer).map(|observing| observing.id) else { continue };
@@ -278,6 +290,10 @@ pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(),
                 pauses.push(if let Finish::Postponed { after } = outcome { millis(*after) } else { 0 });
                 then.push(db::to_sql(lease.attempt.saturating_sub(1)));
                 errors.push(None);
+            }
+            Finish::Dropped { reason } => {
+                dropped.push(lease, observer);
+                reasons.push(db::text(reason));
             }
             Finish::Dead { error } => {
                 dead.push(lease, observer);
@@ -297,6 +313,10 @@ pub(super) async fn finish(shared: &Shared, finished: &[Finished]) -> Result<(),
     if !dead.events.is_empty() {
         let Ends { events, observers, attempts, until } = &dead;
         db.execute(DEAD, &[events, observers, attempts, until, node, &last]).await?;
+    }
+    if !dropped.events.is_empty() {
+        let Ends { events, observers, attempts, until } = &dropped;
+        db.execute(DROPPED, &[events, observers, attempts, until, node, &reasons]).await?;
     }
     db.done();
     Ok(())

@@ -10,6 +10,7 @@ use super::{
     super::{
         Entry, JournalError, State,
         core::{Commit, Failure as _, Row as _, commit, row},
+        millis,
         model::plain_success,
     },
     admissions::LARGEST_BATCH,
@@ -19,11 +20,12 @@ use super::{
 };
 use crate::platform::Body;
 
-/// Records replies; one that the platform was answered without is offered to who sends it. What was asked for has no
-/// owner.
+/// Records replies; one that the platform was answered without is offered to who sends it, or who has it wait: that may
+/// know of it since it was given up. What was asked for has no owner.
 const RECORD: &str = "WITH given AS (
-        SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::text[], $6::integer[], $7::boolean[])
-        AS t (id, state, reply, failure, sender, due)
+        SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::text[], $6::integer[], $7::boolean[],
+                             $8::bytea[], $9::bigint[])
+        AS t (id, state, reply, failure, sender, due, lane, keep)
     ), locked AS (
         SELECT event.id FROM event JOIN given ON given.id = event.id ORDER BY event.id FOR UPDATE OF event
     ), done AS (
@@ -34,11 +36,12 @@ const RECORD: &str = "WITH given AS (
                              THEN event.observers || given.sender ELSE event.observers END
         FROM given JOIN locked ON locked.id = given.id
         WHERE event.id = given.id AND (event.owner = $5 OR event.owner IS NULL) AND event.state = 0
-        RETURNING event.id, event.account, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender
+        RETURNING event.id, event.account, given.sender IS NOT NULL AND (given.due OR event.given_up) AS late, given.sender,
+            given.lane, given.keep
     ), offered AS (
-        INSERT INTO delivery (observer, account, due, event, attempts, leased)
-        SELECT sender, account, {now}, id, 0, false FROM done WHERE late
-        ON CONFLICT (event, observer) DO NOTHING
+        INSERT INTO delivery (observer, account, due, event, attempts, leased, lane)
+        SELECT sender, account, {now} + keep, id, 0, false, lane FROM done WHERE late
+        ON CONFLICT (event, observer) DO UPDATE SET due = excluded.due, leased = false, node = NULL
     )
     SELECT id, late FROM done";
 
@@ -82,6 +85,16 @@ pub(super) async fn give_up(shared: &Shared, entry: &Entry) -> Result<Option<Bod
     };
     db.done();
     Ok(reply)
+}
+
+/// The reply of an event of an account.
+pub(super) async fn recorded(shared: &Shared, account: &str, event: Uuid) -> Result<Option<Body>, Failure> {
+    let mut db = shared.pool.get().await?;
+    let rows = db.query("SELECT state, reply FROM event WHERE id = $1 AND account = $2", &[&event, &account]).await?;
+    db.done();
+    let Some(row) = rows.first() else { return Ok(None) };
+    let platform = row::platform_of(event, account)?;
+    Ok(row::answer(row::state(event, row.integer(0)?)?, row.text(1)?, platform))
 }
 
 /// Writes replies until the journal is closed.
@@ -178,9 +191,15 @@ async fn record(shared: &Shared, batch: &[Recording]) -> Result<Vec<Replied>, Fa
     let senders: Vec<Option<i32>> = batch.iter().map(sender).collect();
     let due = |one: &Recording| one.reply.sender.as_ref().is_some_and(|sender| sender.is_due);
     let dues: Vec<bool> = batch.iter().map(due).collect();
+    let waits = |one: &Recording| one.reply.sender.as_ref()?.waits.clone();
+    let (users, keeps): (Vec<Option<Vec<u8>>>, Vec<i64>) = batch
+        .iter()
+        .map(|one| waits(one).map_or((None, 0), |wait| (Some(wait.user.as_bytes().to_vec()), millis(wait.keep))))
+        .unzip();
     let mut done = Vec::with_capacity(batch.len());
     let mut late = Vec::new();
-    let given: [&(dyn ToSql + Sync); 7] = [&ids, &states, &replies, &failures, &shared.node, &senders, &dues];
+    let given: [&(dyn ToSql + Sync); 9] =
+        [&ids, &states, &replies, &failures, &shared.node, &senders, &dues, &users, &keeps];
     for row in db.query(RECORD, &given).await? {
         done.push(row.try_get::<_, Uuid>(0)?);
         late.extend(row.try_get::<_, bool>(1)?.then_some(row.try_get::<_, Uuid>(0)?));

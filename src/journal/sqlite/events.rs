@@ -2,17 +2,19 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
 
 use super::{
     super::{
         Entry, Millis, NewEvent, ReplyRecord, State,
-        core::{form_number, reply_text, state_number},
+        core::{Row as _, form_number, reply_text, row, state_number},
         id::{self, number},
     },
     db,
     observers::Observing,
 };
+use crate::platform::Body;
 
 /// Inserts an event, with its key and its observations.
 pub(super) fn admit(
@@ -65,6 +67,16 @@ pub(super) fn record(db: &Connection, entry: &Entry, reply: &ReplyRecord) -> rus
     let seq = db::to_sql(number(entry.id));
     let changed = update.execute(params![seq, state, reply_text(&reply.body), reply.failure])?;
     Ok(reply.is_late() && changed > 0)
+}
+
+/// The reply of an event of an account.
+pub(super) fn reply(db: &Connection, account: &str, event: Uuid) -> rusqlite::Result<Option<Body>> {
+    let mut query = db.prepare_cached("SELECT state, reply FROM event WHERE seq = ?1 AND id = ?2 AND account = ?3")?;
+    let found = query.query_row(params![db::to_sql(number(event)), event.as_bytes(), account], |row| {
+        let (state, platform) = (row::state(event, row.integer(0)?)?, row::platform_of(event, account)?);
+        Ok(row::answer(state, row.text(1)?, platform))
+    });
+    Ok(found.optional()?.flatten())
 }
 
 /// Counts a delivery.

@@ -23,6 +23,7 @@ mod observers;
 mod queries;
 mod schema;
 mod shared;
+mod waiting;
 mod writer;
 
 use std::{
@@ -54,15 +55,15 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admission, Entry, Finished, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent, Options,
-    ReplyRecord, Room, State, Task, Undecoded, Usage,
+    Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
+    Options, Recipient, ReplyRecord, Room, State, TakenReply, Task, Undecoded, Usage, WaitingReply,
     core::{Row as _, row},
     millis,
 };
 use crate::{
     envelope::UsedQuery,
     event::Platform,
-    platform::{DedupeKey, Order},
+    platform::{Body, DedupeKey, Order},
 };
 
 pub use archive::SqliteArchive;
@@ -278,6 +279,36 @@ impl Journal for SqliteJournal {
 
     fn arrivals(&self) -> &Notify {
         &self.shared.arrivals
+    }
+
+    fn give_up<'j>(&'j self, entry: &'j Arc<Entry>, terms: GiveUp) -> Task<'j, Option<Body>> {
+        let sender = terms.waits.and_then(|sender| Some((self.observers.get(&sender.observer)?.id, sender)));
+        let Some((observer, sender)) = sender else { return Box::pin(ready(Ok(None))) };
+        let (id, shared) = (entry.id, Arc::clone(&self.shared));
+        let marked = self.work(move |db| waiting::await_reply(db, observer, &sender, id, shared.now()));
+        Box::pin(async move { marked.await.map(|()| None) })
+    }
+
+    fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>> {
+        let (reader, path, account) = (Arc::clone(&self.reader), self.shared.path.clone(), account.to_owned());
+        Box::pin(read(reader, path, move |db| events::reply(db, &account, event)))
+    }
+
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
+        let Some(observer) = self.observers.get(&recipient.observer).map(|observing| observing.id) else {
+            return Box::pin(ready(Ok(WaitingReply::Nothing)));
+        };
+        let (recipient, shared, id) = (recipient.clone(), Arc::clone(&self.shared), entry.id);
+        let (reader, path) = (Arc::clone(&self.reader), self.shared.path.clone());
+        Box::pin(read(reader, path, move |db| waiting::look(db, &shared, observer, &recipient, id)))
+    }
+
+    fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {
+        let Some(observer) = self.observers.get(&recipient.observer).map(|observing| observing.id) else {
+            return Box::pin(ready(Ok(None)));
+        };
+        let (recipient, shared, id) = (recipient.clone(), Arc::clone(&self.shared), entry.id);
+        self.work(move |db| waiting::take(db, observer, &recipient, id, shared.now()))
     }
 
     fn use_query(&self, used: &UsedQuery) -> Option<Task<'_, u64>> {

@@ -283,6 +283,12 @@ pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: 
         Finish::Retry { after, error } => wait(*after, lease.attempt, Some(error))?,
         Finish::Released => wait(Duration::ZERO, lease.attempt - 1, None)?,
         Finish::Postponed { after } => wait(*after, lease.attempt - 1, None)?,
+        Finish::Dropped { reason } => {
+            remove(db, observer, &lease.account, lease.until, seq)?;
+            let mut drop_reply =
+                db.prepare_cached("UPDATE event SET state = 2, failure = ?2 WHERE seq = ?1 AND state = 3")?;
+            drop_reply.execute(params![seq, reason])?;
+        }
         Finish::Dead { error } => {
             remove(db, observer, &lease.account, lease.until, seq)?;
             let mut bury = db.prepare_cached("INSERT OR REPLACE INTO dead VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -315,8 +321,8 @@ pub(super) fn add(db: &Connection, observer: i64, account: &str, seq: i64, now: 
     offer(db, observer, account, now, seq, None)
 }
 
-/// Notes that an observer is given an event; returns whether that is new.
-fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<bool> {
+/// Notes that an event is for one more observer; returns whether that is new.
+pub(super) fn wanted_by(db: &Connection, observer: i64, seq: i64) -> rusqlite::Result<bool> {
     let mut update = db.prepare_cached(
         "UPDATE event SET observers = CASE WHEN observers IS NULL THEN ?2 ELSE observers || ',' || ?2 END
          WHERE seq = ?1 AND (observers IS NULL OR instr(',' || observers || ',', ',' || ?2 || ',') = 0)",

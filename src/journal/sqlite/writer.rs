@@ -12,13 +12,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{
     super::{
         core::{Commit, Failure as _, at_once, commit},
-        id::{self, number},
+        id,
     },
     db, events,
     lock::ServerLock,
-    observers::{self, Observing},
+    observers::Observing,
     queries,
     shared::{Op, Shared, abandon},
+    waiting,
 };
 use crate::supervisor::Watch;
 
@@ -154,8 +155,7 @@ impl Writer {
                     if let Some(sender) = reply.sender.as_ref().filter(|_| late)
                         && let Some(observer) = self.observers.get(&sender.observer)
                     {
-                        let seq = db::to_sql(number(entry.id));
-                        observers::add(&transaction, observer.id, &sender.record.account, seq, self.shared.now())?;
+                        waiting::offer_late(&transaction, observer.id, sender, entry.id, self.shared.now())?;
                     }
                 }
                 Op::Repeated { number } => events::repeated(&transaction, *number)?,

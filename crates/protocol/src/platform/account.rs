@@ -25,6 +25,10 @@ pub struct AccountRules {
     pub max_age: Option<Duration>,
     /// Whether a late reply is held for the platform's next attempt.
     pub holds_late_replies: bool,
+    /// Whether the API can send what a passive reply says.
+    pub sends_replies: bool,
+    /// Whether users see a text that is the passive reply.
+    pub shows_replies: bool,
     /// What cannot be done without a `secret`, for a warning.
     pub without_secret: Option<&'static str>,
     /// A character that the console refuses in addresses.
@@ -59,6 +63,8 @@ pub(super) const RULES: AccountRules = AccountRules {
     timeout: Duration::from_secs(5),
     max_age: None,
     holds_late_replies: false,
+    sends_replies: false,
+    shows_replies: true,
     without_secret: None,
     refused_in_paths: None,
 };

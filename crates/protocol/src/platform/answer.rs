@@ -1,5 +1,9 @@
 //! How an answer is written, before it is sealed.
 
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
 use super::{Platform, scalar, wechat};
 use crate::{
     event::Answer,
@@ -28,6 +32,25 @@ impl Address {
         let value = |name| payload.as_object().and_then(|object| scalar(object, name)).unwrap_or_default().into_owned();
         Self { sender: value("FromUserName"), receiver: value("ToUserName") }
     }
+}
+
+/// Who writes to whom in a payload, as a name that tells users apart: those of different receivers may have the same id.
+pub fn correspondents(payload: &Value<'_>) -> Option<Box<str>> {
+    /// An index of a database takes no longer ones.
+    const LONGEST: usize = 256;
+    let Address { sender, receiver } = Address::of(payload);
+    if sender.is_empty() {
+        return None;
+    }
+    let name = format!("{receiver} {sender}");
+    if name.len() <= LONGEST {
+        return Some(name.into());
+    }
+    let hash = Sha256::digest(&name).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    Some(hash.into())
 }
 
 /// Writes an answer in the form the delivery came in; `now` is the time of a passive reply, Unix seconds.

@@ -1,14 +1,14 @@
 //! WeChat Mini Programs, mini games and Weixin Store (小程序).
 
 use super::{
-    Platform, envelope, message,
+    AccountRules, Platform, envelope, message,
     mp::{ACCOUNT, API},
     wechat::{self, Messaging, Unknown},
 };
 use crate::events::miniprogram::TABLE;
 
 pub(super) static MINI_PROGRAM: Messaging = Messaging {
-    account: ACCOUNT,
+    account: AccountRules { shows_replies: false, ..ACCOUNT },
     api: API,
     envelope: envelope::BY_MODE,
     table: &TABLE,

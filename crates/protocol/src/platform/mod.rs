@@ -25,7 +25,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use self::message::{Message, NoMessage};
 pub use self::{
     account::{AccountRules, ApiRules, Credential, Probe},
-    answer::{Address, Body, plain_success, write_answer},
+    answer::{Address, Body, correspondents, plain_success, write_answer},
     envelope::{EnvelopeRules, Members, Scheme, UrlCheck},
     openplatform::AUTHORIZER,
     repeat::{DedupeKey, KEY, Key, Keyed, Order, Repeat, dedupe_key, time},

@@ -22,8 +22,21 @@ pub(super) static MP: Messaging = Messaging {
 
 /// What accounts of WeChat need.
 pub(super) const ACCOUNT: AccountRules = AccountRules {
-    keys: &["app_id", "mode", "late_reply", "long_text", "aes_key", "aes_key_previous", "secret", "api_base"],
+    keys: &[
+        "app_id",
+        "mode",
+        "late_reply",
+        "late_text",
+        "late_keep",
+        "late_next_runs",
+        "long_text",
+        "aes_key",
+        "aes_key_previous",
+        "secret",
+        "api_base",
+    ],
     id_keys: &["app_id"],
+    sends_replies: true,
     ..RULES
 };
 

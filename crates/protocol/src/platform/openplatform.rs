@@ -25,6 +25,9 @@ const ACCOUNT: AccountRules = AccountRules {
     keys: &[
         "component_app_id",
         "late_reply",
+        "late_text",
+        "late_keep",
+        "late_next_runs",
         "long_text",
         "release_test",
         "aes_key",
@@ -33,6 +36,7 @@ const ACCOUNT: AccountRules = AccountRules {
         "api_base",
     ],
     id_keys: &["component_app_id"],
+    sends_replies: true,
     ..RULES
 };
 

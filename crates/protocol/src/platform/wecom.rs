@@ -10,8 +10,21 @@ use crate::events::wecom::TABLE;
 
 pub(super) static WECOM: Messaging = Messaging {
     account: AccountRules {
-        keys: &["corp_id", "agent_id", "late_reply", "long_text", "aes_key", "aes_key_previous", "secret", "api_base"],
+        keys: &[
+            "corp_id",
+            "agent_id",
+            "late_reply",
+            "late_text",
+            "late_keep",
+            "late_next_runs",
+            "long_text",
+            "aes_key",
+            "aes_key_previous",
+            "secret",
+            "api_base",
+        ],
         id_keys: &["corp_id"],
+        sends_replies: true,
         ..RULES
     },
     api: ApiRules {

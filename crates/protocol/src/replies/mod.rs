@@ -26,7 +26,7 @@ pub mod wecom_bot;
 pub mod wecom_kf;
 
 pub use long_text::{LongText, cut, cut_text, long_text, parts, too_long};
-pub use passive::{Article, MAX_ARTICLES, MAX_TEXT_BYTES, Video};
+pub use passive::{Article, MAX_ARTICLES, MAX_TEXT_BYTES, Video, text_answer};
 
 use crate::{
     event::{Answer, Reply, ReplyError},

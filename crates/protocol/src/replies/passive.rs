@@ -12,6 +12,14 @@ pub const MAX_TEXT_BYTES: usize = 2048;
 /// Most articles of a news reply.
 pub const MAX_ARTICLES: usize = 8;
 
+/// A passive reply that is a text, as every platform with such replies takes it.
+pub fn text_answer(content: String) -> Answer {
+    let mut document = Object::with_capacity(6);
+    document.push("MsgType", text("text"));
+    document.push("Content", text(content));
+    Answer::Passive(document)
+}
+
 /// The document of a passive reply, written as it is built; or nothing to say; or the rule that is broken. Receiver,
 /// sender and time are not part of it: they follow from the event.
 #[derive(Clone, Debug, PartialEq)]
