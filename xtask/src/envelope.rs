@@ -57,8 +57,8 @@ impl<'c> Common<'c> {
             let kind = match (field.kind.as_str(), field.required) {
                 ("string", true) => "text",
                 ("string", false) => "optional_text",
-                ("i64" | "timestamp_s" | "timestamp_ms", true) => "number",
-                ("i64" | "timestamp_s" | "timestamp_ms", false) => "optional_number",
+                ("timestamp_s" | "timestamp_ms", true) => "number",
+                ("i64", _) | ("timestamp_s" | "timestamp_ms", false) => "optional_number",
                 (kind, _) => return Err(format!("`{}`: a getter gives no {kind}", field.path())),
             };
             let path: Vec<_> = field.path().split('.').map(snake).collect();

@@ -194,7 +194,10 @@ impl<'c> Types<'c> {
             (base.to_owned(), if field.verbatim { "verbatim" } else { mode })
         };
         let doc = if node.is_bare() { self.docs.get(&base).unwrap_or(&field.doc) } else { &field.doc };
-        let type_name = match (list, field.required || mode == "wrapper") {
+        // Without a value there is nothing to be told, but a number or a flag would tell something: 0 is a result.
+        let tells_nothing = matches!(field.kind.as_str(), "timestamp_s" | "timestamp_ms" | "csv");
+        let has_default = node.is_object() || field.kind == "string" || tells_nothing;
+        let type_name = match (list, field.required && has_default || mode == "wrapper") {
             (true, _) => format!("Vec<{base}>"),
             (false, true) => base.clone(),
             (false, false) => format!("Option<{base}>"),

@@ -14,7 +14,8 @@
 //!
 //! `"Name" | "name"` also accepts another spelling.
 //!
-//! An absent field reads as the empty value of its type: `None`, `""`, 0, an empty list. So does an empty element where
+//! An absent field reads as the empty value of its type: `None`, `""`, an empty list; times as 0. Other numbers and flags are
+//! always optional: 0 would say what the platform has not said. So does an empty element where
 //! text is no possible value. A value that cannot be read as its type costs that field alone: it reads as absent, an item
 //! of a list is left out, and the field is named in [`Reading::into_unreadable`]. An item that says what it is
 //! (`tagged!`) is kept whole as an unknown one instead.

@@ -22,9 +22,9 @@ wire! {
         /// Interface command within the service, e.g. batchsendmsg.
         pub command: String = "Command",
         /// Observed requests per second.
-        pub request: i64 = "Request",
+        pub request: Option<i64> = "Request",
         /// Allowed requests per second.
-        pub limit: i64 = "Limit",
+        pub limit: Option<i64> = "Limit",
     }
 
     /// Net new groups of the day passed 70% of the limit (群组日净增上限阈值告警回调).
@@ -39,9 +39,9 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Net groups created today.
-        pub quota_used: i64 = "QuotaUsed",
+        pub quota_used: Option<i64> = "QuotaUsed",
         /// Daily limit.
-        pub quota: i64 = "Quota",
+        pub quota: Option<i64> = "Quota",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
     }

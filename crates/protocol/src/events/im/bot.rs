@@ -23,9 +23,9 @@ wire! {
         /// Receiver UserID.
         pub to_account: String = "To_Account",
         /// Sequence, unsigned 32-bit; orders messages of the same second.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Random, unsigned 32-bit.
-        pub msg_random: u64 = "MsgRandom",
+        pub msg_random: Option<u64> = "MsgRandom",
         /// Send time, Unix seconds; primary sort key.
         pub msg_time: i64 = "MsgTime",
         /// Unique message key, MsgSeq_MsgRandom_MsgTime; use it to recall.
@@ -33,9 +33,9 @@ wire! {
         /// Client-side unique message id.
         pub msg_id: Option<String> = "MsgId",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// 0 = delivered, other = IM error code.
-        pub send_msg_result: i64 = "SendMsgResult",
+        pub send_msg_result: Option<i64> = "SendMsgResult",
         /// Result text; send msg succeed on success.
         pub error_info: String = "ErrorInfo",
         /// Receiver's unread count; older docs.
@@ -67,13 +67,13 @@ wire! {
         pub operator_account: String = "Operator_Account",
         /// 32-bit random of the send request.
         #[doc(alias = "MsgRandom")]
-        pub random: u64 = "Random" | "MsgRandom",
+        pub random: Option<u64> = "Random" | "MsgRandom",
         /// Group message sequence.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Server send time.
         pub msg_time: i64 = "MsgTime",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// Not 0 when the message only keeps a place in the order.
         pub is_place_msg: Option<i64> = "IsPlaceMsg",
         /// Message elements, in order.
@@ -108,9 +108,9 @@ wire! {
         /// Bot UserID.
         pub to_account: String = "To_Account",
         /// Sequence.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Random.
-        pub msg_random: u64 = "MsgRandom",
+        pub msg_random: Option<u64> = "MsgRandom",
         /// Message key.
         pub msg_key: String = "MsgKey",
         /// When it happened, Unix milliseconds.

@@ -25,9 +25,9 @@ wire! {
         /// Receiver UserID.
         pub to_account: String = "To_Account",
         /// Sequence, unsigned 32-bit; orders messages of the same second.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Random, unsigned 32-bit.
-        pub msg_random: u64 = "MsgRandom",
+        pub msg_random: Option<u64> = "MsgRandom",
         /// Send time, Unix seconds; primary sort key.
         pub msg_time: i64 = "MsgTime",
         /// Unique message key, MsgSeq_MsgRandom_MsgTime; use it to recall.
@@ -60,9 +60,9 @@ wire! {
         /// Receiver UserID.
         pub to_account: String = "To_Account",
         /// Sequence, unsigned 32-bit; orders messages of the same second.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Random, unsigned 32-bit.
-        pub msg_random: u64 = "MsgRandom",
+        pub msg_random: Option<u64> = "MsgRandom",
         /// Send time, Unix seconds; primary sort key.
         pub msg_time: i64 = "MsgTime",
         /// Unique message key, MsgSeq_MsgRandom_MsgTime; use it to recall.
@@ -70,9 +70,9 @@ wire! {
         /// Client-side unique message id.
         pub msg_id: Option<String> = "MsgId",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// 0 = delivered, other = IM error code.
-        pub send_msg_result: i64 = "SendMsgResult",
+        pub send_msg_result: Option<i64> = "SendMsgResult",
         /// Result text; the literal is send msg succeed on success.
         pub error_info: String = "ErrorInfo",
         /// Receiver's total one-to-one unread count; -1 when delivery failed. Dropped from the newest China docs,
@@ -188,9 +188,9 @@ wire! {
         /// Receiver.
         pub to_account: String = "To_Account",
         /// Random of the edited message.
-        pub msg_random: u64 = "MsgRandom",
+        pub msg_random: Option<u64> = "MsgRandom",
         /// Sequence of the edited message.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Original send time.
         pub msg_time: i64 = "MsgTime",
         /// Message key.
@@ -216,11 +216,11 @@ wire! {
         /// Message key.
         pub msg_key: String = "MsgKey",
         /// Operation.
-        pub operate_type: ExtensionOperation = "OperateType",
+        pub operate_type: Option<ExtensionOperation> = "OperateType",
         /// Key-values touched; empty array for clear.
         pub extension_list: Vec<MsgExtension> = "ExtensionList",
         /// Latest version of the whole message extension.
-        pub seq: i64 = "Seq",
+        pub seq: Option<i64> = "Seq",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
@@ -249,6 +249,6 @@ wire! {
         /// Group id.
         pub group_id: String = "GroupId",
         /// Group message sequence given in the request.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
     }
 }

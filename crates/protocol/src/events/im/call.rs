@@ -89,7 +89,7 @@ wire! {
         /// TRTC room id.
         pub room_id: String = "RoomId",
         /// Form of RoomId.
-        pub room_id_type: RoomIdType = "RoomIdType",
+        pub room_id_type: Option<RoomIdType> = "RoomIdType",
     }
 
     /// Status of call members changed (通话成员状态变更后回调).

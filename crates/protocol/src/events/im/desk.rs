@@ -77,7 +77,7 @@ wire! {
         /// Client kind, e.g. Web.
         pub client_type: String = "ClientType",
         /// JSON boolean.
-        pub is_connected: bool = "IsConnected",
+        pub is_connected: Option<bool> = "IsConnected",
     }
 }
 

@@ -17,16 +17,16 @@ wire! {
         /// Place description.
         pub desc: String = "Desc",
         /// Latitude.
-        pub latitude: f64 = "Latitude",
+        pub latitude: Option<f64> = "Latitude",
         /// Longitude.
-        pub longitude: f64 = "Longitude",
+        pub longitude: Option<f64> = "Longitude",
     }
 
     /// Emoji (表情).
     #[doc(alias("TIMFaceElem", "表情"))]
     pub struct FaceElem {
         /// App-defined emoji index.
-        pub index: i64 = "Index",
+        pub index: Option<i64> = "Index",
         /// Extra data.
         pub data: Option<String> = "Data",
     }
@@ -52,9 +52,9 @@ wire! {
         /// Unique id.
         pub uuid: String = "UUID",
         /// Bytes.
-        pub size: i64 = "Size",
+        pub size: Option<i64> = "Size",
         /// Seconds.
-        pub second: i64 = "Second",
+        pub second: Option<i64> = "Second",
         /// Always 2; not sent by client SDKs 2.x and 3.x.
         pub download_flag: Option<i64> = "Download_Flag",
     }
@@ -65,7 +65,7 @@ wire! {
         /// Unique id.
         pub uuid: String = "UUID",
         /// File format.
-        pub image_format: ImageFormat = "ImageFormat",
+        pub image_format: Option<ImageFormat> = "ImageFormat",
         /// Renditions.
         pub image_info_array: Vec<ImageInfo> = "ImageInfoArray",
     }
@@ -73,13 +73,13 @@ wire! {
     /// Rendition of an image.
     pub struct ImageInfo {
         /// Rendition.
-        pub r#type: ImageSize = "Type",
+        pub r#type: Option<ImageSize> = "Type",
         /// Bytes.
-        pub size: i64 = "Size",
+        pub size: Option<i64> = "Size",
         /// Pixels, may be 0.
-        pub width: i64 = "Width",
+        pub width: Option<i64> = "Width",
         /// Pixels, may be 0.
-        pub height: i64 = "Height",
+        pub height: Option<i64> = "Height",
         /// Download URL (upper-case key).
         pub url: String = "URL",
     }
@@ -92,7 +92,7 @@ wire! {
         /// Unique id.
         pub uuid: String = "UUID",
         /// Bytes.
-        pub file_size: i64 = "FileSize",
+        pub file_size: Option<i64> = "FileSize",
         /// File name.
         pub file_name: String = "FileName",
         /// Always 2; not sent by client SDKs 2.x and 3.x.
@@ -107,9 +107,9 @@ wire! {
         /// Video id.
         pub video_uuid: String = "VideoUUID",
         /// Bytes.
-        pub video_size: i64 = "VideoSize",
+        pub video_size: Option<i64> = "VideoSize",
         /// Seconds; 0 from web clients.
-        pub video_second: i64 = "VideoSecond",
+        pub video_second: Option<i64> = "VideoSecond",
         /// e.g. mp4.
         pub video_format: String = "VideoFormat",
         /// Always 2.
@@ -119,11 +119,11 @@ wire! {
         /// Thumbnail id.
         pub thumb_uuid: String = "ThumbUUID",
         /// Bytes.
-        pub thumb_size: i64 = "ThumbSize",
+        pub thumb_size: Option<i64> = "ThumbSize",
         /// Pixels.
-        pub thumb_width: i64 = "ThumbWidth",
+        pub thumb_width: Option<i64> = "ThumbWidth",
         /// Pixels.
-        pub thumb_height: i64 = "ThumbHeight",
+        pub thumb_height: Option<i64> = "ThumbHeight",
         /// e.g. JPG.
         pub thumb_format: String = "ThumbFormat",
         /// Always 2.
@@ -136,7 +136,7 @@ wire! {
         /// Title.
         pub title: String = "Title",
         /// Number of merged messages.
-        pub msg_num: i64 = "MsgNum",
+        pub msg_num: Option<i64> = "MsgNum",
         /// Fallback text for old client SDKs.
         pub compatible_text: String = "CompatibleText",
         /// Preview lines.
@@ -156,9 +156,9 @@ wire! {
         /// Group, group only.
         pub group_id: Option<String> = "GroupId",
         /// Sequence.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Random.
-        pub msg_random: u64 = "MsgRandom",
+        pub msg_random: Option<u64> = "MsgRandom",
         /// Time (key differs from MsgTime).
         pub msg_time_stamp: i64 = "MsgTimeStamp",
         /// Elements, recursive.

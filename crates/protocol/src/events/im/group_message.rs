@@ -25,9 +25,9 @@ wire! {
         /// Who issued the send; differs from From_Account for admin sends.
         pub operator_account: String = "Operator_Account",
         /// 32-bit random of the send request.
-        pub random: u64 = "Random",
+        pub random: Option<u64> = "Random",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// Message elements, in order.
         pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).
@@ -59,15 +59,15 @@ wire! {
         /// Who issued the send; differs from From_Account for admin sends.
         pub operator_account: String = "Operator_Account",
         /// 32-bit random of the send request.
-        pub random: u64 = "Random",
+        pub random: Option<u64> = "Random",
         /// Group message sequence; unique and ordered within the group (or topic).
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Client-side unique message id.
         pub msg_id: Option<String> = "MsgId",
         /// Server send time, Unix seconds.
         pub msg_time: i64 = "MsgTime",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// Message elements, in order.
         pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).
@@ -85,7 +85,7 @@ wire! {
     /// Mention (@) in a group message.
     pub struct GroupAtInfo {
         /// 1 = @all.
-        pub group_at_all_flag: bool = flag "GroupAtAllFlag",
+        pub group_at_all_flag: Option<bool> = flag "GroupAtAllFlag",
         /// Mentioned UserID; absent for @all.
         pub group_at_account: Option<String> = "GroupAt_Account",
     }
@@ -112,16 +112,16 @@ wire! {
         /// Who issued the send; differs from From_Account for admin sends.
         pub operator_account: String = "Operator_Account",
         /// 32-bit random of the send request.
-        pub random: u64 = "Random",
+        pub random: Option<u64> = "Random",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// Message elements, in order.
         pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).
         #[doc(alias = "消息自定义数据")]
         pub cloud_custom_data: Option<String> = "CloudCustomData",
         /// IM error code of the failure, e.g. 10023 rate limit.
-        pub error_code: i64 = "ErrorCode",
+        pub error_code: Option<i64> = "ErrorCode",
         /// Failure text.
         pub error_info: Option<String> = "ErrorInfo",
         /// When it happened, Unix milliseconds.
@@ -156,7 +156,7 @@ wire! {
     /// Recalled group message.
     pub struct RevokedGroupMsg {
         /// Message sequence.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Client-side message id.
         pub msg_id: Option<String> = "MsgId",
     }
@@ -180,7 +180,7 @@ wire! {
         #[doc(alias = "话题")]
         pub topic_id: Option<String> = "TopicId",
         /// Sequence of the edited message.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
@@ -198,13 +198,13 @@ wire! {
         /// Group id (default ids start with @TGS#).
         pub group_id: String = "GroupId",
         /// Sequence of the message.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Operation.
-        pub operate_type: ExtensionOperation = "OperateType",
+        pub operate_type: Option<ExtensionOperation> = "OperateType",
         /// Key-values touched; empty array for clear.
         pub extension_list: Vec<MsgExtension> = "ExtensionList",
         /// Latest version of the whole message extension.
-        pub seq: i64 = "Seq",
+        pub seq: Option<i64> = "Seq",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }
@@ -231,11 +231,11 @@ wire! {
     /// Read and unread counts of a group message.
     pub struct GroupMsgReceipt {
         /// Message sequence.
-        pub msg_seq: u64 = "MsgSeq",
+        pub msg_seq: Option<u64> = "MsgSeq",
         /// Members that read.
-        pub read_num: i64 = "ReadNum",
+        pub read_num: Option<i64> = "ReadNum",
         /// Members that did not.
-        pub unread_num: i64 = "UnreadNum",
+        pub unread_num: Option<i64> = "UnreadNum",
         /// Members that read.
         pub read_receipt_members: Vec<ReadReceiptMember> = "ReadReceiptMembers",
     }

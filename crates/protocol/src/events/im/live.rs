@@ -215,7 +215,7 @@ wire! {
         /// How long the challenged rooms may take to accept.
         pub timeout: Option<i64> = "Timeout",
         /// Length of the battle, in milliseconds.
-        pub duration: i64 = "Duration",
+        pub duration: Option<i64> = "Duration",
         /// Whether the challenged rooms are asked.
         pub need_response: Option<bool> = "NeedResponse",
         /// Data of the app.
@@ -236,7 +236,7 @@ wire! {
         /// Battle id.
         pub battle_id: String = "BattleId",
         /// Length of the battle.
-        pub duration: i64 = "Duration",
+        pub duration: Option<i64> = "Duration",
         /// When it was made, Unix seconds.
         pub create_time: i64 = "CreateTime",
         /// When it began, Unix seconds.
@@ -279,7 +279,7 @@ wire! {
         /// Battle id.
         pub battle_id: String = "BattleId",
         /// Length of the battle.
-        pub duration: i64 = "Duration",
+        pub duration: Option<i64> = "Duration",
         /// When it was made, Unix seconds.
         pub create_time: i64 = "CreateTime",
         /// When it began, Unix seconds.
@@ -287,7 +287,7 @@ wire! {
         /// When it ended, Unix seconds.
         pub end_time: Option<i64> = "EndTime",
         /// How it ended.
-        pub op_type: OpType = "OpType",
+        pub op_type: Option<OpType> = "OpType",
         /// Room that challenged.
         pub from_room_info: BattleResult = "FromRoomInfo",
         /// Rooms that were challenged.

@@ -21,7 +21,7 @@ wire! {
         /// Where the content came from.
         pub scene: ModerationScene = "Scene",
         /// App id repeated in the body.
-        pub sdk_app_id: i64 = "SdkAppId",
+        pub sdk_app_id: Option<i64> = "SdkAppId",
         /// UserID that produced the content.
         pub from_account: String = "From_Account",
         /// Receiver, for messages.
@@ -35,7 +35,7 @@ wire! {
         /// MsgKey for one-to-one, MsgSeq for group; absent when the group message was never sent.
         pub msg_id: Option<String> = "MsgID",
         /// What IM did.
-        pub ctxcb_result: ModerationResult = "CtxcbResult",
+        pub ctxcb_result: Option<ModerationResult> = "CtxcbResult",
         /// Request id of the moderation service.
         pub ctxcb_request_id: String = "CtxcbRequestId",
         /// Keywords hit.
@@ -58,7 +58,7 @@ wire! {
     pub struct ContactItem {
         /// Kind of receiver.
         #[doc(alias = "Type")]
-        pub contact_type: ModeratedContact = "ContactType" | "Type",
+        pub contact_type: Option<ModeratedContact> = "ContactType" | "Type",
         /// Receiver UserID when ContactType is 1.
         pub to_account: Option<String> = "To_Account",
         /// Group id when ContactType is 2.

@@ -212,7 +212,7 @@ wire! {
         /// In-app official account UserID, @TOA#_xxx.
         pub official_account: String = "Official_Account",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// Message elements, in order.
         pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).
@@ -242,7 +242,7 @@ wire! {
         /// Server send time.
         pub msg_time: i64 = "MsgTime",
         /// 1 when the message goes to online users only, else 0.
-        pub online_only_flag: bool = flag "OnlineOnlyFlag",
+        pub online_only_flag: Option<bool> = flag "OnlineOnlyFlag",
         /// Message elements, in order.
         pub msg_body: Vec<MsgElement> = "MsgBody",
         /// Opaque custom data stored with the message (消息自定义数据).

@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Kind of message.
-        pub event_type: PushTarget = "EventType",
+        pub event_type: Option<PushTarget> = "EventType",
         /// Event time, Unix seconds.
         pub event_time: i64 = "EventTime",
         /// Message sender.
@@ -27,9 +27,9 @@ wire! {
         /// Push receiver.
         pub to_account: String = "To_Account",
         /// Push vendor.
-        pub push_platform: PushPlatform = "PushPlatform",
+        pub push_platform: Option<PushPlatform> = "PushPlatform",
         /// Stage.
-        pub push_stage: PushStage = "PushStage",
+        pub push_stage: Option<PushStage> = "PushStage",
         /// Message key, one-to-one only.
         pub msg_key: Option<String> = "MsgKey",
         /// Group id, group only (note the capital D).
@@ -43,7 +43,7 @@ wire! {
         /// Unique id of the push.
         pub push_id: Option<String> = "PushID",
         /// 0 = success.
-        pub err_code: i64 = "ErrCode",
+        pub err_code: Option<i64> = "ErrCode",
         /// Result text, may be empty.
         pub err_info: Option<String> = "ErrInfo",
     }
@@ -62,7 +62,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Kind of push.
-        pub event_type: PushChannel = "EventType",
+        pub event_type: Option<PushChannel> = "EventType",
         /// Push task id.
         pub task_id: String = "TaskId",
         /// Task start, Unix seconds.
@@ -72,11 +72,11 @@ wire! {
         /// Receiver.
         pub to_account: String = "To_Account",
         /// Push vendor.
-        pub push_platform: PushPlatform = "PushPlatform",
+        pub push_platform: Option<PushPlatform> = "PushPlatform",
         /// Stage.
-        pub push_stage: PushStage = "PushStage",
+        pub push_stage: Option<PushStage> = "PushStage",
         /// 0 = success.
-        pub err_code: i64 = "ErrCode",
+        pub err_code: Option<i64> = "ErrCode",
         /// Result text, may be empty.
         pub err_info: Option<String> = "ErrInfo",
     }

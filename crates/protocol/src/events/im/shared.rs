@@ -11,7 +11,7 @@ wire! {
         /// Value; empty string on delete.
         pub value: String = "Value",
         /// Version of this key.
-        pub seq: i64 = "Seq",
+        pub seq: Option<i64> = "Seq",
     }
 
     /// Initial member of a group.

@@ -25,7 +25,7 @@ wire! {
         /// One-way or two-way.
         pub add_type: FriendAddType = "AddType",
         /// 1 = forced by an admin.
-        pub force_add_flags: bool = flag "ForceAddFlags",
+        pub force_add_flags: Option<bool> = flag "ForceAddFlags",
         /// When it happened, Unix milliseconds.
         pub event_time: i64 = "EventTime",
     }

@@ -72,7 +72,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result.
-        pub ret: AuditOutcome = "ret",
+        pub ret: Option<AuditOutcome> = "ret",
         /// Name.
         pub nickname: String = "nickname",
         /// Reason, present when refused.
@@ -92,11 +92,11 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result.
-        pub ret: AuditOutcome = "ret",
+        pub ret: Option<AuditOutcome> = "ret",
         /// First-level category.
-        pub first: i64 = "first",
+        pub first: Option<i64> = "first",
         /// Second-level category.
-        pub second: i64 = "second",
+        pub second: Option<i64> = "second",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -130,7 +130,7 @@ wire! {
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
         /// Result.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
     }
 
     /// Audit of a nearby place (附近地点审核).
@@ -143,7 +143,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Result.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
         /// POI id.
@@ -160,7 +160,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Result.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -177,7 +177,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Result code.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Map POI id.
         pub map_poi_id: String = "map_poi_id",
         /// Name.
@@ -185,9 +185,9 @@ wire! {
         /// Address.
         pub address: String = "address",
         /// Latitude.
-        pub latitude: f64 = "latitude",
+        pub latitude: Option<f64> = "latitude",
         /// Longitude.
-        pub longitude: f64 = "longitude",
+        pub longitude: Option<f64> = "longitude",
         /// Remark.
         pub sh_remark: Option<String> = "sh_remark",
     }

@@ -37,15 +37,15 @@ wire! {
         /// WeChat Pay order.
         pub wxpay_transaction_id: Option<String> = "wxpay_transaction_id",
         /// Environment.
-        pub env: Env = "env",
+        pub env: Option<Env> = "env",
     }
 
     /// Amount.
     pub struct RetailAmount {
         /// Total, fen.
-        pub order_amount: i64 = "order_amount",
+        pub order_amount: Option<i64> = "order_amount",
         /// Paid, fen.
-        pub payer_amount: i64 = "payer_amount",
+        pub payer_amount: Option<i64> = "payer_amount",
         /// Currency.
         pub currency: String = "currency",
     }
@@ -74,9 +74,9 @@ wire! {
         /// B2B order id.
         pub order_id: String = "order_id",
         /// Refund, fen.
-        pub refund_amount: i64 = "refund_amount",
+        pub refund_amount: Option<i64> = "refund_amount",
         /// Total, fen.
-        pub order_amount: i64 = "order_amount",
+        pub order_amount: Option<i64> = "order_amount",
         /// Who started the refund.
         pub refund_from: RefundFrom = "refund_from",
         /// Reason of the refund.
@@ -90,9 +90,9 @@ wire! {
         /// WeChat Pay refund id.
         pub wxpay_refund_id: Option<String> = "wxpay_refund_id",
         /// Environment.
-        pub env: Env = "env",
+        pub env: Option<Env> = "env",
         /// Channel.
-        pub pay_channel: PayChannel = "pay_channel",
+        pub pay_channel: Option<PayChannel> = "pay_channel",
         /// Description.
         pub refund_desc: Option<String> = "refund_desc",
     }

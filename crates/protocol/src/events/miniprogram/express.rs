@@ -23,9 +23,9 @@ wire! {
         /// Order.
         pub order_id: String = "OrderId",
         /// Track version.
-        pub version: i64 = "Version",
+        pub version: Option<i64> = "Version",
         /// Number of nodes.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
         /// Nodes; repeated element in XML, array in JSON.
         pub actions: Vec<ExpressAction> = "Actions",
     }
@@ -35,7 +35,7 @@ wire! {
         /// Time.
         pub action_time: i64 = "ActionTime",
         /// Node type code.
-        pub action_type: i64 = "ActionType",
+        pub action_type: Option<i64> = "ActionType",
         /// Text.
         pub action_msg: String = "ActionMsg",
         /// Latitude of the node.

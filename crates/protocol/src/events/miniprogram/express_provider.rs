@@ -101,7 +101,7 @@ wire! {
         /// Height, cm.
         pub space_z: Option<f64> = "Space_Z",
         /// Parcels.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
         /// Goods, repeated element.
         pub detail_list: Vec<AddWaybillCargoDetail> = "DetailList",
     }
@@ -111,21 +111,21 @@ wire! {
         /// Goods.
         pub name: String = "Name",
         /// Quantity.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
     }
 
     /// Insurance.
     pub struct Insurance {
         /// Insured.
-        pub use_insured: bool = flag "UseInsured",
+        pub use_insured: Option<bool> = flag "UseInsured",
         /// Value, fen.
-        pub insured_value: i64 = "InsuredValue",
+        pub insured_value: Option<i64> = "InsuredValue",
     }
 
     /// Service.
     pub struct ExpressService {
         /// Service id.
-        pub service_type: i64 = "ServiceType",
+        pub service_type: Option<i64> = "ServiceType",
         /// Service name.
         pub service_name: String = "ServiceName",
     }
@@ -226,7 +226,7 @@ wire! {
         /// Goods.
         pub good_detail: Option<GoodDetail> = "GoodDetail",
         /// Scene.
-        pub scene: i64 = "Scene",
+        pub scene: Option<i64> = "Scene",
     }
 
     /// Single parcel: order (散单下单).
@@ -368,7 +368,7 @@ wire! {
         /// Waybill number.
         pub way_bill_id: Option<String> = "WayBillID",
         /// Kind.
-        pub complain_type: i64 = "ComplainType",
+        pub complain_type: Option<i64> = "ComplainType",
         /// Text.
         pub content: String = "Content",
         /// Picture.
@@ -400,9 +400,9 @@ wire! {
         /// Waybill number.
         pub way_bill_id: Option<String> = "WayBillID",
         /// Kind of courier.
-        pub courier_type: i64 = "CourierType",
+        pub courier_type: Option<i64> = "CourierType",
         /// Score.
-        pub score: i64 = "Score",
+        pub score: Option<i64> = "Score",
     }
 
     /// Single parcel: paid (支付通知).
@@ -426,7 +426,7 @@ wire! {
         /// Waybill number.
         pub way_bill_id: Option<String> = "WayBillID",
         /// Paid, fen.
-        pub fee: i64 = "Fee",
+        pub fee: Option<i64> = "Fee",
         /// Price, fen.
         pub original_fee: Option<i64> = "OriginalFee",
         /// Payment order.

@@ -49,13 +49,13 @@ wire! {
         /// Complaint id.
         pub complaint_order_id: String = "complaint_order_id",
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Created.
         pub create_time: i64 = "create_time",
         /// State expires.
         pub expire_time: i64 = "expire_time",
         /// Problem kind.
-        pub r#type: i64 = "type",
+        pub r#type: Option<i64> = "type",
         /// Order.
         pub order_id: String = "order_id",
         /// Merchant order.
@@ -71,7 +71,7 @@ wire! {
         /// Paid.
         pub pay_time: i64 = "pay_time",
         /// Amount, fen.
-        pub total_cost: i64 = "total_cost",
+        pub total_cost: Option<i64> = "total_cost",
         /// Product.
         pub product_name: String = "product_name",
         /// Progress, repeated element.

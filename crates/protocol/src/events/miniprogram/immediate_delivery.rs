@@ -26,7 +26,7 @@ wire! {
         /// Delivery id.
         pub waybill_id: String = "waybill_id",
         /// State code, for example 102.
-        pub order_status: i64 = "order_status",
+        pub order_status: Option<i64> = "order_status",
         /// Time.
         pub action_time: i64 = "action_time",
         /// Text.

@@ -99,9 +99,9 @@ wire! {
         /// Phone.
         pub phone: String = "phone",
         /// Longitude.
-        pub lng: f64 = "lng",
+        pub lng: Option<f64> = "lng",
         /// Latitude.
-        pub lat: f64 = "lat",
+        pub lat: Option<f64> = "lat",
         /// Coordinate system.
         pub coordinate_type: Option<i64> = "coordinate_type",
     }
@@ -119,9 +119,9 @@ wire! {
         /// Phone.
         pub phone: String = "phone",
         /// Longitude.
-        pub lng: f64 = "lng",
+        pub lng: Option<f64> = "lng",
         /// Latitude.
-        pub lat: f64 = "lat",
+        pub lat: Option<f64> = "lat",
         /// Coordinate system.
         pub coordinate_type: Option<i64> = "coordinate_type",
     }
@@ -129,7 +129,7 @@ wire! {
     /// Goods.
     pub struct TransportCargo {
         /// Value, yuan.
-        pub goods_value: f64 = "goods_value",
+        pub goods_value: Option<f64> = "goods_value",
         /// cm.
         pub goods_height: Option<f64> = "goods_height",
         /// cm.
@@ -159,7 +159,7 @@ wire! {
     /// Goods of an order.
     pub struct Goods {
         /// Quantity.
-        pub good_count: i64 = "good_count",
+        pub good_count: Option<i64> = "good_count",
         /// Name.
         pub good_name: String = "good_name",
         /// Price, yuan.
@@ -173,7 +173,7 @@ wire! {
         /// Service.
         pub delivery_service_code: Option<String> = "delivery_service_code",
         /// Kind.
-        pub order_type: i64 = "order_type",
+        pub order_type: Option<i64> = "order_type",
         /// Expected dispatch.
         pub expected_delivery_time: Option<i64> = "expected_delivery_time",
         /// Expected finish.
@@ -291,7 +291,7 @@ wire! {
         /// Delivery id.
         pub waybill_id: Option<String> = "waybill_id",
         /// Tips, yuan.
-        pub tips: f64 = "tips",
+        pub tips: Option<f64> = "tips",
         /// Remark.
         pub remark: String = "remark",
     }
@@ -438,11 +438,11 @@ wire! {
         /// Delivery id.
         pub waybill_id: String = "waybill_id",
         /// Punctuality.
-        pub delivery_ontime_score: i64 = "delivery_ontime_score",
+        pub delivery_ontime_score: Option<i64> = "delivery_ontime_score",
         /// Goods intact.
-        pub cargo_intact_score: i64 = "cargo_intact_score",
+        pub cargo_intact_score: Option<i64> = "cargo_intact_score",
         /// Attitude.
-        pub attitude_score: i64 = "attitude_score",
+        pub attitude_score: Option<i64> = "attitude_score",
     }
 
     /// Test push of a state change (模拟更新状态).
@@ -467,7 +467,7 @@ wire! {
         /// Verification string of the delivery API.
         pub delivery_sign: String = "delivery_sign",
         /// State.
-        pub order_status: i64 = "order_status",
+        pub order_status: Option<i64> = "order_status",
         /// Time.
         pub action_time: i64 = "action_time",
         /// Text.

@@ -25,7 +25,7 @@ wire! {
         /// Time.
         pub time: i64 = "time",
         /// State of the room.
-        pub live_status: LiveStatus = "live_status",
+        pub live_status: Option<LiveStatus> = "live_status",
         /// What the user did.
         pub action: FollowAction = "action",
     }
@@ -50,17 +50,17 @@ wire! {
         /// Room.
         pub room_id: String = "room_id",
         /// OpenIDs sent.
-        pub total_count: i64 = "total_count",
+        pub total_count: Option<i64> = "total_count",
         /// Success.
-        pub success_count: i64 = "success_count",
+        pub success_count: Option<i64> = "success_count",
         /// Wrong OpenID.
-        pub openid_error_count: i64 = "openid_error_count",
+        pub openid_error_count: Option<i64> = "openid_error_count",
         /// Not following.
-        pub relation_error_count: i64 = "relation_error_count",
+        pub relation_error_count: Option<i64> = "relation_error_count",
         /// Over the limit.
-        pub user_recv_limit_count: i64 = "user_recv_limit_count",
+        pub user_recv_limit_count: Option<i64> = "user_recv_limit_count",
         /// Other errors.
-        pub internal_error_count: i64 = "internal_error_count",
+        pub internal_error_count: Option<i64> = "internal_error_count",
     }
 }
 

@@ -23,7 +23,7 @@ wire! {
     /// State of the account registration.
     pub struct OpenProductAccount {
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
     }
 
     /// Product audit (商品审核).
@@ -48,7 +48,7 @@ wire! {
         /// Product.
         pub product_id: String = "product_id",
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Reason.
         pub reject_reason: Option<String> = "reject_reason",
     }
@@ -87,11 +87,11 @@ wire! {
     /// Result of a brand audit.
     pub struct BrandAuditResult {
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Kind.
-        pub audit_type: i64 = "audit_type",
+        pub audit_type: Option<i64> = "audit_type",
         /// Reason.
         pub reject_reason: Option<String> = "reject_reason",
         /// Brand.
@@ -116,11 +116,11 @@ wire! {
     /// Result of a category audit.
     pub struct CategoryAuditResult {
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Kind.
-        pub audit_type: i64 = "audit_type",
+        pub audit_type: Option<i64> = "audit_type",
         /// Reason.
         pub reject_reason: Option<String> = "reject_reason",
     }
@@ -159,6 +159,6 @@ wire! {
         /// Name.
         pub name: String = "name",
         /// Result.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
     }
 }

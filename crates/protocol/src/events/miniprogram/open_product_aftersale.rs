@@ -244,8 +244,8 @@ wire! {
         /// Dispute.
         pub complaint_order_id: String = "complaint_order_id",
         /// State.
-        pub state: i64 = "state",
+        pub state: Option<i64> = "state",
         /// Kind.
-        pub event: i64 = "event",
+        pub event: Option<i64> = "event",
     }
 }

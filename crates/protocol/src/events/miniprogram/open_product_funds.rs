@@ -25,7 +25,7 @@ wire! {
         /// Request.
         pub out_request_no: String = "out_request_no",
         /// Result kind.
-        pub event: i64 = "event",
+        pub event: Option<i64> = "event",
     }
 
     /// Funds link: order paid (资金链路支付).
@@ -73,7 +73,7 @@ wire! {
         /// Sharing order.
         pub profit_sharing_no: String = "profit_sharing_no",
         /// Amount, fen.
-        pub amount: i64 = "amount",
+        pub amount: Option<i64> = "amount",
         /// Result.
         pub result: String = "result",
         /// Time text.

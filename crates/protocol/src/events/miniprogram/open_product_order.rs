@@ -113,7 +113,7 @@ wire! {
         /// Settlement.
         pub settle_no: String = "settle_no",
         /// Amount, fen.
-        pub amount: i64 = "amount",
+        pub amount: Option<i64> = "amount",
         /// Time text.
         pub settle_time: String = "settle_time",
     }
@@ -159,7 +159,7 @@ wire! {
     /// Order of an external channel.
     pub struct OrderUpdateNotification {
         /// What changed.
-        pub update_type: i64 = "update_type",
+        pub update_type: Option<i64> = "update_type",
         /// Order id of the external channel.
         pub ext_order_id: String = "ext_order_id",
     }

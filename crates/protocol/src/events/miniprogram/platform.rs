@@ -18,7 +18,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Kind of punishment.
-        pub event_type: PunishmentType = "event_type",
+        pub event_type: Option<PunishmentType> = "event_type",
         /// Punishment id.
         pub punish_id: String = "punish_id",
         /// AppID concerned.
@@ -81,11 +81,11 @@ wire! {
         /// Appeal time.
         pub appeal_time: i64 = "appeal_time",
         /// Number of appeals.
-        pub appeal_count: i64 = "appeal_count",
+        pub appeal_count: Option<i64> = "appeal_count",
         /// Who appealed.
-        pub appeal_from: AppealFrom = "appeal_from",
+        pub appeal_from: Option<AppealFrom> = "appeal_from",
         /// State of the appeal.
-        pub appeal_status: AppealStatus = "appeal_status",
+        pub appeal_status: Option<AppealStatus> = "appeal_status",
         /// Absent while in progress or withdrawn.
         pub audit_time: Option<i64> = "audit_time",
         /// Absent while in progress or withdrawn.
@@ -154,15 +154,15 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Kind of alarm, fixed.
-        pub event_type: QuotaEvent = "event_type",
+        pub event_type: Option<QuotaEvent> = "event_type",
         /// SPU id.
         pub spu_id: String = "spu_id",
         /// SPU name.
         pub spu_name: String = "spu_name",
         /// Total quota.
-        pub total_quota: i64 = "total_quota",
+        pub total_quota: Option<i64> = "total_quota",
         /// Used quota.
-        pub total_used_quota: i64 = "total_used_quota",
+        pub total_used_quota: Option<i64> = "total_used_quota",
     }
 
     /// Test push of the console (调试推送).

@@ -9,7 +9,7 @@ wire! {
     /// Answer to `CoMemberChange`.
     pub struct CoMemberChangeReply {
         /// 0 success, any other value failure.
-        pub status_code: i64 = "StatusCode",
+        pub status_code: Option<i64> = "StatusCode",
         /// Reason of a failure.
         pub status_msg: Option<String> = "StatusMsg",
     }
@@ -20,7 +20,7 @@ wire! {
     /// `MiniGameDeliverH5PayProducts`, `MiniGameCoinDeliverCompleted`.
     pub struct ErrCodeReply {
         /// 0 success, other values make the platform retry.
-        pub err_code: i64 = "ErrCode",
+        pub err_code: Option<i64> = "ErrCode",
         /// Text for debugging.
         pub err_msg: Option<String> = "ErrMsg",
     }
@@ -28,7 +28,7 @@ wire! {
     /// Answer to `XpaySubscribeIosRefundQueryNotify`.
     pub struct XpaySubscribeIosRefundQueryNotifyReply {
         /// Suggestion to Apple.
-        pub result_code: ResultCode = "result_code",
+        pub result_code: Option<ResultCode> = "result_code",
         /// Text.
         pub result_info: String = "result_info",
         /// Basis of the decision, required.
@@ -38,11 +38,11 @@ wire! {
     /// Answer to `QuerySingleWaybillFee`.
     pub struct QuerySingleWaybillFeeReply {
         /// 0 on success.
-        pub result_code: i64 = "ResultCode",
+        pub result_code: Option<i64> = "ResultCode",
         /// Result text.
         pub result_msg: Option<String> = "ResultMsg",
         /// Fee, yuan.
-        pub fee: f64 = "Fee",
+        pub fee: Option<f64> = "Fee",
         /// Price before discount, yuan.
         pub original_fee: Option<f64> = "OriginalFee",
     }
@@ -50,7 +50,7 @@ wire! {
     /// Answer to `AddSingleWaybill`.
     pub struct AddSingleWaybillReply {
         /// 0 on success.
-        pub result_code: i64 = "ResultCode",
+        pub result_code: Option<i64> = "ResultCode",
         /// Result text.
         pub result_msg: Option<String> = "ResultMsg",
         /// Waybill number.
@@ -66,7 +66,7 @@ wire! {
     /// Answer to `QuerySingleWaybill`.
     pub struct QuerySingleWaybillReply {
         /// 0 on success.
-        pub result_code: i64 = "ResultCode",
+        pub result_code: Option<i64> = "ResultCode",
         /// Result text.
         pub result_msg: Option<String> = "ResultMsg",
         /// Waybill number.
@@ -100,7 +100,7 @@ wire! {
         /// Time.
         pub action_time: i64 = "action_time",
         /// Type.
-        pub action_type: i64 = "action_type",
+        pub action_type: Option<i64> = "action_type",
         /// Text.
         pub action_msg: String = "action_msg",
         /// Courier.
@@ -116,7 +116,7 @@ wire! {
     /// Answer to `CancelSingleWaybill`, `WaybillComplaint`, `WaybillEvaluateAgent`, `NotifySingleWaybillPay`.
     pub struct ExpressReply {
         /// 0 on success.
-        pub result_code: i64 = "ResultCode",
+        pub result_code: Option<i64> = "ResultCode",
         /// Result text.
         pub result_msg: Option<String> = "ResultMsg",
     }
@@ -124,7 +124,7 @@ wire! {
     /// Answer to `RemindWaybill`.
     pub struct RemindWaybillReply {
         /// 0 on success.
-        pub result_code: i64 = "ResultCode",
+        pub result_code: Option<i64> = "ResultCode",
         /// Result text.
         pub result_msg: Option<String> = "ResultMsg",
         /// Waybill number.
@@ -136,7 +136,7 @@ wire! {
     /// Answer to `WaybillQueryExpectTimeRange`.
     pub struct WaybillQueryExpectTimeRangeReply {
         /// 0 on success.
-        pub result_code: i64 = "ResultCode",
+        pub result_code: Option<i64> = "ResultCode",
         /// Result text.
         pub result_msg: Option<String> = "ResultMsg",
         /// Slots.
@@ -146,9 +146,9 @@ wire! {
     /// Pick-up time slot.
     pub struct ValidTimeRange {
         /// From hour.
-        pub start_time: i64 = "StartTime",
+        pub start_time: Option<i64> = "StartTime",
         /// To hour.
-        pub end_time: i64 = "EndTime",
+        pub end_time: Option<i64> = "EndTime",
         /// Day offset.
         pub day_delta: Option<i64> = "DayDelta",
         /// State.
@@ -158,7 +158,7 @@ wire! {
     /// Answer to `UpdateWaybillStatus`, `CancelAuthAccount`, `TransportAddTips`.
     pub struct DeliveryReply {
         /// 0 on success.
-        pub resultcode: i64 = "resultcode",
+        pub resultcode: Option<i64> = "resultcode",
         /// Result text.
         pub resultmsg: Option<String> = "resultmsg",
     }
@@ -166,7 +166,7 @@ wire! {
     /// Answer to `GetPreAuthCode`.
     pub struct GetPreAuthCodeReply {
         /// 0 on success.
-        pub resultcode: i64 = "resultcode",
+        pub resultcode: Option<i64> = "resultcode",
         /// Result text.
         pub resultmsg: Option<String> = "resultmsg",
         /// Code.
@@ -176,13 +176,13 @@ wire! {
     /// Answer to `GetAuthInfo`.
     pub struct GetAuthInfoReply {
         /// 0 on success.
-        pub resultcode: i64 = "resultcode",
+        pub resultcode: Option<i64> = "resultcode",
         /// Result text.
         pub resultmsg: Option<String> = "resultmsg",
         /// App key.
         pub appkey: String = "appkey",
         /// Kind of account.
-        pub account_type: i64 = "account_type",
+        pub account_type: Option<i64> = "account_type",
         /// Account.
         pub account: String = "account",
     }
@@ -190,13 +190,13 @@ wire! {
     /// Answer to `TransportGetAgentPos`.
     pub struct TransportGetAgentPosReply {
         /// 0 on success.
-        pub resultcode: i64 = "resultcode",
+        pub resultcode: Option<i64> = "resultcode",
         /// Result text.
         pub resultmsg: Option<String> = "resultmsg",
         /// Longitude.
-        pub lng: f64 = "lng",
+        pub lng: Option<f64> = "lng",
         /// Latitude.
-        pub lat: f64 = "lat",
+        pub lat: Option<f64> = "lat",
         /// Metres left.
         pub distance: Option<i64> = "distance",
         /// Seconds left.
@@ -206,7 +206,7 @@ wire! {
     /// Answer to `StoreOrderUseVipDiscount`.
     pub struct StoreOrderUseVipDiscountReply {
         /// 0 success.
-        pub errcode: i64 = "errcode",
+        pub errcode: Option<i64> = "errcode",
         /// Text for debugging.
         pub errmsg: Option<String> = "errmsg",
         /// Outcome.
@@ -216,7 +216,7 @@ wire! {
     /// Answer to `OpenProductReceiveCoupon`.
     pub struct OpenProductReceiveCouponReply {
         /// 0 success.
-        pub ret_code: i64 = "ret_code",
+        pub ret_code: Option<i64> = "ret_code",
         /// Text.
         pub ret_msg: String = "ret_msg",
         /// Merchant coupon.

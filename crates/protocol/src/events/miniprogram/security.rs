@@ -43,7 +43,7 @@ wire! {
         /// Suggestion.
         pub suggest: MediaCheckSuggestion = "suggest",
         /// Label.
-        pub label: MediaCheckLabel = "label",
+        pub label: Option<MediaCheckLabel> = "label",
     }
 
     /// Result of one strategy of the check.
@@ -51,7 +51,7 @@ wire! {
         /// Strategy.
         pub strategy: String = "strategy",
         /// Valid only when 0.
-        pub errcode: i64 = "errcode",
+        pub errcode: Option<i64> = "errcode",
         /// Suggestion.
         pub suggest: Option<MediaCheckSuggestion> = "suggest",
         /// Label.

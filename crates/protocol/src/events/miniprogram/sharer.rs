@@ -19,7 +19,7 @@ wire! {
         /// OpenID concerned.
         pub openid: String = "openid",
         /// State.
-        pub bind_status: i64 = "bind_status",
+        pub bind_status: Option<i64> = "bind_status",
     }
 
     /// Sharer action (分享员行为).
@@ -34,7 +34,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Kind.
-        pub r#type: i64 = "type",
+        pub r#type: Option<i64> = "type",
         /// OpenID concerned.
         pub openid: String = "openid",
         /// Promoter.

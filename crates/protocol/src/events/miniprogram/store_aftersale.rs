@@ -115,6 +115,6 @@ wire! {
         pub order_id: String = "order_id",
         /// State.
         #[doc(alias = "status")]
-        pub complaint_status: i64 = "complaint_status" | "status",
+        pub complaint_status: Option<i64> = "complaint_status" | "status",
     }
 }

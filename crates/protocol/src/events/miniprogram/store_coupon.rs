@@ -248,9 +248,9 @@ wire! {
         /// Code.
         pub code: String = "code",
         /// Origin of the code.
-        pub code_type: CouponCodeSource = "code_type",
+        pub code_type: Option<CouponCodeSource> = "code_type",
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Issued.
         pub send_time: i64 = "send_time",
         /// Update time.

@@ -25,7 +25,7 @@ wire! {
     /// Change of the store's account.
     pub struct StoreAccountInfo {
         /// What happened.
-        pub event: StoreAccountEvent = "event",
+        pub event: Option<StoreAccountEvent> = "event",
     }
 
     /// Withdrawal (提现回调).
@@ -48,7 +48,7 @@ wire! {
     /// Withdrawal and its state.
     pub struct StoreWithdrawInfo {
         /// What happened.
-        pub event: StoreWithdrawEvent = "event",
+        pub event: Option<StoreWithdrawEvent> = "event",
         /// Withdrawal id.
         pub withdraw_id: String = "withdraw_id",
     }
@@ -73,9 +73,9 @@ wire! {
         /// Ticket.
         pub ticket: String = "ticket",
         /// State of the code.
-        pub status: QrcodeStatus = "status",
+        pub status: Option<QrcodeStatus> = "status",
         /// Who scanned.
-        pub scan_user_type: ScanUserType = "scan_user_type",
+        pub scan_user_type: Option<ScanUserType> = "scan_user_type",
     }
 }
 

@@ -50,7 +50,7 @@ wire! {
         /// Order id.
         pub order_id: String = "order_id",
         /// Why.
-        pub cancel_type: CancelType = "cancel_type",
+        pub cancel_type: Option<CancelType> = "cancel_type",
     }
 
     /// Order paid (订单支付成功).
@@ -117,7 +117,7 @@ wire! {
         /// Order id.
         pub order_id: String = "order_id",
         /// Everything is shipped, not only a part.
-        pub finish_delivery: bool = flag "finish_delivery",
+        pub finish_delivery: Option<bool> = flag "finish_delivery",
     }
 
     /// Receipt confirmed (订单确认收货).
@@ -142,7 +142,7 @@ wire! {
         /// Order id.
         pub order_id: String = "order_id",
         /// How.
-        pub confirm_type: ConfirmType = "confirm_type",
+        pub confirm_type: Option<ConfirmType> = "confirm_type",
     }
 
     /// Order settled (订单结算成功).
@@ -192,7 +192,7 @@ wire! {
         /// Order id.
         pub order_id: String = "order_id",
         /// What changed.
-        pub r#type: StoreOrderExtType = "type",
+        pub r#type: Option<StoreOrderExtType> = "type",
     }
 
     /// Order state changed (订单状态更新).
@@ -217,7 +217,7 @@ wire! {
         /// Order id.
         pub order_id: String = "order_id",
         /// State code.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
     }
 
     /// Order used a mini program member discount (会员优惠订单).
@@ -252,11 +252,11 @@ wire! {
     /// Prices, in fen.
     pub struct StoreOrderUseVipDiscountPriceInfo {
         /// Price of the products before the discount.
-        pub product_price_before_vip_discount: i64 = "product_price_before_vip_discount",
+        pub product_price_before_vip_discount: Option<i64> = "product_price_before_vip_discount",
         /// Discount.
-        pub vip_discounted_price: i64 = "vip_discounted_price",
+        pub vip_discounted_price: Option<i64> = "vip_discounted_price",
         /// Price of the products after the discount.
-        pub product_price_after_vip_discount: i64 = "product_price_after_vip_discount",
+        pub product_price_after_vip_discount: Option<i64> = "product_price_after_vip_discount",
     }
 
     /// The member discount of an order was given back (会员优惠退还).
@@ -323,9 +323,9 @@ wire! {
         /// SKU id.
         pub sku_id: String = "sku_id",
         /// How many.
-        pub sku_cnt: i64 = "sku_cnt",
+        pub sku_cnt: Option<i64> = "sku_cnt",
         /// Price, in fen.
-        pub sale_price: i64 = "sale_price",
+        pub sale_price: Option<i64> = "sale_price",
         /// Discount of the shop, in fen.
         pub shop_discounted_price: Option<i64> = "shop_discounted_price",
         /// Coupons used.
@@ -339,15 +339,15 @@ wire! {
         /// Kind of coupon.
         pub coupon_type: Option<i64> = "coupon_type",
         /// Discount, in fen.
-        pub discounted_price: i64 = "discounted_price",
+        pub discounted_price: Option<i64> = "discounted_price",
     }
 
     /// Prices, in fen.
     pub struct GenOrderPriceInfo {
         /// Price of the products before the member discount.
-        pub product_price_before_vip_discount: i64 = "product_price_before_vip_discount",
+        pub product_price_before_vip_discount: Option<i64> = "product_price_before_vip_discount",
         /// Price of the products.
-        pub product_price: i64 = "product_price",
+        pub product_price: Option<i64> = "product_price",
         /// Discount of the shop.
         pub shop_discounted_price: Option<i64> = "shop_discounted_price",
     }

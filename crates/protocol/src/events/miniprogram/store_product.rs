@@ -27,7 +27,7 @@ wire! {
         /// Product id.
         pub product_id: String = "product_id",
         /// Result.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
         /// JSON text with reasons.
@@ -56,7 +56,7 @@ wire! {
         /// Product id.
         pub product_id: String = "product_id",
         /// New state.
-        pub status: StoreSpuListingStatus = "status",
+        pub status: Option<StoreSpuListingStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -83,7 +83,7 @@ wire! {
         /// Product id.
         pub product_id: String = "product_id",
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
     }
 
     /// Category audit (类目审核结果).
@@ -108,7 +108,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Result.
-        pub status: StoreProductCategoryStatus = "status",
+        pub status: Option<StoreProductCategoryStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -137,9 +137,9 @@ wire! {
         /// SKU.
         pub sku_id: String = "sku_id",
         /// Stock left.
-        pub remaining_stock_amount: i64 = "remaining_stock_amount",
+        pub remaining_stock_amount: Option<i64> = "remaining_stock_amount",
         /// Pre-stored codes left.
-        pub remaining_code_amount: i64 = "remaining_code_amount",
+        pub remaining_code_amount: Option<i64> = "remaining_code_amount",
     }
 
     /// Brand qualification (品牌资质).
@@ -166,7 +166,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// What happened.
-        pub status: StoreBrandAuditStatus = "status",
+        pub status: Option<StoreBrandAuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }

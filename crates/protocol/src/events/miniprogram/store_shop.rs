@@ -21,9 +21,9 @@ wire! {
         /// OpenID concerned.
         pub openid: String = "openid",
         /// Kind of sharer.
-        pub sharer_type: SharerType = "sharer_type",
+        pub sharer_type: Option<SharerType> = "sharer_type",
         /// New state.
-        pub bind_status: BindStatus = "bind_status",
+        pub bind_status: Option<BindStatus> = "bind_status",
     }
 
     /// Store closed for good (小店注销).
@@ -82,9 +82,9 @@ wire! {
         /// When it changed.
         pub change_timestamp: i64 = "change_timestamp",
         /// State before.
-        pub old_status: i64 = "old_status",
+        pub old_status: Option<i64> = "old_status",
         /// State now.
-        pub new_status: i64 = "new_status",
+        pub new_status: Option<i64> = "new_status",
     }
 
     /// Store picture changed (小店修改头像).

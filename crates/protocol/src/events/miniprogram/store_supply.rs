@@ -25,7 +25,7 @@ wire! {
     /// Product of a league leader, and the changed fields.
     pub struct SupplierItem {
         /// What happened.
-        pub event_type: SupplierItemChange = "event_type",
+        pub event_type: Option<SupplierItemChange> = "event_type",
         /// AppID concerned.
         pub appid: String = "appid",
         /// Product id.
@@ -152,7 +152,7 @@ wire! {
         /// Product id.
         pub product_id: String = "product_id",
         /// What happened.
-        pub status: EcSupplierProductUpdateStatus = "status",
+        pub status: Option<EcSupplierProductUpdateStatus> = "status",
     }
 
     /// A shop invites a supplier (邀请供货).
@@ -196,9 +196,9 @@ wire! {
         /// SKU id.
         pub sku_id: String = "sku_id",
         /// State of the commission.
-        pub commission_order_status: i64 = "commission_order_status",
+        pub commission_order_status: Option<i64> = "commission_order_status",
         /// State of the order.
-        pub order_status: i64 = "order_status",
+        pub order_status: Option<i64> = "order_status",
         /// Version; grows with each change.
         pub version: Option<String> = "version",
     }
@@ -280,7 +280,7 @@ wire! {
         /// Delivery id.
         pub waybill_id: String = "waybill_id",
         /// State.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Text.
         pub desc: String = "desc",
         /// Update time.

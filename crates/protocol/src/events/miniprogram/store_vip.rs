@@ -131,9 +131,9 @@ wire! {
     /// Exchange of points.
     pub struct ExchangeInfo {
         /// Points paid.
-        pub pay_score: i64 = "pay_score",
+        pub pay_score: Option<i64> = "pay_score",
         /// What the points bought.
-        pub score_item_type: ScoreItemType = "score_item_type",
+        pub score_item_type: Option<ScoreItemType> = "score_item_type",
         /// Coupon.
         pub coupon_info: Option<ExchangeCouponInfo> = "coupon_info",
         /// Product.
@@ -180,7 +180,7 @@ wire! {
     /// Award.
     pub struct AwardInfo {
         /// Kind of award.
-        pub award_type: i64 = "award_type",
+        pub award_type: Option<i64> = "award_type",
         /// Coupon, where the award is one.
         pub coupon_id: Option<String> = "coupon_id",
         /// Points, where the award are points.

@@ -33,7 +33,7 @@ wire! {
         /// Answer of the user.
         pub subscribe_status_string: SubscribeMsgPopupStatus = "SubscribeStatusString",
         /// Place of the popup.
-        pub popup_scene: PopupScene = "PopupScene",
+        pub popup_scene: Option<PopupScene> = "PopupScene",
     }
 
     /// User changed a subscription in the notice settings (管理订阅消息).
@@ -93,7 +93,7 @@ wire! {
         /// Message id returned by the send API; a number or text.
         pub msg_id: String = "MsgID",
         /// 0 on success.
-        pub error_code: i64 = "ErrorCode",
+        pub error_code: Option<i64> = "ErrorCode",
         /// Meaning of the code.
         pub error_status: String = "ErrorStatus",
     }

@@ -25,7 +25,7 @@ wire! {
         /// Pass-through value of the upload call.
         pub source_context: String = "source_context",
         /// Not 0 on failure.
-        pub errcode: i64 = "errcode",
+        pub errcode: Option<i64> = "errcode",
         /// Text.
         pub errmsg: Option<String> = "errmsg",
     }
@@ -54,7 +54,7 @@ wire! {
     /// Detail.
     pub struct SecVodAuditDetail {
         /// Audit state.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Kind of audit.
         pub audit_type: Option<i64> = "audit_type",
         /// Submitted.
@@ -87,7 +87,7 @@ wire! {
     /// Detail.
     pub struct SecBookAuditDetail {
         /// Audit state.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Submitted.
         pub create_time: i64 = "create_time",
         /// Audited.

@@ -22,7 +22,7 @@ wire! {
         /// Business order number.
         pub out_trade_no: String = "OutTradeNo",
         /// Environment.
-        pub env: Env = "Env",
+        pub env: Option<Env> = "Env",
         /// WeChat Pay data; absent for other channels (Apple).
         pub we_chat_pay_info: Option<WeChatPayInfo> = "WeChatPayInfo",
         /// Bought item.
@@ -47,11 +47,11 @@ wire! {
         /// Item id.
         pub product_id: String = "ProductId",
         /// Quantity.
-        pub quantity: i64 = "Quantity",
+        pub quantity: Option<i64> = "Quantity",
         /// Original price, fen.
-        pub orig_price: i64 = "OrigPrice",
+        pub orig_price: Option<i64> = "OrigPrice",
         /// Paid price, fen.
-        pub actual_price: i64 = "ActualPrice",
+        pub actual_price: Option<i64> = "ActualPrice",
         /// Pass-through data.
         pub attach: Option<String> = "Attach",
     }
@@ -85,7 +85,7 @@ wire! {
         /// Business order number.
         pub out_trade_no: String = "OutTradeNo",
         /// Environment.
-        pub env: Env = "Env",
+        pub env: Option<Env> = "Env",
         /// WeChat Pay data; absent for other channels (Apple).
         pub we_chat_pay_info: Option<WeChatPayInfo> = "WeChatPayInfo",
         /// Coins.
@@ -95,11 +95,11 @@ wire! {
     /// Coins.
     pub struct CoinInfo {
         /// Quantity.
-        pub quantity: i64 = "Quantity",
+        pub quantity: Option<i64> = "Quantity",
         /// Original price, fen.
-        pub orig_price: i64 = "OrigPrice",
+        pub orig_price: Option<i64> = "OrigPrice",
         /// Paid price, fen.
-        pub actual_price: i64 = "ActualPrice",
+        pub actual_price: Option<i64> = "ActualPrice",
         /// Pass-through data.
         pub attach: Option<String> = "Attach",
     }
@@ -127,9 +127,9 @@ wire! {
         /// Merchant id of the paid order.
         pub mch_order_id: String = "MchOrderId",
         /// Refund, fen.
-        pub refund_fee: i64 = "RefundFee",
+        pub refund_fee: Option<i64> = "RefundFee",
         /// 0 success.
-        pub ret_code: i64 = "RetCode",
+        pub ret_code: Option<i64> = "RetCode",
         /// Text on failure.
         pub ret_msg: Option<String> = "RetMsg",
         /// Start.
@@ -139,7 +139,7 @@ wire! {
         /// WeChat Pay id of the refund.
         pub wxpay_refund_transaction_id: Option<String> = "WxpayRefundTransactionId",
         /// Retry counter from 0.
-        pub retry_times: i64 = "RetryTimes",
+        pub retry_times: Option<i64> = "RetryTimes",
         /// Pass-through data.
         pub attach: Option<String> = "Attach",
         /// WeChat Pay order id.
@@ -176,7 +176,7 @@ wire! {
         /// Time.
         pub complaint_time: i64 = "ComplaintTime",
         /// Retry counter from 0.
-        pub retry_times: i64 = "RetryTimes",
+        pub retry_times: Option<i64> = "RetryTimes",
         /// Request id.
         pub request_id: String = "RequestId",
     }
@@ -210,7 +210,7 @@ wire! {
         /// Kind.
         pub event_type: String = "EventType",
         /// Retry counter from 0.
-        pub retry_times: i64 = "RetryTimes",
+        pub retry_times: Option<i64> = "RetryTimes",
     }
 
     /// Result of signing a subscription contract (订阅签约结果).
@@ -260,11 +260,11 @@ wire! {
         /// Business order number.
         pub out_trade_no: String = "OutTradeNo",
         /// Environment.
-        pub env: Env = "Env",
+        pub env: Option<Env> = "Env",
         /// Subscription item.
         pub product_id: String = "ProductId",
         /// 0 success.
-        pub contract_result: i64 = "ContractResult",
+        pub contract_result: Option<i64> = "ContractResult",
         /// Text.
         pub contract_result_msg: Option<String> = "ContractResultMsg",
         /// Contract id, on success.

@@ -50,7 +50,7 @@ wire! {
         /// Sub-merchant id.
         pub merchant_id: String = "MerchantId",
         /// 1 approved.
-        pub is_pass: bool = flag "IsPass",
+        pub is_pass: Option<bool> = flag "IsPass",
         /// Reason when refused.
         pub reason: Option<String> = "Reason",
     }
@@ -70,7 +70,7 @@ wire! {
         /// Code of the card held by the user.
         pub user_card_code: String = "UserCardCode",
         /// 1 when received as a gift.
-        pub is_give_by_friend: bool = flag "IsGiveByFriend",
+        pub is_give_by_friend: Option<bool> = flag "IsGiveByFriend",
         /// OpenID of the other party of the gift.
         pub friend_user_name: Option<String> = "FriendUserName",
         /// Code before the gift.
@@ -104,11 +104,11 @@ wire! {
         /// Code of the card held by the user.
         pub user_card_code: String = "UserCardCode",
         /// 1 when the gift was returned.
-        pub is_return_back: bool = flag "IsReturnBack",
+        pub is_return_back: Option<bool> = flag "IsReturnBack",
         /// OpenID of the other party of the gift.
         pub friend_user_name: String = "FriendUserName",
         /// 1 when gifted into a group chat.
-        pub is_chat_room: bool = flag "IsChatRoom",
+        pub is_chat_room: Option<bool> = flag "IsChatRoom",
     }
 
     /// User deleted a card (删除卡券).
@@ -180,9 +180,9 @@ wire! {
         /// Store name.
         pub location_name: Option<String> = "LocationName",
         /// Amount paid, in fen.
-        pub fee: i64 = "Fee",
+        pub fee: Option<i64> = "Fee",
         /// Amount due, in fen.
-        pub original_fee: i64 = "OriginalFee",
+        pub original_fee: Option<i64> = "OriginalFee",
     }
 
     /// User opened a member card (进入会员卡).

@@ -91,7 +91,7 @@ wire! {
         /// Device id given by the vendor.
         pub device_id: String = "DeviceID",
         /// What the client asks for.
-        pub op_type: DeviceOperation = "OpType",
+        pub op_type: Option<DeviceOperation> = "OpType",
         /// Push id, 64-bit; not in every push.
         pub msg_id: Option<String> = "MsgId",
         /// OpenID of the user.
@@ -115,7 +115,7 @@ wire! {
         /// Device id given by the vendor.
         pub device_id: String = "DeviceID",
         /// What the client asks for.
-        pub op_type: DeviceOperation = "OpType",
+        pub op_type: Option<DeviceOperation> = "OpType",
         /// Push id, 64-bit; not in every push.
         pub msg_id: Option<String> = "MsgId",
         /// OpenID of the user.

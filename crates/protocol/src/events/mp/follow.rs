@@ -84,11 +84,11 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Latitude.
-        pub latitude: f64 = "Latitude",
+        pub latitude: Option<f64> = "Latitude",
         /// Longitude.
-        pub longitude: f64 = "Longitude",
+        pub longitude: Option<f64> = "Longitude",
         /// Precision in metres.
-        pub precision: f64 = "Precision",
+        pub precision: Option<f64> = "Precision",
     }
 
     /// User entered the chat (进入会话).

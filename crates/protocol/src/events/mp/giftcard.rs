@@ -38,9 +38,9 @@ wire! {
         /// Order id.
         pub order_id: String = "OrderId",
         /// Sent to a group chat.
-        pub is_chat_room: bool = "IsChatRoom",
+        pub is_chat_room: Option<bool> = "IsChatRoom",
         /// Returned because it was not accepted in 24 hours.
-        pub is_return_back: bool = "IsReturnBack",
+        pub is_return_back: Option<bool> = "IsReturnBack",
     }
 
     /// Gift card accepted (领取礼品卡).

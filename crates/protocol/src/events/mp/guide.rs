@@ -27,7 +27,7 @@ wire! {
         /// OpenID concerned.
         pub openid: String = "openid",
         /// Scan type code.
-        pub action: i64 = "action",
+        pub action: Option<i64> = "action",
         /// Extension data of the QR code.
         pub qrcode_info: Option<String> = "qrcode_info",
     }

@@ -86,7 +86,7 @@ wire! {
         /// Invoice request serial number.
         pub fpqqlsh: String = "fpqqlsh",
         /// Issue state code.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Tax payer number.
         pub nsrsbh: String = "nsrsbh",
     }

@@ -19,13 +19,13 @@ wire! {
         /// Outcome; err(number) when the review refused it.
         pub status: MassSendJobFinishStatus = "Status",
         /// Followers in the target group or list.
-        pub total_count: i64 = "TotalCount",
+        pub total_count: Option<i64> = "TotalCount",
         /// Followers after filtering; in principle SentCount+ErrorCount.
-        pub filter_count: i64 = "FilterCount",
+        pub filter_count: Option<i64> = "FilterCount",
         /// Sent.
-        pub sent_count: i64 = "SentCount",
+        pub sent_count: Option<i64> = "SentCount",
         /// Failed.
-        pub error_count: i64 = "ErrorCount",
+        pub error_count: Option<i64> = "ErrorCount",
         /// Originality check (原创校验).
         #[doc(alias = "原创校验")]
         pub copyright_check_result: Option<CopyrightCheckResult> = "CopyrightCheckResult",
@@ -36,11 +36,11 @@ wire! {
     /// Originality check (原创校验).
     pub struct CopyrightCheckResult {
         /// Number of checked articles.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
         /// Results of the originality check, one per article.
         pub result_list: Option<CopyrightCheckResultList> = "ResultList",
         /// Overall result.
-        pub check_state: CheckState = "CheckState",
+        pub check_state: Option<CheckState> = "CheckState",
     }
 
     /// Results of the originality check, one per article.
@@ -52,27 +52,27 @@ wire! {
     /// Result of the originality check of an article.
     pub struct CopyrightCheckResultItem {
         /// Article number, from 1.
-        pub article_idx: i64 = "ArticleIdx",
+        pub article_idx: Option<i64> = "ArticleIdx",
         /// State the user declared.
-        pub user_declare_state: i64 = "UserDeclareState",
+        pub user_declare_state: Option<i64> = "UserDeclareState",
         /// State found by the system.
-        pub audit_state: i64 = "AuditState",
+        pub audit_state: Option<i64> = "AuditState",
         /// URL of the similar original.
         pub original_article_url: String = "OriginalArticleUrl",
         /// Type of the similar original.
-        pub original_article_type: i64 = "OriginalArticleType",
+        pub original_article_type: Option<i64> = "OriginalArticleType",
         /// Reprint allowed.
-        pub can_reprint: bool = flag "CanReprint",
+        pub can_reprint: Option<bool> = flag "CanReprint",
         /// Content must be replaced by the original.
-        pub need_replace_content: bool = flag "NeedReplaceContent",
+        pub need_replace_content: Option<bool> = flag "NeedReplaceContent",
         /// Source must be shown.
-        pub need_show_reprint_source: bool = flag "NeedShowReprintSource",
+        pub need_show_reprint_source: Option<bool> = flag "NeedShowReprintSource",
     }
 
     /// URLs of the sent articles.
     pub struct ArticleUrlResult {
         /// Number of articles.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
         /// Links of the articles.
         pub result_list: Option<ArticleUrlResultList> = "ResultList",
     }
@@ -86,7 +86,7 @@ wire! {
     /// Link of an article.
     pub struct ArticleUrlResultItem {
         /// Article number, from 1.
-        pub article_idx: i64 = "ArticleIdx",
+        pub article_idx: Option<i64> = "ArticleIdx",
         /// Article URL.
         pub article_url: String = "ArticleUrl",
     }
@@ -129,7 +129,7 @@ wire! {
         /// Publish job id.
         pub publish_id: String = "publish_id",
         /// Outcome.
-        pub publish_status: PublishStatus = "publish_status",
+        pub publish_status: Option<PublishStatus> = "publish_status",
         /// Article id, when publish_status is 0.
         pub article_id: Option<String> = "article_id",
         /// When publish_status is 0.
@@ -141,7 +141,7 @@ wire! {
     /// When publish_status is 0.
     pub struct ArticleDetail {
         /// Number of articles.
-        pub count: i64 = "count",
+        pub count: Option<i64> = "count",
         /// Per article.
         pub item: Vec<ArticleDetailItem> = "item",
     }
@@ -149,7 +149,7 @@ wire! {
     /// Published article.
     pub struct ArticleDetailItem {
         /// Article number, from 1.
-        pub idx: i64 = "idx",
+        pub idx: Option<i64> = "idx",
         /// Permanent URL.
         pub article_url: String = "article_url",
     }

@@ -100,7 +100,7 @@ wire! {
     /// Pictures chosen.
     pub struct SendPicsInfo {
         /// Number of pictures.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
         /// Chosen pictures.
         pub pic_list: PicList = "PicList",
     }
@@ -161,11 +161,11 @@ wire! {
     /// Location chosen.
     pub struct SendLocationInfo {
         /// Latitude.
-        pub location_x: f64 = "Location_X",
+        pub location_x: Option<f64> = "Location_X",
         /// Longitude.
-        pub location_y: f64 = "Location_Y",
+        pub location_y: Option<f64> = "Location_Y",
         /// Map zoom or precision.
-        pub scale: i64 = "Scale",
+        pub scale: Option<i64> = "Scale",
         /// Address text.
         pub label: String = "Label",
         /// POI name, can be empty.

@@ -140,11 +140,11 @@ wire! {
         /// Message id, 64-bit; dedupe key for messages.
         pub msg_id: String = "MsgId",
         /// Latitude.
-        pub location_x: f64 = "Location_X",
+        pub location_x: Option<f64> = "Location_X",
         /// Longitude.
-        pub location_y: f64 = "Location_Y",
+        pub location_y: Option<f64> = "Location_Y",
         /// Map zoom level.
-        pub scale: i64 = "Scale",
+        pub scale: Option<i64> = "Scale",
         /// Address text.
         pub label: String = "Label",
         /// Data id of the article when the message comes from an article (图文).
@@ -198,7 +198,7 @@ wire! {
         /// MD5 of the file.
         pub file_md5: String = "FileMd5",
         /// Size in bytes.
-        pub file_total_len: i64 = "FileTotalLen",
+        pub file_total_len: Option<i64> = "FileTotalLen",
     }
 
     /// Mini program card sent to the account (小程序卡片).

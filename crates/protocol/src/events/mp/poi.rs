@@ -32,7 +32,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Audit state.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }
@@ -49,7 +49,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Audit result.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Map POI id.
         pub map_poi_id: String = "map_poi_id",
         /// Store name.
@@ -57,9 +57,9 @@ wire! {
         /// Address.
         pub address: String = "address",
         /// Latitude.
-        pub latitude: f64 = "latitude",
+        pub latitude: Option<f64> = "latitude",
         /// Longitude.
-        pub longitude: f64 = "longitude",
+        pub longitude: Option<f64> = "longitude",
         /// Remark.
         pub sh_remark: Option<String> = "sh_remark",
     }
@@ -74,7 +74,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Audit state.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
         /// What the audit was about.
@@ -93,7 +93,7 @@ wire! {
         /// Audit id.
         pub audit_id: String = "audit_id",
         /// Audit state.
-        pub status: AuditStatus = "status",
+        pub status: Option<AuditStatus> = "status",
         /// Reason, present when refused.
         pub reason: Option<String> = "reason",
     }

@@ -39,7 +39,7 @@ wire! {
         /// Sex.
         pub sex: Option<Sex> = "Sex",
         /// How the page was opened.
-        pub scene: UserScanProductScene = "Scene",
+        pub scene: Option<UserScanProductScene> = "Scene",
         /// Custom data of the merchant QR code.
         pub ext_info: Option<String> = "ExtInfo",
     }

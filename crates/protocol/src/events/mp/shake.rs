@@ -27,11 +27,11 @@ wire! {
         /// UUID.
         pub uuid: String = "Uuid",
         /// Major.
-        pub major: i64 = "Major",
+        pub major: Option<i64> = "Major",
         /// Minor.
-        pub minor: i64 = "Minor",
+        pub minor: Option<i64> = "Minor",
         /// Distance in metres.
-        pub distance: f64 = "Distance",
+        pub distance: Option<f64> = "Distance",
     }
 
     /// Others around.
@@ -45,10 +45,10 @@ wire! {
         /// UUID.
         pub uuid: String = "Uuid",
         /// Major.
-        pub major: i64 = "Major",
+        pub major: Option<i64> = "Major",
         /// Minor.
-        pub minor: i64 = "Minor",
+        pub minor: Option<i64> = "Minor",
         /// Distance in metres.
-        pub distance: f64 = "Distance",
+        pub distance: Option<f64> = "Distance",
     }
 }

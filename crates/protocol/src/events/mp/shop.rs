@@ -19,7 +19,7 @@ wire! {
         /// Order id.
         pub order_id: String = "OrderId",
         /// Order state.
-        pub order_status: i64 = "OrderStatus",
+        pub order_status: Option<i64> = "OrderStatus",
         /// Product id.
         pub product_id: String = "ProductId",
         /// SKU as id:vid pairs joined by ";".

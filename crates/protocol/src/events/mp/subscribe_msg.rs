@@ -31,7 +31,7 @@ wire! {
         /// Choice of the user.
         pub subscribe_status_string: SubscribeMsgPopupStatus = "SubscribeStatusString",
         /// Where the popup was shown.
-        pub popup_scene: PopupScene = "PopupScene",
+        pub popup_scene: Option<PopupScene> = "PopupScene",
     }
 
     /// User changed subscriptions on the management page (管理订阅通知).
@@ -89,7 +89,7 @@ wire! {
         /// Message id returned by the send API.
         pub msg_id: String = "MsgID",
         /// 0 on success.
-        pub error_code: i64 = "ErrorCode",
+        pub error_code: Option<i64> = "ErrorCode",
         /// Meaning of the code.
         pub error_status: String = "ErrorStatus",
     }

@@ -15,7 +15,7 @@ wire! {
         /// Connect time.
         pub connect_time: i64 = "ConnectTime",
         /// Reserved.
-        pub expire_time: i64 = "ExpireTime",
+        pub expire_time: Option<i64> = "ExpireTime",
         /// Reserved.
         pub vendor_id: String = "VendorId",
         /// Store id (shop_id).

@@ -25,7 +25,7 @@ wire! {
         /// Official Account.
         pub mp_appid: String = "mp_appid",
         /// 0 success.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Text.
         pub msg: Option<String> = "msg",
         /// Time text.
@@ -54,7 +54,7 @@ wire! {
         /// Official Account.
         pub mp_appid: String = "mp_appid",
         /// 0 success.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Text.
         pub msg: Option<String> = "msg",
         /// Time text.

@@ -17,7 +17,7 @@ wire! {
         /// Mini program.
         pub verify_appid: String = "verify_appid",
         /// Result of the face check.
-        pub result: FaceCheckResult = "result",
+        pub result: Option<FaceCheckResult> = "result",
         /// Only when started together with verification.
         pub along_with_auth_result: Option<AlongWithAuthResult> = "along_with_auth_result",
     }
@@ -34,7 +34,7 @@ wire! {
         /// Mini program.
         pub authorizer_appid: String = "authorizer_appid",
         /// State code of the filing query API.
-        pub beian_status: i64 = "beian_status",
+        pub beian_status: Option<i64> = "beian_status",
     }
 }
 

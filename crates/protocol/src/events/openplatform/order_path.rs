@@ -21,7 +21,7 @@ wire! {
         /// Mini program.
         pub appid: String = "appid",
         /// Result.
-        pub ret_code: OrderPathApplyCode = "ret_code",
+        pub ret_code: Option<OrderPathApplyCode> = "ret_code",
     }
 
     /// Order page audited (订单页设置审核).
@@ -42,7 +42,7 @@ wire! {
         /// Audit.
         pub audit_id: String = "audit_id",
         /// Audit result.
-        pub status: OrderPathAuditStatus = "status",
+        pub status: Option<OrderPathAuditStatus> = "status",
         /// Applied.
         pub apply_time: i64 = "apply_time",
         /// Audited.

@@ -20,7 +20,7 @@ wire! {
         /// AppID created, on success.
         pub appid: Option<String> = "appid",
         /// 0 success, otherwise an error code.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Authorisation code for the third party.
         pub auth_code: Option<String> = "auth_code",
         /// Text.
@@ -61,7 +61,7 @@ wire! {
         /// AppID created.
         pub appid: Option<String> = "appid",
         /// 0 success.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Text.
         pub msg: Option<String> = "msg",
         /// Data of the request.
@@ -88,7 +88,7 @@ wire! {
         /// AppID.
         pub appid: Option<String> = "appid",
         /// 0 success.
-        pub status: i64 = "status",
+        pub status: Option<i64> = "status",
         /// Text.
         pub msg: Option<String> = "msg",
         /// Data submitted at registration.

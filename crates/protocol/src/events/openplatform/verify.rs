@@ -19,9 +19,9 @@ wire! {
         /// Task.
         pub taskid: String = "taskid",
         /// State of the task; pushed at 0, 6, 9 and 12.
-        pub task_status: TaskStatus = "task_status",
+        pub task_status: Option<TaskStatus> = "task_status",
         /// State of the audit order; pushed on change to 2-5.
-        pub apply_status: ApplyStatus = "apply_status",
+        pub apply_status: Option<ApplyStatus> = "apply_status",
         /// Text.
         pub message: Option<String> = "message",
         /// Agency, valid when apply_status is 2.
@@ -65,7 +65,7 @@ wire! {
         /// Process.
         pub procedure_id: String = "procedure_id",
         /// State of the process.
-        pub procedure_status: ProcedureStatus = "procedure_status",
+        pub procedure_status: Option<ProcedureStatus> = "procedure_status",
     }
 }
 

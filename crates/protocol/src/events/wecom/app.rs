@@ -60,11 +60,11 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Latitude.
-        pub latitude: f64 = "Latitude",
+        pub latitude: Option<f64> = "Latitude",
         /// Longitude.
-        pub longitude: f64 = "Longitude",
+        pub longitude: Option<f64> = "Longitude",
         /// Accuracy in metres.
-        pub precision: f64 = "Precision",
+        pub precision: Option<f64> = "Precision",
         /// Client; absent in WeChat.
         pub app_type: Option<AppType> = "AppType",
     }
@@ -103,6 +103,6 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Custom mode flag.
-        pub mode: i64 = "Mode",
+        pub mode: Option<i64> = "Mode",
     }
 }

@@ -31,7 +31,7 @@ wire! {
         /// Template id.
         pub open_template_id: String = "OpenTemplateId",
         /// State of the form.
-        pub open_sp_status: OpenSpStatus = "OpenSpStatus",
+        pub open_sp_status: Option<OpenSpStatus> = "OpenSpStatus",
         /// Submit time.
         pub apply_time: i64 = "ApplyTime",
         /// Applicant name.
@@ -47,7 +47,7 @@ wire! {
         /// Copied members.
         pub notify_nodes: Option<NotifyNodes> = "NotifyNodes",
         /// Index of the current node, from 0.
-        pub approver_step: i64 = "ApproverStep" | "approverstep",
+        pub approver_step: Option<i64> = "ApproverStep" | "approverstep",
     }
 
     /// Approval chain.
@@ -59,11 +59,11 @@ wire! {
     /// Node of an approval.
     pub struct ApprovalNode {
         /// State of the node.
-        pub node_status: NodeStatus = "NodeStatus",
+        pub node_status: Option<NodeStatus> = "NodeStatus",
         /// Who has to agree.
-        pub node_attr: NodeAttr = "NodeAttr",
+        pub node_attr: Option<NodeAttr> = "NodeAttr",
         /// How approvers are chosen.
-        pub node_type: NodeType = "NodeType",
+        pub node_type: Option<NodeType> = "NodeType",
         /// Approvers of a node.
         pub items: ApprovalItems = "Items",
     }
@@ -85,7 +85,7 @@ wire! {
         /// Approver avatar.
         pub item_image: Option<String> = "ItemImage",
         /// State of this approver.
-        pub item_status: ItemStatus = "ItemStatus",
+        pub item_status: Option<ItemStatus> = "ItemStatus",
         /// Comment of the approver.
         pub item_speech: Option<String> = "ItemSpeech",
         /// Action time, 0 if none.
@@ -137,7 +137,7 @@ wire! {
         /// Template name.
         pub sp_name: String = "SpName",
         /// State of the form.
-        pub sp_status: SpStatus = "SpStatus",
+        pub sp_status: Option<SpStatus> = "SpStatus",
         /// Template id.
         pub template_id: String = "TemplateId",
         /// Submit time.
@@ -153,7 +153,7 @@ wire! {
         /// Notes, element repeated.
         pub comments: Vec<ApprovalComment> = "Comments",
         /// What happened.
-        pub statu_change_event: SpStatusChange = "StatuChangeEvent",
+        pub statu_change_event: Option<SpStatusChange> = "StatuChangeEvent",
     }
 
     /// Applicant.
@@ -167,9 +167,9 @@ wire! {
     /// Node of an approval.
     pub struct SpRecord {
         /// State of the node.
-        pub sp_status: SpRecordStatus = "SpStatus",
+        pub sp_status: Option<SpRecordStatus> = "SpStatus",
         /// Who has to agree.
-        pub approver_attr: ApproverAttr = "ApproverAttr",
+        pub approver_attr: Option<ApproverAttr> = "ApproverAttr",
         /// Branches of the node, element repeated.
         pub details: Vec<SpRecordDetail> = "Details",
     }
@@ -181,7 +181,7 @@ wire! {
         /// Comment.
         pub speech: Option<String> = "Speech",
         /// State of the branch.
-        pub sp_status: SpRecordStatus = "SpStatus",
+        pub sp_status: Option<SpRecordStatus> = "SpStatus",
         /// Action time, 0 if none.
         pub sp_time: i64 = "SpTime",
         /// Attachment media ids.
@@ -209,7 +209,7 @@ wire! {
     /// Node of the approval process.
     pub struct ProcessNode {
         /// Node kind code.
-        pub node_type: i64 = "NodeType",
+        pub node_type: Option<i64> = "NodeType",
         /// Node status.
         pub sp_status: Option<i64> = "SpStatus",
         /// How several handlers combine.
@@ -270,7 +270,7 @@ wire! {
         /// Reason.
         pub apply_reason: Option<String> = "ApplyReason",
         /// Kind of advanced account.
-        pub business_type: i64 = "BusinessType",
+        pub business_type: Option<i64> = "BusinessType",
         /// Request id.
         pub apply_id: String = "ApplyId",
     }
@@ -285,7 +285,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Kind of outcome.
-        pub finish_type: i64 = "FinishType",
+        pub finish_type: Option<i64> = "FinishType",
         /// Request id.
         pub apply_id: String = "ApplyId",
     }

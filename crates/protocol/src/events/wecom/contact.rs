@@ -28,7 +28,7 @@ wire! {
         /// Kind of job; export jobs also use this event.
         pub job_type: JobType = "JobType",
         /// 0 means done.
-        pub err_code: i64 = "ErrCode",
+        pub err_code: Option<i64> = "ErrCode",
         /// Text for ErrCode.
         pub err_msg: String = "ErrMsg",
     }
@@ -92,7 +92,7 @@ wire! {
         /// Attribute name.
         pub name: String = "Name",
         /// Kind of attribute.
-        pub r#type: ExtAttrType = "Type",
+        pub r#type: Option<ExtAttrType> = "Type",
         /// Value beside Text and Web, in the older form.
         pub value: Option<String> = "Value",
         /// Text of a custom attribute.

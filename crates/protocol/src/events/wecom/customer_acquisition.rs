@@ -86,7 +86,7 @@ wire! {
         /// Expiry.
         pub expire_time: i64 = "ExpireTime",
         /// Quota that expires.
-        pub expire_quota_num: i64 = "ExpireQuotaNum",
+        pub expire_quota_num: Option<i64> = "ExpireQuotaNum",
     }
 
     /// A WeChat user opened the link (打开获客链接).

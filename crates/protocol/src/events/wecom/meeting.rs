@@ -196,7 +196,7 @@ wire! {
         /// In-meeting temporary id.
         pub tmp_open_id: Option<String> = "TmpOpenId",
         /// New role.
-        pub user_role: MeetingRole = "UserRole",
+        pub user_role: Option<MeetingRole> = "UserRole",
     }
 
     /// Outbound phone call status (PSTN外呼状态).
@@ -228,7 +228,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Outcome.
-        pub status: MeetingStatisticsStartStatus = "Status",
+        pub status: Option<MeetingStatisticsStartStatus> = "Status",
     }
 }
 

@@ -65,7 +65,7 @@ wire! {
         /// Address of a meeting room device.
         pub mra_address: Option<MraAddress> = "MraAddress",
         /// Answer of the room.
-        pub room_response_status: RoomResponseStatus = "RoomResponseStatus",
+        pub room_response_status: Option<RoomResponseStatus> = "RoomResponseStatus",
     }
 
     /// Address of a meeting room device.

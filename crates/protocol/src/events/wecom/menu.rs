@@ -108,7 +108,7 @@ wire! {
     /// Sent pictures.
     pub struct SendPicsInfo {
         /// Number of pictures.
-        pub count: i64 = "Count",
+        pub count: Option<i64> = "Count",
         /// Wrapper; once around all items, or repeated around every item.
         pub pic_list: Vec<PicList> = "PicList",
     }
@@ -184,11 +184,11 @@ wire! {
     /// Chosen place.
     pub struct SendLocationInfo {
         /// Latitude.
-        pub location_x: f64 = "Location_X",
+        pub location_x: Option<f64> = "Location_X",
         /// Longitude.
-        pub location_y: f64 = "Location_Y",
+        pub location_y: Option<f64> = "Location_Y",
         /// Map precision.
-        pub scale: i64 = "Scale",
+        pub scale: Option<i64> = "Scale",
         /// Place text.
         pub label: String = "Label",
         /// Point of interest; may be empty.

@@ -100,11 +100,11 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Latitude.
-        pub location_x: f64 = "Location_X",
+        pub location_x: Option<f64> = "Location_X",
         /// Longitude.
-        pub location_y: f64 = "Location_Y",
+        pub location_y: Option<f64> = "Location_Y",
         /// Map zoom.
-        pub scale: i64 = "Scale",
+        pub scale: Option<i64> = "Scale",
         /// Place text.
         pub label: String = "Label",
         /// Client; absent in WeChat.

@@ -17,7 +17,7 @@ wire! {
         /// Live id.
         pub living_id: String = "LivingId",
         /// State of the broadcast.
-        pub status: LivingStatus = "Status",
+        pub status: Option<LivingStatus> = "Status",
     }
 
     /// The app mailbox got mail (应用邮箱收信).
@@ -33,7 +33,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// New mails, sent as text.
-        pub amount: i64 = "Amount",
+        pub amount: Option<i64> = "Amount",
     }
 
     /// A shared mailbox got mail (公共邮箱收信).
@@ -48,7 +48,7 @@ wire! {
         /// Shared mailbox id.
         pub id: String = "Id",
         /// New mails.
-        pub amount: i64 = "Amount",
+        pub amount: Option<i64> = "Amount",
     }
 }
 

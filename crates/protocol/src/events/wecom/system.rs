@@ -57,6 +57,6 @@ wire! {
         /// Notice id, 10 min, at most 128 bytes.
         pub notify_id: String = "NotifyId",
         /// Scene chosen by the program.
-        pub notify_scene: i64 = "NotifyScene",
+        pub notify_scene: Option<i64> = "NotifyScene",
     }
 }

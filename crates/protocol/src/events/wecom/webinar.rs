@@ -29,7 +29,7 @@ wire! {
         /// In-meeting temporary id.
         pub tmp_open_id: Option<String> = "TmpOpenId",
         /// New role.
-        pub user_role: WebinarRole = "UserRole",
+        pub user_role: Option<WebinarRole> = "UserRole",
     }
 
     /// Webinar warm-up upload result (暖场上传结果).
@@ -54,7 +54,7 @@ wire! {
         /// Video link.
         pub warm_up_video: Option<String> = "WarmUpVideo",
         /// Result code.
-        pub upload_status: i64 = "UploadStatus",
+        pub upload_status: Option<i64> = "UploadStatus",
         /// Reason of a failure.
         pub error_msg: Option<String> = "ErrorMsg",
     }
@@ -71,7 +71,7 @@ wire! {
         /// Meeting id.
         pub meeting_id: String = "MeetingId",
         /// False means upload everything again.
-        pub all_upload_status: bool = "AllUploadStatus",
+        pub all_upload_status: Option<bool> = "AllUploadStatus",
         /// Items, element repeated at the root.
         pub upload_info: Vec<UploadInfo> = "UploadInfo",
     }
@@ -81,9 +81,9 @@ wire! {
         /// Material link.
         pub medium_url: String = "MediumUrl",
         /// Kind of material.
-        pub medium_type: MediumType = "MediumType",
+        pub medium_type: Option<MediumType> = "MediumType",
         /// Uploaded; 0 when it failed.
-        pub upload_status: bool = flag "UploadStatus",
+        pub upload_status: Option<bool> = flag "UploadStatus",
         /// Reason of a failure.
         pub error_msg: Option<String> = "ErrorMsg",
     }

@@ -112,7 +112,7 @@ wire! {
         /// feedback.id of the reply.
         pub id: String = "id",
         /// Rating.
-        pub r#type: FeedbackType = "type",
+        pub r#type: Option<FeedbackType> = "type",
         /// Comment; only when inaccurate.
         pub content: Option<String> = "content",
         /// Why it was inaccurate.

@@ -87,7 +87,7 @@ wire! {
     /// Channels content.
     pub struct Channels {
         /// Kind of card.
-        pub sub_type: ChannelsKind = "sub_type",
+        pub sub_type: Option<ChannelsKind> = "sub_type",
         /// Channels account.
         pub nickname: String = "nickname",
         /// Post title.

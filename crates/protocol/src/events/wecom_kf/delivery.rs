@@ -31,7 +31,7 @@ wire! {
         /// The message.
         pub fail_msgid: String = "fail_msgid",
         /// Why.
-        pub fail_type: FailType = "fail_type",
+        pub fail_type: Option<FailType> = "fail_type",
     }
 
     /// Customer recalled a message (用户撤回).

@@ -15,7 +15,7 @@ wire! {
         /// Unix seconds.
         pub send_time: i64 = "send_time",
         /// Where it comes from.
-        pub origin: Origin = "origin",
+        pub origin: Option<Origin> = "origin",
         /// Servicer; only when origin is 5.
         pub servicer_userid: Option<String> = "servicer_userid",
         /// Names the object that holds the body.

@@ -138,9 +138,9 @@ wire! {
     /// Place that the customer sent.
     pub struct Location {
         /// Latitude.
-        pub latitude: f64 = "latitude",
+        pub latitude: Option<f64> = "latitude",
         /// Longitude.
-        pub longitude: f64 = "longitude",
+        pub longitude: Option<f64> = "longitude",
         /// Place name.
         pub name: String = "name",
         /// Address.

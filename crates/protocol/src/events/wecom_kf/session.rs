@@ -74,7 +74,7 @@ wire! {
         /// Servicer.
         pub servicer_userid: String = "servicer_userid",
         /// New status.
-        pub status: ServicerStatusChangeStatus = "status",
+        pub status: Option<ServicerStatusChangeStatus> = "status",
         /// Kind of stop; only with status 2.
         pub stop_type: Option<StopType> = "stop_type",
         /// Customer-service account.
@@ -107,7 +107,7 @@ wire! {
         /// Customer.
         pub external_userid: String = "external_userid",
         /// What happened.
-        pub change_type: ChangeType = "change_type",
+        pub change_type: Option<ChangeType> = "change_type",
         /// For 2, 3, 4.
         pub old_servicer_userid: Option<String> = "old_servicer_userid",
         /// For 1, 2, 4.
@@ -142,7 +142,7 @@ wire! {
         /// Customer.
         pub external_userid: String = "external_userid",
         /// 1 blocked, 0 unblocked.
-        pub reject_switch: bool = flag "reject_switch",
+        pub reject_switch: Option<bool> = flag "reject_switch",
     }
 }
 

@@ -21,7 +21,7 @@ wire! {
         /// Upper-level company.
         pub corp_id: String = "CorpId",
         /// App id in the upper-level company.
-        pub agent_id: i64 = "AgentId",
+        pub agent_id: Option<i64> = "AgentId",
     }
 
     /// The app was shared with or taken from a downstream company (上下游共享).
@@ -40,7 +40,7 @@ wire! {
         /// Upper-level company.
         pub corp_id: String = "CorpId",
         /// App id in the upper-level company.
-        pub agent_id: i64 = "AgentId",
+        pub agent_id: Option<i64> = "AgentId",
     }
 
     /// App administrators changed (应用管理员变更).

@@ -96,7 +96,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Kind, sent as text.
-        pub advance_api_type: i64 = "AdvanceApiType",
+        pub advance_api_type: Option<i64> = "AdvanceApiType",
         /// Edition of the chat archive.
         pub chat_archive_api: Option<ChatArchiveApi> = "ChatArchiveApi",
     }
@@ -117,7 +117,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Kind, sent as text.
-        pub advance_api_type: i64 = "AdvanceApiType",
+        pub advance_api_type: Option<i64> = "AdvanceApiType",
     }
 
     /// A paid interface was bought (高级接口支付成功).
@@ -129,7 +129,7 @@ wire! {
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Which paid interface (高级接口).
         #[doc(alias = "高级接口")]
-        pub advance_api_type: i64 = "AdvanceApiType",
+        pub advance_api_type: Option<i64> = "AdvanceApiType",
         /// Order.
         pub order_id: String = "OrderId",
         /// Member who bought.
@@ -145,7 +145,7 @@ wire! {
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Which paid interface (高级接口).
         #[doc(alias = "高级接口")]
-        pub advance_api_type: i64 = "AdvanceApiType",
+        pub advance_api_type: Option<i64> = "AdvanceApiType",
         /// Order.
         pub order_id: String = "OrderId",
         /// State of the order.
@@ -161,7 +161,7 @@ wire! {
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Which paid interface (高级接口).
         #[doc(alias = "高级接口")]
-        pub advance_api_type: i64 = "AdvanceApiType",
+        pub advance_api_type: Option<i64> = "AdvanceApiType",
         /// Order.
         pub order_id: String = "OrderId",
         /// State of the order.
@@ -177,7 +177,7 @@ wire! {
         pub envelope: ProviderCorpEnvelope = flatten,
         /// Which paid interface (高级接口).
         #[doc(alias = "高级接口")]
-        pub advance_api_type: i64 = "AdvanceApiType",
+        pub advance_api_type: Option<i64> = "AdvanceApiType",
         /// Archive of conversations, where that is the interface.
         pub chat_archive_api: Option<ChatArchiveApi> = "ChatArchiveApi",
     }

@@ -67,7 +67,7 @@ wire! {
         /// Name.
         pub name: String = "Name",
         /// Kind of attribute.
-        pub r#type: ExtAttrType = "Type",
+        pub r#type: Option<ExtAttrType> = "Type",
         /// Value beside Text and Web, in the older form.
         pub value: Option<String> = "Value",
         /// Text of a custom attribute.
@@ -250,7 +250,7 @@ wire! {
         /// Kind of job.
         pub job_type: JobType = "JobType",
         /// 0 means done.
-        pub err_code: i64 = "ErrCode",
+        pub err_code: Option<i64> = "ErrCode",
         /// Text.
         pub err_msg: String = "ErrMsg",
     }

@@ -58,7 +58,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// New price in cents.
-        pub price: i64 = "Price",
+        pub price: Option<i64> = "Price",
         /// From when.
         pub effective_time: i64 = "EffectiveTime",
     }

@@ -94,7 +94,7 @@ wire! {
         /// Device serial.
         pub device_sn: String = "DeviceSn",
         /// Code.
-        pub err_code: i64 = "ErrCode",
+        pub err_code: Option<i64> = "ErrCode",
         /// Text.
         pub err_msg: Option<String> = "ErrMsg",
     }
@@ -140,7 +140,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: SuiteCorpEnvelope = flatten,
         /// App id.
-        pub agent_id: i64 = "AgentID",
+        pub agent_id: Option<i64> = "AgentID",
     }
 
     /// Raw attendance records of a device (考勤打卡原始数据).
@@ -172,7 +172,7 @@ wire! {
         /// Person.
         pub open_user_id: String = "OpenUserId",
         /// Kind of person.
-        pub user_type: UserType = "UserType",
+        pub user_type: Option<UserType> = "UserType",
         /// When.
         pub checkin_time: i64 = "CheckinTime",
     }
@@ -206,13 +206,13 @@ wire! {
         /// Person.
         pub open_user_id: String = "OpenUserId",
         /// Kind of person.
-        pub user_type: UserType = "UserType",
+        pub user_type: Option<UserType> = "UserType",
         /// When.
         pub time_stamp: i64 = "TimeStamp",
         /// Direction.
-        pub pass_type: PassType = "PassType",
+        pub pass_type: Option<PassType> = "PassType",
         /// Means.
-        pub pass_method: PassMethod = "PassMethod",
+        pub pass_method: Option<PassMethod> = "PassMethod",
     }
 
     /// Raw body temperature records of a device (体温检测原始数据).
@@ -244,13 +244,13 @@ wire! {
         /// Person.
         pub open_user_id: String = "OpenUserId",
         /// Kind of person.
-        pub user_type: UserType = "UserType",
+        pub user_type: Option<UserType> = "UserType",
         /// When.
         pub time_stamp: i64 = "TimeStamp",
         /// Degrees, sent as text.
-        pub temperature: f64 = "Temperature",
+        pub temperature: Option<f64> = "Temperature",
         /// Finding.
-        pub status: TemperatureRecordStatus = "Status",
+        pub status: Option<TemperatureRecordStatus> = "Status",
     }
 }
 

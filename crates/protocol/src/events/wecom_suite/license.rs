@@ -36,7 +36,7 @@ wire! {
         /// Order.
         pub order_id: String = "OrderId",
         /// Outcome.
-        pub order_status: LicenseRefundStatus = "OrderStatus",
+        pub order_status: Option<LicenseRefundStatus> = "OrderStatus",
     }
 
     /// API licences were activated automatically (许可自动激活).
@@ -50,7 +50,7 @@ wire! {
         /// Fields of every push of this kind.
         pub envelope: ProviderCorpEnvelope = flatten,
         /// What triggered it.
-        pub scene: AutoActivateScene = "Scene",
+        pub scene: Option<AutoActivateScene> = "Scene",
         /// Accounts, element repeated at the root.
         pub account_list: Vec<LicenseAccount> = "AccountList",
     }
@@ -60,7 +60,7 @@ wire! {
         /// Activation code.
         pub active_code: String = "ActiveCode",
         /// Account type.
-        pub r#type: i64 = "Type",
+        pub r#type: Option<i64> = "Type",
         /// Expiry.
         pub expire_time: i64 = "ExpireTime",
         /// Member.

@@ -16,12 +16,12 @@ impl MsgElement {
 
     /// Emoji with the index that the app gave it.
     pub fn face(index: i64) -> Self {
-        Self::Face(FaceElem { index, data: None })
+        Self::Face(FaceElem { index: Some(index), data: None })
     }
 
     /// Place, in degrees.
     pub fn location(desc: impl Into<String>, latitude: f64, longitude: f64) -> Self {
-        Self::Location(LocationElem { desc: desc.into(), latitude, longitude })
+        Self::Location(LocationElem { desc: desc.into(), latitude: Some(latitude), longitude: Some(longitude) })
     }
 }
 
