@@ -2,6 +2,7 @@
 //!
 //! The reply is in the journal, and with it an observation of this observer: both came in one step. An event whose process
 //! ended before there was a reply is observed, too, when the platform does not retry any more: its responder runs again.
+//! That is so for accounts whose late replies wait for the next message, too: those are not sent.
 //!
 //! A send is marked before it starts. When its outcome is not known - the process died, the platform gave no answer - it is
 //! not repeated, for the platform may have sent it: it becomes a dead letter that states this. Of a long text that is the
@@ -48,14 +49,20 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
     let is_late = |account: &&Account| matches!(account.late_reply, LateReply::Hold | LateReply::Send);
     let accounts = config.accounts.iter().filter(sends);
     let late: HashSet<String> = accounts.clone().filter(is_late).map(Account::id).collect();
-    let is_needed = !late.is_empty() || accounts.clone().any(|account| account.long_text == Some(LongText::Split));
+    let next: HashSet<String> =
+        config.accounts.iter().filter(|account| account.next_message.is_some()).map(Account::id).collect();
+    let splits = |account: &Account| account.long_text == Some(LongText::Split);
+    let is_needed = !late.is_empty() || !next.is_empty() || accounts.clone().any(splits);
     is_needed.then(|| journal::Observer {
         name: OBSERVER.into(),
         in_order: false,
         from_beginning: false,
         wants: Arc::new(|_, _| false),
         unanswered: Some(Arc::new(move |account, event_type| {
-            late.contains(account) && event::by_id(event_type).is_some_and(|spec| spec.reply == ReplyKind::Passive)
+            event::by_id(event_type).is_some_and(|spec| {
+                (late.contains(account) && spec.reply == ReplyKind::Passive)
+                    || (next.contains(account) && spec.is_awaited())
+            })
         })),
     })
 }
@@ -63,8 +70,11 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 /// What it does.
 pub(crate) fn job(config: &Config, dispatcher: &Dispatcher, journal: &Arc<dyn Journal>) -> Job {
     let long_texts = config.accounts.iter().filter_map(|account| Some((account.id().into(), account.long_text?)));
+    let next =
+        config.accounts.iter().filter_map(|account| Some((account.id().into(), account.next_message.as_ref()?.keep)));
     let unanswered = Arc::new(Unanswered {
         long_texts: long_texts.collect(),
+        next: next.collect(),
         dispatcher: dispatcher.clone(),
         journal: Arc::clone(journal),
     });
@@ -78,6 +88,10 @@ pub(crate) fn job(config: &Config, dispatcher: &Dispatcher, journal: &Arc<dyn Jo
             }
             if !leased.is_late {
                 // A delivery was answered with it, before this observer came to it.
+                return Ok(());
+            }
+            if unanswered.waits(&leased.record.account) && !leased.reply.as_ref().is_some_and(is_long) {
+                // The platform has repeated it meanwhile, and its reply waits for the next message.
                 return Ok(());
             }
             let (account, record) = (&leased.record.account, &leased.record);
@@ -180,6 +194,15 @@ impl Sending<'_> {
         let write = LeaseWrite { value, keep, expires: Some(STARTED_RETENTION), events: Vec::new() };
         self.journal.write_lease(&self.held, write).await.map(drop)
     }
+}
+
+/// Whether a reply is a text that is longer than the platform takes.
+fn is_long(reply: &Body) -> bool {
+    let Body::Document(reply) = reply else { return false };
+    let form = if reply.starts_with('<') { Form::Xml } else { Form::Json };
+    let tree = payload::parse(form, reply).ok();
+    let text = tree.as_ref().and_then(|tree| tree.as_object()?.text("Content"));
+    text.is_some_and(|text| text.len() > replies::MAX_TEXT_BYTES)
 }
 
 /// The messages that a message becomes whose text is longer than the platform takes.

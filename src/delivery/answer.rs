@@ -77,6 +77,13 @@ impl Receiver {
             if event.is_none() && reply.is_ok() {
                 endpoint.metrics.count(Outcome::Repeated);
             }
+            if event.is_none()
+                && wait.waits()
+                && matches!(reply, Ok(Body::Plain(_)))
+                && let Some(body) = self.answer_repeat(delivery, pushed).await
+            {
+                return Ok(body);
+            }
             return Ok(reply.clone()?);
         }
         let slow = || JournalError::storage("the journal takes too long");

@@ -58,6 +58,17 @@ impl Receiver {
         Some(Recipient { observer: OBSERVER.into(), account: Arc::clone(&endpoint.id), user })
     }
 
+    /// What a repeat is answered whose recorded answer says nothing, while a reply waits for the user: it may be that of the
+    /// late message, and the platform has not taken the first answer.
+    pub(super) async fn answer_repeat(&self, delivery: &Delivery<'_>, event: &PushedEvent<'_>) -> Option<Body> {
+        let (account, user) = (Arc::clone(&delivery.request.endpoint.id), platform::correspondents(event.tree)?);
+        let recipient = Recipient { observer: OBSERVER.into(), account, user };
+        match self.journal.waiting_reply(&recipient, None).await {
+            Ok(WaitingReply::Coming | WaitingReply::Ready) => answer_late(delivery, event),
+            Ok(WaitingReply::Nothing) | Err(_) => None,
+        }
+    }
+
     /// Answers a message with the late reply that waits for it, or as any other.
     pub(super) fn answer_next(&self, own: Own, reply: Reply, recipient: Recipient) {
         let started = Instant::now();
@@ -89,7 +100,7 @@ impl Reply {
         let until = deadline.checked_sub(margin).unwrap_or(deadline);
         loop {
             let may_wait = Instant::now() < until;
-            match journal.waiting_reply(recipient, &self.entry).await {
+            match journal.waiting_reply(recipient, Some(self.entry.id)).await {
                 Ok(WaitingReply::Nothing) => return Found::Nothing,
                 Ok(WaitingReply::Coming) if !may_wait => return Found::Coming,
                 Ok(WaitingReply::Coming) => {}

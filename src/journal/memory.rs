@@ -278,8 +278,8 @@ impl Journal for MemoryJournal {
         Box::pin(ready(Ok(reply)))
     }
 
-    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
-        Box::pin(ready(Ok(self.lock().waiting_reply(recipient, entry.id, self.now()))))
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, except: Option<Uuid>) -> Task<'j, WaitingReply> {
+        Box::pin(ready(Ok(self.lock().waiting_reply(recipient, except, self.now()))))
     }
 
     fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {

@@ -204,8 +204,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// The recorded reply of an event of this account, if the event is still kept and has one.
     fn recorded_reply(&self, account: &str, event: Uuid) -> Task<'_, Option<Body>>;
 
-    /// Looks for a late reply of a user that waits for the next message, which is `entry`.
-    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply>;
+    /// Looks for a late reply of a user that waits for the next message, but for that of one event.
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, except: Option<Uuid>) -> Task<'j, WaitingReply>;
 
     /// Takes the oldest one that is ready: in one step it is no longer waiting, and is the reply of `entry`. `None` when there
     /// is none any more, or the entry has a reply. [`Journal::record`] with this reply has to follow.

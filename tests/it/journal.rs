@@ -1614,14 +1614,14 @@ async fn a_late_reply_waits_for_its_user_and_is_taken_once(place: Place) {
         (give_up(&*journal, 1, "anna", TEST_TIMEOUT).await, give_up(&*journal, 2, "anna", TEST_TIMEOUT).await);
     let taker = run(message("user", 3).admit(&*journal, &[]).await);
     journal.store(&taker);
-    assert_eq!(journal.waiting_reply(&recipient("anna"), &taker).await, Ok(WaitingReply::Coming));
-    assert_eq!(journal.waiting_reply(&recipient("anna"), &first.0).await, Ok(WaitingReply::Coming));
-    assert_eq!(journal.waiting_reply(&recipient("bert"), &taker).await, Ok(WaitingReply::Nothing));
+    assert_eq!(journal.waiting_reply(&recipient("anna"), Some(taker.id)).await, Ok(WaitingReply::Coming));
+    assert_eq!(journal.waiting_reply(&recipient("anna"), Some(first.0.id)).await, Ok(WaitingReply::Coming));
+    assert_eq!(journal.waiting_reply(&recipient("bert"), Some(taker.id)).await, Ok(WaitingReply::Nothing));
     assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(None));
     reply_late(&*journal, &second, "two").await;
     reply_late(&*journal, &first, "one").await;
-    assert_eq!(journal.waiting_reply(&recipient("anna"), &taker).await, Ok(WaitingReply::Ready));
-    assert_eq!(journal.waiting_reply(&recipient("bert"), &taker).await, Ok(WaitingReply::Nothing));
+    assert_eq!(journal.waiting_reply(&recipient("anna"), Some(taker.id)).await, Ok(WaitingReply::Ready));
+    assert_eq!(journal.waiting_reply(&recipient("bert"), Some(taker.id)).await, Ok(WaitingReply::Nothing));
     let one = TakenReply { event: first.0.id, body: Body::Document("one".to_owned()) };
     assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(Some(one.clone())));
     journal.record(&taker, document("one"));
@@ -1638,7 +1638,7 @@ async fn a_late_reply_waits_for_its_user_and_is_taken_once(place: Place) {
     assert!(next.answered().await.is_ok());
     let last = run(message("user", 5).admit(&*journal, &[]).await);
     journal.store(&last);
-    assert_eq!(journal.waiting_reply(&recipient("anna"), &last).await, Ok(WaitingReply::Nothing));
+    assert_eq!(journal.waiting_reply(&recipient("anna"), Some(last.id)).await, Ok(WaitingReply::Nothing));
     assert_eq!(journal.take_reply(&recipient("anna"), &last).await, Ok(None));
     assert!(lease(&*journal, "next").await.is_empty());
 }
@@ -1655,7 +1655,7 @@ async fn a_late_reply_that_nobody_takes_comes_to_its_observer(place: Place) {
     assert_eq!(journal.take_reply(&recipient("anna"), &taker).await, Ok(None));
     finish(&*journal, &leased, Finish::Dropped { reason: "nobody came".to_owned() }).await;
     assert!(lease(&*journal, "next").await.is_empty());
-    assert_eq!(journal.waiting_reply(&recipient("anna"), &taker).await, Ok(WaitingReply::Nothing));
+    assert_eq!(journal.waiting_reply(&recipient("anna"), Some(taker.id)).await, Ok(WaitingReply::Nothing));
     if !matches!(place, Place::Memory) {
         let event = place.archive().await.event(waiting.0.id).await.unwrap().unwrap();
         assert_eq!((event.state, event.failure.as_deref()), (State::Defaulted, Some("nobody came")));

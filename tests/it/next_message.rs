@@ -241,12 +241,16 @@ async fn a_late_reply_answers_the_next_message_once() {
         route.say_slowly(&server, 1, "slow question").await;
         slow.finish(1);
         done(&server, route.account, 1.0).await;
+        wait_for("the reply waits", async || disk.events().await[0]["state"] == "late").await;
+        // The platform asks again: its connection broke.
+        route.say_slowly(&server, 1, "slow question").await;
         let fetched = route.say(&server, 2, "anything").await;
         assert!(fetched.contains("<Content><![CDATA[finished: slow question]]></Content>"), "{fetched}");
         // A repeat is answered the same; the message after it has an answer of its own.
         assert_eq!(route.say(&server, 2, "anything").await, fetched);
         assert!(route.say(&server, 3, "more").await.contains("own: more"));
         assert_eq!(route.say(&server, 2, "anything").await, fetched);
+        assert!(!route.say(&server, 1, "slow question").await.contains("finished"));
         assert_eq!(slow.runs(), ["slow question", "more"]);
         if !route.account.starts_with("wecom") {
             wait_for("the observer has seen all", async || slow.seen.lock().unwrap().len() == 3).await;

@@ -73,9 +73,9 @@ impl State {
         self.waiters.insert(&sender.record.account, &wait.user, entry.id);
     }
 
-    pub(super) fn waiting_reply(&self, recipient: &Recipient, event: Uuid, now: Millis) -> WaitingReply {
+    pub(super) fn waiting_reply(&self, recipient: &Recipient, except: Option<Uuid>, now: Millis) -> WaitingReply {
         let mut waiting = WaitingReply::Nothing;
-        for (_, observation) in self.waiting_of(recipient, event, now) {
+        for (_, observation) in self.waiting_of(recipient, except, now) {
             if observation.is_late() {
                 return WaitingReply::Ready;
             }
@@ -88,22 +88,22 @@ impl State {
 
     /// The oldest late reply of a user no longer waits.
     pub(super) fn take_reply(&mut self, recipient: &Recipient, event: Uuid, now: Millis) -> Option<TakenReply> {
-        let taken = self.waiting_of(recipient, event, now).find(|(_, observation)| observation.is_late());
+        let taken = self.waiting_of(recipient, Some(event), now).find(|(_, observation)| observation.is_late());
         let (late, observation) = taken?;
         let body: Body = observation.event.entry.reply()?.clone().ok()?;
         self.remove(&recipient.observer, late);
         Some(TakenReply { event: late, body })
     }
 
-    /// What waits of a user for an event, the oldest first.
+    /// What waits of a user, but for an event, the oldest first.
     fn waiting_of<'s>(
         &'s self,
         recipient: &'s Recipient,
-        event: Uuid,
+        except: Option<Uuid>,
         now: Millis,
     ) -> impl Iterator<Item = (Uuid, &'s Observation)> {
         let observations = self.observations.get(&recipient.observer);
-        let of_user = self.waiters.of(recipient).filter(move |id| *id != event);
+        let of_user = self.waiters.of(recipient).filter(move |id| Some(*id) != except);
         let found = of_user.filter_map(move |id| Some((id, observations?.get(&id)?)));
         found.filter(move |(_, observation)| !observation.leased && observation.due > now)
     }

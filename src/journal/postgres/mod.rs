@@ -202,10 +202,10 @@ impl Journal for PostgresJournal {
         })
     }
 
-    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, except: Option<Uuid>) -> Task<'j, WaitingReply> {
         Box::pin(async move {
             self.ready().await?;
-            let found = db::limited(next_message::look(&self.shared, recipient, entry.id)).await;
+            let found = db::limited(next_message::look(&self.shared, recipient, except)).await;
             found.map_err(|failure| self.shared.trouble(&failure))
         })
     }

@@ -23,7 +23,7 @@ const AWAIT: &str = "INSERT INTO delivery (observer, account, due, event, attemp
 /// What a dead node has run ends with it.
 const LOOK: &str = "SELECT event.state = 3 FROM delivery JOIN event ON event.id = delivery.event
     WHERE delivery.observer = $1 AND delivery.account = $2 AND delivery.lane = $3 AND NOT delivery.leased
-      AND delivery.due > {now} AND event.id <> $4
+      AND delivery.due > {now} AND event.id IS DISTINCT FROM $4::uuid
       AND (event.state = 3 OR event.state = 0 AND (event.owner = $5 OR EXISTS (
           SELECT 1 FROM node WHERE node.id = event.owner AND node.alive_until > {now})))
     ORDER BY event.state DESC LIMIT 1";
@@ -60,12 +60,16 @@ pub(super) async fn await_reply(shared: &Shared, sender: &ReplySender, event: Uu
     Ok(())
 }
 
-/// What waits of a user for an event.
-pub(super) async fn look(shared: &Shared, recipient: &Recipient, event: Uuid) -> Result<WaitingReply, Failure> {
+/// What waits of a user, but for an event.
+pub(super) async fn look(
+    shared: &Shared,
+    recipient: &Recipient,
+    except: Option<Uuid>,
+) -> Result<WaitingReply, Failure> {
     let Some(observer) = observer(shared, &recipient.observer) else { return Ok(WaitingReply::Nothing) };
     let mut db = shared.pool.get().await?;
     let (account, user) = (&*recipient.account, recipient.user.as_bytes());
-    let rows = db.query(LOOK, &[&observer, &account, &user, &event, &shared.node]).await?;
+    let rows = db.query(LOOK, &[&observer, &account, &user, &except, &shared.node]).await?;
     db.done();
     Ok(match rows.first().map(|row| row.try_get(0)).transpose()? {
         Some(true) => WaitingReply::Ready,

@@ -294,13 +294,13 @@ impl Journal for SqliteJournal {
         Box::pin(read(reader, path, move |db| events::reply(db, &account, event)))
     }
 
-    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, WaitingReply> {
+    fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, except: Option<Uuid>) -> Task<'j, WaitingReply> {
         let Some(observer) = self.observers.get(&recipient.observer).map(|observing| observing.id) else {
             return Box::pin(ready(Ok(WaitingReply::Nothing)));
         };
-        let (recipient, shared, id) = (recipient.clone(), Arc::clone(&self.shared), entry.id);
+        let (recipient, shared) = (recipient.clone(), Arc::clone(&self.shared));
         let (reader, path) = (Arc::clone(&self.reader), self.shared.path.clone());
-        Box::pin(read(reader, path, move |db| waiting::look(db, &shared, observer, &recipient, id)))
+        Box::pin(read(reader, path, move |db| waiting::look(db, &shared, observer, &recipient, except)))
     }
 
     fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {

@@ -57,21 +57,21 @@ pub(super) fn await_reply(
     insert.execute(params![observer, &*sender.record.account, &**user, seq, due]).map(drop)
 }
 
-/// What waits of a user for an event.
+/// What waits of a user, but for an event.
 pub(super) fn look(
     db: &Connection,
     shared: &Shared,
     observer: i64,
     recipient: &Recipient,
-    event: Uuid,
+    except: Option<Uuid>,
 ) -> rusqlite::Result<WaitingReply> {
     let mut query = db.prepare_cached(
         "SELECT event.state, event.id FROM delivery JOIN event USING (seq)
          WHERE observer = ?1 AND delivery.account = ?2 AND lane = ?3 AND leased = 0 AND due > ?4 AND event.state IN (0, 3)
-           AND seq <> ?5
+           AND seq IS NOT ?5
          ORDER BY event.state DESC",
     )?;
-    let seq = db::to_sql(number(event));
+    let seq = except.map(|event| db::to_sql(number(event)));
     let mut rows = query.query(params![observer, &*recipient.account, &*recipient.user, shared.now(), seq])?;
     while let Some(row) = rows.next()? {
         if row.integer(0)? != 0 {

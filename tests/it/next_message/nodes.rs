@@ -1,9 +1,17 @@
 //! The same across processes and nodes, and for messages at the same time.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use tokio::{runtime::Runtime, sync::oneshot, task};
 
 use super::{Disk, LATE, PLAIN_MP, Slow, accounts, done, message};
-use crate::support::{TestServer, http, postgres::database, server::PLAIN, wait_for};
+use crate::support::{
+    TestServer, http,
+    postgres::{count, database, execute},
+    server::PLAIN,
+    wait_for,
+};
 
 #[tokio::test]
 async fn a_reply_waits_across_a_restart_and_a_kill() {
@@ -29,15 +37,56 @@ async fn a_reply_waits_across_a_restart_and_a_kill() {
     }
 }
 
-/// What nobody will finish is not waited for.
+/// Gives `late_text`, and ends as `kill -9` ends a process, while the responder runs.
+async fn end_while_it_runs(url: &str) {
+    let (doomed, url) = (Runtime::new().unwrap(), url.to_owned());
+    let (tell, told) = oneshot::channel();
+    doomed.spawn(async move {
+        let server = TestServer::start_on(&url, "", &accounts(LATE), Slow::new().hooks()).await;
+        PLAIN_MP.say_slowly(&server, 1, "slow question").await;
+        tell.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    told.await.unwrap();
+    task::spawn_blocking(move || doomed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+}
+
+/// What nobody runs is not waited for. A while later the responder runs again, and its reply waits as any other.
 #[tokio::test]
-async fn a_responder_that_was_killed_is_not_waited_for() {
-    let (slow, disk) = (Slow::new(), Disk::new());
-    let killed = disk.start(&accounts(LATE), &slow).await;
-    PLAIN_MP.say_slowly(&killed, 1, "slow question").await;
-    let next = disk.killed();
-    let server = next.start(&accounts(LATE), &slow).await;
-    assert!(PLAIN_MP.say(&server, 2, "next").await.contains("own: next"));
+async fn a_responder_that_was_killed_runs_again_and_its_reply_waits() {
+    let disk = Disk::new();
+    for url in [Some(disk.url()), database().await].into_iter().flatten() {
+        end_while_it_runs(&url).await;
+        let slow = Slow::new();
+        if !url.starts_with("sqlite") {
+            // Its heartbeat is over.
+            assert!(execute(&url, "UPDATE node SET alive_until = alive_until - 10000").await);
+        }
+        let server = TestServer::start_on(&url, "", &accounts(LATE), slow.hooks()).await;
+        assert!(PLAIN_MP.say(&server, 2, "well?").await.contains("own: well?"));
+        assert!(server.stop().await.unwrap());
+        // The platform retries no more.
+        if url.starts_with("sqlite") {
+            let db = rusqlite::Connection::open(disk.0.path().join("journal.db")).unwrap();
+            db.execute("UPDATE event SET received = received - 120000", []).unwrap();
+            db.execute("UPDATE delivery SET due = due - 120000", []).unwrap();
+        } else {
+            assert!(execute(&url, "UPDATE node SET alive_until = alive_until - 120000").await);
+        }
+        slow.finish(1);
+        let server = TestServer::start_on(&url, "", &accounts(LATE), slow.hooks()).await;
+        wait_for("it runs again", async || slow.go.available_permits() == 0).await;
+        let late = "SELECT count(*) FROM event WHERE state = 3";
+        let in_file = |file| rusqlite::Connection::open(file).unwrap().query_row(late, [], |row| row.get::<_, i64>(0));
+        wait_for("its reply is recorded", async || match url.starts_with("sqlite") {
+            true => in_file(disk.0.path().join("journal.db")).unwrap() == 1,
+            false => count(&url, late).await == 1,
+        })
+        .await;
+        assert!(PLAIN_MP.say(&server, 3, "next").await.contains("finished: slow question"), "{url}");
+        assert!(PLAIN_MP.say(&server, 4, "more").await.contains("own: more"));
+        assert_eq!(slow.runs(), ["well?", "slow question", "more"]);
+    }
 }
 
 #[tokio::test]
