@@ -331,12 +331,25 @@ async fn end_in_responder(url: &str, config: &str, hooks: Hooks) {
     let (tell, told) = tokio::sync::oneshot::channel();
     doomed.spawn(async move {
         let server = TestServer::start_on(&at, "", &config, hooks).await;
-        let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "a")).await;
-        tell.send(answer.body).unwrap();
+        tell.send(answered(&server, 1, "hi").await).unwrap();
         std::future::pending::<()>().await;
     });
     assert_eq!(told.await.unwrap(), "success");
     tokio::task::spawn_blocking(move || doomed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+}
+
+/// Delivers until it is answered: a journal that is slow has the platform retry.
+async fn answered(server: &TestServer, id: u64, content: &str) -> String {
+    let (mut attempt, mut body) = (0, String::new());
+    wait_for("an answer", async || {
+        attempt += 1;
+        let answer =
+            server.post("/mp/soon", &PLAIN.plain(&text_message(id, content), &format!("r{id}x{attempt}"))).await;
+        body.clone_from(&answer.body);
+        answer.status == 200
+    })
+    .await;
+    body
 }
 
 /// Lets time pass in the file, which nobody has open: the platform retries no more.
@@ -357,11 +370,11 @@ async fn a_responder_whose_process_ended_runs_again_and_its_reply_is_sent_once()
     let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
     assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "run 2, attempt 2: hi");
     until(&server, DONE, 1.0).await;
-    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await.body, "success");
+    assert_eq!(answered(&server, 1, "hi").await, "success");
     server.stop().await.unwrap();
     // The next process has nothing left to do.
     let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
-    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "c")).await.body, "success");
+    assert_eq!(answered(&server, 1, "hi").await, "success");
     assert_eq!((api.sent().len(), runs.load(Ordering::SeqCst)), (1, 2));
 }
 
@@ -388,7 +401,7 @@ async fn a_responder_that_ends_its_process_each_time_is_given_up() {
     until(&server, DEAD, 1.0).await;
     server.stop().await.unwrap();
     let server = TestServer::start_on(&url, "", &config, dying(&runs, 9)).await;
-    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(2, "ho"), "d")).await.body, "success");
+    assert_eq!(answered(&server, 2, "ho").await, "success");
     wait_for("only the new one runs", async || runs.load(Ordering::SeqCst) == 4).await;
     assert!(api.sent().is_empty());
 }
@@ -403,8 +416,8 @@ async fn a_retry_that_comes_first_answers_and_nothing_is_sent() {
     end_in_responder(&url, &config, dying(&runs, 1)).await;
     // It is not due yet.
     let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
-    let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await;
-    assert!(answer.body.contains("run 2, attempt 1: hi"), "{answer:?}");
+    let answer = answered(&server, 1, "hi").await;
+    assert!(answer.contains("run 2, attempt 1: hi"), "{answer:?}");
     server.stop().await.unwrap();
     let db = rusqlite::Connection::open(&file).unwrap();
     assert_eq!(db.execute("UPDATE delivery SET due = 0", []).unwrap(), 1);
@@ -443,7 +456,7 @@ async fn what_would_not_be_sent_is_not_run_again() {
     wait_in_file(&file);
     let server = TestServer::start_on(&url, "", &config, dying(&runs, 1)).await;
     // What comes later is through, and nothing else was to be done.
-    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(2, "ho"), "b")).await.status, 200);
+    answered(&server, 2, "ho").await;
     let db = rusqlite::Connection::open(&file).unwrap();
     assert_eq!(db.query_row("SELECT count(*) FROM delivery", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     assert_eq!(runs.load(Ordering::SeqCst), 2);
@@ -458,12 +471,12 @@ async fn a_retry_that_is_late_too_is_sent_once() {
     end_in_responder(&url, &config, dying(&runs, 1)).await;
     let slow = Slow::new();
     let server = TestServer::start_on(&url, "", &config, slow.hooks()).await;
-    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "b")).await.body, "success");
+    assert_eq!(answered(&server, 1, "hi").await, "success");
     slow.go.notify_one();
     assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "late: hi");
     until(&server, DONE, 1.0).await;
     server.stop().await.unwrap();
     let server = TestServer::start_on(&url, "", &config, dying(&runs, 0)).await;
-    assert_eq!(server.post("/mp/soon", &PLAIN.plain(&text_message(2, "ho"), "c")).await.status, 200);
+    answered(&server, 2, "ho").await;
     assert_eq!((api.sent().len(), slow.runs.load(Ordering::SeqCst)), (1, 1));
 }
