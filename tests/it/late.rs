@@ -17,7 +17,7 @@ use echostr::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, sync::Notify};
+use tokio::{runtime::Runtime, sync::Notify, time};
 
 use crate::support::{
     TestServer,
@@ -340,16 +340,16 @@ async fn end_in_responder(url: &str, config: &str, hooks: Hooks) {
 
 /// Delivers until it is answered: a journal that is slow has the platform retry.
 async fn answered(server: &TestServer, id: u64, content: &str) -> String {
-    let (mut attempt, mut body) = (0, String::new());
-    wait_for("an answer", async || {
-        attempt += 1;
+    for attempt in 0..100 {
         let answer =
             server.post("/mp/soon", &PLAIN.plain(&text_message(id, content), &format!("r{id}x{attempt}"))).await;
-        body.clone_from(&answer.body);
-        answer.status == 200
-    })
-    .await;
-    body
+        if answer.status == 200 {
+            return answer.body;
+        }
+        assert_eq!(answer.status, 503, "{answer:?}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it was never answered");
 }
 
 /// Lets time pass in the file, which nobody has open: the platform retries no more.
