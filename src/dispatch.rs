@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     api::Apis,
+    bots::Bots,
     clock::Clock,
     envelope::Query,
     event::{EventSpec, Platform},
@@ -25,6 +26,7 @@ use crate::{
 pub(crate) struct Dispatcher {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) apis: Apis,
+    pub(crate) bots: Bots,
     pub(crate) clock: Clock,
 }
 
@@ -147,7 +149,8 @@ impl Dispatcher {
         let (account, payload, query) = (Arc::clone(account), payload.clone(), query.cloned());
         let event = RawEvent { platform, account, event_type, form, payload, query };
         let Attempt { id, number, deadline } = attempt;
-        Context::new(ContextInner { event, id, deadline, clock: self.clock.clone(), attempt: number, api })
+        let (bots, clock) = (self.bots.clone(), self.clock.clone());
+        Context::new(ContextInner { event, id, deadline, clock, attempt: number, api, bots })
     }
 }
 

@@ -65,6 +65,8 @@
 //! | [`delivery`], [`journal`] | the life of a delivery; the stored events |
 //! | [`observers`] | durable observers: handlers, and internal ones |
 //! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, customer service, late replies, third parties |
+//! | [`media`] | pictures, files and videos of messages to bots |
+//! | [`websocket`] | AI bots that connect to the platform instead of receiving requests |
 //! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; metrics; log lines that cannot be forged |
 //! | [`run`], [`demo`] | the `echostr` command with your handlers; the handlers of `[handlers.demo]` |
 //! | [`simulate`], [`catalog`] | playing the platform; the catalogue and its samples |
@@ -81,6 +83,7 @@ pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, r
 pub use self::cli::run;
 
 pub mod api;
+mod bots;
 pub mod catalog;
 mod cli;
 pub mod clock;
@@ -94,6 +97,7 @@ pub mod journal;
 pub mod kf;
 pub mod late;
 pub mod log;
+pub mod media;
 pub mod metrics;
 pub mod next_message;
 pub mod observers;
@@ -105,6 +109,7 @@ pub mod supervisor;
 pub mod testing;
 pub mod thirdparty;
 mod throttle;
+pub mod websocket;
 
 /// The Rust code of the documents compiles.
 #[cfg(doctest)]
@@ -121,6 +126,8 @@ mod documents {
     struct OpenPlatform;
     #[doc = include_str!("../docs/wecom_bot.md")]
     struct WeComBot;
+    #[doc = include_str!("../docs/wecom_bot.zh-CN.md")]
+    struct WeComBotZhCn;
 }
 
 #[cfg(test)]
@@ -147,6 +154,7 @@ mod tests {
             include_str!("../docs/openplatform.md"),
             include_str!("../docs/wecom_suite.md"),
             include_str!("../docs/wecom_bot.md"),
+            include_str!("../docs/wecom_bot.zh-CN.md"),
             include_str!("../docs/im.md"),
             concat!("```toml\n", include_str!("../docker/echostr.toml"), "```"),
         ];

@@ -33,6 +33,9 @@ const ABSENT_DEAD: &str = "echostr_absent_dead_letters";
 const LOST: &str = "echostr_journal_lost_events";
 const API_CALLS: &str = "echostr_api_calls_total";
 const TASK_PANICS: &str = "echostr_task_panics_total";
+const WEBSOCKET: &str = "echostr_websocket_connected";
+const WEBSOCKET_CONNECTIONS: &str = "echostr_websocket_connections_total";
+const WEBSOCKET_KICKS: &str = "echostr_websocket_kicks_total";
 const TOKENS: &str = "echostr_api_tokens_total";
 
 /// Between the fastest handler and the longest deadline, in seconds.
@@ -202,6 +205,21 @@ pub struct ApiMetrics {
     pub refreshed: Counter,
 }
 
+/// The metrics of one account's connection, registered once.
+#[derive(Clone, Debug)]
+pub struct WebSocketMetrics {
+    /// 1 while this process has the connection.
+    pub connected: Gauge,
+    /// Connections that were subscribed.
+    pub subscribed: Counter,
+    /// Subscriptions that the platform refused.
+    pub refused: Counter,
+    /// Connections that could not be made, or broke.
+    pub broken: Counter,
+    /// Connections that ended because another client uses the bot.
+    pub kicks: Counter,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -225,6 +243,8 @@ impl Metrics {
             (API_CALLS, None, "Calls of the platforms' API"),
             (TOKENS, None, "Access tokens requested from the platform"),
             (TASK_PANICS, None, "Panics of background tasks"),
+            (WEBSOCKET_CONNECTIONS, None, "WebSocket connections of bots: subscribed, refused, broken"),
+            (WEBSOCKET_KICKS, None, "WebSocket connections that ended because another client uses the bot"),
         ] {
             recorder.describe_counter(name.into(), unit, text.into());
         }
@@ -235,6 +255,11 @@ impl Metrics {
             OLDEST_RESPONDER.into(),
             Some(Unit::Seconds),
             "Run time so far of the responder that has run longest".into(),
+        );
+        recorder.describe_gauge(
+            WEBSOCKET.into(),
+            None,
+            "Whether this process has the bot's WebSocket connection".into(),
         );
         recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
         recorder.describe_gauge(
@@ -318,6 +343,24 @@ impl Metrics {
             calls: calls("made"),
             failed: calls("failed"),
             refreshed: counter(&self.recorder, TOKENS, labels()),
+        }
+    }
+
+    /// Registers the metrics of an account's connection.
+    pub(crate) fn websocket(&self, account: &str) -> WebSocketMetrics {
+        let (platform, name) = account.split_once('/').unwrap_or((account, ""));
+        let labels = || vec![Label::new("platform", platform.to_owned()), Label::new("account", name.to_owned())];
+        let connections = |result| {
+            let mut labels = labels();
+            labels.push(Label::from_static_parts("result", result));
+            counter(&self.recorder, WEBSOCKET_CONNECTIONS, labels)
+        };
+        WebSocketMetrics {
+            connected: self.recorder.register_gauge(&Key::from_parts(WEBSOCKET, labels()), &METADATA),
+            subscribed: connections("subscribed"),
+            refused: connections("refused"),
+            broken: connections("broken"),
+            kicks: counter(&self.recorder, WEBSOCKET_KICKS, labels()),
         }
     }
 

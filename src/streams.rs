@@ -66,9 +66,9 @@ struct Kept {
 
 /// What users see of an answer.
 #[derive(Clone, Debug, Default)]
-struct Seen {
-    content: String,
-    finished: bool,
+pub(crate) struct Seen {
+    pub(crate) content: String,
+    pub(crate) finished: bool,
 }
 
 /// Streams that run on this node, and how to go on with others.
@@ -242,7 +242,7 @@ impl Streams {
         }
     }
 
-    /// The text so far.
+    /// The text so far, as the answer to a poll.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -255,26 +255,39 @@ impl Streams {
         let stream = payload.as_object().and_then(|object| object.get("stream")).and_then(Value::as_object);
         let id = stream.and_then(|stream| stream.text("id")).unwrap_or_default();
         let Ok(event) = Uuid::try_parse(id) else { return Ok(snapshot(id, "", true)) };
+        if let Some(Seen { content, finished }) = self.so_far(account, event, permit).await? {
+            return Ok(snapshot(id, &content, finished));
+        }
+        // What was complete at once is only the reply of its message.
+        let reply = self.journal.recorded_reply(account, event).await?;
+        Ok(reply.filter(|reply| is_stream(reply, id)).unwrap_or_else(|| snapshot(id, "", true)))
+    }
+
+    /// The text so far; `None` of what is no streamed answer.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub(crate) async fn so_far(
+        self: &Arc<Self>,
+        account: &Arc<str>,
+        event: Uuid,
+        permit: &Arc<Permit>,
+    ) -> Result<Option<Seen>, JournalError> {
         let live = lock(&self.live).get(&event).cloned();
         if let Some(live) = live {
-            let seen = lock(&live);
-            return Ok(snapshot(id, &seen.content, seen.finished));
+            return Ok(Some(lock(&live).clone()));
         }
         let name = lease_name(account, event);
         let kept = self.journal.read_lease(&name).await?;
-        let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else {
-            // What was complete at once is only the reply of its message.
-            let reply = self.journal.recorded_reply(account, event).await?;
-            return Ok(reply.filter(|reply| is_stream(reply, id)).unwrap_or_else(|| snapshot(id, "", true)));
-        };
-        let body = snapshot(id, &kept.content, kept.finished);
+        let Some(kept) = kept.and_then(|kept| serde_json::from_str::<Kept>(&kept).ok()) else { return Ok(None) };
+        let seen = Seen { content: kept.content, finished: kept.finished };
         // Whoever takes the chunks has the lease. If nobody has it, the process has ended.
         if !kept.finished
             && let Some(held) = self.journal.acquire_lease(&name, LEASE_DURATION).await?
         {
             self.go_on(Arc::clone(account), event, held, Arc::clone(permit)).await?;
         }
-        Ok(body)
+        Ok(Some(seen))
     }
 
     /// Calls the handler again for an answer whose process has ended.

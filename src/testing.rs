@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     api::Api,
+    bots::Bots,
     clock::Clock,
     event::Platform,
     hooks::{Context, ContextInner, RawEvent},
@@ -49,5 +50,5 @@ pub fn context(parts: Parts) -> Result<Context, PayloadError> {
     let command = event.query("CallbackCommand");
     event.event_type =
         platform::classify(platform, &payload::parse(form, event.payload.text())?, form, command.as_deref()).0;
-    Ok(Context::new(ContextInner { event, id, deadline, clock, attempt, api }))
+    Ok(Context::new(ContextInner { event, id, deadline, clock, attempt, api, bots: Bots::default() }))
 }

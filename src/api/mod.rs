@@ -113,7 +113,8 @@ impl Apis {
     }
 }
 
-fn client(settings: &config::Api) -> Result<reqwest::Client, ApiError> {
+/// What calls the platform.
+pub(crate) fn client(settings: &config::Api) -> Result<reqwest::Client, ApiError> {
     // A provider that is installed already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()

@@ -29,7 +29,10 @@ pub(super) fn load(arguments: &ConfigArgument, id: &str) -> Result<(Config, Endp
         _ => config,
     };
     let endpoint = endpoint(&config, id)?;
-    Ok((config, endpoint))
+    match &endpoint.account.websocket {
+        None => Ok((config, endpoint)),
+        Some(_) => Err(format!("{id} receives over a WebSocket: there are no requests to it").into()),
+    }
 }
 
 /// The configuration of `demo`.

@@ -73,7 +73,7 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         return Ok(ExitCode::FAILURE);
     }
     for account in &config.accounts {
-        println!("{} is received at {}", account.id(), account.path);
+        println!("{} is received {}", account.id(), account.receives());
     }
     println!("{}: no problem", path.display());
     Ok(ExitCode::SUCCESS)

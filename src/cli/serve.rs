@@ -34,7 +34,7 @@ async fn serve(config: &Config, hooks: BuildHooks<'_>) -> Done {
     super::unread_handlers(config).for_each(|warning| warn!("{warning}"));
     let server = Server::bind(config, hooks, Clock::system()).await?;
     for account in &config.accounts {
-        info!(account = account.id(), "{} is received at {}", account.id(), account.path);
+        info!(account = account.id(), "{} is received {}", account.id(), account.receives());
     }
     let (address, admin) = (server.address()?, server.admin_address()?);
     info!(%address, %admin, "listening on {address}, health and metrics on {admin}");
@@ -62,6 +62,7 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
         Ok(filter) => EnvFilter::try_new(filter)?,
         Err(_) => EnvFilter::try_new(&log.level)?,
     };
+    let filter = without_frames(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let builder = builder.with_ansi(io::stderr().is_terminal());
     take_panics();
@@ -73,6 +74,17 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// Whatever level is asked for, the frames of WebSocket connections are not logged: they hold secrets, and what users write.
+fn without_frames(filter: EnvFilter) -> Result<EnvFilter, Box<dyn Error>> {
+    const FRAMES: [&str; 4] = [
+        "tungstenite=warn",
+        "tungstenite::protocol=warn",
+        "tungstenite::protocol::frame=warn",
+        "tungstenite::protocol::frame::frame=warn",
+    ];
+    FRAMES.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
 /// A connection is a file descriptor, and the usual soft limit of 1024 is less than `max_connections`.

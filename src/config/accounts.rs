@@ -10,6 +10,7 @@ use super::{
     reader::{Reader, Section, kind, name},
     server::{MAX_AGE_RANGE, Server, share},
     values,
+    websocket::{self, WebSocket},
 };
 pub use crate::{envelope::Mode, replies::LongText};
 use crate::{event::Platform, platform::AccountRules, secret::Secret};
@@ -25,7 +26,8 @@ pub struct Account {
     pub platform: Platform,
     /// Name of the table: 1 to 64 of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
-    /// Route; `/PLATFORM/NAME` unless overridden, and no other account's.
+    /// Route; `/PLATFORM/NAME` unless overridden, and no other account's. Empty where the account receives over a
+    /// [connection](Account::websocket).
     pub path: String,
     /// Time for a responder, below the limit of the platform (5 seconds, IM 2 seconds).
     pub deadline: Duration,
@@ -61,6 +63,12 @@ pub struct Account {
     pub api_base: Option<String>,
     /// What is pulled of a customer-service account that was never pulled before.
     pub backlog: Backlog,
+    /// How it connects to the platform, when it receives over a connection of its own and has no route.
+    pub websocket: Option<WebSocket>,
+    /// Hosts beside those of the platform that media may be downloaded from.
+    pub media_hosts: Vec<String>,
+    /// The largest file that is downloaded of media, in bytes.
+    pub media_limit: usize,
     /// Whether the receive id of an opened message may be any, for companies that are not known beforehand.
     pub receives_for_any: bool,
     /// Whether the platform's release test of a third-party platform is answered.
@@ -73,6 +81,14 @@ impl Account {
     /// The account's name in commands and logs: `mp/shop`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.platform, self.name)
+    }
+
+    /// Where its events come from, for a sentence: `at /mp/shop`.
+    pub fn receives(&self) -> String {
+        match &self.websocket {
+            None => format!("at {}", self.path),
+            Some(websocket) => format!("over a WebSocket to {}", websocket.url),
+        }
     }
 
     /// Whether a reply can be sent through the API instead of in the response.
@@ -171,22 +187,24 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
 
     let tokens = rotated(section, "token", "token_previous", |section, key| token(rules, section, key));
     let aes_keys = if knows("aes_key") { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
-    let mode = mode(rules, section);
-    if !rules.token_is_optional {
+    let websocket = websocket::read(rules, section);
+    let mode = if websocket.is_some() { Mode::Plain } else { mode(rules, section) };
+    if websocket.is_some() {
+        // Nothing is signed: there is no route.
+    } else if !rules.token_is_optional {
         section.require("token", "without it nothing can be verified");
     } else if !section.has("token") {
         section.warning("token", "no `token`: anybody who knows the address can post callbacks");
     }
 
-    let api_secret = if knows("secret") { section.secret("secret") } else { None };
+    let api_secret = if knows("secret") && rules.websocket.is_none() { section.secret("secret") } else { None };
     if let Some(lost) = rules.without_secret.filter(|_| !section.has("secret")) {
         section.warning("secret", format!("no `secret`: {lost}"));
     }
     let (late_reply, next_message) = late_reply::read(rules, section);
     let api_base =
         if knows("api_base") { section.matching("api_base", values::HTTP_URL, values::http_url) } else { None };
-    let local = |host: &str| ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own));
-    if api_base.as_ref().and_then(|base| base.strip_prefix("http://")).is_some_and(|host| !local(host)) {
+    if api_base.as_ref().and_then(|base| base.strip_prefix("http://")).is_some_and(|host| !values::is_local(host)) {
         section.warning("api_base", "`api_base` is plain http: the API secret travels in the clear");
     }
 
@@ -197,8 +215,11 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
     Account {
         platform,
         name: name.to_owned(),
-        path: path(platform, name, section, paths),
-        deadline: deadline(rules, section),
+        path: if websocket.is_some() { String::new() } else { path(platform, name, section, paths) },
+        deadline: match &websocket {
+            Some(_) => websocket::deadline(section),
+            None => deadline(rules, section),
+        },
         tokens,
         aes_keys,
         mode,
@@ -214,6 +235,9 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         on_error: verdict(rules, section, "on_error"),
         on_timeout: verdict(rules, section, "on_timeout"),
         api_base,
+        media_limit: section.size("media_limit", 1 << 10..=256 << 20).map_or(32 << 20, values::to_usize),
+        media_hosts: if knows("media_hosts") { websocket::media_hosts(section) } else { Vec::new() },
+        websocket,
         release_test: knows("release_test") && section.flag("release_test").unwrap_or(true),
         backlog: if knows("backlog") { backlog(section) } else { Backlog::None },
         // What is not written depends on how many accounts there are.
@@ -307,7 +331,7 @@ fn mode(rules: &AccountRules, section: &Section<'_>) -> Mode {
     if !rules.has("aes_key") {
         return Mode::Plain;
     }
-    if !rules.has("mode") {
+    if !rules.has("mode") || rules.websocket.is_some() {
         section.require("aes_key", "this platform always encrypts");
         return Mode::Safe;
     }

@@ -18,6 +18,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod values;
+mod websocket;
 
 use std::{
     env::{self, VarError},
@@ -40,6 +41,7 @@ pub use self::{
     problem::{ConfigError, Problem},
     server::Server,
     values::{IpRange, secret},
+    websocket::WebSocket,
 };
 use crate::{event::Platform, secret::Secret};
 

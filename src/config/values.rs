@@ -20,6 +20,7 @@ pub(super) const DURATION_OR_OFF: &str =
     "a duration such as \"10s\", a whole number and a unit (ms, s, m, h, d), or \"off\"";
 pub(super) const SIZE: &str = "a size such as \"1MiB\", a whole number and a unit (B, KiB, MiB, GiB)";
 pub(super) const SECRET: &str = "a string, { env = \"NAME\" } or { file = \"path\" }";
+pub(super) const WEBSOCKET_URL: &str = "a URL such as \"wss://ws.example.com\", without user, query and fragment";
 pub(super) const HTTP_URL: &str = "a URL such as \"https://api.example.com\", without user, query and fragment";
 
 /// Longest secret file that is read; the mistake is a wrong path, the danger is an endless device.
@@ -111,7 +112,21 @@ impl IpRange {
 
 /// An absolute http or https URL, without the slash at its end.
 pub(super) fn http_url(text: &str) -> Option<String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+    url(text, ["https://", "http://"])
+}
+
+/// An absolute wss or ws URL, without the slash at its end.
+pub(super) fn websocket_url(text: &str) -> Option<String> {
+    url(text, ["wss://", "ws://"])
+}
+
+/// Whether an address without its scheme is of this machine.
+pub(super) fn is_local(address: &str) -> bool {
+    ["127.", "localhost", "[::1]"].iter().any(|own| address.starts_with(own))
+}
+
+fn url(text: &str, schemes: [&str; 2]) -> Option<String> {
+    let rest = schemes.into_iter().find_map(|scheme| text.strip_prefix(scheme))?;
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b"@?#\\\"<>{}|^`".contains(&byte);
     if !rest.bytes().all(allowed) {
         return None;

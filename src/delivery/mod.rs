@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `endpoint` | an account, ready to receive |
 //! | `open` | signature, decryption, replayed queries; the check of the URL |
+//! | `pushed` | what comes over a connection of the account's own |
 //! | `control` | tickets, and polls of streamed answers |
 //! | `admit` | an event is stored once; its first delivery calls the responder |
 //! | `respond` | runs the responder |
@@ -23,6 +24,7 @@ mod control;
 mod endpoint;
 mod next_message;
 mod open;
+mod pushed;
 mod reply;
 mod respond;
 
@@ -30,11 +32,14 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 pub use self::endpoint::Endpoint;
 use self::open::Opened;
+pub(crate) use self::pushed::{NotReceived, request_id};
 use crate::{
     api::Apis,
+    bots::Bots,
     clock::Clock,
     dispatch::Dispatcher,
     envelope::{Query, Refusal, ReplayGuard},
@@ -97,8 +102,17 @@ struct Request<'r> {
     query: &'r str,
     /// The authorizer of a third-party platform, by the route.
     authorizer: Option<&'r str>,
+    /// By which it is answered, when it came over a connection.
+    request_id: Option<&'r str>,
     arrived: Instant,
     permit: &'r Arc<Permit>,
+}
+
+/// What a delivery is answered.
+struct Handled {
+    body: Body,
+    /// Its event; of several the last one, none of a push that is no event.
+    event: Option<Uuid>,
 }
 
 /// A delivery that was opened and read.
@@ -125,7 +139,7 @@ impl Receiver {
     /// A receiver with these handlers, and permits for so many deliveries in flight beside those reserved for each account.
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new());
-        let dispatcher = Dispatcher { hooks, apis: Apis::default(), clock };
+        let dispatcher = Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock };
         Self::of(dispatcher, subscribers, journal, in_flight, &Supervisor::default())
     }
 
@@ -167,7 +181,7 @@ impl Receiver {
         };
         let permit = Arc::new(permit);
         if !self.journal.is_remote() {
-            let request = Request { endpoint, query, authorizer, arrived, permit: &permit };
+            let request = Request { endpoint, query, authorizer, request_id: None, arrived, permit: &permit };
             return self.take(request, body).await.unwrap_or_else(|response| response);
         }
         // A client that hangs up must not leave an event that is admitted and has no responder.
@@ -175,7 +189,8 @@ impl Receiver {
         let authorizer = authorizer.map(str::to_owned);
         let taken = self.tasks.spawn(async move {
             let (query, authorizer) = (&*own_query, authorizer.as_deref());
-            let request = Request { endpoint: &own_endpoint, query, authorizer, arrived, permit: &permit };
+            let request =
+                Request { endpoint: &own_endpoint, query, authorizer, request_id: None, arrived, permit: &permit };
             receiver.take(request, body).await.unwrap_or_else(|response| response)
         });
         taken.await.ok().flatten().unwrap_or_else(|| {
@@ -184,7 +199,7 @@ impl Receiver {
         })
     }
 
-    /// Opens and reads a delivery, admits its events, has those answered that are new, and answers.
+    /// Opens a delivery, handles it, and writes the answer.
     ///
     /// # Errors
     /// With the response, when it ends before that.
@@ -198,13 +213,24 @@ impl Receiver {
         }
         // It is not held while the reply is waited for.
         drop(body);
-        let Opened { query, text, form, seal, used } = opened.map_err(|refusal| endpoint.refused(refusal))?;
-        let parsed = payload::parse(form, &text);
-        let repaired: Option<Arc<str>> =
-            parsed.is_err().then(|| payload::repair(form, &text)).flatten().map(Into::into);
+        let opened = opened.map_err(|refusal| endpoint.refused(refusal))?;
+        let handled = self.handle(request, &opened, now).await?;
+        Ok(self.write(endpoint, handled.body, opened.seal.as_ref()))
+    }
+
+    /// Reads what was opened, admits its events, has those answered that are new, and waits for their replies.
+    ///
+    /// # Errors
+    /// With the response, when it ends before that.
+    async fn handle(&self, request: Request<'_>, opened: &Opened<'_>, now: i64) -> Result<Handled, Response> {
+        let endpoint = request.endpoint;
+        let Opened { query, text, form, used, .. } = opened;
+        let form = *form;
+        let parsed = payload::parse(form, text);
+        let repaired: Option<Arc<str>> = parsed.is_err().then(|| payload::repair(form, text)).flatten().map(Into::into);
         let (text, parsed) = match &repaired {
             Some(repaired) => (repaired, payload::parse(form, repaired)),
-            None => (&text, parsed),
+            None => (text, parsed),
         };
         // The sender is authentic: whatever it says is acknowledged.
         let (tree, fault) = parsed.map_or_else(|fault| (Value::Null, Some(fault)), |tree| (tree, None));
@@ -214,15 +240,17 @@ impl Receiver {
         let platform = endpoint.account.platform;
         if let Some(control) = tree.as_object().and_then(|object| platform.protocol().control(object)) {
             // It is rare, and large: boxed, so that every other result stays small.
-            return Ok(Box::pin(self.control(request, &tree, control, seal.as_ref())).await);
+            let body = Box::pin(self.control(request, &tree, control)).await?;
+            return Ok(Handled { body, event: None });
         }
 
         let identity = &platform::identify(platform, &tree, query.get("CallbackCommand"));
-        let data = match request.authorizer {
-            Some(authorizer) => Some(format!("{AUTHORIZER}={authorizer}").into()),
-            None => platform.protocol().has_data_in_query().then(|| Query::data(request.query).into()),
+        let data = match (request.authorizer, request.request_id) {
+            (Some(authorizer), _) => Some(format!("{AUTHORIZER}={authorizer}").into()),
+            (None, Some(id)) => Some(pushed::data(id)),
+            (None, None) => platform.protocol().has_data_in_query().then(|| Query::data(request.query).into()),
         };
-        let delivery = Delivery { request, query: &query, data, identity, form, fault: fault.as_ref(), now };
+        let delivery = Delivery { request, query, data, identity, form, fault: fault.as_ref(), now };
         let events = platform::events_of(&tree, identity.spec);
         let mut admitted = Vec::with_capacity(events.len());
         for event in events {
@@ -234,12 +262,13 @@ impl Receiver {
             let admission = admission.map_err(|failure| self.event_not_stored(&delivery, &tree, &failure))?;
             admitted.push((event, admission));
         }
-        let mut reply = Body::Plain(platform::plain_success(platform));
+        let mut handled = Handled { body: Body::Plain(platform::plain_success(platform)), event: None };
         for (event, admission) in &admitted {
             let answer = self.answer(&delivery, event, admission).await;
-            reply = answer.map_err(|why| self.unanswered(&delivery, &tree, &why))?;
+            let body = answer.map_err(|why| self.unanswered(&delivery, &tree, &why))?;
+            handled = Handled { body, event: Some(admission.entry.id) };
         }
-        Ok(self.write(endpoint, reply, seal.as_ref()))
+        Ok(handled)
     }
 
     /// Waits until no responder runs.

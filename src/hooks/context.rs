@@ -10,12 +10,15 @@ use uuid::Uuid;
 
 use crate::{
     api::{Api, ApiError},
+    bots::Bots,
     clock::Clock,
     envelope,
     event::Platform,
     journal::{EventRecord, Millis},
+    media::MediaError,
     payload::{self, Form, Payload, PayloadError, Value},
     platform::{self, AUTHORIZER},
+    websocket::{Bot, BotError},
 };
 
 /// What a handler may know beside the event. Cheap to clone.
@@ -30,6 +33,7 @@ pub(crate) struct ContextInner {
     pub(crate) clock: Clock,
     pub(crate) attempt: u32,
     pub(crate) api: Option<Api>,
+    pub(crate) bots: Bots,
 }
 
 impl Context {
@@ -80,6 +84,25 @@ impl Context {
     /// [`ApiError::NoSecret`] when the account has no `secret`.
     pub fn api(&self) -> Result<&Api, ApiError> {
         self.0.api.as_ref().ok_or_else(|| ApiError::NoSecret(self.account().to_owned()))
+    }
+
+    /// The connection of a bot in WebSocket mode: for messages that nobody asked for, and uploads.
+    ///
+    /// # Errors
+    /// [`BotError::NotWebSocket`] when the account has none.
+    pub fn bot(&self) -> Result<&Bot, BotError> {
+        self.0.bots.connection(self.account()).ok_or_else(|| BotError::NotWebSocket(self.account().to_owned()))
+    }
+
+    /// A picture, file or video of a message to a bot, downloaded from the platform and decrypted. The link works for a few
+    /// minutes after the message.
+    ///
+    /// # Errors
+    /// [`MediaError`]; a link that does not lead to the platform is not followed.
+    pub async fn media(&self, url: &str) -> Result<Vec<u8>, MediaError> {
+        let media = self.0.bots.media(self.account());
+        let media = media.ok_or_else(|| MediaError::NoMedia(self.account().to_owned()))?;
+        media.get(url, self.raw().tree().ok().as_ref()).await
     }
 
     /// The time of day, which tests may set.

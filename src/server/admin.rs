@@ -37,6 +37,7 @@ use crate::{
     metrics::Metrics,
     secret::Secret,
     supervisor::Supervisor,
+    websocket::Statuses,
 };
 
 /// What the admin routes need. They are served by a thread of their own: handlers that block every worker of the runtime do
@@ -49,6 +50,7 @@ pub(super) struct Admin {
     journal: Weak<dyn Journal>,
     workers: Workers,
     supervisor: Supervisor,
+    connections: Statuses,
 }
 
 /// The threads that serve deliveries and run handlers.
@@ -78,9 +80,10 @@ impl Admin {
         stopping: CancellationToken,
         journal: &Arc<dyn Journal>,
         supervisor: Supervisor,
+        connections: Statuses,
     ) -> Self {
         let workers = Workers { runtime: Handle::current(), question: Arc::new(Semaphore::new(1)) };
-        Self { metrics, token, stopping, journal: Arc::downgrade(journal), workers, supervisor }
+        Self { metrics, token, stopping, journal: Arc::downgrade(journal), workers, supervisor, connections }
     }
 
     fn allows(&self, request: &Request) -> bool {
@@ -152,7 +155,10 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("the background task {task} has panicked\n")).into_response();
     }
     match admin.journal.upgrade().map_or(Err(JournalError::Closed), |journal| journal.health()) {
-        Ok(()) => "ready\n".into_response(),
+        // A bot that is not connected is no reason to take the node away from the other accounts.
+        Ok(()) => {
+            std::iter::once("ready\n".to_owned()).chain(admin.connections.lines()).collect::<String>().into_response()
+        }
         // The log has the details, which are not for every client.
         Err(JournalError::Full) => (StatusCode::SERVICE_UNAVAILABLE, "the journal is full\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot store\n").into_response(),

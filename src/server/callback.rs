@@ -120,14 +120,14 @@ impl From<BodyError> for Unread {
 
 impl Callbacks {
     pub(super) fn new(
-        receiver: Receiver,
+        receiver: Arc<Receiver>,
         mut endpoints: HashMap<String, Arc<Endpoint>>,
         server: &config::Server,
         metrics: &Metrics,
     ) -> Self {
         let patterns = Pattern::take(&mut endpoints);
         Self {
-            receiver: Arc::new(receiver),
+            receiver,
             endpoints,
             patterns,
             body_limit: server.body_limit,

@@ -26,6 +26,7 @@ use tracing::{dispatcher, error, info, warn};
 use self::{callback::Callbacks, connection::Listener, watch::Limits};
 use crate::{
     api::{ApiError, Apis},
+    bots::Bots,
     clock::Clock,
     config::{self, Config, ConfigError},
     crypto::KeyError,
@@ -40,6 +41,7 @@ use crate::{
     observers::{self, Job, Observers, Subscribers},
     supervisor::Supervisor,
     thirdparty,
+    websocket::{self, Connections, Links},
 };
 
 /// Why a server could not start.
@@ -94,6 +96,7 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct Server {
     callbacks: Arc<Callbacks>,
+    connections: Connections,
     listener: Arc<Listener>,
     admin: Arc<Listener>,
     token: Option<crate::secret::Secret>,
@@ -119,8 +122,9 @@ impl Server {
         });
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let clear: Vec<_> = prepared.iter().flat_map(|it| Guarded::clear_tokens(&it.keys)).cloned().collect();
-        let prepared = prepared.into_iter().map(|it| (it.account.path.clone(), Arc::new(it.guarding(&clear))));
-        let endpoints: HashMap<_, _> = prepared.collect();
+        let prepared = prepared.into_iter().map(|it| Arc::new(it.guarding(&clear)));
+        let (connecting, routed): (Vec<_>, Vec<_>) = prepared.partition(|it| it.account.websocket.is_some());
+        let endpoints: HashMap<_, _> = routed.into_iter().map(|it| (it.account.path.clone(), it)).collect();
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
@@ -133,7 +137,8 @@ impl Server {
         let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
-        let dispatcher = Dispatcher { hooks, apis, clock };
+        let links = Links::new(config);
+        let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(config, &links)?, clock };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
         jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
         jobs.extend(sends_late.then(|| late::job(config, &dispatcher, &journal)));
@@ -141,7 +146,9 @@ impl Server {
         jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
         let in_flight = config.shared_in_flight();
         let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), in_flight, &supervisor);
-        let receiver = receiver.with_streams();
+        let receiver = Arc::new(receiver.with_streams());
+        let connections = Connections::new(connecting, links, &receiver, &journal, &metrics, &supervisor);
+        jobs.extend(connections.job());
         let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics));
         let limits = Limits {
             connections: config.server.max_connections,
@@ -166,6 +173,7 @@ impl Server {
                 })?;
         Ok(Self {
             callbacks,
+            connections,
             listener: Arc::new(listener.counted(metrics.connections.clone())),
             admin: Arc::new(admin),
             token: config.admin.token.clone(),
@@ -214,8 +222,14 @@ impl Server {
     /// without: then it does not wait for `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let (stopping, supervisor) = (CancellationToken::new(), self.supervisor);
-        let admin =
-            admin::Admin::new(self.metrics.clone(), self.token, stopping.clone(), &self.journal, supervisor.clone());
+        let admin = admin::Admin::new(
+            self.metrics.clone(),
+            self.token,
+            stopping.clone(),
+            &self.journal,
+            supervisor.clone(),
+            self.connections.statuses(),
+        );
         let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics, &supervisor);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
@@ -228,6 +242,7 @@ impl Server {
                 async move { listener.serve(stopping, |peer| callback::service(Arc::clone(&callbacks), peer)).await }
             }
         };
+        self.connections.start(&supervisor);
         let mut serving = tokio::spawn(supervisor.keep("listener", serve));
         let serving_admin = serve_admin(self.admin, admin, stopped.clone(), &supervisor);
         let upkeep = {
@@ -243,6 +258,8 @@ impl Server {
         stopping.cancel();
         observers.stop();
         let drained = time::timeout(self.grace, async {
+            // The platform has other nodes to go to at once.
+            self.connections.stop().await;
             let _ = (&mut serving).await;
             self.callbacks.drain().await;
             observers.drain().await;
@@ -258,7 +275,7 @@ impl Server {
             if !serving.is_finished() {
                 let _ = serving.await;
             }
-            tokio::join!(supervisor.cancel_groups(), observers.cancel());
+            tokio::join!(supervisor.cancel_groups(), observers.cancel(), self.connections.stop());
             self.journal.close().await
         });
         match closed.await {
@@ -289,8 +306,15 @@ pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<j
 /// Checks that every `[observers.NAME]` is of an observer of these hooks, or of an internal one, which an account may need or
 /// not.
 pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), ConfigError> {
-    let internal =
-        [kf::PULL, kf::REPLY, kf::REPLY_AT_ONCE, late::OBSERVER, next_message::OBSERVER, thirdparty::OBSERVER];
+    let internal = [
+        kf::PULL,
+        kf::REPLY,
+        kf::REPLY_AT_ONCE,
+        late::OBSERVER,
+        next_message::OBSERVER,
+        thirdparty::OBSERVER,
+        websocket::OBSERVER,
+    ];
     let known: Vec<&str> = hooks.policies().map(|(name, _)| name).chain(internal).collect();
     config.check_observers(&known)
 }
@@ -298,7 +322,8 @@ pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), Conf
 /// Those that the server needs for what its accounts are.
 fn internal_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     let kf = kf::observers(config, hooks).into_iter();
-    kf.chain(late::observer(config)).chain(next_message::observer(config)).chain(thirdparty::observer(config)).collect()
+    let late = late::observer(config).into_iter().chain(next_message::observer(config));
+    kf.chain(late).chain(thirdparty::observer(config)).chain(websocket::observer(config, hooks)).collect()
 }
 
 /// How long the journal may take to write what is left, beyond the grace period.

@@ -126,8 +126,9 @@ fn only_platforms_name_a_platform() {
 }
 
 /// What only these folders of `src` may name. The API that is played is a server of its own.
-const ONLY_BELOW: [(&[&str], &[&str]); 3] = [
+const ONLY_BELOW: [(&[&str], &[&str]); 4] = [
     (&["axum::", "hyper::", "hyper_util::"], &["server", "simulate/api"]),
+    (&["tokio_tungstenite::"], &["websocket", "simulate/api"]),
     (&["rusqlite::", "tokio_postgres::"], &["journal"]),
     (&["clap::"], &["cli"]),
 ];

@@ -61,3 +61,4 @@ mod support;
 mod thirdparty;
 mod transport;
 mod unread;
+mod websocket;

@@ -1,55 +1,17 @@
 //! TLS to PostgreSQL: `sslmode` and its files in the URL, against a server with a CA of its own.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use echostr::{config::Config, hooks::Hooks, journal};
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
-};
+use rcgen::{BasicConstraints, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 use crate::support::{
     TestServer,
+    certificates::{Ca, named},
     postgres::{Instance, count},
     server::{PLAIN, text_message},
 };
-
-/// A CA, and what it signs.
-struct Ca {
-    certificate: Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Ca {
-    fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut parameters = named(name, &[]);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&key).unwrap();
-        Self { certificate, issuer: Issuer::new(parameters, key) }
-    }
-
-    /// Certificate and key of somebody.
-    fn sign(&self, parameters: &CertificateParams) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// Its certificate as a file.
-    fn file(&self, folder: &Path, name: &str) -> String {
-        let path = folder.join(name);
-        fs::write(&path, self.certificate.pem()).unwrap();
-        path.display().to_string()
-    }
-}
-
-fn named(name: &str, hosts: &[&str]) -> CertificateParams {
-    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-    let mut parameters = CertificateParams::new(hosts).unwrap();
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, name);
-    parameters
-}
 
 /// A server that offers TLS with a certificate.
 fn encrypted(instance: &mut Instance, (certificate, key): &(String, String)) {

@@ -9,7 +9,9 @@
 //! | `tokens` | access tokens, of third parties, too |
 //! | `kf` | WeCom customer service |
 //! | `messages` | messages that are sent, and calls whose answer is given |
+//! | `bots` | AI bots over WebSocket, a server of its own |
 
+mod bots;
 mod calls;
 mod kf;
 mod messages;
@@ -28,6 +30,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
+pub use self::bots::{BotFaults, BotFrame, FakeBots, Subscribed};
 use self::{
     kf::{Code, Desk},
     tokens::AccessToken,

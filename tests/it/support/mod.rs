@@ -1,6 +1,7 @@
 //! The server under test, a raw HTTP client, and the platforms' side.
 
 pub mod api;
+pub mod certificates;
 pub mod http;
 pub mod log;
 pub mod platform;

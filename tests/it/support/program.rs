@@ -21,8 +21,14 @@ pub struct Program {
 
 impl Program {
     pub fn serve(config: &Path) -> Self {
+        Self::serve_with(config, &[])
+    }
+
+    /// The same, with these variables.
+    pub fn serve_with(config: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
         command.arg("serve").env("ECHOSTR_CONFIG", config).env_remove("RUST_LOG").stderr(Stdio::piped());
+        command.envs(variables.iter().copied());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
@@ -41,6 +47,18 @@ impl Program {
             assert!(Instant::now() < until, "no line with {parts:?} in {log:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap().success()).await.unwrap()
     }
 
     /// Where it listens: for deliveries, and for health and metrics.

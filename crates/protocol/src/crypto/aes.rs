@@ -182,20 +182,7 @@ impl EncodingKey {
     /// # Errors
     /// [`OpenError`] for the first check that fails.
     pub fn open(&self, sealed: &str) -> Result<Opened, OpenError> {
-        let mut buffer = BASE64.decode(sealed).map_err(|_| OpenError::Base64)?;
-        if buffer.is_empty() || !buffer.len().is_multiple_of(16) {
-            return Err(OpenError::Blocks);
-        }
-        cbc::Decryptor::inner_iv_init(&self.cipher, (&*self.iv).into())
-            .decrypt_padded::<NoPadding>(&mut buffer)
-            .map_err(|_| OpenError::Blocks)?;
-        let padding = buffer.last().copied().map_or(0, usize::from);
-        let unpadded = buffer.len().checked_sub(padding).filter(|_| (1..=PADDING).contains(&padding));
-        let unpadded = unpadded.ok_or(OpenError::Padding)?;
-        if buffer.iter().skip(unpadded).any(|byte| usize::from(*byte) != padding) {
-            return Err(OpenError::Padding);
-        }
-        buffer.truncate(unpadded);
+        let mut buffer = self.open_file(BASE64.decode(sealed).map_err(|_| OpenError::Base64)?)?;
         let (random, rest) = buffer.split_first_chunk::<RANDOM>().ok_or(OpenError::Length)?;
         let random = *random;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or(OpenError::Length)?;
@@ -209,5 +196,26 @@ impl EncodingKey {
             Ok(text) => Opened::lossy(random, text.as_bytes(), length),
             Err(error) => Opened::lossy(random, error.as_bytes(), length),
         }
+    }
+
+    /// Decrypts a file: it is padded as a message is, and nothing stands before or behind it.
+    ///
+    /// # Errors
+    /// [`OpenError`] for the first check that fails.
+    pub fn open_file(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, OpenError> {
+        if sealed.is_empty() || !sealed.len().is_multiple_of(16) {
+            return Err(OpenError::Blocks);
+        }
+        cbc::Decryptor::inner_iv_init(&self.cipher, (&*self.iv).into())
+            .decrypt_padded::<NoPadding>(&mut sealed)
+            .map_err(|_| OpenError::Blocks)?;
+        let padding = sealed.last().copied().map_or(0, usize::from);
+        let unpadded = sealed.len().checked_sub(padding).filter(|_| (1..=PADDING).contains(&padding));
+        let unpadded = unpadded.ok_or(OpenError::Padding)?;
+        if sealed.iter().skip(unpadded).any(|byte| usize::from(*byte) != padding) {
+            return Err(OpenError::Padding);
+        }
+        sealed.truncate(unpadded);
+        Ok(sealed)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     platform::{Members, Scheme, UrlCheck},
 };
 
-/// An opened request. Only [`Keys::open`] makes one.
+/// An opened request. Only [`Keys::open`] and [`Keys::open_pushed`] make one.
 #[derive(Clone, Debug)]
 pub struct Verified {
     payload: Arc<str>,
@@ -83,6 +83,19 @@ impl Keys {
             }
             Expected::Encrypted => self.open_encrypted(query, body, now),
         }
+    }
+
+    /// Opens what the platform pushes over a connection that the account has made to it: TLS names the platform, and the
+    /// platform has checked the account's secret, so that bodies are neither signed nor encrypted.
+    ///
+    /// # Errors
+    /// [`Refusal::Plaintext`] for an account that receives requests: it has a token, and everything for it is signed.
+    pub fn open_pushed(&self, body: &str) -> Result<Verified, Refusal> {
+        if self.platform.protocol().account().websocket.is_none() || !self.tokens.is_empty() {
+            return Err(Refusal::Plaintext);
+        }
+        let (payload, form) = opened_form(body);
+        Ok(Verified { payload: payload.into(), form, seal: None, signed: None })
     }
 
     /// Whether the platform checks the URL with a GET.

@@ -33,6 +33,8 @@ pub struct AccountRules {
     pub without_secret: Option<&'static str>,
     /// A character that the console refuses in addresses.
     pub refused_in_paths: Option<char>,
+    /// Where its accounts connect to, if they can receive over a WebSocket connection of their own instead of a route.
+    pub websocket: Option<&'static str>,
 }
 
 impl AccountRules {
@@ -67,6 +69,7 @@ pub(super) const RULES: AccountRules = AccountRules {
     shows_replies: true,
     without_secret: None,
     refused_in_paths: None,
+    websocket: None,
 };
 
 /// The platform's API.

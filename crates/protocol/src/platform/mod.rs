@@ -219,6 +219,11 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         Some(Repeat::by_message(key, event))
     }
 
+    /// Hosts that links to media in its messages lead to; one `*` stands for any characters.
+    fn media_hosts(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The plain success: the answer when there is nothing to say.
     fn success(&self) -> &'static str;
 

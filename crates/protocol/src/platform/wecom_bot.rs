@@ -12,7 +12,25 @@ use crate::{event::Table, events::wecom_bot::TABLE, payload::Object};
 pub(super) struct WeComBot;
 
 /// The bot of the own company has an empty receive id.
-const ACCOUNT: AccountRules = AccountRules { keys: &["aes_key", "aes_key_previous"], has_empty_id: true, ..RULES };
+const ACCOUNT: AccountRules = AccountRules {
+    keys: &[
+        "mode",
+        "aes_key",
+        "aes_key_previous",
+        "bot_id",
+        "secret",
+        "websocket_url",
+        "ping_interval",
+        "media_hosts",
+        "media_limit",
+    ],
+    has_empty_id: true,
+    websocket: Some("wss://openws.work.weixin.qq.com"),
+    ..RULES
+};
+
+/// Hosts of the links to pictures, files and videos, and the ends of host names.
+const MEDIA_HOSTS: &[&str] = &["ww-aibot-*.myqcloud.com", "*.qq.com", "*.qpic.cn"];
 
 impl Protocol for WeComBot {
     fn account(&self) -> &AccountRules {
@@ -60,6 +78,10 @@ impl Protocol for WeComBot {
             Some(id) => Repeat::by_id(key, id),
             None => Repeat::by_message(key, event),
         })
+    }
+
+    fn media_hosts(&self) -> &'static [&'static str] {
+        MEDIA_HOSTS
     }
 
     fn success(&self) -> &'static str {

@@ -123,7 +123,7 @@ wire! {
     ///
     /// Selected by `msgtype` = `event`, `event.eventtype` = `disconnected_event`.
     ///
-    /// Never sent to a callback URL; listed so that the type name is reserved.
+    /// Never sent to a callback URL.
     #[doc(alias("disconnected_event", "连接断开"))]
     pub struct Disconnected {
         /// Fields of every push.

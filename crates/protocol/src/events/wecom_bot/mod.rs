@@ -24,9 +24,10 @@ events! {
     VideoMessage = "wecom_bot.message.video" "message" ["video"] => Body(Reply),
     StreamRefreshMessage = "wecom_bot.message.stream" "message" ["stream"] => Body(()),
     // interaction
-    EnterChat = "wecom_bot.event.enter_chat" "interaction" ["event", "enter_chat"] => Body(WelcomeReply),
+    EnterChat = "wecom_bot.event.enter_chat" "interaction"
+        ["event", "enter_chat"] timeout_ms 5000 => Body(WelcomeReply),
     TemplateCardAction = "wecom_bot.event.template_card_event" "interaction"
-        ["event", "template_card_event"] => Body(CardReply),
+        ["event", "template_card_event"] timeout_ms 5000 => Body(CardReply),
     Feedback = "wecom_bot.event.feedback_event" "interaction" ["event", "feedback_event"] => Nothing(()),
     Disconnected = "wecom_bot.event.disconnected_event" "interaction" ["event", "disconnected_event"] => Nothing(()),
 }
