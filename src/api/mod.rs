@@ -324,7 +324,7 @@ impl Api {
         let mut attempt = 1;
         loop {
             self.wait_for_limit(path).await?;
-            let token = inner.tokens.get(bad.as_deref()).await?;
+            let token = inner.tokens.get(bad.as_deref()).await.map_err(|failure| self.paused(failure))?;
             let failure = match self.exchange(path, sent, &token).await {
                 Ok(body) => return Ok(body),
                 Err(failure) => failure,
@@ -396,6 +396,16 @@ impl Api {
             );
         }
         pause
+    }
+
+    /// A request for an access token that the platform limits: that is over after the same pause as other limits.
+    fn paused(&self, failure: ApiError) -> ApiError {
+        match &failure {
+            ApiError::Refused { path, code, .. } if failure.is_limit() => {
+                self.limited(path, *code, self.limit(path, &failure))
+            }
+            _ => failure,
+        }
     }
 
     fn limited(&self, path: &str, code: i64, rest: Duration) -> ApiError {

@@ -189,6 +189,20 @@ async fn every_fault_is_survived_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test]
+async fn a_limit_of_access_tokens_is_over_after_its_pause() {
+    let api = FakeApi::start(9).await.unwrap();
+    api.set_faults(Faults { limited: 1.0, ..Faults::default() });
+    let server = TestServer::start_with("", &accounts(&api, ""), echoing()).await;
+    api.customer_writes(DESK, "wm1", "hi");
+    announce(&server, &api, DESK, "a").await;
+    wait_for("a token was asked for", async || api.counts().calls.contains_key("/cgi-bin/gettoken")).await;
+    api.set_faults(Faults::default());
+    // The pause is 50 ms; it was always a minute.
+    let sent = tokio::time::timeout(Duration::from_secs(20), api.sent_at_least(1)).await;
+    assert_eq!(texts(&sent.expect("nothing was sent")), [("wm1".to_owned(), "echo: hi".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_responder_that_fails_is_asked_again_and_a_final_refusal_is_a_dead_letter() {
     let api = FakeApi::start(8).await.unwrap();
     let hooks = Hooks::default().on(async |message: wecom_kf::TextMessage, context: Context| {
