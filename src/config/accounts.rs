@@ -185,9 +185,15 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
     section.only(&rules.all_keys().collect::<Vec<_>>(), &elsewhere);
     let knows = |key: &str| rules.has(key);
 
-    let tokens = rotated(section, "token", "token_previous", |section, key| token(rules, section, key));
-    let aes_keys = if knows("aes_key") { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
     let websocket = websocket::read(rules, section);
+    let is_signed = websocket.is_none();
+    let tokens = if is_signed {
+        rotated(section, "token", "token_previous", |section, key| token(rules, section, key))
+    } else {
+        Vec::new()
+    };
+    let has_key = is_signed && knows("aes_key");
+    let aes_keys = if has_key { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
     let mode = if websocket.is_some() { Mode::Plain } else { mode(rules, section) };
     if websocket.is_some() {
         // Nothing is signed: there is no route.
