@@ -144,6 +144,10 @@ mod tests {
                     .collect(),
             ),
             (format!("{GOOD}websocket_url = \"https://a\"\n"), vec![format!("5: [wecom_bot.x] `websocket_url` {URL}")]),
+            (
+                format!("{GOOD}[wecom_bot.y]\n{GOOD}"),
+                vec!["7: [wecom_bot.y] `bot_id` is already used by wecom_bot/x: a bot has one connection".to_owned()],
+            ),
             (GOOD.replace("aib-1", "a b"), vec![format!("3: [wecom_bot.x] `bot_id` {ID}")]),
             (
                 format!("{GOOD}ping_interval = \"2m\"\n"),
