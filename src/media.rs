@@ -62,6 +62,8 @@ struct Inner {
     platform: &'static [&'static str],
     /// Others, with their ports where they have one.
     configured: Vec<String>,
+    /// The host of an address other than the platform's that the account connects to, and whether that is without TLS.
+    gateway: Option<(String, bool)>,
     keys: Vec<EncodingKey>,
     limit: usize,
 }
@@ -82,7 +84,9 @@ impl Media {
         // The configuration has checked the keys.
         let keys = account.aes_keys.iter().filter_map(|key| EncodingKey::parse(key.expose()).ok()).collect();
         let (configured, limit) = (account.media_hosts.clone(), account.media_limit);
-        Some(Self(Arc::new(Inner { http: http.clone(), platform, configured, keys, limit })))
+        let usual = account.platform.protocol().account().websocket;
+        let gateway = account.websocket.as_ref().filter(|it| Some(&*it.url) != usual).and_then(|it| gateway(&it.url));
+        Some(Self(Arc::new(Inner { http: http.clone(), platform, configured, gateway, keys, limit })))
     }
 
     /// Downloads and decrypts. `event` is the payload in which the link may have a key beside it.
@@ -117,6 +121,13 @@ impl Inner {
         if self.configured.iter().any(is_named) && matches!(url.scheme(), "https" | "http") {
             return Ok(url);
         }
+        // What is sent by a gateway of one's own may lead there.
+        if let Some((gateway, is_plain)) = &self.gateway
+            && gateway == host
+        {
+            let is_right = url.scheme() == "https" || (*is_plain && url.scheme() == "http");
+            return if is_right { Ok(url) } else { Err(MediaError::NotHttps) };
+        }
         if !self.platform.iter().any(|pattern| is_like(host, pattern)) || url.port().is_some() {
             return Err(MediaError::ForeignHost(host.chars().take(100).collect()));
         }
@@ -145,6 +156,12 @@ impl Inner {
         }
         Ok(body)
     }
+}
+
+/// The host of a `ws://` or `wss://` address, and whether it is without TLS.
+fn gateway(url: &str) -> Option<(String, bool)> {
+    let parsed = Url::parse(url).ok()?;
+    Some((parsed.host_str()?.to_owned(), parsed.scheme() == "ws"))
 }
 
 /// Whether a host has the form of a pattern, in which one `*` stands for any characters.
@@ -182,7 +199,7 @@ mod tests {
         let configured = configured.iter().map(ToString::to_string).collect();
         let platform = &["ww-aibot-*.myqcloud.com", "*.qq.com"];
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Inner { http: reqwest::Client::new(), platform, configured, keys: Vec::new(), limit: 1 }
+        Inner { http: reqwest::Client::new(), platform, configured, gateway: None, keys: Vec::new(), limit: 1 }
     }
 
     #[test]
@@ -216,6 +233,18 @@ mod tests {
             assert!(media.checked(wrong).is_err(), "{wrong}");
         }
         assert_eq!(media.checked("http://a.qq.com/"), Err(MediaError::NotHttps));
+    }
+
+    #[test]
+    fn links_of_a_gateway_lead_to_its_own_host() {
+        let mut media = media(&[]);
+        for (url, plain, encrypted) in [("ws://127.0.0.1:9", true, true), ("wss://bots.example.com", false, true)] {
+            media.gateway = gateway(url);
+            let host = media.gateway.as_ref().unwrap().0.clone();
+            assert_eq!(media.checked(&format!("http://{host}:8080/1")).is_ok(), plain, "{url}");
+            assert_eq!(media.checked(&format!("https://{host}:8443/1")).is_ok(), encrypted, "{url}");
+            assert!(media.checked("https://evil.example.com/").is_err() && media.checked("ftp://127.0.0.1/").is_err());
+        }
     }
 
     #[test]

@@ -123,6 +123,9 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
                     problems.push(format!("[{}.{}] secret: {}", account.platform, account.name, escape(&failure)));
                 }
             },
+            None if account.websocket.is_some() => {
+                println!("{id}: not checked, for that would end the connection of a server that runs");
+            }
             None if account.platform.protocol().api().is_none() => {}
             None => println!("{id}: no `secret`, not checked"),
         }

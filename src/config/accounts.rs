@@ -141,7 +141,7 @@ pub enum Verdict {
 /// All accounts, in the order of [`Platform::ALL`], then by name.
 pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> Vec<Account> {
     let mut accounts = Vec::new();
-    let mut paths = Paths::default();
+    let mut claims = Claims::default();
     for platform in Platform::ALL {
         let Some((at, value)) = root.get_key_value(platform.as_str()) else { continue };
         let DeValue::Table(tables) = value.get_ref() else {
@@ -161,7 +161,7 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
             if !is_account_name(key) {
                 section.refuse("the name of an account must be 1 to 64 of a-z, 0-9, `_` and `-`: it is in the route");
             }
-            accounts.push(account(platform, key, &section, server, &mut paths));
+            accounts.push(account(platform, key, &section, server, &mut claims));
         }
     }
     // One half is divided among the accounts; the other is shared.
@@ -179,15 +179,24 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
     accounts
 }
 
-fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Server, paths: &mut Paths) -> Account {
+fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Server, claims: &mut Claims) -> Account {
     let elsewhere: Vec<&str> = Platform::ALL.into_iter().flat_map(|other| rules(other).all_keys()).collect();
     let rules = rules(platform);
     section.only(&rules.all_keys().collect::<Vec<_>>(), &elsewhere);
     let knows = |key: &str| rules.has(key);
 
-    let tokens = rotated(section, "token", "token_previous", |section, key| token(rules, section, key));
-    let aes_keys = if knows("aes_key") { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
     let websocket = websocket::read(rules, section);
+    let is_signed = websocket.is_none();
+    if let Some(other) = websocket.as_ref().and_then(|it| claims.connect(&it.bot_id, platform, name)) {
+        section.problem("bot_id", format!("is already used by {other}: a bot has one connection"));
+    }
+    let tokens = if is_signed {
+        rotated(section, "token", "token_previous", |section, key| token(rules, section, key))
+    } else {
+        Vec::new()
+    };
+    let has_key = is_signed && knows("aes_key");
+    let aes_keys = if has_key { rotated(section, "aes_key", "aes_key_previous", aes_key) } else { Vec::new() };
     let mode = if websocket.is_some() { Mode::Plain } else { mode(rules, section) };
     if websocket.is_some() {
         // Nothing is signed: there is no route.
@@ -215,7 +224,7 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
     Account {
         platform,
         name: name.to_owned(),
-        path: if websocket.is_some() { String::new() } else { path(platform, name, section, paths) },
+        path: if websocket.is_some() { String::new() } else { path(platform, name, section, claims) },
         deadline: match &websocket {
             Some(_) => websocket::deadline(section),
             None => deadline(rules, section),
@@ -416,11 +425,28 @@ fn sdk_app_id(section: &Section<'_>) -> Option<u64> {
     section.integer("sdk_app_id", 1..=u32::MAX.into())
 }
 
-/// Accounts by route.
+/// What an account has for itself.
 #[derive(Default)]
-struct Paths(HashMap<String, (String, Option<usize>)>);
+struct Claims {
+    /// Accounts by route.
+    routes: HashMap<String, (String, Option<usize>)>,
+    /// Accounts by the bot that they connect for.
+    bots: HashMap<String, String>,
+}
 
-fn path(platform: Platform, name: &str, section: &Section<'_>, paths: &mut Paths) -> String {
+impl Claims {
+    /// Has an account connect for a bot; returns the one that does already.
+    fn connect(&mut self, bot_id: &str, platform: Platform, name: &str) -> Option<String> {
+        // One that is missing is a problem of its own.
+        let known = if bot_id.is_empty() { None } else { self.bots.get(bot_id).cloned() };
+        if known.is_none() {
+            self.bots.insert(bot_id.to_owned(), format!("{platform}/{name}"));
+        }
+        known
+    }
+}
+
+fn path(platform: Platform, name: &str, section: &Section<'_>, claims: &mut Claims) -> String {
     const PATH: &str = "a path such as \"/callback/shop\": it begins with `/`, has letters, digits, `-`, `_`, `.` and `~` \
                         between slashes, and no empty, `.` or `..` part; requests may have a slash at the end, and a query, \
                         which are not written here";
@@ -435,11 +461,11 @@ fn path(platform: Platform, name: &str, section: &Section<'_>, paths: &mut Paths
     // Beside one with a placeholder an account has its usual path, for what is for nobody.
     let usual = placeholder.filter(|placeholder| path.contains(placeholder)).map(|_| default_path(platform, name));
     for path in usual.iter().chain([&path]) {
-        if let Some((other, other_line)) = paths.0.get(path) {
+        if let Some((other, other_line)) = claims.routes.get(path) {
             let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
             section.problem("path", format!("is already used by {other}{at}"));
         } else {
-            paths.0.insert(path.clone(), (format!("{platform}/{name}"), line));
+            claims.routes.insert(path.clone(), (format!("{platform}/{name}"), line));
         }
     }
     path

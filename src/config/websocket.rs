@@ -45,7 +45,7 @@ pub(super) fn read(rules: &AccountRules, section: &Section<'_>) -> Option<WebSoc
         return None;
     }
     for key in KEYS_OF_ROUTES.into_iter().filter(|key| section.has(key)) {
-        section.problem(key, "is of `mode = \"callback\"`: over a WebSocket nothing is signed, and there is no route");
+        section.warning(key, format!("`{key}` is not used: over a WebSocket nothing is signed, and there is no route"));
     }
     section.require("bot_id", "a WebSocket connection subscribes with it");
     section.require("secret", "a WebSocket connection subscribes with it");
@@ -120,8 +120,6 @@ mod tests {
 
     #[test]
     fn what_is_missing_wrong_or_superfluous_is_named() {
-        const OF_ROUTES: &str =
-            "is of `mode = \"callback\"`: over a WebSocket nothing is signed, and there is no route";
         const OF_SOCKETS: &str = "needs `mode = \"websocket\"`: callbacks are signed with `token` and `aes_key`";
         const URL: &str = "must be a URL such as \"wss://ws.example.com\", without user, query and fragment";
         const ID: &str =
@@ -137,13 +135,6 @@ mod tests {
                 ],
             ),
             (
-                format!("{GOOD}{callback}path = \"/x\"\nmax_age = \"1m\"\n"),
-                (5..)
-                    .zip(["token", "aes_key", "path", "max_age"])
-                    .map(|(line, key)| format!("{line}: [wecom_bot.x] `{key}` {OF_ROUTES}"))
-                    .collect(),
-            ),
-            (
                 format!(
                     "{callback}bot_id = \"a\"\nsecret = \"s\"\nwebsocket_url = \"wss://a\"\nping_interval = \"9s\"\n"
                 ),
@@ -153,6 +144,10 @@ mod tests {
                     .collect(),
             ),
             (format!("{GOOD}websocket_url = \"https://a\"\n"), vec![format!("5: [wecom_bot.x] `websocket_url` {URL}")]),
+            (
+                format!("{GOOD}[wecom_bot.y]\n{GOOD}"),
+                vec!["7: [wecom_bot.y] `bot_id` is already used by wecom_bot/x: a bot has one connection".to_owned()],
+            ),
             (GOOD.replace("aib-1", "a b"), vec![format!("3: [wecom_bot.x] `bot_id` {ID}")]),
             (
                 format!("{GOOD}ping_interval = \"2m\"\n"),
@@ -188,6 +183,22 @@ mod tests {
             expected.sort();
             assert_eq!(shown, expected, "\n{lines}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_the_other_mode_is_named_and_not_used() {
+        let key = "k".repeat(43);
+        let left = format!("token = \"abc\"\naes_key = \"{key}\"\npath = \"/x\"\nmax_age = \"1m\"\n");
+        let config = parse(&format!("{GOOD}{left}")).unwrap();
+        let warnings: Vec<_> = config.warnings().iter().map(ToString::to_string).collect();
+        let expected = (5..).zip(["token", "aes_key", "path", "max_age"]).map(|(line, key)| {
+            format!(
+                "c.toml:{line}: [wecom_bot.x] `{key}` is not used: over a WebSocket nothing is signed, and there is no route"
+            )
+        });
+        assert_eq!(warnings, expected.collect::<Vec<_>>());
+        let account = &config.accounts[0];
+        assert!(account.tokens.is_empty() && account.aes_keys.is_empty() && account.path.is_empty());
     }
 
     #[test]

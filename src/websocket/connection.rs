@@ -319,9 +319,17 @@ impl Connection {
         let (next, pause) = kicks.next(lasted, now_millis());
         let value = serde_json::to_string(&next).ok();
         let write = LeaseWrite { value, keep: Some(LEASE_DURATION), expires: None, events: Vec::new() };
-        if self.journal.write_lease(held, write).await == Err(JournalError::Lost) {
-            info!(account, "{account}: another node has the connection");
-            return None;
+        match self.journal.write_lease(held, write).await {
+            Ok(_) => {}
+            Err(JournalError::Lost) => {
+                info!(account, "{account}: another node has the connection");
+                return None;
+            }
+            // Whoever has the lease connects, once that can be known again.
+            Err(failure) => {
+                warn!(account, "{account}: a newer connection ended ours; whose it is cannot be told: {failure}");
+                return None;
+            }
         }
         *kicks = next;
         self.show(State::Kicked);

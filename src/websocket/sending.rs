@@ -37,8 +37,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long it is known that an answer was sent: longer than a platform repeats a message.
-const RETENTION: Duration = Duration::from_secs(2 * 86_400);
+/// How long it is known that an answer was sent: as long as the platform takes one.
+const RETENTION: Duration = Duration::from_secs(86_400);
 
 /// How often the text of a stream is sent, at most.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
@@ -172,6 +172,7 @@ struct Sending<'s> {
     /// The platform may have the answer already: a refusal does not mean that it has not.
     may_be_done: bool,
     kept: Instant,
+    is_released: bool,
 }
 
 impl Sender {
@@ -196,7 +197,9 @@ impl Sender {
         };
         let progress = Progress::of(held.value.as_deref());
         let may_be_done = progress == Some(Progress::Answering);
-        let mut sending = Sending { sender: self, flight, answer, held, progress, may_be_done, kept: Instant::now() };
+        let kept = Instant::now();
+        let mut sending =
+            Sending { sender: self, flight, answer, held, progress, may_be_done, kept, is_released: false };
         let outcome = match progress {
             Some(Progress::Sent) => Outcome::Sent,
             // A message of its own does not answer what is repeated, so a repeat does not mean that it was lost.
@@ -358,7 +361,9 @@ impl Sending<'_> {
 
     async fn sent(&mut self) -> Outcome {
         // The platform has it in any case. If this cannot be stored, a repeat would be answered once more.
-        let _ = self.mark(Progress::Sent).await;
+        if self.write(Some(Progress::Sent), None).await.is_ok() {
+            self.is_released = true;
+        }
         Outcome::Sent
     }
 
@@ -373,8 +378,10 @@ impl Sending<'_> {
     }
 
     async fn release(&mut self) {
-        // One that cannot be released expires.
-        let _ = self.write(None, None).await;
+        if !self.is_released {
+            // One that cannot be released expires.
+            let _ = self.write(None, None).await;
+        }
     }
 
     async fn write(&mut self, progress: Option<Progress>, keep: Option<Duration>) -> Result<(), JournalError> {

@@ -132,15 +132,22 @@ fn say(model: &mpsc::UnboundedSender<String>, piece: &str) {
     model.send(piece.to_owned()).unwrap();
 }
 
+pub fn card() -> Json {
+    json!({"card_type": "text_notice", "main_title": {"title": "Job 7"}, "task_id": "t1"})
+}
+
+/// Every kind of answer of a bot.
+pub fn answering() -> Hooks {
+    Hooks::default()
+        .on(async |message: wecom_bot::TextMessage, _: Context| Ok(Reply::markdown(message.text.content)))
+        .on(async |_: wecom_bot::ImageMessage, _: Context| Ok(Reply::template_card(card())))
+        .on(async |_: wecom_bot::EnterChat, _: Context| Ok(WelcomeReply::text("hello")))
+        .on(async |_: wecom_bot::TemplateCardAction, _: Context| Ok(CardReply::update(card())))
+}
+
 #[tokio::test]
 async fn what_is_ready_is_answered_at_once() {
-    let card = || json!({"card_type": "text_notice", "main_title": {"title": "Job 7"}, "task_id": "t1"});
-    let hooks = Hooks::default()
-        .on(async |message: wecom_bot::TextMessage, _: Context| Ok(Reply::markdown(message.text.content)))
-        .on(move |_: wecom_bot::ImageMessage, _: Context| async move { Ok(Reply::template_card(card())) })
-        .on(async |_: wecom_bot::EnterChat, _: Context| Ok(WelcomeReply::text("hello")))
-        .on(move |_: wecom_bot::TemplateCardAction, _: Context| async move { Ok(CardReply::update(card())) });
-    let server = start("memory:", hooks).await;
+    let server = start("memory:", answering()).await;
     let first = opened(&deliver(&server, &text("m1", "**42**"), "a").await);
     assert_eq!((&first["stream"]["content"], &first["stream"]["finish"]), (&json!("**42**"), &json!(true)));
     // The platform asks again: the same answer, and the responder does not run.

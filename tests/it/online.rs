@@ -23,13 +23,19 @@ async fn check(text: String) -> (Option<i32>, String) {
 async fn a_secret_that_works_is_told() {
     let api = FakeApi::start(1).await.unwrap();
     let text = accounts(&api, "")
-        + "[im.chat]\nsdk_app_id = 1\n[mp.mute]\napp_id = \"wx1\"\ntoken = \"t\"\nmode = \"plain\"\n";
+        + "[im.chat]\nsdk_app_id = 1\n[mp.mute]\napp_id = \"wx1\"\ntoken = \"t\"\nmode = \"plain\"\n\
+           [wecom_bot.helper]\nmode = \"websocket\"\nbot_id = \"aib1\"\nsecret = \"s\"\n";
     let (code, told) = check(text).await;
     assert_eq!(code, Some(0), "{told}");
     for account in ["mp/shop", "miniprogram/game", "wecom/sales", "wecom_kf/support"] {
         assert!(told.contains(&format!("{account}: the secret works")), "{told}");
     }
     assert!(told.contains("mp/mute: no `secret`, not checked"), "{told}");
+    assert!(told.contains("wecom_bot/helper: not checked, for that would end the connection"), "{told}");
+    assert!(
+        told.contains("wecom_bot/helper is received over a WebSocket to wss://openws.work.weixin.qq.com"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

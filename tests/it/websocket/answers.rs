@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use echostr::{
     events::wecom_bot,
     hooks::{Context, Hooks},
-    replies::wecom_bot::{CardReply, Reply, WelcomeReply},
+    replies::wecom_bot::Reply,
     simulate::api::BotFrame,
     websocket::{Chat, MediaKind},
 };
@@ -14,17 +14,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{BOT_ID, answered, ends, message, platform, start, text, within};
+use crate::bot::{answering, card};
 
 #[tokio::test]
 async fn every_kind_of_answer_goes_out_by_its_own_command() {
-    let card = || json!({"card_type": "text_notice", "main_title": {"title": "Job 7"}, "task_id": "t1"});
-    let hooks = Hooks::default()
-        .on(async |message: wecom_bot::TextMessage, _: Context| Ok(Reply::markdown(message.text.content)))
-        .on(move |_: wecom_bot::ImageMessage, _: Context| async move { Ok(Reply::template_card(card())) })
-        .on(async |_: wecom_bot::EnterChat, _: Context| Ok(WelcomeReply::text("hello")))
-        .on(move |_: wecom_bot::TemplateCardAction, _: Context| async move { Ok(CardReply::update(card())) });
     let platform = platform().await;
-    let server = start(&platform, "memory:", hooks).await;
+    let server = start(&platform, "memory:", answering()).await;
     platform.push(BOT_ID, text("m1", "**42**"));
     platform.push(BOT_ID, message("m2", "image", json!({ "url": "https://dl.example.com/1", "aeskey": "k" })));
     platform.push(BOT_ID, message("m3", "event", json!({ "eventtype": "enter_chat" })));

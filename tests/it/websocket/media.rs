@@ -72,9 +72,10 @@ async fn a_file_opens_with_the_key_beside_its_link() {
     let large = seal(&key, &vec![1; 5000]);
     let address = files(vec![("/picture", seal(&key, PICTURE)), ("/large", large), ("/torn", vec![0; 15])]).await;
     let platform = platform().await;
-    let more = format!("media_hosts = [\"{address}\"]\nmedia_limit = \"4KiB\"");
+    // The platform is played on this machine, so links may lead here.
+    let more = "media_limit = \"4KiB\"";
     let opened = Opened::default();
-    let _server = TestServer::start_on("memory:", "", &accounts(&platform, &more), opening(&opened)).await;
+    let _server = TestServer::start_on("memory:", "", &accounts(&platform, more), opening(&opened)).await;
     let base64 = STANDARD.encode(key);
     let other = STANDARD.encode([8_u8; 32]);
     let host = || "169.254.169.254".to_owned();
