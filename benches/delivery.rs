@@ -138,7 +138,13 @@ fn dispatch(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     // So small that it is full before anything is measured.
     let supervisor = Supervisor::default();
-    let options = Options { retention: Duration::MAX, max_size: 4 << 20, observers: Vec::new(), supervisor };
+    let options = Options {
+        retention: Duration::MAX,
+        max_size: 4 << 20,
+        observers: Vec::new(),
+        supervisor,
+        clock: Clock::system(),
+    };
     let journal = Arc::new(MemoryJournal::new(&options));
     let hooks = Arc::new(hooks());
     let receiver = Receiver::new(hooks, journal, Clock::fixed(NOW), usize::from(u16::MAX));

@@ -8,6 +8,7 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use echostr::{
+    clock::Clock,
     event::Platform,
     journal::{
         Admission, EventRecord, Journal, NewEvent, Options, ReplyRecord, memory::MemoryJournal, sqlite::SqliteJournal,
@@ -58,7 +59,7 @@ fn journals(criterion: &mut Criterion) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let folder = TempDir::new().expect("a folder");
     let (retention, supervisor) = (Duration::from_secs(604_800), Supervisor::default());
-    let options = Options { retention, max_size: 1 << 40, observers: Vec::new(), supervisor };
+    let options = Options { retention, max_size: 1 << 40, observers: Vec::new(), supervisor, clock: Clock::system() };
     let small = Options { max_size: 4 << 20, ..options.clone() };
     let sqlite = SqliteJournal::open(&folder.path().join("bench.db"), &options).expect("it opens");
     let journals: [(&str, Arc<dyn Journal>); 2] =

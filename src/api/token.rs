@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Account,
-    journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, now_millis},
+    journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease},
     metrics::ApiMetrics,
     platform::Credential,
     secret::Secret,
@@ -212,7 +212,7 @@ impl Tokens {
     /// A valid token, other than the `bad` one that the platform no longer accepts.
     pub(super) async fn get(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let inner = &self.0;
-        let now = now_millis();
+        let now = inner.journal.now();
         if let Some(token) = inner.cached().filter(|token| token.is_valid(bad, now)) {
             if !token.is_fresh(bad, now) && inner.renewing.try_lock().is_ok() {
                 let this = self.clone();
@@ -235,7 +235,7 @@ impl Tokens {
     async fn renew_now(&self, bad: Option<&Token>) -> Result<Arc<Token>, ApiError> {
         let inner = &*self.0;
         let _only = inner.renewing.lock().await;
-        if let Some(token) = inner.cached().filter(|token| token.is_fresh(bad, now_millis())) {
+        if let Some(token) = inner.cached().filter(|token| token.is_fresh(bad, inner.journal.now())) {
             return Ok(token);
         }
         inner.still_refused()?;
@@ -301,7 +301,7 @@ impl Inner {
         let opened = self.vault.open(&self.lease_name, kept)?;
         let Kept { token, renew, expires } = serde_json::from_str::<Kept<String>>(&opened).ok()?;
         let token = Arc::new(Token { value: Secret::new(token), renew, expires });
-        if !token.is_fresh(bad, now_millis()) {
+        if !token.is_fresh(bad, self.journal.now()) {
             return None;
         }
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
@@ -345,7 +345,7 @@ impl Inner {
 
     async fn ask(&self, force: bool) -> Result<Token, ApiError> {
         self.metrics.refreshed.increment(1);
-        let asked = now_millis();
+        let asked = self.journal.now();
         let (path, name, mut answer) = match &self.source {
             Source::Account => {
                 let path = "cgi-bin/stable_token";

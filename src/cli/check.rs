@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use super::{BuildHooks, ConfigArgument, Done, runtime};
 use crate::{
     api::{Api, ApiError, Apis},
+    clock::Clock,
     config::{Account, Config, find_config},
     delivery::Endpoint,
     hooks::Hooks,
@@ -110,6 +111,7 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
         max_size: 1 << 20,
         observers: Vec::new(),
         supervisor: Supervisor::default(),
+        clock: Clock::system(),
     }));
     let apis = Apis::new(config, &journal, &Metrics::new(), &Supervisor::default())?;
     let mut problems = Vec::new();

@@ -24,9 +24,12 @@ use self::{
 use super::{
     Admission, Entry, Finish, Finished, GiveUp, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis,
     NamedLease, NewEvent, Observer, Options, Pulled, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage,
-    WaitingReply, millis, model::plain_success,
+    WaitingReply, millis, model::plain_success, now_millis,
 };
-use crate::platform::{Body, DedupeKey};
+use crate::{
+    clock::Clock,
+    platform::{Body, DedupeKey},
+};
 
 /// Holds the latest events, as many as fit, and the pending observations.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub struct MemoryJournal {
     in_order: HashMap<Arc<str>, bool>,
     ids: Ids,
     started: Instant,
+    clock: Clock,
     state: Mutex<State>,
     arrivals: Notify,
 }
@@ -47,6 +51,7 @@ impl MemoryJournal {
             in_order: options.observers.iter().map(in_order).collect(),
             ids: Ids::default(),
             started: Instant::now(),
+            clock: options.clock.clone(),
             state: Mutex::new(State::new(limit)),
             arrivals: Notify::new(),
         }
@@ -56,12 +61,13 @@ impl MemoryJournal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> Millis {
-        millis(self.started.elapsed())
+    /// Since it was opened.
+    fn age(&self) -> Millis {
+        millis(self.started.elapsed()).saturating_add(self.clock.passed())
     }
 
     fn admit_now(&self, event: NewEvent) -> Result<Admission, JournalError> {
-        let now = self.now();
+        let now = self.age();
         let mut state = self.lock();
         if state.closed {
             return Err(JournalError::Closed);
@@ -82,7 +88,7 @@ impl MemoryJournal {
 
     /// Counts another delivery of an event that is known.
     fn join(&self, key: &DedupeKey) -> Option<Result<Admission, JournalError>> {
-        let now = self.now();
+        let now = self.age();
         let state = self.lock();
         if state.closed {
             return Some(Err(JournalError::Closed));
@@ -97,7 +103,7 @@ impl MemoryJournal {
         let Some(sender) = &reply.sender else { return };
         // What a repeat is answered is another matter.
         let replied = Entry::answered_with(entry.id, 1, reply.body.clone());
-        let (now, mut state) = (self.now(), self.lock());
+        let (now, mut state) = (self.age(), self.lock());
         match &sender.waits {
             Some(wait) => state.wait_for_next(sender, wait, &replied, now),
             None => state.offer(sender.record.clone(), &replied, vec![Arc::clone(&sender.observer)], now, Origin::Late),
@@ -106,7 +112,7 @@ impl MemoryJournal {
     }
 
     fn acquire_now(&self, name: &str, term: Duration) -> Result<Option<NamedLease>, JournalError> {
-        let now = self.now();
+        let now = self.age();
         let mut state = self.lock();
         let state = &mut *state;
         state.sweep(now);
@@ -130,7 +136,7 @@ impl MemoryJournal {
     }
 
     fn write_now(&self, held: &NamedLease, write: LeaseWrite) -> Result<usize, JournalError> {
-        let now = self.now();
+        let now = self.age();
         let mut state = self.lock();
         let lease =
             state.leases.get(&held.name).filter(|lease| lease.token == held.lease_token).ok_or(JournalError::Lost)?;
@@ -172,7 +178,7 @@ impl MemoryJournal {
     }
 
     fn lease_now(&self, observer: &str, room: &Room, term: Duration) -> Vec<Leased> {
-        let now = self.now();
+        let now = self.age();
         let until = now.saturating_add(millis(term));
         let mut state = self.lock();
         let Some((name, in_order)) = self.in_order.get_key_value(observer) else { return Vec::new() };
@@ -205,7 +211,7 @@ impl MemoryJournal {
     }
 
     fn finish_now(&self, Finished { lease, outcome }: Finished) {
-        let now = self.now();
+        let now = self.age();
         let mut state = self.lock();
         let Some(observations) = state.observations.get_mut(&lease.observer) else { return };
         let Some(observation) = observations.get_mut(&lease.id) else { return };
@@ -258,7 +264,7 @@ impl Journal for MemoryJournal {
     }
 
     fn give_up<'j>(&'j self, entry: &'j Arc<Entry>, terms: GiveUp) -> Task<'j, Option<Body>> {
-        let now = self.now();
+        let now = self.age();
         if let Some(sender) = &terms.waits
             && let Some(wait) = &sender.waits
         {
@@ -279,20 +285,20 @@ impl Journal for MemoryJournal {
     }
 
     fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, except: Option<Uuid>) -> Task<'j, WaitingReply> {
-        Box::pin(ready(Ok(self.lock().waiting_reply(recipient, except, self.now()))))
+        Box::pin(ready(Ok(self.lock().waiting_reply(recipient, except, self.age()))))
     }
 
     fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {
         let mut state = self.lock();
         let taken = match entry.reply() {
-            None => state.take_reply(recipient, entry.id, self.now()),
+            None => state.take_reply(recipient, entry.id, self.age()),
             Some(_) => None,
         };
         Box::pin(ready(Ok(taken)))
     }
 
     fn read_lease(&self, name: &str) -> Task<'_, Option<String>> {
-        let now = self.now();
+        let now = self.age();
         let value =
             self.lock().leases.get(name).filter(|lease| !lease.is_over(now)).and_then(|lease| lease.value.clone());
         Box::pin(ready(Ok(value)))
@@ -317,6 +323,10 @@ impl Journal for MemoryJournal {
 
     fn arrivals(&self) -> &Notify {
         &self.arrivals
+    }
+
+    fn now(&self) -> Millis {
+        now_millis().saturating_add(self.clock.passed())
     }
 
     fn health(&self) -> Result<(), JournalError> {

@@ -42,6 +42,7 @@ pub use self::{
     },
 };
 use crate::{
+    clock::Clock,
     config::{self, JournalUrl},
     envelope::UsedQuery,
     platform::Body,
@@ -94,9 +95,10 @@ pub fn open(
     config: &config::Journal,
     observers: Vec<Observer>,
     supervisor: &Supervisor,
+    clock: &Clock,
 ) -> Result<Arc<dyn Journal>, JournalError> {
     let (retention, max_size, supervisor) = (config.retention, config.max_size, supervisor.clone());
-    let mut options = Options { retention, max_size, observers, supervisor };
+    let mut options = Options { retention, max_size, observers, supervisor, clock: clock.clone() };
     Ok(match &config.url {
         JournalUrl::Memory => {
             options.max_size = config.memory_limit as u64;
@@ -235,6 +237,9 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`JournalError::Lost`] when another holds it now: nothing was changed then.
     fn write_lease(&self, held: &NamedLease, write: LeaseWrite) -> Task<'_, usize>;
+
+    /// The time that what it keeps lasts by, in milliseconds since 1970.
+    fn now(&self) -> Millis;
 
     /// Whether it can store.
     ///

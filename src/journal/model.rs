@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Entry, Millis};
 use crate::{
+    clock::Clock,
     event::Platform,
     payload::{Form, Payload},
     platform::{self, Body, DedupeKey},
@@ -57,6 +58,8 @@ pub struct Options {
     pub observers: Vec<Observer>,
     /// Watches the threads and tasks of the journal.
     pub supervisor: Supervisor,
+    /// What leases and keys last by.
+    pub clock: Clock,
 }
 
 /// An observer, as the journal knows it.

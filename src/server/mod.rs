@@ -134,7 +134,7 @@ impl Server {
         let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
         let keeps_late = has(next_message::OBSERVER);
         let observer_settings = config.observers.clone().with_policies(hooks.policies());
-        let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor)?;
+        let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor, &clock)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let links = Links::new(config);

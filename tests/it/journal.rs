@@ -9,6 +9,7 @@ use std::{
 };
 
 use echostr::{
+    clock::Clock,
     event::Platform,
     journal::{
         Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, GiveUp, Journal, JournalError,
@@ -159,7 +160,7 @@ fn observer(name: &str) -> Observer {
 
 pub fn options(observers: Vec<Observer>) -> Options {
     let (retention, supervisor) = (Duration::from_secs(3600), Supervisor::default());
-    Options { retention, max_size: 64 << 20, observers, supervisor }
+    Options { retention, max_size: 64 << 20, observers, supervisor, clock: Clock::system() }
 }
 
 /// A text message of an Official Account: its key is of its user and number.
@@ -1684,4 +1685,34 @@ async fn another_node_gives_up_on_a_reply(place: Place) {
     assert_eq!(repeat.answered().await, &Ok(Body::Plain("success")));
     let leased = lease_some(&*b, "late").await;
     assert_eq!(leased.iter().map(|one| one.record.received).collect::<Vec<_>>(), [1_000]);
+}
+
+/// A lease of an observer and a named one last until the clock says so, and not a moment longer.
+async fn leases_end_by_the_clock(clock: &Clock, journal: &dyn Journal) {
+    const TERM: Duration = Duration::from_secs(3600);
+    message("user", 1).answer(journal, &["push"]).await;
+    let lease = async || journal.lease("push", 10, TERM).await.unwrap().into_iter().map(|it| it.lease.attempt);
+    let named = async || journal.acquire_lease("token/mp/shop", TERM).await.unwrap();
+    assert_eq!(lease().await.collect::<Vec<_>>(), [1]);
+    assert!(named().await.is_some());
+    clock.advance(TERM - Duration::from_secs(60));
+    assert_eq!(lease().await.count(), 0);
+    assert!(named().await.is_none());
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(lease().await.collect::<Vec<_>>(), [2]);
+    assert!(named().await.is_some());
+}
+
+#[tokio::test]
+async fn leases_in_memory_end_by_the_clock() {
+    let clock = Clock::fixed(0);
+    let options = Options { clock: clock.clone(), ..options(vec![observer("push")]) };
+    leases_end_by_the_clock(&clock, &MemoryJournal::new(&options)).await;
+}
+
+#[tokio::test]
+async fn leases_in_a_file_end_by_the_clock() {
+    let (clock, folder) = (Clock::fixed(0), TempDir::new().unwrap());
+    let options = Options { clock: clock.clone(), ..options(vec![observer("push")]) };
+    leases_end_by_the_clock(&clock, &SqliteJournal::open(&folder.path().join("journal.db"), &options).unwrap()).await;
 }

@@ -268,17 +268,24 @@ async fn a_wrong_secret_is_explained_and_not_tried_again_and_again() {
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
     let api = FakeApi::start(11).await.unwrap();
-    api.set_lifetime(Duration::from_secs(3));
+    api.set_lifetime(Duration::from_secs(7200));
     let text = accounts(&api, "").replace("deadline = \"50ms\"", "deadline = \"4s\"");
     let server = TestServer::start_with("", &text, calling()).await;
-    let mut id = 0;
-    wait_for("three tokens", async || {
-        id += 1;
+    let call = async |id: u64| {
         let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(id, "hi"), &format!("n{id}"))).await;
         assert!(answer.body.contains("[sent]"), "{}", answer.body);
-        api.counts().tokens >= 3
-    })
-    .await;
+        api.counts().calls["/cgi-bin/stable_token"]
+    };
+    assert_eq!(call(1).await, 1);
+    server.clock.advance(Duration::from_secs(6000));
+    assert_eq!(call(2).await, 1, "it lasts longer");
+    // It is still valid, and is renewed beside the call.
+    server.clock.advance(Duration::from_secs(1100));
+    call(3).await;
+    wait_for("another one", async || api.counts().calls["/cgi-bin/stable_token"] == 2).await;
+    // Nobody has called for so long that it has ended: the call waits for another.
+    server.clock.advance(Duration::from_secs(7300));
+    assert_eq!(call(4).await, 3);
 }
 
 #[tokio::test]

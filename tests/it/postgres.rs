@@ -10,6 +10,7 @@ use crate::support::{
     until,
 };
 use echostr::{
+    clock::Clock,
     events::mp,
     hooks::{Context, Hooks},
     journal::{
@@ -38,6 +39,7 @@ fn options(observers: &[(&str, bool)]) -> Options {
         max_size: 1 << 30,
         observers: observers.iter().map(observer).collect(),
         supervisor: Supervisor::default(),
+        clock: Clock::system(),
     }
 }
 

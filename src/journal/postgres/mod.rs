@@ -44,8 +44,9 @@ use self::{pool::Pool, shared::Shared};
 use super::{
     Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
     Options, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage, WaitingReply, core::Failure as _,
+    now_millis,
 };
-use crate::{envelope::UsedQuery, platform::Body};
+use crate::{clock::Clock, envelope::UsedQuery, platform::Body};
 
 pub use archive::PostgresArchive;
 
@@ -61,6 +62,7 @@ pub struct PostgresJournal {
     ids: Ids,
     /// Ended when this is dropped.
     tasks: Mutex<JoinSet<()>>,
+    clock: Clock,
 }
 
 impl fmt::Debug for PostgresJournal {
@@ -95,7 +97,7 @@ impl PostgresJournal {
         let of_maintenance = Arc::clone(&shared);
         let maintain = move || maintenance::run(Arc::clone(&of_maintenance), retention);
         tasks.spawn_on(supervisor.keep("journal.maintenance", maintain), &handle);
-        Ok(Self { shared, ids: Ids::after(0), tasks: Mutex::new(tasks) })
+        Ok(Self { shared, ids: Ids::after(0), tasks: Mutex::new(tasks), clock: options.clock.clone() })
     }
 }
 
@@ -264,6 +266,10 @@ impl Journal for PostgresJournal {
             }
             Ok(admitted)
         })
+    }
+
+    fn now(&self) -> Millis {
+        now_millis().saturating_add(self.clock.passed())
     }
 
     fn health(&self) -> Result<(), JournalError> {

@@ -116,7 +116,7 @@ impl SqliteJournal {
         leases::free(&connection).map_err(explain)?;
         let (index, latest) = load(&connection).map_err(explain)?;
         let guard = FileGuard::of(path, &connection).map_err(explain)?;
-        let shared = Arc::new(Shared::new(path.to_owned(), index, guard, options.max_size));
+        let shared = Arc::new(Shared::new(path.to_owned(), index, guard, options));
         let used_queries = queries::load(&connection, shared.now()).map_err(explain)?;
         let observers =
             observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
@@ -346,6 +346,10 @@ impl Journal for SqliteJournal {
             }
             Ok(admitted)
         })
+    }
+
+    fn now(&self) -> Millis {
+        self.shared.now()
     }
 
     fn health(&self) -> Result<(), JournalError> {

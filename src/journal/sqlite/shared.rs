@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Entry, JournalError, Millis, NewEvent, ReplyRecord,
+        Entry, JournalError, Millis, NewEvent, Options, ReplyRecord,
         core::{Counts, Health, InFlight},
         id::number,
         millis, now_millis,
@@ -26,7 +26,7 @@ use super::{
     index::Index,
     queries::Used,
 };
-use crate::envelope::UsedQuery;
+use crate::{clock::Clock, envelope::UsedQuery};
 
 /// Operations beside the admissions: leases, maintenance.
 pub(super) struct Work {
@@ -138,10 +138,11 @@ impl Pending {
 struct Steady {
     base: Millis,
     started: Instant,
+    clock: Clock,
 }
 
 impl Shared {
-    pub(super) fn new(path: PathBuf, index: Index, guard: FileGuard, max_size: u64) -> Self {
+    pub(super) fn new(path: PathBuf, index: Index, guard: FileGuard, options: &Options) -> Self {
         let pending = Pending {
             health: Health::new(""),
             in_flight: InFlight::default(),
@@ -158,17 +159,18 @@ impl Shared {
             guard: Mutex::new(guard),
             wake: Condvar::new(),
             arrivals: Notify::new(),
-            counts: Counts::new(max_size),
+            counts: Counts::new(options.max_size),
             written: AtomicU64::new(0),
             help_checkpoint: AtomicBool::new(false),
             last_keys: Mutex::default(),
             last_accounts: Mutex::default(),
-            clock: Steady { base: now_millis(), started: Instant::now() },
+            clock: Steady { base: now_millis(), started: Instant::now(), clock: options.clock.clone() },
         }
     }
 
     pub(super) fn now(&self) -> Millis {
-        self.clock.base.saturating_add(millis(self.clock.started.elapsed()))
+        let Steady { base, started, clock } = &self.clock;
+        base.saturating_add(millis(started.elapsed())).saturating_add(clock.passed())
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use echostr::{
+    clock::Clock,
     config,
     journal::{self, Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive},
     simulate::api::Sent,
@@ -87,7 +88,7 @@ pub async fn dead_replies(url: &str) -> Result<HashMap<String, String>, Failure>
 
 /// The values of named leases.
 pub async fn leases(config: &config::Journal, names: Vec<String>) -> Result<Vec<Option<String>>, Failure> {
-    let journal = journal::open(config, Vec::new(), &Supervisor::default())?;
+    let journal = journal::open(config, Vec::new(), &Supervisor::default(), &Clock::system())?;
     let mut values = Vec::with_capacity(names.len());
     for name in names {
         values.push(loop {

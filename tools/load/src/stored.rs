@@ -12,6 +12,7 @@ use std::{
 };
 
 use echostr::{
+    clock::Clock,
     event::Platform,
     journal::{
         Admission, EventRecord, Finish, Finished, Journal, NewEvent, Observer, Options, ReplyRecord,
@@ -82,7 +83,7 @@ fn open(path: &Path, max_size: u64) -> Result<Arc<SqliteJournal>, Failure> {
         unanswered: None,
     };
     let (retention, supervisor) = (Duration::from_secs(7 * 86_400), Supervisor::default());
-    let options = Options { retention, max_size, observers: vec![observer], supervisor };
+    let options = Options { retention, max_size, observers: vec![observer], supervisor, clock: Clock::system() };
     Ok(Arc::new(SqliteJournal::open(path, &options)?))
 }
 
