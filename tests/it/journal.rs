@@ -1716,3 +1716,29 @@ async fn leases_in_a_file_end_by_the_clock() {
     let options = Options { clock: clock.clone(), ..options(vec![observer("push")]) };
     leases_end_by_the_clock(&clock, &SqliteJournal::open(&folder.path().join("journal.db"), &options).unwrap()).await;
 }
+
+/// Stores repeat a push for 3.6 h.
+async fn repeats_are_known_for_four_hours(clock: &Clock, journal: &dyn Journal) {
+    message("store", 1).answer(journal, &[]).await;
+    clock.advance(Duration::from_secs(4 * 3600));
+    let repeat = known(message("store", 1).admit(journal, &[]).await);
+    assert!(matches!(repeat.answered().await, Ok(Body::Document(text)) if text == "reply to 1"));
+}
+
+#[tokio::test]
+async fn repeats_are_known_for_four_hours_in_memory() {
+    let clock = Clock::fixed(0);
+    repeats_are_known_for_four_hours(
+        &clock,
+        &MemoryJournal::new(&Options { clock: clock.clone(), ..options(Vec::new()) }),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn repeats_are_known_for_four_hours_in_a_file() {
+    let (clock, folder) = (Clock::fixed(0), TempDir::new().unwrap());
+    let options = Options { clock: clock.clone(), retention: Duration::from_secs(86_400), ..options(Vec::new()) };
+    let journal = SqliteJournal::open(&folder.path().join("journal.db"), &options).unwrap();
+    repeats_are_known_for_four_hours(&clock, &journal).await;
+}

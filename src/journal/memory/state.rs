@@ -15,8 +15,8 @@ use super::{
 };
 use crate::platform::{Body, DedupeKey};
 
-/// How long an event is remembered; the longest schedule of repeats of a message is over by then.
-const EVENT_RETENTION: Millis = 600_000;
+/// How long an event is remembered, where it fits: stores are repeated for 3.6 h, which is the longest schedule.
+const EVENT_RETENTION: Millis = 4 * 3_600_000 + 900_000;
 
 /// How often expired named leases are removed.
 const SWEEP_INTERVAL: Millis = 1_000;
