@@ -1316,7 +1316,8 @@ async fn replies_count_and_the_oldest_are_forgotten(place: Place) {
 }
 
 async fn slots_count_and_are_bounded(place: Place) {
-    let small = Options { max_size: 1 << 20, ..options(vec![observer("audit")]) };
+    let clock = Clock::fixed(0);
+    let small = Options { max_size: 1 << 20, clock: clock.clone(), ..options(vec![observer("audit")]) };
     let journal = place.open(&small).await;
     let value = || put(&"x".repeat(20_000));
     // Each is held, so none can go.
@@ -1342,6 +1343,8 @@ async fn slots_count_and_are_bounded(place: Place) {
     for slot in &held {
         journal.write_lease(slot, LeaseWrite { expires: Some(LEASE_DURATION), ..value() }).await.unwrap();
     }
+    // Else those that follow may end in the same millisecond.
+    clock.advance(Duration::from_millis(5));
     for number in 0..100 {
         let slot = journal.acquire_lease(&format!("later/{number}"), LEASE_DURATION).await.unwrap().unwrap();
         journal.write_lease(&slot, LeaseWrite { expires: Some(LEASE_DURATION), ..value() }).await.unwrap();
