@@ -12,7 +12,18 @@ const LAYERS: [(&str, &[&str]); 2] = [
     ("demo.rs", &["demo", "config", "event", "events", "hooks", "replies"]),
     (
         "journal",
-        &["journal", "prehashed", "config", "envelope", "event", "panics", "payload", "platform", "supervisor"],
+        &[
+            "journal",
+            "clock",
+            "prehashed",
+            "config",
+            "envelope",
+            "event",
+            "panics",
+            "payload",
+            "platform",
+            "supervisor",
+        ],
     ),
 ];
 
