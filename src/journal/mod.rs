@@ -280,7 +280,9 @@ mod tests {
 
         let config = Config::parse("[journal]\nurl = \"sqlite://a.db\"\n", "test", |_| Ok(String::new())).unwrap();
         let failures = [
-            open(&config.journal, Vec::new(), &Supervisor::default()).map(drop).unwrap_err(),
+            open(&config.journal, Vec::new(), &Supervisor::default(), &crate::clock::Clock::system())
+                .map(drop)
+                .unwrap_err(),
             open_archive(&config.journal).map(drop).unwrap_err(),
             check(&config.journal).await.unwrap_err(),
         ];
