@@ -46,7 +46,7 @@ impl Unanswered {
         let Leased { lease, record, .. } = leased;
         let number = lease.attempt + 1;
         if number > MAX_RUNS {
-            return Err(Failed::Permanent(format!("its process ended {MAX_RUNS} times before there was a reply")));
+            return Err(Failed::Permanent(format!("no reply after {MAX_RUNS} runs: its process ended, or it failed")));
         }
         let (account, event, kind) = (&*record.account, lease.id, &*record.event_type);
         info!(account, %event, kind, "{account}: {kind} has no reply, for its process ended: running its responder again");
