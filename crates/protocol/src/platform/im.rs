@@ -7,10 +7,13 @@ use super::{
     envelope::ENCRYPTED, repeat::part, scalar,
 };
 use crate::{
-    event::{EventSpec, ReplyKind, Table},
+    event::{Answer, EventSpec, ReplyError, ReplyKind, Table},
     events::im::TABLE,
     payload::{Object, Value},
-    replies::im::STATUS,
+    replies::{
+        im::STATUS,
+        json::{self, Asked},
+    },
     wire::Unreadable,
 };
 
@@ -164,6 +167,10 @@ impl Protocol for Im {
 
     fn success(&self) -> &'static str {
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::im(asked, members)
     }
 
     fn answer_members(&self) -> &'static [&'static str] {

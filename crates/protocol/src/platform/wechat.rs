@@ -8,8 +8,9 @@ use super::{
     scalar,
 };
 use crate::{
-    event::Table,
+    event::{Answer, ReplyError, Table},
     payload::{Number, Object, Value},
+    replies::json::{self, Asked},
 };
 
 /// A platform whose accounts get messages of users and events, and nothing else.
@@ -23,6 +24,8 @@ pub(super) struct Messaging {
     pub(super) success: &'static str,
     /// The message of the API that says what a passive reply says, for an application with this id.
     pub(super) message: fn(Option<u64>, &Object<'_>) -> Result<Message, NoMessage>,
+    /// The passive reply that is written as JSON.
+    pub(super) reply_from_json: fn(&Asked<'_>, json::Members) -> Result<Answer, ReplyError>,
 }
 
 /// The event types of what the catalogue does not know.
@@ -80,6 +83,10 @@ impl Protocol for Messaging {
 
     fn message(&self, agent_id: Option<u64>, reply: &Object<'_>) -> Result<Message, NoMessage> {
         (self.message)(agent_id, reply)
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        (self.reply_from_json)(asked, members)
     }
 }
 

@@ -6,7 +6,12 @@ use super::{
     AccountRules, Control, EnvelopeRules, Keyed, Kind, Protocol, Repeat, account::RULES, envelope::WECOM_BOT, object,
     scalar,
 };
-use crate::{event::Table, events::wecom_bot::TABLE, payload::Object};
+use crate::{
+    event::{Answer, ReplyError, Table},
+    events::wecom_bot::TABLE,
+    payload::Object,
+    replies::json::{self, Asked},
+};
 
 #[derive(Debug)]
 pub(super) struct WeComBot;
@@ -86,5 +91,13 @@ impl Protocol for WeComBot {
 
     fn success(&self) -> &'static str {
         ""
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::wecom_bot(asked, members)
+    }
+
+    fn has_short_bodies(&self) -> bool {
+        true
     }
 }
