@@ -253,6 +253,24 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What a user wrote: of a message that is a text, or has some.
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let _ = payload;
+        None
+    }
+
+    /// The key of the menu item or button that a user chose.
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let _ = payload;
+        None
+    }
+
+    /// The scene of the QR code by which a user came, without the prefix that it has for new followers.
+    fn scene_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let _ = payload;
+        None
+    }
+
     /// The event that announces what has to be pulled, where callbacks only do that.
     fn announced_by(&self) -> Option<&'static str> {
         None

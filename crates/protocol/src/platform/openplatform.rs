@@ -111,6 +111,18 @@ impl Protocol for OpenPlatform {
         wechat::SUCCESS
     }
 
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::text_of(payload)
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::choice_of(payload)
+    }
+
+    fn scene_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::scene_of(payload)
+    }
+
     fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
         json::mp(asked, members)
     }

@@ -93,6 +93,14 @@ impl Protocol for WeComBot {
         ""
     }
 
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(payload, "text")?, "content")
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(object(payload, "event")?, "template_card_event")?, "event_key")
+    }
+
     fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
         json::wecom_bot(asked, members)
     }

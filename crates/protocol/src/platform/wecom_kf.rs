@@ -85,6 +85,14 @@ impl Protocol for WeComKf {
         ""
     }
 
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(payload, "text")?, "content")
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(payload, "text")?, "menu_id")
+    }
+
     fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
         json::wecom_kf(asked, members)
     }

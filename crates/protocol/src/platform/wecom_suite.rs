@@ -100,6 +100,14 @@ impl Protocol for WeComSuite {
         wechat::SUCCESS
     }
 
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::text_of(payload)
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::choice_of(payload)
+    }
+
     fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
         json::wecom(asked, members)
     }
