@@ -92,6 +92,7 @@ pub mod delivery;
 pub mod demo;
 mod dispatch;
 pub mod hooks;
+mod http;
 mod in_flight;
 pub mod journal;
 pub mod kf;
@@ -109,6 +110,8 @@ pub mod supervisor;
 pub mod testing;
 pub mod thirdparty;
 mod throttle;
+#[allow(dead_code, unused_imports, reason = "forwards and answers come next")]
+mod webhook;
 pub mod websocket;
 
 /// The Rust code of the documents compiles.

@@ -42,7 +42,7 @@ pub use self::{
 use crate::{
     config::Policy,
     event::{Event, EventSpec},
-    observers::INTERNAL_PREFIX,
+    journal::{FORWARD_PREFIX, INTERNAL_PREFIX},
     replies::RawReply,
 };
 
@@ -123,7 +123,7 @@ impl Hooks {
     /// (`[observers]`), whatever happens to the process. Events come in no order, unless it asks for one ([`Observe`]).
     ///
     /// # Panics
-    /// When the name is taken, or begins with `echostr.`, as those of internal observers do.
+    /// When the name is taken, or begins with `echostr.` or `forward.`, as those of internal observers and of forwards do.
     #[must_use]
     #[track_caller]
     pub fn observe<E: Event>(self, how: impl Into<Observe>, handler: impl Handler<E, ()>) -> Self {
@@ -253,11 +253,9 @@ impl Hooks {
 
     #[track_caller]
     fn add_observer(mut self, how: Observe, handler: AnyHandler<Observed>) -> Self {
-        assert!(
-            !how.name.starts_with(INTERNAL_PREFIX),
-            "`{}`: names that begin with `{INTERNAL_PREFIX}` are the server's own",
-            how.name
-        );
+        for (prefix, whose) in [(INTERNAL_PREFIX, "the server's own"), (FORWARD_PREFIX, "of forwards")] {
+            assert!(!how.name.starts_with(prefix), "`{}`: names that begin with `{prefix}` are {whose}", how.name);
+        }
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, handler });
         self
