@@ -82,6 +82,7 @@ pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, r
 
 pub use self::cli::run;
 
+mod answers;
 pub mod api;
 mod bots;
 pub mod catalog;

@@ -87,7 +87,7 @@ type BuildHooks<'h> = &'h dyn Fn(&Config) -> Result<Hooks, HandlerError>;
 fn hooks(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
     let hooks = build(config)?;
     Ok(match crate::demo::hooks(config)? {
-        Some(demo) => hooks.merge(demo),
+        Some(demo) => hooks.with_defaults(demo),
         None => hooks,
     })
 }

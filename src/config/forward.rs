@@ -18,6 +18,9 @@ use crate::{
     webhook::{Condition, Guard, Patterns},
 };
 
+/// The keys of [`Original`].
+pub(super) const ORIGINAL_KEYS: [&str; 3] = ["token", "aes_key", "receive_id"];
+
 const KEYS: [&str; 12] = [
     "name",
     "enabled",
@@ -185,7 +188,8 @@ fn format(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> O
     })
 }
 
-fn original(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> Option<Original> {
+/// Reads the keys of callbacks that are sent as the platform sends them.
+pub(super) fn original(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> Option<Original> {
     const RECEIVE_ID: &str = "the id that the application expects, up to 128 characters";
     section.require("token", "callbacks are signed with it; the application behind has the same");
     let token = section.secret("token");

@@ -291,6 +291,29 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// The tables of an array, whose keys may be any.
+    pub(super) fn tables(&self, key: &str, expected: &str) -> Vec<Self> {
+        let Some((_, value)) = self.entry(key) else { return Vec::new() };
+        let Some(items) = value.as_array() else {
+            self.problem(key, format!("must be {expected}, not {}", kind(value)));
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for item in items {
+            let line = self.reader.line(item);
+            match item.get_ref().as_table() {
+                Some(table) => tables.push(Self {
+                    reader: self.reader,
+                    label: format!("{} `{key}`:", self.label),
+                    line: Some(line),
+                    table: Some(table),
+                }),
+                None => self.problem_at(line, key, &format!("must be {expected}")),
+            }
+        }
+        tables
+    }
+
     /// Its members.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a DeValue<'a>)> + use<'a> {
         self.table.into_iter().flatten().map(|(at, value)| (&**at.get_ref(), value.get_ref()))

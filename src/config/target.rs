@@ -160,11 +160,16 @@ pub(super) fn selection(section: &Section<'_>, accounts: &[Account]) -> (Pattern
         };
         section.problem_at(line, "match", &wrong);
     }
+    (patterns, condition(section))
+}
+
+/// Reads `where`.
+pub(super) fn condition(section: &Section<'_>) -> Condition {
     let mut condition = Condition::default();
     if let Some(table) = section.table("where", "a table such as { \"MsgType\" = \"text\" }") {
         tests(&table, &table, "", &mut condition);
     }
-    (patterns, condition)
+    condition
 }
 
 /// `mp.event.*` of `mp.event.subscribe`.

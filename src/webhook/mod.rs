@@ -18,6 +18,6 @@ pub(crate) use self::{
     client::{Client, Message, Received, SendError, shown_url},
     condition::{Condition, Scalar, Test},
     guard::{Guard, Refused},
-    pattern::{PatternError, Patterns},
+    pattern::{PatternError, Patterns, event_types},
     sign::{Signer, SigningKey, new_key},
 };

@@ -18,6 +18,13 @@ struct Pattern {
     specific: Vec<&'static str>,
 }
 
+/// How exactly a pattern means an event: whether it has no `*`, and how much is written out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    event_type: (bool, usize),
+    account: (bool, usize),
+}
+
 /// Why a pattern is of no use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PatternError {
@@ -66,6 +73,20 @@ impl Patterns {
         let specific = event::all().filter(is_more_specific).map(|spec| spec.id).collect();
         self.0.push(Pattern { account: account.to_owned(), event_type: event_type.to_owned(), specific });
         Ok(())
+    }
+
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How exactly an event is meant, if it is: the type counts before the account, and what is written out before a `*`.
+    pub(crate) fn rank(&self, account: &str, event_type: &str) -> Option<Rank> {
+        let matching = self.0.iter().filter(|pattern| pattern.matches(account, event_type));
+        let exactly = |pattern: &str| (!pattern.contains('*'), pattern.bytes().filter(|byte| *byte != b'*').count());
+        matching
+            .map(|pattern| Rank { event_type: exactly(&pattern.event_type), account: exactly(&pattern.account) })
+            .max()
     }
 
     /// Whether any event of an account may be meant.

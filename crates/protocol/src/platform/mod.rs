@@ -253,6 +253,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether the answer to an event may come in chunks.
+    fn is_streamed(&self, spec: Option<&EventSpec>) -> bool {
+        let _ = spec;
+        false
+    }
+
     /// What a user wrote: of a message that is a text, or has some.
     fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
         let _ = payload;

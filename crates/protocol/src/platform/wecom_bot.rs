@@ -7,8 +7,8 @@ use super::{
     scalar,
 };
 use crate::{
-    event::{Answer, ReplyError, Table},
-    events::wecom_bot::TABLE,
+    event::{Answer, Event as _, EventSpec, ReplyError, Table},
+    events::wecom_bot::{EnterChat, TABLE, TemplateCardAction},
     payload::Object,
     replies::json::{self, Asked},
 };
@@ -107,5 +107,9 @@ impl Protocol for WeComBot {
 
     fn has_short_bodies(&self) -> bool {
         true
+    }
+
+    fn is_streamed(&self, spec: Option<&EventSpec>) -> bool {
+        spec.is_some_and(|spec| spec != EnterChat::SPEC && spec != TemplateCardAction::SPEC)
     }
 }

@@ -39,6 +39,37 @@ use crate::{
     wire::Wire as _,
 };
 
+/// The members of the short forms of every platform, but for `accounts`, which names who is in an event.
+pub const MEMBERS: &[&str] = &[
+    "text",
+    "image",
+    "voice",
+    "video",
+    "music",
+    "news",
+    "transfer",
+    "update_button",
+    "update_taskcard",
+    "markdown",
+    "card",
+    "userids",
+    "menu",
+    "file",
+    "link",
+    "miniprogram",
+    "location",
+    "business_card",
+    "acquisition_link",
+    "allow",
+    "deny",
+    "info",
+    "drop",
+    "msg_body",
+    "cloud_custom_data",
+    "refused",
+    "rsp_data",
+];
+
 /// What a reply answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'e> {
