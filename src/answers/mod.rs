@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 
-pub(crate) use self::deferred::Deferred;
+pub(crate) use self::deferred::{Deferred, NotTaken};
 use self::{
     rules::Facts,
     service::{Route, Service, reply_to, with_asked},

@@ -128,7 +128,7 @@ impl Service {
     ) -> Result<Answer, HandlerError> {
         match response.status() {
             204 => return Ok(Answer::Default),
-            202 => return self.wait(context, route).await,
+            202 => return self.wait(event, context, route).await,
             200 => {}
             status => {
                 let (start, _) = response.start_of_body(200).await.unwrap_or_default();
@@ -153,8 +153,8 @@ impl Service {
     }
 
     /// The reply comes later, through the event API.
-    async fn wait(&self, context: &Context, route: Route) -> Result<Answer, HandlerError> {
-        let waiting = self.deferred.wait(context.event_id());
+    async fn wait(&self, event: &RawEvent, context: &Context, route: Route) -> Result<Answer, HandlerError> {
+        let waiting = self.deferred.wait(context.event_id(), event.clone(), route == Route::Chunks);
         let within = self.reply_within;
         if route == Route::Chunks {
             // The platform asks again and again until the text is there.

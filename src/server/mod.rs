@@ -163,6 +163,7 @@ impl Server {
             accounts,
             apis: apis.downgrade(),
             refusals: Arc::clone(&refusals),
+            deferred,
         };
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let links = Links::new(config);

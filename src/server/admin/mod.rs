@@ -27,6 +27,7 @@ mod openapi;
 mod page;
 mod probes;
 mod refused;
+mod reply;
 mod session;
 mod sessions;
 mod shown;
@@ -49,6 +50,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::{auth::Gate, error::ApiError, mask::Mask, probes::Workers, shown::View, store::Store};
 use super::{activity::Peer, refusals::Refusals};
 use crate::{
+    answers::Deferred,
     api::WeakApis,
     config::{self, IpRange},
     delivery::Endpoint,
@@ -69,6 +71,7 @@ pub(super) struct Admin {
     apis: WeakApis,
     connections: Statuses,
     refusals: Arc<Refusals>,
+    deferred: Deferred,
     metrics: Metrics,
     supervisor: Supervisor,
     workers: Workers,
@@ -86,6 +89,7 @@ pub(super) struct Parts {
     pub(super) accounts: Vec<Arc<Endpoint>>,
     pub(super) apis: WeakApis,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) deferred: Deferred,
 }
 
 impl Admin {
@@ -98,7 +102,7 @@ impl Admin {
         supervisor: Supervisor,
         connections: Statuses,
     ) -> Self {
-        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals } = parts;
+        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals, deferred } = parts;
         Self {
             gate: Gate::new(&config, trusted_proxies),
             mask: Mask::new(&config.mask),
@@ -107,6 +111,7 @@ impl Admin {
             apis,
             connections,
             refusals,
+            deferred,
             metrics,
             supervisor,
             workers: Workers::of_this_runtime(),
@@ -132,6 +137,7 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::list))
         .routes(routes!(events::show))
+        .routes(routes!(reply::reply))
         .routes(routes!(dead::list))
         .routes(routes!(observers::list))
         .routes(routes!(accounts::list))

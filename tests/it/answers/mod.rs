@@ -1,5 +1,6 @@
 //! `[[answer]]`: services that answer over HTTP, and rules.
 
+mod deferred;
 mod rules;
 
 use std::sync::{
