@@ -45,7 +45,6 @@ const MAX_PAUSES: usize = 100;
 
 /// `[[forward]]`.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "forwards come next")]
 #[non_exhaustive]
 pub struct Forward {
     /// Its name; the observer is called `forward.NAME`.
@@ -121,6 +120,11 @@ impl Forward {
     }
 }
 
+/// Every key.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS)
+}
+
 /// All forwards, in the order of the file.
 pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account], guard: &Guard) -> Vec<Forward> {
     let tables = tables::read(reader, root, "forward");
@@ -129,8 +133,7 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account]
 
 fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Guard) -> Option<Forward> {
     const RATE: &str = "how many in a time such as \"100/s\" or \"600/m\", from 1/h to 100000/s";
-    let keys: Vec<&str> = KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS).collect();
-    section.only(&keys, &[]);
+    section.only(&keys().collect::<Vec<_>>(), &[]);
     let (patterns, condition) = target::selection(section, accounts);
     section.require("to", "where the events are sent");
     let target = Target::read(section, guard, TIMEOUT);

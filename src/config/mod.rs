@@ -33,7 +33,8 @@ use std::{
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-use self::reader::{Reader, kind, name, suggestion};
+pub(crate) use self::reader::suggestion;
+use self::reader::{Reader, kind, name};
 pub use self::{
     accounts::{Account, Backlog, LateReply, LongText, Mode, NextMessage, Share, Verdict},
     admin::Admin,

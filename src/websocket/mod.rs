@@ -161,6 +161,7 @@ impl Connections {
             name: OBSERVER.into(),
             timeout: Some(LONGEST_ANSWER),
             scope: Scope::Account,
+            gate: None,
             run: answers::run(answers.collect()),
         })
     }
