@@ -24,6 +24,7 @@ mod dropped;
 #[cfg(target_os = "linux")]
 mod files;
 mod flood;
+mod forward;
 mod gates;
 mod golden;
 mod im;

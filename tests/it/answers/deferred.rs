@@ -132,7 +132,8 @@ async fn a_bot_waits_as_a_stream() {
 #[tokio::test]
 async fn a_reply_that_does_not_come_is_given_up() {
     let (service, _asked) = flow().await;
-    let server = TestServer::start_with("", &config("4900ms", &service, "reply_within = \"1s\""), Hooks::default()).await;
+    let server =
+        TestServer::start_with("", &config("4900ms", &service, "reply_within = \"1s\""), Hooks::default()).await;
     assert_eq!(plain(&server, 1, "hi").await.body, "success");
     let failed = "echostr_deliveries_total{platform=\"mp\",account=\"plain\",outcome=\"defaulted\",reason=\"error\"}";
     assert_eq!(server.metric(failed).await, 1.0);

@@ -24,6 +24,7 @@ use crate::{
     load::Answered,
     serve::{LOOSE, ORDERED},
     slow::{self, End},
+    target::{FORWARD, ORDERED_FORWARD},
 };
 
 /// Events that are read at one time.
@@ -151,11 +152,16 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(answered: &BTreeMap<u64, Answered>, stored: &[Event], effects: &Path) -> Result<Self, Failure> {
+    pub fn new(
+        answered: &BTreeMap<u64, Answered>,
+        stored: &[Event],
+        observers: &[&str],
+        effects: &Path,
+    ) -> Result<Self, Failure> {
         let mut report = Self { answered: answered.len(), stored: stored.len(), ..Self::default() };
         report.compare_journal(answered, stored);
         report.compare_runs(answered, &effects::runs(effects)?);
-        report.compare_sightings(stored, &effects::sightings(effects)?);
+        report.compare_sightings(stored, observers, &effects::sightings(effects)?);
         Ok(report)
     }
 
@@ -295,10 +301,15 @@ impl Report {
         self.bad.push(("late replies that were neither sent nor a dead letter", missing));
     }
 
-    fn compare_sightings(&mut self, stored: &[Event], sightings: &[effects::Sighting]) {
+    fn compare_sightings(&mut self, stored: &[Event], observers: &[&str], sightings: &[effects::Sighting]) {
+        const ALL: [(&str, &str, Option<&str>); 4] = [
+            (LOOSE, "not seen by the loose observer", None),
+            (ORDERED, "not seen by the ordered one", Some("out of order at the ordered observer")),
+            (FORWARD, "not forwarded", None),
+            (ORDERED_FORWARD, "not forwarded in order", Some("forwarded out of order")),
+        ];
         self.sightings = sightings.len();
-        for (observer, missed) in [(LOOSE, "not seen by the loose observer"), (ORDERED, "not seen by the ordered one")]
-        {
+        for (observer, missed, out_of_order) in ALL.into_iter().filter(|(name, ..)| observers.contains(name)) {
             let mut seen = HashSet::new();
             let first: Vec<&effects::Sighting> = sightings
                 .iter()
@@ -308,8 +319,8 @@ impl Report {
             self.repeated_sightings += all - first.len();
             let missing = stored.iter().filter(|event| !seen.contains(&event.id.to_string()));
             self.bad.push((missed, missing.map(|event| event.id.to_string()).collect()));
-            if observer == ORDERED {
-                self.compare_order(stored, &first);
+            if let Some(out_of_order) = out_of_order {
+                self.compare_order(stored, &first, out_of_order);
             }
         }
     }
@@ -317,7 +328,7 @@ impl Report {
     /// Users of one name of two accounts are two. A connection sends the events of its own subject one after the other, so
     /// those of one account must be seen in that order. Of a shared one
     /// several tell at the same time: which is first is decided by what is stored first, and not by the identity.
-    fn compare_order<'s>(&mut self, stored: &'s [Event], first: &[&effects::Sighting]) {
+    fn compare_order<'s>(&mut self, stored: &'s [Event], first: &[&effects::Sighting], problem: &'static str) {
         let subject = |event: &'s Event| Some((event.serial()?, (&*event.account, event.subject.as_deref()?)));
         let subjects: HashMap<u64, (&str, &str)> = stored.iter().filter_map(subject).collect();
         let mut latest: HashMap<(&str, &str), u64> = HashMap::new();
@@ -334,7 +345,7 @@ impl Report {
             }
             *latest = sighting.serial.max(*latest);
         }
-        self.bad.push(("out of order at the ordered observer", late));
+        self.bad.push((problem, late));
     }
 
     pub fn is_right(&self) -> bool {
@@ -347,7 +358,7 @@ impl Report {
             ("events in the journal", self.stored),
             ("runs of the responder", self.runs),
             ("  of these again, before the answer", self.repeated_runs),
-            ("sightings of both observers", self.sightings),
+            ("sightings of all observers", self.sightings),
             ("  of these again", self.repeated_sightings),
             ("events of a shared subject seen behind later serials", self.shared_late),
             ("streams that ended", self.streams),
@@ -433,15 +444,19 @@ mod tests {
         let in_order =
             [seen(ORDERED, 1, 1), seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 2, 2), seen(LOOSE, 1, 1)];
         let mut right = Report::default();
-        right.compare_sightings(&events, &in_order);
+        right.compare_sightings(&events, &[LOOSE, ORDERED], &in_order);
         assert_eq!((found(&right), right.repeated_sightings), (Vec::new(), 1));
         let mut wrong = Report::default();
-        wrong.compare_sightings(&events, &[seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1)]);
+        wrong.compare_sightings(
+            &events,
+            &[LOOSE, ORDERED],
+            &[seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1)],
+        );
         assert_eq!(found(&wrong), ["not seen by the loose observer", "out of order at the ordered observer"]);
         let of_another = Event { account: "mp/safe".into(), ..stored(1, 1) };
         let mut right = Report::default();
         let both = [seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1), seen(LOOSE, 2, 2)];
-        right.compare_sightings(&[of_another, stored(2, 2)], &both);
+        right.compare_sightings(&[of_another, stored(2, 2)], &[LOOSE, ORDERED], &both);
         assert_eq!(found(&right), Vec::<&str>::new());
     }
 
