@@ -27,7 +27,7 @@ use crate::support::{
 const SETTINGS: &str = "\n[observers]\nmax_attempts = 1\n";
 
 /// The journals, with what has to live as long as they do.
-async fn journals() -> Vec<(String, Box<dyn Any>)> {
+pub async fn journals() -> Vec<(String, Box<dyn Any>)> {
     let folder = TempDir::new().unwrap();
     let sqlite = format!("sqlite://{}", folder.path().join("journal.db").display());
     let mut all: Vec<(String, Box<dyn Any>)> = vec![("memory:".to_owned(), Box::new(())), (sqlite, Box::new(folder))];
