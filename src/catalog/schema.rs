@@ -119,11 +119,18 @@ fn add(schema: &mut Json, path: &str, field: &Field) {
 fn member<'s>(schema: &'s mut Json, name: &str) -> &'s mut Json {
     let plain = name.trim_end_matches("[]");
     let depth = (name.len() - plain.len()) / "[]".len();
-    let own = &mut schema["properties"][plain];
-    (0..depth).fold(own, |schema, _| {
+    (0..depth).fold(object(&mut schema["properties"][plain]), |schema, _| {
         schema["type"] = "array".into();
-        &mut schema["items"]
+        object(&mut schema["items"])
     })
+}
+
+/// A schema that says nothing yet.
+fn object(schema: &mut Json) -> &mut Json {
+    if schema.is_null() {
+        *schema = json!({});
+    }
+    schema
 }
 
 /// The type of a value in the typed JSON.

@@ -188,18 +188,20 @@ impl RemoteArchive {
         Ok(time.as_millisecond())
     }
 
-    fn stored(&self, Listed { summary, content }: Listed) -> Result<Stored, JournalError> {
+    fn stored(&self, listed: Listed) -> Result<Stored, JournalError> {
         let unread = |what: &str| self.failed(format_args!("an event has {what} that this version cannot read"));
-        let content = content.ok_or_else(|| unread("no payload"))?;
+        let Listed { summary, form: Some(form), payload: Some(payload), query, reply } = listed else {
+            return Err(unread("no payload"));
+        };
         let state = State::ALL.into_iter().find(|state| state.as_str() == summary.state);
         let record = EventRecord {
             platform: summary.platform.parse().map_err(|_| unread("a platform"))?,
             account: summary.account.into(),
             event_type: summary.r#type.into(),
             subject: summary.subject.map(Into::into),
-            form: if content.form == "xml" { Form::Xml } else { Form::Json },
-            payload: Payload::new(content.payload),
-            query: content.query.map(Into::into),
+            form: if form == "xml" { Form::Xml } else { Form::Json },
+            payload: Payload::new(payload),
+            query: query.map(Into::into),
             received: self.millis(&summary.time)?,
         };
         Ok(Stored {
@@ -207,7 +209,7 @@ impl RemoteArchive {
             record,
             deliveries: summary.deliveries,
             state: state.ok_or_else(|| unread("a state"))?,
-            reply: content.reply,
+            reply,
             failure: summary.failure,
         })
     }
@@ -377,7 +379,7 @@ impl Archive for RemoteArchive {
     fn event(&self, id: Uuid) -> Task<'_, Option<Stored>> {
         Box::pin(async move {
             let Some(EventDetail { summary, content, .. }) = self.detail(id).await? else { return Ok(None) };
-            self.stored(Listed { summary, content: Some(content) }).map(Some)
+            self.stored(Listed::new(summary, Some(content))).map(Some)
         })
     }
 
