@@ -14,6 +14,7 @@ mod forwards;
 mod health;
 mod keygen;
 mod observers;
+mod remote;
 mod serve;
 mod simulate;
 

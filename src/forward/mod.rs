@@ -22,7 +22,7 @@ mod status;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -185,10 +185,22 @@ impl Forwards {
         }
     }
 
+    /// For whoever must not keep the journal open.
+    pub(crate) fn downgrade(&self) -> WeakForwards {
+        WeakForwards(Arc::downgrade(&self.0))
+    }
+}
+
+/// The forwards of a server, as long as it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakForwards(Weak<[Arc<Forward>]>);
+
+impl WeakForwards {
     /// What they are doing.
-    #[allow(dead_code, reason = "for the admin API")]
     pub(crate) fn statuses(&self) -> Vec<ForwardStatus> {
-        self.0.iter().map(|forward| forward.health.status(&forward.client.shown())).collect()
+        let forwards = self.0.upgrade();
+        let forwards = forwards.iter().flat_map(|forwards| &**forwards);
+        forwards.map(|forward| forward.health.status(&forward.client.shown())).collect()
     }
 }
 
