@@ -21,7 +21,7 @@ pub(crate) const BODY_LIMIT: usize = 1 << 20;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
 /// Idle connections that are kept to a target.
-const IDLE_CONNECTIONS: usize = 32;
+const IDLE_CONNECTIONS: usize = 256;
 
 /// Sends to one target, over connections that it keeps. Cheap to clone.
 #[derive(Clone)]

@@ -2,11 +2,14 @@
 
 use std::{collections::HashSet, path::Path, process::Command};
 
-use echostr::hooks::Hooks;
+use echostr::{
+    hooks::Hooks,
+    journal::{Archive as _, postgres::PostgresArchive},
+};
 use tempfile::TempDir;
 
 use super::{Act, Target, contents, crm, forward, send, shows, start_in, takes_all};
-use crate::support::{TestServer, server::ACCOUNTS, target::Request};
+use crate::support::{TestServer, postgres::database, server::ACCOUNTS, target::Request};
 
 #[tokio::test]
 async fn what_waits_is_sent_after_a_restart_once_the_target_is_up() {
@@ -123,4 +126,29 @@ async fn a_sample_is_sent_once_to_try_a_target() {
     send(&server, 1, "hello").await;
     assert_eq!(server.metric("echostr_observations_waiting").await, 0.0);
     assert!(server.stop().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pause_holds_on_every_node_until_it_is_ended() {
+    let Some(url) = database().await else { return };
+    let target = Target::start(|_, _| Act::Status(410)).await;
+    let accounts = format!("{ACCOUNTS}{}", crm(&target, ""));
+    let start = async || TestServer::start_on(&url, "", &accounts, Hooks::default()).await;
+    let first = start().await;
+    send(&first, 1, "1").await;
+    shows(&first, "state", "state=\"paused\"", 1.0).await;
+    let archive = PostgresArchive::open(&url).unwrap();
+    crate::support::until(async || archive.lease_value("forward/crm").await.unwrap().is_some()).await;
+    let second = start().await;
+    shows(&second, "state", "state=\"paused\"", 1.0).await;
+    send(&second, 2, "2").await;
+    target.behave(takes_all);
+    assert!(archive.clear_lease("forward/crm").await.unwrap());
+    assert!(!archive.clear_lease("forward/crm").await.unwrap());
+    let requests = target.received(3).await;
+    assert_eq!(contents(&requests[1..]).into_iter().collect::<HashSet<_>>().len(), 2);
+    for node in [first, second] {
+        shows(&node, "state", "state=\"ok\"", 1.0).await;
+        assert!(node.stop().await.unwrap());
+    }
 }
