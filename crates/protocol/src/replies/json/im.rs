@@ -9,7 +9,7 @@ use super::{Asked, Members};
 use crate::{
     event::{Answer, Event, EventSpec, Reply, ReplyError},
     events::im::{
-        BeforeApplyJoinGroup, BeforeGroupCreate, BeforeGroupMessageSend, BeforeInviteJoinGroup,
+        BeforeApplyJoinGroup, BeforeGroupCreate, BeforeGroupMessageSend, BeforeInviteJoinGroup, BeforeLiveGiftSend,
         BeforeOfficialAccountCreate, BeforeOfficialAccountMessageSend, BeforeOfficialAccountSubscribe,
         BeforePrivateMessageSend, BeforeTopicCreate, ChatbotSignalMessage, MsgElement,
     },
@@ -17,9 +17,9 @@ use crate::{
     replies::{
         im::{
             self, BeforeApplyJoinGroupResp, BeforeFriendAddResp, BeforeGroupCreateResp, BeforeGroupMessageSendResp,
-            BeforeInviteJoinGroupResp, BeforeOfficialAccountCreateResp, BeforeOfficialAccountMessageSendResp,
-            BeforePrivateMessageSendResp, BeforeTopicCreateResp, ChatbotSignalMessageResp, Decision, FriendVerdict,
-            Refused, Rewrite,
+            BeforeInviteJoinGroupResp, BeforeLiveGiftSendResp, BeforeOfficialAccountCreateResp,
+            BeforeOfficialAccountMessageSendResp, BeforePrivateMessageSendResp, BeforeTopicCreateResp,
+            ChatbotSignalMessageResp, Decision, FriendVerdict, Refused, Rewrite,
         },
         rules::broken,
     },
@@ -42,6 +42,7 @@ fn rules(spec: &'static EventSpec) -> (Option<RangeInclusive<i64>>, Extras) {
         (BeforeInviteJoinGroup::SPEC, Some(BeforeInviteJoinGroupResp::CUSTOM_CODES), Extras::Members),
         (BeforeTopicCreate::SPEC, Some(BeforeTopicCreateResp::CUSTOM_CODES), Extras::Nothing),
         (BeforeOfficialAccountCreate::SPEC, Some(BeforeOfficialAccountCreateResp::CUSTOM_CODES), Extras::Nothing),
+        (BeforeLiveGiftSend::SPEC, Some(BeforeLiveGiftSendResp::CUSTOM_CODES), Extras::Nothing),
         (BeforeOfficialAccountSubscribe::SPEC, None, Extras::Subscribers),
         (BeforePrivateMessageSend::SPEC, Some(BeforePrivateMessageSendResp::CUSTOM_CODES), Extras::Message),
         (BeforeGroupMessageSend::SPEC, Some(BeforeGroupMessageSendResp::CUSTOM_CODES), Extras::Message),

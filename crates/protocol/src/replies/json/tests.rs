@@ -189,3 +189,21 @@ fn nothing_of_a_reply_is_in_its_error() {
         assert!(!error.contains("s3cret"), "{error}");
     }
 }
+
+#[test]
+fn every_question_can_be_allowed_and_denied() {
+    let codes = [10101, 38001, 102_100, 120_001];
+    let questions =
+        event::all().filter(|spec| spec.platform == Platform::Im && spec.reply == event::ReplyKind::Verdict);
+    let mut count = 0;
+    for spec in questions {
+        count += 1;
+        let is_signal = spec.id.ends_with("signal_message");
+        let allowed = answer(spec.id, "{}", if is_signal { json!({"rsp_data": "x"}) } else { json!({"allow": true}) });
+        assert!(allowed.is_ok(), "{}: {allowed:?}", spec.id);
+        // Nobody can be refused by a code where the platform passes none on.
+        let denied = codes.iter().any(|code| answer(spec.id, "{}", json!({"deny": code, "info": "no"})).is_ok());
+        assert_eq!(denied, !spec.id.ends_with("before_add_subscriber"), "{}", spec.id);
+    }
+    assert!(count >= 13, "{count}");
+}
