@@ -82,6 +82,7 @@ pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, r
 
 pub use self::cli::run;
 
+mod answers;
 pub mod api;
 mod bots;
 pub mod catalog;
@@ -92,6 +93,7 @@ pub mod delivery;
 pub mod demo;
 mod dispatch;
 pub mod hooks;
+mod http;
 mod in_flight;
 pub mod journal;
 pub mod kf;
@@ -110,6 +112,8 @@ pub mod supervisor;
 pub mod testing;
 pub mod thirdparty;
 mod throttle;
+#[allow(dead_code, unused_imports, reason = "forwards and answers come next")]
+mod webhook;
 pub mod websocket;
 
 /// The Rust code of the documents compiles.

@@ -4,6 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use super::{BuildHooks, ConfigArgument, Done, runtime};
 use crate::{
+    answers::{self, Deferred},
     api::{Api, ApiError, Apis},
     clock::Clock,
     config::{Account, Config, find_config},
@@ -15,6 +16,7 @@ use crate::{
     platform::Probe,
     server,
     supervisor::Supervisor,
+    webhook::Guard,
 };
 
 #[derive(clap::Args, Debug)]
@@ -37,6 +39,10 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     };
     let mut problems: Vec<String> = Vec::new();
     let hooks = super::hooks(&config, hooks).map_err(|problem| problems.push(problem.to_string())).ok();
+    let hooks = hooks.and_then(|hooks| {
+        let installed = answers::install(&config, hooks, &Guard::default(), &Deferred::default());
+        installed.map_err(|problem| problems.push(problem.to_string())).ok()
+    });
     let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks).err());
     problems.extend(misnamed.map(|problem| problem.to_string()));
     for account in &config.accounts {

@@ -53,8 +53,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Verifies a captured request step by step and names the step that fails
     Explain(explain::Arguments),
-    /// Prints a new token and a new AES key
-    Keygen,
+    /// Prints a new token and a new AES key, or a key for webhooks
+    Keygen(keygen::Arguments),
     /// Lists the events that are known, or names the event type of payload files
     Catalog(catalog::Arguments),
     /// Lists, shows, follows and replays stored events
@@ -88,7 +88,7 @@ type BuildHooks<'h> = &'h dyn Fn(&Config) -> Result<Hooks, HandlerError>;
 fn hooks(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
     let hooks = build(config)?;
     Ok(match crate::demo::hooks(config)? {
-        Some(demo) => hooks.merge(demo),
+        Some(demo) => hooks.with_defaults(demo),
         None => hooks,
     })
 }
@@ -112,7 +112,7 @@ where
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Keygen => keygen::run(),
+        Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Catalog(arguments) => catalog::run(&arguments),
         Command::Events(command) => events::run(&command),
         Command::Dead(command) => dead::run(&command),

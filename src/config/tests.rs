@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod forward;
+
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FILE: &str = include_str!("../../config/echostr.toml");
 
@@ -56,7 +58,6 @@ fn names_unknown_tables_and_keys() {
         "[im.chat]\nsdk_app_id = 3\nmode = \"safe\"\n",
         &["c.toml:3: [im.chat] not a key of this platform's accounts: `mode`"],
     );
-    check("[[forward]]\nurl = \"x\"\n", &["c.toml:1: `forward` is not supported by this version yet"]);
     check("answer = 1\n", &["c.toml:1: `answer` is not supported by this version yet"]);
 }
 

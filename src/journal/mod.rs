@@ -57,6 +57,9 @@ pub type Task<'j, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Se
 /// The names of internal observers begin with this; no handler's may.
 pub const INTERNAL_PREFIX: &str = "echostr.";
 
+/// The names of the observers that forward begin with this; no handler's may.
+pub const FORWARD_PREFIX: &str = "forward.";
+
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
 

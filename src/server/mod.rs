@@ -36,6 +36,7 @@ use tracing::{dispatcher, error, info, warn};
 
 use self::{callback::Callbacks, connection::Listener, refusals::Refusals, watch::Limits};
 use crate::{
+    answers::{self, Deferred, InstallError},
     api::{ApiError, Apis},
     bots::Bots,
     clock::Clock,
@@ -52,6 +53,7 @@ use crate::{
     observers::{self, Job, Observers, Subscribers},
     supervisor::Supervisor,
     thirdparty,
+    webhook::Guard,
     websocket::{self, Connections, Links},
 };
 
@@ -86,9 +88,21 @@ pub enum StartError {
     /// The platforms' API cannot be called.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The service of an answer cannot be called.
+    #[error("[[answer]] {0}")]
+    Answer(String),
     /// The journal cannot be used.
     #[error("[journal] {0}")]
     Journal(#[from] JournalError),
+}
+
+impl From<InstallError> for StartError {
+    fn from(failure: InstallError) -> Self {
+        match failure {
+            InstallError::Config(problems) => Self::Config(problems),
+            InstallError::Client(failure) => Self::Answer(failure.to_string()),
+        }
+    }
 }
 
 /// How a server ended that did not finish everything.
@@ -127,7 +141,8 @@ impl Server {
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let supervisor = Supervisor::new(&metrics);
-        let hooks = Arc::new(hooks);
+        let (guard, deferred) = (Guard::default(), Deferred::default());
+        let hooks = Arc::new(answers::install(config, hooks, &guard, &deferred)?);
         let prepared = config.accounts.iter().map(|account| {
             Endpoint::new(account.clone(), &metrics).map_err(|source| StartError::Key { account: account.id(), source })
         });
@@ -188,6 +203,7 @@ impl Server {
             refusals,
             callback,
             clock: admin_clock,
+            deferred,
         };
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
         let admin =
@@ -197,6 +213,7 @@ impl Server {
                     section: "[admin] listen",
                     source,
                 })?;
+        guard.protect([listener.address(), admin.address()].into_iter().flatten());
         Ok(Self {
             callbacks,
             connections,

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod answers;
 mod architecture;
 mod archive;
 mod bad_input;

@@ -29,6 +29,7 @@ mod openapi;
 mod page;
 mod probes;
 mod refused;
+mod reply;
 mod samples;
 mod session;
 mod sessions;
@@ -62,6 +63,7 @@ use self::{
 };
 use super::{activity::Peer, refusals::Refusals};
 use crate::{
+    answers::Deferred,
     api::WeakApis,
     clock::Clock,
     config::{self, IpRange},
@@ -83,6 +85,7 @@ pub(super) struct Admin {
     apis: WeakApis,
     connections: Statuses,
     refusals: Arc<Refusals>,
+    deferred: Deferred,
     metrics: Metrics,
     supervisor: Supervisor,
     workers: Workers,
@@ -106,6 +109,7 @@ pub(super) struct Parts {
     pub(super) refusals: Arc<Refusals>,
     pub(super) callback: SocketAddr,
     pub(super) clock: Clock,
+    pub(super) deferred: Deferred,
 }
 
 impl Admin {
@@ -118,7 +122,8 @@ impl Admin {
         supervisor: Supervisor,
         connections: Statuses,
     ) -> Self {
-        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals, callback, clock } = parts;
+        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals, callback, clock, deferred } =
+            parts;
         Self {
             gate: Gate::new(&config, trusted_proxies),
             mask: Mask::new(&config.mask),
@@ -127,6 +132,7 @@ impl Admin {
             apis,
             connections,
             refusals,
+            deferred,
             metrics,
             supervisor,
             workers: Workers::of_this_runtime(),
@@ -157,6 +163,7 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(stream::events))
         .routes(routes!(events::show))
         .routes(routes!(change::replay))
+        .routes(routes!(reply::reply))
         .routes(routes!(dead::list))
         .routes(routes!(change::retry))
         .routes(routes!(change::discard))

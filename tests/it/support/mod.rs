@@ -8,6 +8,7 @@ pub mod platform;
 pub mod postgres;
 pub mod program;
 pub mod server;
+pub mod service;
 
 use std::{
     panic::Location,
