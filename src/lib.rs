@@ -92,6 +92,7 @@ pub mod config;
 pub mod delivery;
 pub mod demo;
 mod dispatch;
+mod forward;
 pub mod hooks;
 mod http;
 mod in_flight;
@@ -112,7 +113,6 @@ pub mod supervisor;
 pub mod testing;
 pub mod thirdparty;
 mod throttle;
-#[allow(dead_code, unused_imports, reason = "forwards and answers come next")]
 mod webhook;
 pub mod websocket;
 

@@ -26,9 +26,11 @@ use self::{
 use crate::{
     config::{self, Config, ConfigError, LateReply, Problem, Said, Source},
     event::{self, Answer, EventSpec},
+    forward::{Delivered, Formatter},
     hooks::{Configured, Context, HandlerError, Hooks, RawEvent},
-    journal::{State, Stored},
+    journal::EventRecord,
     payload::Object,
+    platform,
     replies::RawReply,
     webhook::{Client, Guard, SendError, event_types},
 };
@@ -41,7 +43,8 @@ struct Configuration {
     sends_late: Vec<String>,
 }
 
-/// The handlers of the program with those that the configuration declares. `deferred` has those that wait for a reply.
+/// The handlers of the program with those that the configuration declares. `deferred` has those that wait for a reply, `delivered` what
+/// the targets of forwards have of them.
 ///
 /// # Errors
 /// When two would answer one event.
@@ -50,6 +53,7 @@ pub(crate) fn install(
     hooks: Hooks,
     guard: &Guard,
     deferred: &Deferred,
+    delivered: &Delivered,
 ) -> Result<Hooks, InstallError> {
     let problems = doubles(config, &hooks);
     if !problems.is_empty() {
@@ -60,6 +64,8 @@ pub(crate) fn install(
             Some(Source::Service(service)) => Some(Arc::new(Service {
                 name: answer.name.as_str().into(),
                 client: Client::new(&service.target, guard)?,
+                formatter: Formatter::new(&service.format, &[], &config.accounts),
+                forward: service.forward.as_deref().map(|name| (name.into(), delivered.clone())),
                 timeout: service.target.timeout,
                 reply_within: service.reply_within,
                 deferred: deferred.clone(),
@@ -140,7 +146,7 @@ fn doubles(config: &Config, hooks: &Hooks) -> Vec<Problem> {
 impl Configuration {
     async fn reply(&self, event: &RawEvent, context: &Context) -> Result<Answer, HandlerError> {
         let Self { answer, service, sends_late } = self;
-        let data = || event_data(event, context);
+        let data = || record(event, context).data();
         if !answer.condition.is_empty() && !answer.condition.holds(&data()) {
             return Ok(Answer::Default);
         }
@@ -170,25 +176,9 @@ impl Configuration {
 }
 
 /// An event as it would be in the journal now.
-fn stored(event: &RawEvent, context: &Context) -> Stored {
-    let subject = event.tree().ok().and_then(|tree| crate::platform::subject(event.platform, &tree).map(Into::into));
-    let received = context.clock().now().saturating_mul(1000);
-    Stored {
-        id: context.event_id(),
-        record: event.record(subject, received),
-        deliveries: context.attempt(),
-        state: State::Responding,
-        reply: None,
-        failure: None,
-    }
-}
-
-fn event_data(event: &RawEvent, context: &Context) -> Json {
-    stored(event, context).record.data()
-}
-
-fn cloud_event(event: &RawEvent, context: &Context) -> Json {
-    stored(event, context).cloud_event()
+fn record(event: &RawEvent, context: &Context) -> EventRecord {
+    let subject = event.tree().ok().and_then(|tree| platform::subject(event.platform, &tree).map(Into::into));
+    event.record(subject, context.clock().now().saturating_mul(1000))
 }
 
 fn millis(duration: Duration) -> u64 {

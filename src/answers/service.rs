@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use tokio::time;
 use tracing::debug;
@@ -15,7 +15,9 @@ use super::{
     deferred::Deferred,
 };
 use crate::{
+    envelope::Sender,
     event::{Answer, AnswerStream, ReplyKind},
+    forward::{Asking, Content, Delivered, Formatter},
     hooks::{Context, HandlerError, RawEvent},
     payload::{self, Form, Object},
     replies::json::{self, Asked},
@@ -39,6 +41,9 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 pub(super) struct Service {
     pub(super) name: Arc<str>,
     pub(super) client: Client,
+    pub(super) formatter: Formatter,
+    /// The forward that sends to it, too, and what it has of that.
+    pub(super) forward: Option<(Arc<str>, Delivered)>,
     pub(super) timeout: Duration,
     pub(super) reply_within: Duration,
     pub(super) deferred: Deferred,
@@ -96,24 +101,22 @@ impl Service {
         route: Route,
         due: Instant,
     ) -> Result<Answer, HandlerError> {
-        let id = context.event_id().to_string();
-        let now = context.clock().now();
-        let body = serde_json::to_vec(&super::cloud_event(event, context))?;
+        let (id, now) = (context.event_id(), context.clock().now());
+        let record = super::record(event, context);
+        let Content { content_type, mut headers, query, body } = self.formatter.content(&record, id, now)?;
         let left = due.saturating_duration_since(Instant::now());
-        let headers = HeaderMap::from_iter([(TIME_LEFT, HeaderValue::from(super::millis(left)))]);
-        let message = Message {
-            id: &id,
-            now,
-            content_type: "application/cloudevents+json; charset=utf-8",
-            headers,
-            query: None,
-            body: body.into(),
-        };
+        headers.insert(TIME_LEFT, HeaderValue::from(super::millis(left)));
+        let id = id.to_string();
+        let message = Message { id: &id, now, content_type, headers, query: query.as_deref(), body };
         let timeout = match route {
             Route::Chunks => STREAM_TIMEOUT,
             Route::Response | Route::Later => self.timeout,
         };
+        let asking = self.forward.as_ref().map(|(name, delivered)| delivered.ask(name, context.event_id()));
         let response = self.client.post(message, Some(timeout)).await?;
+        if response.is_success() {
+            asking.map(Asking::done);
+        }
         debug!(account = context.account(), event = %context.event_id(), answer = &*self.name, status = response.status(), "asked");
         self.read(response, event, context, route).await
     }
@@ -149,7 +152,16 @@ impl Service {
         }
         let body = response.body().await?;
         let body = String::from_utf8(body).map_err(|_| "the answer is not UTF-8")?;
-        read_body(&content_type, &body, event)
+        let keys = self.formatter.keys(context.account()).filter(|keys| !keys.aes_keys.is_empty());
+        match keys.filter(|_| is_document(&body)) {
+            Some(keys) => {
+                let opened = Sender::new(keys).open_reply(&body);
+                let opened =
+                    opened.map_err(|wrong| format!("the answer cannot be opened as the platform would: {wrong}"))?;
+                read_body("", &opened, event)
+            }
+            None => read_body(&content_type, &body, event),
+        }
     }
 
     /// The reply comes later, through the event API.
@@ -174,6 +186,11 @@ impl Service {
             }
         }
     }
+}
+
+/// Whether a body may be sealed.
+fn is_document(body: &str) -> bool {
+    body.trim_start().starts_with(['<', '{'])
 }
 
 /// The reply that a body is.

@@ -10,6 +10,7 @@ mod dead;
 mod demo;
 mod events;
 mod explain;
+mod forwards;
 mod health;
 mod keygen;
 mod observers;
@@ -66,6 +67,8 @@ enum Command {
     /// Lists observers with what is pending of them, and removes those that are no longer registered
     #[command(subcommand)]
     Observers(observers::Command),
+    /// Lists forwards, ends their pauses, and tries their targets
+    Forwards(forwards::Arguments),
     /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
 }
@@ -117,6 +120,7 @@ where
         Command::Events(command) => events::run(&command),
         Command::Dead(command) => dead::run(&command),
         Command::Observers(command) => observers::run(&command),
+        Command::Forwards(arguments) => forwards::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Account,
-    forward::{self, Original},
+    forward::{self, Format, Forward},
     reader::{Reader, Section},
     tables,
     target::{self, Target},
@@ -74,8 +74,10 @@ pub(crate) enum Said {
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     pub(crate) target: Target,
-    /// The keys of callbacks as the platform sends them; without, a CloudEvent is sent.
-    pub(crate) original: Option<Original>,
+    /// A CloudEvent, or callbacks as the platform sends them.
+    pub(crate) format: Format,
+    /// The forward that it is, too.
+    pub(crate) forward: Option<String>,
     /// How long a reply is waited for that comes through the event API.
     pub(crate) reply_within: Duration,
 }
@@ -130,14 +132,16 @@ fn answer(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gua
         }
     }
     let reply_within = section.duration("reply_within", REPLY_WITHIN_RANGE).unwrap_or(REPLY_WITHIN);
-    let original = original(section, accounts, &patterns);
+    let format = format(section, accounts, &patterns);
     let otherwise = match (said, target) {
         (Some(_), Some(_)) => {
             section.problem("to", "cannot stand beside a reply: either a service answers, or the configuration");
             return None;
         }
         (Some(said), None) => Some(Source::Said(said)),
-        (None, Some(target)) => Some(Source::Service(Box::new(Service { target, original, reply_within }))),
+        (None, Some(target)) => {
+            Some(Source::Service(Box::new(Service { target, format: format?, forward: None, reply_within })))
+        }
         (None, None) => None,
     };
     if otherwise.is_none() && rules.is_empty() && !section.has("to") && !section.has("rules") {
@@ -147,15 +151,32 @@ fn answer(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gua
 }
 
 /// The keys of callbacks as the platform sends them, where the service gets these.
-fn original(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> Option<Original> {
+fn format(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> Option<Format> {
     let is_original = section.choice("format", &[("cloudevents", false), ("original", true)]).unwrap_or(false);
     if is_original {
-        return forward::original(section, accounts, patterns);
+        return forward::original(section, accounts, patterns).map(Format::Original);
     }
     for key in forward::ORIGINAL_KEYS.into_iter().filter(|key| section.has(key) && section.has("to")) {
         section.problem(key, "needs `format = \"original\"`");
     }
-    None
+    Some(Format::Structured)
+}
+
+/// The answers of forwards whose targets reply.
+pub(super) fn of_forwards(forwards: &[Forward]) -> impl Iterator<Item = Answer> {
+    forwards.iter().filter(|forward| forward.answers && forward.enabled).map(|forward| Answer {
+        name: forward.name.clone(),
+        line: forward.line,
+        patterns: forward.patterns.clone(),
+        condition: forward.condition.clone(),
+        rules: Vec::new(),
+        otherwise: Some(Source::Service(Box::new(Service {
+            target: forward.target.clone(),
+            format: forward.format.clone(),
+            forward: Some(forward.name.clone()),
+            reply_within: REPLY_WITHIN,
+        }))),
+    })
 }
 
 /// The events that an answer is for, with their platforms.

@@ -21,7 +21,8 @@ use crate::{
 /// The keys of [`Original`].
 pub(super) const ORIGINAL_KEYS: [&str; 3] = ["token", "aes_key", "receive_id"];
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
+    "answers",
     "name",
     "enabled",
     "format",
@@ -48,7 +49,6 @@ const MAX_PAUSES: usize = 100;
 
 /// `[[forward]]`.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "forwards come next")]
 #[non_exhaustive]
 pub struct Forward {
     /// Its name; the observer is called `forward.NAME`.
@@ -73,6 +73,10 @@ pub struct Forward {
     pub retry: Vec<Duration>,
     /// Paths of fields that are masked.
     pub redact: Vec<Vec<String>>,
+    /// Whether what the target responds is the reply.
+    pub answers: bool,
+    /// Where it is in the file.
+    pub(super) line: Option<usize>,
 }
 
 /// What a forward sends of an event.
@@ -124,6 +128,11 @@ impl Forward {
     }
 }
 
+/// Every key.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS)
+}
+
 /// All forwards, in the order of the file.
 pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account], guard: &Guard) -> Vec<Forward> {
     let tables = tables::read(reader, root, "forward");
@@ -132,8 +141,7 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account]
 
 fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Guard) -> Option<Forward> {
     const RATE: &str = "how many in a time such as \"100/s\" or \"600/m\", from 1/h to 100000/s";
-    let keys: Vec<&str> = KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS).collect();
-    section.only(&keys, &[]);
+    section.only(&keys().collect::<Vec<_>>(), &[]);
     let (patterns, condition) = target::selection(section, accounts);
     section.require("to", "where the events are sent");
     let target = Target::read(section, guard, TIMEOUT);
@@ -142,6 +150,10 @@ fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gu
     let concurrency = section.integer("concurrency", 1..=1000).map(values::to_usize);
     let rate = section.matching("rate", RATE, Rate::parse);
     let enabled = section.flag("enabled");
+    let answers = section.flag("answers").unwrap_or(false);
+    if answers && !matches!(format, None | Some(Format::Original(_))) {
+        section.problem("answers", "needs `format = \"original\"`; in other formats `[[answer]]` asks a service");
+    }
     let (retry, redact) = (retry(section), target::paths(section, "redact"));
     Some(Forward {
         name,
@@ -155,6 +167,8 @@ fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gu
         rate,
         retry: retry.unwrap_or_else(|| RETRY.map(Duration::from_secs).to_vec()),
         redact,
+        answers,
+        line: section.line_of("name"),
     })
 }
 

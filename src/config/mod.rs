@@ -34,8 +34,7 @@ use std::{
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-pub(crate) use self::answer::{Rule, Said, Source, Test};
-use self::reader::{Reader, kind, name, suggestion};
+use self::reader::{Reader, kind, name};
 pub use self::{
     accounts::{Account, Backlog, LateReply, LongText, Mode, NextMessage, Share, Verdict},
     admin::Admin,
@@ -50,6 +49,10 @@ pub use self::{
     target::Target,
     values::{IpRange, secret},
     websocket::WebSocket,
+};
+pub(crate) use self::{
+    answer::{Rule, Said, Source, Test},
+    reader::suggestion,
 };
 use crate::{event::Platform, secret::Secret, webhook::Guard};
 
@@ -133,8 +136,9 @@ impl Config {
         let accounts = accounts::read(&reader, root, &server);
         let guard = Guard::default();
         guard.protect([server.listen, admin.listen].into_iter().filter(|address| address.port() != 0));
-        let answers = answer::read(&reader, root, &accounts, &guard);
         let forwards = forward::read(&reader, root, &accounts, &guard);
+        let mut answers = answer::read(&reader, root, &accounts, &guard);
+        answers.extend(answer::of_forwards(&forwards));
         let handlers = handlers::read(&reader, root);
         let (problems, warnings) = reader.finish();
         if !problems.is_empty() {

@@ -129,7 +129,7 @@ impl Observers {
     }
 
     /// With what observers have where the file says nothing of them.
-    pub(crate) fn with_policies<'p>(mut self, policies: impl Iterator<Item = (&'p str, &'p Policy)>) -> Self {
+    pub(crate) fn with_policies<'p>(mut self, policies: impl IntoIterator<Item = (&'p str, &'p Policy)>) -> Self {
         for (name, policy) in policies {
             let named = self.by_name.entry(name.to_owned()).or_default();
             named.policy = named.policy.or(policy);

@@ -366,7 +366,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> String {
 }
 
 /// "; did you mean ...?", where a known word is close enough.
-pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(word: &str, known: &[&str]) -> String {
     /// What the platforms' consoles and other servers call a thing, and what it is called here.
     const ALIASES: [(&str, &str); 22] = [
         ("address", "listen"),

@@ -31,6 +31,7 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub(crate) use self::cloudevent::view;
 pub use self::{
     archive::{
         Archive, DeadLetter, Filter, NotAPlace, Observation, ObservationState, ObserverState, Page, Place, Stored,

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::{
-    Url,
+    Method, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 
@@ -21,7 +21,7 @@ pub(crate) const BODY_LIMIT: usize = 1 << 20;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
 /// Idle connections that are kept to a target.
-const IDLE_CONNECTIONS: usize = 32;
+const IDLE_CONNECTIONS: usize = 256;
 
 /// Sends to one target, over connections that it keeps. Cheap to clone.
 #[derive(Clone)]
@@ -96,10 +96,7 @@ impl Client {
     /// # Errors
     /// [`SendError`] when there is no answer, or where nothing may be sent.
     pub(crate) async fn post(&self, message: Message<'_>, timeout: Option<Duration>) -> Result<Received, SendError> {
-        let literal = std::iter::once(&self.url).chain(&self.proxy);
-        for url in literal {
-            self.guard.check_literal(url).map_err(|refused| SendError(refused.to_string()))?;
-        }
+        self.check_literals()?;
         let Message { id, now, content_type, mut headers, query, body } = message;
         headers.extend(self.headers.clone());
         let value =
@@ -120,6 +117,21 @@ impl Client {
             request = request.timeout(timeout);
         }
         Ok(Received(request.send().await?))
+    }
+
+    /// Connects and asks what the target takes, which changes nothing; returns the status.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) async fn reach(&self) -> Result<u16, SendError> {
+        self.check_literals()?;
+        let request = self.http.request(Method::OPTIONS, self.url.clone()).headers(self.headers.clone());
+        Ok(request.send().await?.status().as_u16())
+    }
+
+    fn check_literals(&self) -> Result<(), SendError> {
+        let mut literals = std::iter::once(&self.url).chain(&self.proxy);
+        literals.try_for_each(|url| self.guard.check_literal(url)).map_err(|refused| SendError(refused.to_string()))
     }
 
     /// Where it sends to, as it may be shown.
@@ -144,6 +156,7 @@ impl Received {
         self.0.headers().get(name)?.to_str().ok()
     }
 
+    #[allow(dead_code, reason = "for answers of services")]
     /// The type of the body, without parameters, in lower case.
     pub(crate) fn content_type(&self) -> Option<String> {
         let value = self.header("content-type")?;
@@ -163,6 +176,7 @@ impl Received {
         Ok(self.0.chunk().await?)
     }
 
+    #[allow(dead_code, reason = "for answers of services")]
     /// The body as a whole.
     ///
     /// # Errors

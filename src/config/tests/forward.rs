@@ -217,3 +217,21 @@ fn settings_of_observers_are_not_for_forwards() {
     );
     check("[observers.forward.crm]\ntimeout = \"1s\"\n", &[&format!("c.toml:1: [observers.forward] {text}")]);
 }
+
+#[test]
+fn the_examples_of_the_documents_are_valid() {
+    let env = |name: &str| {
+        Ok(match name {
+            name if name.ends_with("AES_KEY") => "k".repeat(43),
+            name if name.contains("WEBHOOK") => "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz".to_owned(),
+            _ => "token".to_owned(),
+        })
+    };
+    for page in [include_str!("../../../docs/forward.md"), include_str!("../../../docs/forward.zh-CN.md")] {
+        let blocks: Vec<&str> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let (tables, keys): (Vec<&str>, Vec<&str>) = blocks.iter().partition(|block| block.starts_with("[[forward]]"));
+        let config = Config::parse(&format!("{}{ACCOUNTS}", tables.concat()), "document", env).unwrap();
+        assert_eq!((config.forwards.len(), keys.len()), (2, 1));
+        assert!(!forward(keys[0]).condition.is_empty());
+    }
+}

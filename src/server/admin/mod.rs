@@ -68,6 +68,7 @@ use crate::{
     clock::Clock,
     config::{self, IpRange},
     delivery::Endpoint,
+    forward::WeakForwards,
     journal::{self, Journal, Millis},
     metrics::Metrics,
     supervisor::Supervisor,
@@ -84,6 +85,7 @@ pub(super) struct Admin {
     accounts: Vec<Arc<Endpoint>>,
     apis: WeakApis,
     connections: Statuses,
+    forwards: WeakForwards,
     refusals: Arc<Refusals>,
     deferred: Deferred,
     metrics: Metrics,
@@ -106,10 +108,11 @@ pub(super) struct Parts {
     pub(super) trusted_proxies: Vec<IpRange>,
     pub(super) accounts: Vec<Arc<Endpoint>>,
     pub(super) apis: WeakApis,
+    pub(super) forwards: WeakForwards,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) deferred: Deferred,
     pub(super) callback: SocketAddr,
     pub(super) clock: Clock,
-    pub(super) deferred: Deferred,
 }
 
 impl Admin {
@@ -122,8 +125,18 @@ impl Admin {
         supervisor: Supervisor,
         connections: Statuses,
     ) -> Self {
-        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals, callback, clock, deferred } =
-            parts;
+        let Parts {
+            config,
+            journal_config,
+            trusted_proxies,
+            accounts,
+            apis,
+            forwards,
+            refusals,
+            deferred,
+            callback,
+            clock,
+        } = parts;
         Self {
             gate: Gate::new(&config, trusted_proxies),
             mask: Mask::new(&config.mask),
@@ -131,6 +144,7 @@ impl Admin {
             accounts,
             apis,
             connections,
+            forwards,
             refusals,
             deferred,
             metrics,
@@ -162,8 +176,8 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(events::list))
         .routes(routes!(stream::events))
         .routes(routes!(events::show))
-        .routes(routes!(change::replay))
         .routes(routes!(reply::reply))
+        .routes(routes!(change::replay))
         .routes(routes!(dead::list))
         .routes(routes!(change::retry))
         .routes(routes!(change::discard))
@@ -171,6 +185,7 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(accounts::list))
         .routes(routes!(refused::list))
         .routes(routes!(forwards::list))
+        .routes(routes!(forwards::resume))
         .routes(routes!(catalogue::list))
         .routes(routes!(samples::send))
         .routes(routes!(info::show))

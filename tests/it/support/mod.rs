@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod program;
 pub mod server;
 pub mod service;
+pub mod target;
 
 use std::{
     panic::Location,

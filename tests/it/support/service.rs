@@ -10,14 +10,13 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, Response, Uri},
+    http::{HeaderMap, Response},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// A request as the service got it.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -74,11 +73,10 @@ impl Drop for Service {
 
 async fn handle(
     State((respond, all)): State<(Respond, Arc<Mutex<Vec<Asked>>>)>,
-    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let asked = Asked { uri, headers, body };
+    let asked = Asked { headers, body };
     all.lock().unwrap().push(asked.clone());
     respond(asked).await
 }

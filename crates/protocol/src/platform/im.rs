@@ -38,7 +38,7 @@ const ENVELOPE: EnvelopeRules = EnvelopeRules { scheme: Scheme::SignedTime, url_
 const COMMAND: &str = "CallbackCommand";
 
 /// Begin the commands that tell what happened in a room.
-const ROOMS: [&str; 2] = ["Live.CallbackAfter", "Room.CallbackAfter"];
+const ROOMS: [&str; 3] = ["Live.CallbackAfter", "Room.CallbackAfter", "Mic.CallbackAfter"];
 
 const UNKNOWN: &str = "im.command.unknown";
 

@@ -131,7 +131,9 @@ fn a_payload_says_which_event_it_is() {
         ),
         ("Live.CallbackAfterSetMetadata", "Live.CallbackAfterNobodyKnows", "im.command.live.after_set_metadata"),
         ("Live.CallbackAfterNobodyKnows", "Room.CallbackAfterDestroyRoom", "im.command.room.after_destroy_room"),
-        ("Live.CallbackBeforeSendGift", "Live.CallbackAfterSetMetadata", "im.command.unknown"),
+        ("Live.CallbackBeforeNobodyKnows", "Live.CallbackAfterSetMetadata", "im.command.unknown"),
+        ("Live.CallbackBeforeSendGift", "Live.CallbackAfterSetMetadata", "im.command.live.before_send_gift"),
+        ("Live.CallbackAfterNobodyKnows", "Mic.CallbackAfterSeatInfoChanged", "im.command.mic.after_seat_info_changed"),
         ("Group.CallbackBeforeSendMsg", "Live.CallbackAfterSetMetadata", "im.command.group.before_send_msg"),
         ("Live.CallbackAfterSetMetadata", "Group.CallbackBeforeSendMsg", "im.command.live.after_set_metadata"),
     ] {

@@ -225,6 +225,9 @@ verdicts! {
     /// Verdict on the creation of a topic. A refused client sees 10016, or the code of [`Self::deny`].
     BeforeTopicCreateResp(());
 
+    /// Verdict on a gift in a live room. A refused client sees 1, or the code of [`Self::deny`].
+    BeforeLiveGiftSendResp(());
+
     /// Verdict on the creation of an in-app official account. A refused client sees 20006, or the code of
     /// [`Self::deny`].
     BeforeOfficialAccountCreateResp(());
@@ -239,6 +242,7 @@ custom_codes! {
     BeforeApplyJoinGroupResp: 10100..=10200;
     BeforeInviteJoinGroupResp: 10100..=10200;
     BeforeTopicCreateResp: 10100..=10200;
+    BeforeLiveGiftSendResp: 102_100..=102_200;
     BeforeOfficialAccountCreateResp: 120_001..=130_000;
 }
 
