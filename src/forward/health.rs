@@ -70,6 +70,9 @@ impl State {
     }
 
     fn because(&mut self, why: &str) {
+        if matches!(self.hold, Hold::Paused(_)) {
+            return;
+        }
         self.why = Some(why.to_owned());
         self.since.get_or_insert_with(journal::now_millis);
     }
@@ -320,6 +323,7 @@ mod tests {
         health.failed(now, "no", None);
         health.slow(now, "busy", None);
         assert_eq!((health.status("").state, room(&health, now + LONGEST_PAUSE, 0)), (ForwardState::Paused, 0));
+        assert_eq!(health.status("").why.as_deref(), Some("gone"));
         health.resume();
         assert_eq!((health.status("").state, room(&health, now, 0)), (ForwardState::Ok, usize::MAX));
     }

@@ -54,6 +54,7 @@ pub(crate) fn lease_name(forward: &str) -> String {
 /// Keeps a forward and the journal of one mind about whether it is paused.
 pub(super) async fn watch(forward: Arc<Forward>) {
     let name: Arc<str> = lease_name(&forward.name).into();
+    let mut is_kept = false;
     loop {
         // The journal logs what is wrong.
         let Ok(value) = forward.journal.read_lease(&name).await else {
@@ -62,22 +63,18 @@ pub(super) async fn watch(forward: Arc<Forward>) {
         };
         match value.and_then(|value| Paused::read(&value, &forward.settings.target.url)) {
             Some(paused) => {
+                is_kept = true;
                 forward.health.hold(paused);
                 time::sleep(POLL_INTERVAL).await;
             }
+            None if !is_kept && forward.health.paused().is_some() => keep(&forward, &name).await,
             None => {
+                is_kept = false;
                 forward.health.resume();
-                let paused = async {
-                    match forward.journal.is_remote() {
-                        true => time::timeout(NODES_INTERVAL, forward.health.pausing()).await.is_ok(),
-                        false => {
-                            forward.health.pausing().await;
-                            true
-                        }
-                    }
-                };
-                if paused.await {
-                    keep(&forward, &name).await;
+                let pausing = forward.health.pausing();
+                match forward.journal.is_remote() {
+                    true => drop(time::timeout(NODES_INTERVAL, pausing).await),
+                    false => pausing.await,
                 }
             }
         }
