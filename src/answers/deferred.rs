@@ -3,14 +3,22 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use futures_util::stream;
 use serde_json::Value as Json;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time};
 use uuid::Uuid;
 
-use super::service::reply_to;
-use crate::{event::Answer, hooks::RawEvent};
+use super::{
+    route::Route,
+    service::{STREAM_TIMEOUT, reply_to},
+};
+use crate::{
+    event::{Answer, AnswerStream},
+    hooks::{Context, HandlerError, RawEvent},
+};
 
 /// Responders that wait for a reply on this node, by their events. Each holds the permit of its delivery, which bounds them.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +79,34 @@ impl Deferred {
         Ok((event.account, event.event_type))
     }
 
+    /// Waits for the reply to an event as a responder does.
+    pub(super) async fn answer(
+        &self,
+        event: &RawEvent,
+        context: &Context,
+        route: Route,
+        within: Duration,
+    ) -> Result<Answer, HandlerError> {
+        let waiting = self.wait(context.event_id(), event.clone(), route == Route::Chunks);
+        if route == Route::Chunks {
+            // The platform asks again and again until the text is there.
+            let reply = async move {
+                match time::timeout(within.min(STREAM_TIMEOUT), waiting.reply()).await {
+                    Ok(Some(answer)) => text_of(answer).await,
+                    Ok(None) | Err(_) => Err("no reply came through the event API".into()),
+                }
+            };
+            return Ok(Answer::Stream(AnswerStream::new(stream::once(reply))));
+        }
+        match time::timeout(within, waiting.reply()).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) | Err(_) => {
+                let waited = within.as_secs_f64();
+                Err(format!("no reply came through the event API within {waited} s (`reply_within`)").into())
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Awaited>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,6 +128,18 @@ impl Drop for Waiting {
             waiting.remove(&self.id);
         }
     }
+}
+
+/// The text of a reply to a bot's message, which comes as a stream.
+async fn text_of(answer: Answer) -> Result<String, HandlerError> {
+    let Answer::Stream(mut chunks) = answer else {
+        return Err("the answer has begun as a stream: the reply has to be a text".into());
+    };
+    let mut text = String::new();
+    while let Some(chunk) = chunks.next().await {
+        text.push_str(&chunk?);
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `rules` | replies that the configuration has |
 //! | `service` | asks a service: the event goes out, its response is the reply |
+//! | `route` | how a reply can reach the user, and for how long |
+//! | `listeners` | developers who answer from their own machines |
 //! | `chunks` | answers that come in chunks |
 //! | `deferred` | replies that come later, through the event API |
 //!
@@ -11,6 +13,8 @@
 
 mod chunks;
 mod deferred;
+mod listeners;
+mod route;
 mod rules;
 mod service;
 
@@ -18,10 +22,15 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 
-pub(crate) use self::deferred::{Deferred, NotTaken};
+pub(crate) use self::{
+    deferred::{Deferred, NotTaken},
+    listeners::{Listeners, Listening},
+    service::read_reply,
+};
 use self::{
+    route::Route,
     rules::Facts,
-    service::{Route, Service, reply_to, with_asked},
+    service::{Service, reply_to, with_asked},
 };
 use crate::{
     config::{self, Config, ConfigError, LateReply, Problem, Said, Source},
@@ -35,12 +44,15 @@ use crate::{
     webhook::{Client, Guard, SendError, event_types},
 };
 
+/// How long somebody who listens may take, where a late reply is of use.
+const LISTENER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// One `[[answer]]`.
 struct Configuration {
     answer: config::Answer,
     service: Option<Arc<Service>>,
     /// The accounts whose late replies are given later.
-    sends_late: Vec<String>,
+    sends_late: Arc<[String]>,
 }
 
 /// The handlers of the program with those that the configuration declares. `deferred` has those that wait for a reply, `delivered` what
@@ -54,6 +66,7 @@ pub(crate) fn install(
     guard: &Guard,
     deferred: &Deferred,
     delivered: &Delivered,
+    listeners: &Listeners,
 ) -> Result<Hooks, InstallError> {
     let problems = doubles(config, &hooks);
     if !problems.is_empty() {
@@ -72,8 +85,7 @@ pub(crate) fn install(
             })),
             _ => None,
         };
-        let sends_late =
-            config.accounts.iter().filter(|account| sends_late(account)).map(config::Account::id).collect();
+        let sends_late = late_accounts(config);
         let configuration = Arc::new(Configuration { answer: answer.clone(), service, sends_late });
         let handler = move |event: RawEvent, context: Context| {
             let configuration = Arc::clone(&configuration);
@@ -82,7 +94,17 @@ pub(crate) fn install(
         Ok(Configured::new(answer.patterns.clone(), handler))
     });
     let answers = answers.collect::<Result<Vec<_>, SendError>>()?;
-    Ok(hooks.with_answers(answers))
+    let (deferred, sends_late) = (deferred.clone(), late_accounts(config));
+    let listener = move |event: RawEvent, context: Context| {
+        let (deferred, sends_late) = (deferred.clone(), Arc::clone(&sends_late));
+        async move {
+            let route = route_of(&event, &context, &sends_late)?;
+            let answer = deferred.answer(&event, &context, route, LISTENER_TIMEOUT);
+            let answer = route.in_time(&context, answer, || "who listens gave no answer in time".to_owned()).await;
+            answer.map(|answer| RawReply::from_answer(Ok(answer)))
+        }
+    };
+    Ok(hooks.with_answers(answers).with_listeners(listeners.clone(), listener))
 }
 
 /// Why the answers cannot be installed.
@@ -103,6 +125,15 @@ fn sends_late(account: &config::Account) -> bool {
         LateReply::Hold | LateReply::Send => account.can_send() || account.late_reply == LateReply::Hold,
         LateReply::Drop => false,
     }
+}
+
+fn late_accounts(config: &Config) -> Arc<[String]> {
+    config.accounts.iter().filter(|account| sends_late(account)).map(config::Account::id).collect()
+}
+
+fn route_of(event: &RawEvent, context: &Context, sends_late: &[String]) -> Result<Route, HandlerError> {
+    let sends_late = sends_late.iter().any(|account| account == context.account());
+    with_asked(event, |asked| Ok::<_, HandlerError>(Route::of(asked, sends_late)))
 }
 
 /// Events that two would answer: a problem for each pair, with the first such event.
@@ -159,9 +190,7 @@ impl Configuration {
             return reply_to(event, reply);
         }
         let Some(service) = service else { return Ok(Answer::Default) };
-        let sends_late = sends_late.iter().any(|account| account == context.account());
-        let route = with_asked(event, |asked| Ok::<_, HandlerError>(Route::of(asked, sends_late)))?;
-        service.answer(event, context, route).await
+        service.answer(event, context, route_of(event, context, sends_late)?).await
     }
 
     /// What the configuration answers.

@@ -7,12 +7,12 @@ use std::{
 
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value as Json;
-use tokio::time;
 use tracing::debug;
 
 use super::{
     chunks::{Chunks, Syntax, short},
     deferred::Deferred,
+    route::Route,
 };
 use crate::{
     envelope::Sender,
@@ -24,14 +24,11 @@ use crate::{
     webhook::{Client, Message, Received},
 };
 
-/// The way back to the platform takes time, too.
-const WAY_BACK: Duration = Duration::from_millis(300);
-
 /// How long the service has for the reply to be in the response, in milliseconds. There is no standard header for it.
 const TIME_LEFT: HeaderName = HeaderName::from_static("echostr-time-left");
 
 /// How long an answer that comes in chunks may take, as long as AI bots are asked for it.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(360);
+pub(super) const STREAM_TIMEOUT: Duration = Duration::from_secs(360);
 
 /// The most text that is taken of an answer that comes in chunks, where it is given as a whole.
 const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -49,28 +46,6 @@ pub(super) struct Service {
     pub(super) deferred: Deferred,
 }
 
-/// How a reply can reach the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
-    /// With the response alone: what comes later is of no use.
-    Response,
-    /// Later, too.
-    Later,
-    /// Chunk by chunk.
-    Chunks,
-}
-
-impl Route {
-    pub(super) fn of(asked: &Asked<'_>, sends_late: bool) -> Self {
-        match asked.spec.map(|spec| spec.reply) {
-            _ if asked.platform.protocol().is_streamed(asked.spec) => Self::Chunks,
-            Some(ReplyKind::ByApi) => Self::Later,
-            Some(ReplyKind::Passive) if sends_late => Self::Later,
-            _ => Self::Response,
-        }
-    }
-}
-
 impl Service {
     /// Asks, and gives the reply.
     pub(super) async fn answer(
@@ -79,19 +54,9 @@ impl Service {
         context: &Context,
         route: Route,
     ) -> Result<Answer, HandlerError> {
-        let due = context.deadline().checked_sub(WAY_BACK).unwrap_or_else(Instant::now);
+        let due = route.due(context);
         let asking = self.ask(event, context, route, due);
-        if route != Route::Response {
-            return asking.await;
-        }
-        match time::timeout_at(due.into(), asking).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => {
-                // The delivery is answered as any that has no reply in time.
-                time::sleep_until(context.deadline().into()).await;
-                Err(format!("{} gave no answer in time", self.client.shown()).into())
-            }
-        }
+        route.in_time(context, asking, || format!("{} gave no answer in time", self.client.shown())).await
     }
 
     async fn ask(
@@ -123,7 +88,7 @@ impl Service {
 
     /// What a response says.
     async fn read(
-        self: &Arc<Self>,
+        &self,
         mut response: Received,
         event: &RawEvent,
         context: &Context,
@@ -131,7 +96,7 @@ impl Service {
     ) -> Result<Answer, HandlerError> {
         match response.status() {
             204 => return Ok(Answer::Default),
-            202 => return self.wait(event, context, route).await,
+            202 => return self.deferred.answer(event, context, route, self.reply_within).await,
             200 => {}
             status => {
                 let (start, _) = response.start_of_body(200).await.unwrap_or_default();
@@ -144,10 +109,7 @@ impl Service {
         if let Some(syntax) = Syntax::of(&content_type) {
             return match route {
                 Route::Chunks => Ok(streamed(response, syntax)),
-                Route::Response | Route::Later => {
-                    let text = whole(response, syntax).await?;
-                    reply_to(event, Json::from(serde_json::Map::from_iter([("text".to_owned(), text.into())])))
-                }
+                Route::Response | Route::Later => reply_to(event, text_reply(whole(response, syntax).await?)),
             };
         }
         let body = response.body().await?;
@@ -163,29 +125,6 @@ impl Service {
             None => read_body(&content_type, &body, event),
         }
     }
-
-    /// The reply comes later, through the event API.
-    async fn wait(&self, event: &RawEvent, context: &Context, route: Route) -> Result<Answer, HandlerError> {
-        let waiting = self.deferred.wait(context.event_id(), event.clone(), route == Route::Chunks);
-        let within = self.reply_within;
-        if route == Route::Chunks {
-            // The platform asks again and again until the text is there.
-            let reply = async move {
-                match time::timeout(within.min(STREAM_TIMEOUT), waiting.reply()).await {
-                    Ok(Some(answer)) => text_of(answer).await,
-                    Ok(None) | Err(_) => Err("no reply came through the event API".into()),
-                }
-            };
-            return Ok(Answer::Stream(AnswerStream::new(futures_util::stream::once(reply))));
-        }
-        match time::timeout(within, waiting.reply()).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) | Err(_) => {
-                let waited = within.as_secs_f64();
-                Err(format!("no reply came through the event API within {waited} s (`reply_within`)").into())
-            }
-        }
-    }
 }
 
 /// Whether a body may be sealed.
@@ -194,41 +133,67 @@ fn is_document(body: &str) -> bool {
 }
 
 /// The reply that a body is.
-pub(super) fn read_body(content_type: &str, body: &str, event: &RawEvent) -> Result<Answer, HandlerError> {
+fn read_body(content_type: &str, body: &str, event: &RawEvent) -> Result<Answer, HandlerError> {
+    let reply = written(content_type, body)?;
+    if reply.is_string() && content_type != "application/json" && is_question(event) {
+        return Err("the answer is a text, and the event asks for a decision: answer such as {\"allow\": true}".into());
+    }
+    reply_to(event, reply)
+}
+
+/// The reply that a body is, as JSON.
+fn written(content_type: &str, body: &str) -> Result<Json, HandlerError> {
     let text = body.trim();
-    match text.as_bytes().first() {
-        None => Ok(Answer::Default),
-        // What applications answer that were written for the platform.
-        _ if text == "success" => Ok(Answer::Default),
-        Some(b'<') if text.starts_with("<xml") => reply_document(event, Form::Xml, text),
-        _ if text.starts_with('{') || content_type == "application/json" => {
-            let reply = serde_json::from_str(text).map_err(|failure| format!("the answer is not JSON: {failure}"))?;
-            reply_to(event, reply)
-        }
-        _ if content_type == "text/plain" && !is_question(event) => reply_to(event, Json::String(body.to_owned())),
-        _ => {
-            let content_type = short(if content_type.is_empty() { "no content type" } else { content_type });
-            Err(format!(
-                "the answer is neither a JSON object nor a document of the platform ({content_type}): answer such as \
-                 {{\"text\": \"hi\"}}"
-            )
-            .into())
+    // `success` is what applications answer that were written for the platform.
+    if text.is_empty() || text == "success" {
+        return Ok(Json::Null);
+    }
+    if text.starts_with("<xml") {
+        let reply =
+            payload::parse(Form::Xml, text).map_err(|failure| format!("the answer cannot be read: {failure}"))?;
+        return Ok(serde_json::to_value(&reply)?);
+    }
+    if text.starts_with('{') || content_type == "application/json" {
+        return serde_json::from_str(text).map_err(|failure| format!("the answer is not JSON: {failure}").into());
+    }
+    if content_type == "text/plain" {
+        return Ok(Json::String(body.to_owned()));
+    }
+    let content_type = short(if content_type.is_empty() { "no content type" } else { content_type });
+    Err(format!(
+        "the answer is neither a JSON object nor a document of the platform ({content_type}): answer such as {{\"text\": \"hi\"}}"
+    )
+    .into())
+}
+
+/// The reply that a whole response of a service is, as JSON.
+///
+/// # Errors
+/// When it is none.
+pub(crate) async fn read_reply(mut response: Received) -> Result<Json, HandlerError> {
+    match response.status() {
+        204 => return Ok(Json::Null),
+        200 => {}
+        status => {
+            let (start, _) = response.start_of_body(200).await.unwrap_or_default();
+            return Err(format!("status {status}: {}", short(&String::from_utf8_lossy(&start))).into());
         }
     }
+    let content_type = response.content_type().unwrap_or_default();
+    if let Some(syntax) = Syntax::of(&content_type) {
+        return whole(response, syntax).await.map(text_reply);
+    }
+    let body = String::from_utf8(response.body().await?).map_err(|_| "the answer is not UTF-8")?;
+    written(&content_type, &body)
+}
+
+fn text_reply(text: String) -> Json {
+    Json::from(serde_json::Map::from_iter([("text".to_owned(), text.into())]))
 }
 
 /// Whether the answer decides about something: then a text alone says nothing.
 fn is_question(event: &RawEvent) -> bool {
     crate::event::by_id(event.event_type).is_none_or(|spec| spec.reply == ReplyKind::Verdict)
-}
-
-/// A passive reply as the platform writes it.
-pub(super) fn reply_document(event: &RawEvent, form: Form, document: &str) -> Result<Answer, HandlerError> {
-    let reply = payload::parse(form, document).map_err(|failure| format!("the answer cannot be read: {failure}"))?;
-    with_asked(event, |asked| match reply.as_object() {
-        Some(document) => json::reply_document(asked, document),
-        None => Ok(Answer::Default),
-    })
 }
 
 /// A reply written as JSON.
@@ -282,16 +247,4 @@ async fn next_chunk(response: &mut Received, chunks: &mut Chunks) -> Result<Opti
             None => chunks.end()?,
         }
     }
-}
-
-/// The text of a reply to a bot's message, which comes as a stream.
-async fn text_of(answer: Answer) -> Result<String, HandlerError> {
-    let Answer::Stream(mut chunks) = answer else {
-        return Err("the answer has begun as a stream: the reply has to be a text".into());
-    };
-    let mut text = String::new();
-    while let Some(chunk) = chunks.next().await {
-        text.push_str(&chunk?);
-    }
-    Ok(text)
 }

@@ -32,7 +32,7 @@ pub(super) struct SourceArguments {
     token: Option<Secret>,
 }
 
-fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+pub(super) fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
 }
 

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use super::{BuildHooks, ConfigArgument, Done, runtime};
 use crate::{
-    answers::{self, Deferred},
+    answers::{self, Deferred, Listeners},
     api::{Api, ApiError, Apis},
     clock::Clock,
     config::{Account, Config, find_config},
@@ -43,8 +43,14 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     let mut problems: Vec<String> = Vec::new();
     let hooks = super::hooks(&config, hooks).map_err(|problem| problems.push(problem.to_string())).ok();
     let hooks = hooks.and_then(|hooks| {
-        let installed =
-            answers::install(&config, hooks, &Guard::default(), &Deferred::default(), &Delivered::default());
+        let installed = answers::install(
+            &config,
+            hooks,
+            &Guard::default(),
+            &Deferred::default(),
+            &Delivered::default(),
+            &Listeners::default(),
+        );
         installed.map_err(|problem| problems.push(problem.to_string())).ok()
     });
     let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks).err());

@@ -13,6 +13,7 @@ mod explain;
 mod forwards;
 mod health;
 mod keygen;
+mod listen;
 mod observers;
 mod remote;
 mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Verifies a captured request step by step and names the step that fails
     Explain(explain::Arguments),
+    /// Sends events of a running server to a local address, and its answers back; for development
+    Listen(listen::Arguments),
     /// Prints a new token and a new AES key, or a key for webhooks
     Keygen(keygen::Arguments),
     /// Lists the events that are known, or names the event type of payload files
@@ -115,6 +118,7 @@ where
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Listen(arguments) => listen::run(arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Catalog(arguments) => catalog::run(&arguments),
         Command::Events(command) => events::run(&command),

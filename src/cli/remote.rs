@@ -45,6 +45,8 @@ pub(super) struct RemoteArchive {
     client: reqwest::Client,
     base: String,
     token: Option<Secret>,
+    /// Whether whoever follows answers what nobody else does.
+    answers: bool,
     /// The stream that is followed.
     stream: Mutex<Option<Stream>>,
 }
@@ -92,14 +94,19 @@ impl RemoteArchive {
         let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
         let client = client.redirect(reqwest::redirect::Policy::none());
         let client = client.build().map_err(|failure| with_causes(&failure))?;
-        Ok(Self { client, base: url.trim_end_matches('/').to_owned(), token, stream: Mutex::default() })
+        Ok(Self { client, base: url.trim_end_matches('/').to_owned(), token, answers: false, stream: Mutex::default() })
+    }
+
+    /// One that answers, as long as it follows, what nobody else does.
+    pub(super) fn answering(self) -> Self {
+        Self { answers: true, ..self }
     }
 
     fn failed(&self, what: impl fmt::Display) -> JournalError {
         JournalError::storage(format!("{}: {what}", self.base))
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -122,7 +129,7 @@ impl RemoteArchive {
     }
 
     /// Why there is no answer of use.
-    async fn refused(&self, response: Response) -> JournalError {
+    pub(super) async fn refused(&self, response: Response) -> JournalError {
         let status = response.status();
         let body = response.text().await.unwrap_or_default();
         match (status, serde_json::from_str::<ErrorBody>(&body)) {
@@ -228,7 +235,8 @@ impl RemoteArchive {
 
     async fn open(&self, filter: &Filter, since: Option<&Place>) -> Result<Stream, JournalError> {
         let since = since.map_or_else(String::new, |since| parameter("last_event_id", &since.to_string()));
-        let path = format!("/v1/events/stream?view=full{}{since}", parameters(filter));
+        let answers = if self.answers { "&answers=true" } else { "" };
+        let path = format!("/v1/events/stream?view=full{answers}{}{since}", parameters(filter));
         let response = self.send(Method::GET, &path, None, false).await?;
         match response.status() {
             StatusCode::OK => Ok(Stream { response, rest: Vec::new() }),

@@ -40,6 +40,7 @@ pub use self::{
     observe::Observe,
 };
 use crate::{
+    answers::Listeners,
     config::Policy,
     event::{self, Event, EventSpec},
     journal::{FORWARD_PREFIX, INTERNAL_PREFIX},
@@ -80,6 +81,8 @@ pub struct Hooks {
     accounts: HashMap<String, Hooks>,
     /// Those of the configuration.
     answers: Vec<Configured>,
+    /// Who answers from outside what nobody else does.
+    listeners: Option<(Listeners, AnyHandler<Responded>)>,
     /// Responders of types for which there is no other.
     defaults: HashMap<&'static str, Responder>,
 }
@@ -233,6 +236,12 @@ impl Hooks {
         self
     }
 
+    /// Adds who answers what no responder does, while somebody listens.
+    pub(crate) fn with_listeners(mut self, listeners: Listeners, handler: impl Handler<RawEvent, RawReply>) -> Self {
+        self.listeners = Some((listeners, AnyHandler::responds_raw(Selection::All, handler)));
+        self
+    }
+
     /// Where the responder in Rust is registered that answers events of a type and not only of a pattern.
     pub(crate) fn typed(&self, account: &str, event_type: &str) -> Option<&'static Location<'static>> {
         let own = self.accounts.get(account).and_then(|hooks| hooks.of_type(event::by_id(event_type)));
@@ -256,6 +265,11 @@ impl Hooks {
             .or_else(|| {
                 let handlers = self.by_pattern.iter().map(|responder| &responder.handler);
                 handlers.into_iter().find(|handler| handler.selection.matches(event_type, spec))
+            })
+            .or_else(|| {
+                let (listeners, handler) = self.listeners.as_ref()?;
+                let is_wanted = listeners.want(account, event_type) && spec.is_none_or(EventSpec::takes_reply);
+                is_wanted.then_some(handler)
             })
             .or_else(|| find(&self.defaults, spec).map(|responder| &responder.handler))
     }

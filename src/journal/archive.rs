@@ -167,6 +167,19 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// Whether events of an account and type may match, whatever else they are.
+    pub fn may_match(&self, account: &str, event_type: &str) -> bool {
+        let is_type = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(prefix) => event_type.starts_with(prefix),
+            None => event_type == wanted,
+        };
+        self.platform.is_none_or(|platform| Platform::of_account(account) == Some(platform))
+            && self.account.as_ref().is_none_or(|wanted| wanted == account)
+            && self.event_type.as_ref().is_none_or(is_type)
+    }
+}
+
 /// An event in the journal.
 #[derive(Clone, Debug)]
 pub struct Stored {

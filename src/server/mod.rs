@@ -36,7 +36,7 @@ use tracing::{dispatcher, error, info, warn};
 
 use self::{callback::Callbacks, connection::Listener, refusals::Refusals, watch::Limits};
 use crate::{
-    answers::{self, Deferred, InstallError},
+    answers::{self, Deferred, InstallError, Listeners},
     api::{ApiError, Apis},
     bots::Bots,
     clock::Clock,
@@ -146,8 +146,10 @@ impl Server {
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let supervisor = Supervisor::new(&metrics);
-        let (guard, deferred, delivered) = (Guard::default(), Deferred::default(), Delivered::default());
-        let hooks = Arc::new(answers::install(config, hooks, &guard, &deferred, &delivered)?);
+        let (guard, deferred) = (Guard::default(), Deferred::default());
+        let (delivered, listeners) = (Delivered::default(), Listeners::default());
+        let hooks = answers::install(config, hooks, &guard, &deferred, &delivered, &listeners)?;
+        let hooks = Arc::new(hooks);
         let prepared = config.accounts.iter().map(|account| {
             Endpoint::new(account.clone(), &metrics).map_err(|source| StartError::Key { account: account.id(), source })
         });
@@ -213,6 +215,7 @@ impl Server {
             forwards: forwards.downgrade(),
             refusals,
             deferred,
+            listeners,
             callback,
             clock: admin_clock,
         };

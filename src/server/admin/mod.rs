@@ -63,7 +63,7 @@ use self::{
 };
 use super::{activity::Peer, refusals::Refusals};
 use crate::{
-    answers::Deferred,
+    answers::{Deferred, Listeners},
     api::WeakApis,
     clock::Clock,
     config::{self, IpRange},
@@ -88,6 +88,7 @@ pub(super) struct Admin {
     forwards: WeakForwards,
     refusals: Arc<Refusals>,
     deferred: Deferred,
+    listeners: Listeners,
     metrics: Metrics,
     supervisor: Supervisor,
     workers: Workers,
@@ -111,6 +112,7 @@ pub(super) struct Parts {
     pub(super) forwards: WeakForwards,
     pub(super) refusals: Arc<Refusals>,
     pub(super) deferred: Deferred,
+    pub(super) listeners: Listeners,
     pub(super) callback: SocketAddr,
     pub(super) clock: Clock,
 }
@@ -134,6 +136,7 @@ impl Admin {
             forwards,
             refusals,
             deferred,
+            listeners,
             callback,
             clock,
         } = parts;
@@ -147,6 +150,7 @@ impl Admin {
             forwards,
             refusals,
             deferred,
+            listeners,
             metrics,
             supervisor,
             workers: Workers::of_this_runtime(),

@@ -27,7 +27,10 @@ use super::{
     json::Parameters,
     shown::View,
 };
-use crate::journal::{Archive, Filter, Place, Stored};
+use crate::{
+    answers::Listening,
+    journal::{Archive, Filter, Place, Stored},
+};
 
 /// Streams at one time, so that there are connections left for everything else.
 pub(super) const MAX_STREAMS: usize = 16;
@@ -50,6 +53,8 @@ filtered! {
     StreamQuery {
         /// `summary`, `full` with payload and reply, or `cloudevent`; `summary`.
         view: Option<String>,
+        /// Whether whoever follows answers what nobody else does, with `POST /v1/events/{id}/reply`; for development.
+        answers: Option<bool>,
         /// The id of the last event that was received, for those who cannot send the header `Last-Event-ID`.
         last_event_id: Option<String>,
     }
@@ -92,7 +97,22 @@ pub(super) async fn events(
         Some(place) => place,
         None => archive.place().await?,
     };
-    let stream = Stream { admin, caller, archive, filter, place, is_cloud_event, full, sent: None, _permit: permit };
+    let answering = query.answers.unwrap_or(false).then(|| {
+        caller.audit("listen", "to events, and answers those that nobody else answers");
+        admin.listeners.listen(&filter)
+    });
+    let stream = Stream {
+        _answering: answering,
+        admin,
+        caller,
+        archive,
+        filter,
+        place,
+        is_cloud_event,
+        full,
+        sent: None,
+        _permit: permit,
+    };
     let body = stream::unfold(stream, |mut stream| async move {
         let frames = stream.next().await?;
         Some((Ok::<_, Infallible>(frames), stream))
@@ -119,6 +139,7 @@ struct Stream {
     /// When something was sent last.
     sent: Option<Instant>,
     _permit: OwnedSemaphorePermit,
+    _answering: Option<Listening>,
 }
 
 impl Stream {

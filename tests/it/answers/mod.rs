@@ -1,6 +1,7 @@
 //! `[[answer]]`: services that answer over HTTP, and rules.
 
 mod deferred;
+mod listen;
 mod original;
 mod rules;
 
