@@ -17,7 +17,7 @@ use super::{
 use crate::{
     envelope::Sender,
     event::{Answer, AnswerStream, ReplyKind},
-    forward::{Asking, Content, Delivered, Formatter},
+    forward::{Content, Delivered, Formatter},
     hooks::{Context, HandlerError, RawEvent},
     payload::{self, Form, Object},
     replies::json::{self, Asked},
@@ -79,8 +79,10 @@ impl Service {
         };
         let asking = self.forward.as_ref().map(|(name, delivered)| delivered.ask(name, context.event_id()));
         let response = self.client.post(message, Some(timeout)).await?;
-        if response.is_success() {
-            asking.map(Asking::done);
+        if response.is_success()
+            && let Some(asking) = asking
+        {
+            asking.done();
         }
         debug!(account = context.account(), event = %context.event_id(), answer = &*self.name, status = response.status(), "asked");
         self.read(response, event, context, route).await

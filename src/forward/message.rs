@@ -129,8 +129,8 @@ impl Formatter {
             Form::Xml => payload::write_xml(object),
             Form::Json => payload::write_json(object),
         };
-        let hidden = |subject: &Box<str>| masked.iter().any(|text| **text == **subject);
-        let subject = record.subject.clone().map(|subject| if hidden(&subject) { MASK.into() } else { subject });
+        let is_masked = |subject: &str| masked.iter().any(|text| text == subject);
+        let subject = record.subject.clone().map(|subject| if is_masked(&subject) { MASK.into() } else { subject });
         Ok(Cow::Owned(EventRecord { payload: Payload::new(text), subject, ..record.clone() }))
     }
 }

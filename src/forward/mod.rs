@@ -28,13 +28,13 @@ use std::{
 
 use tracing::warn;
 
-use self::{delivered::State, health::Health};
 pub(crate) use self::{
-    delivered::{Asking, Delivered},
+    delivered::Delivered,
     message::{Content, Formatter},
     pause::{Paused, lease_name},
     status::{ForwardState, ForwardStatus},
 };
+use self::{delivered::State, health::Health};
 use crate::{
     clock::Clock,
     config::{self, Config, Policy},
@@ -181,7 +181,7 @@ impl Forwards {
         for forward in &*self.0 {
             let watched = Arc::clone(forward);
             let watch = move || pause::watch(Arc::clone(&watched));
-            let _ = tasks.spawn(supervisor.keep(&forward.observer, watch));
+            drop(tasks.spawn(supervisor.keep(&forward.observer, watch)));
         }
     }
 
