@@ -1,0 +1,182 @@
+// Accounts: the URL for the console, and how each is doing.
+
+import { type Account, get } from "../api";
+import { Ago, AgoIn, Copy, Loading, Problem, useServer } from "../parts/bits";
+import { Count, LatencyPlot, Rates } from "../parts/plots";
+import { go, href } from "../router";
+import { base, lang, setBase, words } from "../settings";
+import { count } from "../time";
+
+const ask = (signal: AbortSignal) => get<{ accounts: Account[] }>("/v1/accounts", {}, signal);
+
+export function Accounts() {
+  const t = words();
+  const { value, error, again } = useServer(ask, "accounts", 5000);
+  return (
+    <div class="page">
+      <h1>{t.views.accounts}</h1>
+      <p class="intro">{t.accountsIntro}</p>
+      <label class="base">
+        <span>{t.publicBase}</span>
+        <input
+          type="url"
+          inputMode="url"
+          placeholder="https://callback.example.com"
+          value={base()}
+          spellcheck={false}
+          onInput={(event) => setBase(event.currentTarget.value)}
+        />
+        <span class="quiet">{t.publicBaseText}</span>
+      </label>
+      {error !== null && <Problem error={error} again={again} />}
+      {!value && error === null && <Loading />}
+      {value?.accounts.length === 0 && <p class="pad">{t.noAccounts}</p>}
+      <ul class="accounts">
+        {value?.accounts.map((account) => (
+          <Card key={account.id} account={account} />
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+/** What is pasted into the console. */
+export function callbackUrl(base: string, path: string): string {
+  const host = base.trim().replace(/\/+$/u, "") || "https://HOST";
+  return (/^https?:\/\//u.test(host) ? host : `https://${host}`) + path;
+}
+
+function Card({ account }: { account: Account }) {
+  const t = words();
+  const { path, url_path_hint: hint } = account;
+  return (
+    <li class="card account">
+      <header>
+        <h2>{account.id}</h2>
+        {account.mode && (
+          <span class="tag" title={t.mode}>
+            {account.mode}
+          </span>
+        )}
+        <span class="grow" />
+        <span class="quiet num">
+          {t.lastEvent}: {account.last_event ? <Ago at={account.last_event} /> : t.never}
+        </span>
+      </header>
+      <Urls path={path ?? null} hint={hint ?? null} />
+      {account.rates && <Rates rates={account.rates} />}
+      {account.latencies_ms ? (
+        <LatencyPlot latencies={account.latencies_ms} lang={lang()} />
+      ) : (
+        <p class="quiet">
+          {t.latency}: {t.noLatency}
+        </p>
+      )}
+      <Outcomes account={account} />
+      <Api account={account} />
+      <div class="actions">
+        <button type="button" class="small" onClick={() => go(href("events", null, { q: `account:${account.id}` }))}>
+          {t.views.events}
+        </button>
+        {path && (
+          <button type="button" class="small" onClick={() => go(href("send", null, { account: account.id }))}>
+            {t.toSend}
+          </button>
+        )}
+      </div>
+    </li>
+  );
+}
+
+function Urls({ path, hint }: { path: string | null; hint: string | null }) {
+  const t = words();
+  if (!path) return <p class="quiet">{t.noRoute}</p>;
+  const urls = hint && hint !== path ? [path, hint] : [path];
+  return (
+    <>
+      {urls.map((path, index) => {
+        const url = callbackUrl(base(), path);
+        return (
+          <div class="url">
+            <span class="quiet">{index === 0 ? t.callback : t.callbackAlso}</span>
+            <code>{url}</code>
+            <Copy text={() => url} />
+          </div>
+        );
+      })}
+    </>
+  );
+}
+
+function Outcomes({ account }: { account: Account }) {
+  const t = words();
+  const refused = account.refused ?? 0;
+  const all = Object.entries(account.deliveries ?? {}).filter(([name, number]) => number > 0 && name !== "refused");
+  return (
+    <dl class="numbers">
+      {all.map(([name, number]) => (
+        <div class={name === "defaulted" || name === "unavailable" ? "warn" : ""}>
+          <dt>{t.outcomeNames[name] ?? name}</dt>
+          <dd>
+            <Count of={number} />
+          </dd>
+        </div>
+      ))}
+      <div class={refused > 0 ? "bad" : ""}>
+        <dt>{t.refused}</dt>
+        <dd>{refused > 0 ? <a href={href("refusals")}>{count(refused)}</a> : "0"}</dd>
+      </div>
+      <div>
+        <dt>{t.inFlight}</dt>
+        <dd>
+          <Count of={account.in_flight ?? 0} />
+        </dd>
+      </div>
+    </dl>
+  );
+}
+
+/** States of the access token that need nobody. */
+const FINE = ["valid", "ok", "none", "refreshing"];
+
+function Api({ account }: { account: Account }) {
+  const t = words();
+  const { token, connection } = account;
+  return (
+    <p class="api">
+      {token ? (
+        <>
+          {t.accessToken}{" "}
+          <span class={`badge ${FINE.includes(token.state) ? "is-done" : "is-dead"}`}>
+            {t.tokenStates[token.state] ?? token.state}
+          </span>{" "}
+          {token.expires && (
+            <span class="quiet">
+              <AgoIn sentence={t.expires} at={token.expires} />
+            </span>
+          )}
+        </>
+      ) : (
+        !account.has_secret && !connection && <span class="quiet">{t.noSecret}</span>
+      )}
+      {connection !== null && connection !== undefined && (
+        <>
+          {t.connection} <Connection of={connection} />
+        </>
+      )}
+      {account.late_reply && (
+        <span class="quiet">
+          {" "}
+          {t.lateReply}: <code>{account.late_reply}</code>
+        </span>
+      )}
+    </p>
+  );
+}
+
+/** Of a bot over WebSocket: a word, or an object with a state. */
+function Connection({ of }: { of: unknown }) {
+  const state = typeof of === "object" && of !== null ? String((of as { state?: unknown }).state ?? "") : String(of);
+  const isFine = state === "connected" || state === "true";
+  return <span class={`badge ${isFine ? "is-done" : "is-dead"}`}>{state}</span>;
+}
