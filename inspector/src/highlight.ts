@@ -10,6 +10,9 @@ export interface Token {
 /** A longer text is shown without colours: that many elements would make the page slow. */
 export const LONGEST = 120_000;
 
+/** As is one of more pieces. */
+const MOST = 20_000;
+
 /** The form by the first character, as the server judges it. */
 export function formOf(text: string): "xml" | "json" | "plain" {
   const first = text.trimStart()[0];
@@ -19,15 +22,11 @@ export function formOf(text: string): "xml" | "json" | "plain" {
 
 /** The pieces of a text; together they are the text. */
 export function highlight(text: string): Token[] {
-  if (text.length > LONGEST) return [{ kind: "plain", text }];
-  switch (formOf(text)) {
-    case "xml":
-      return xml(text);
-    case "json":
-      return json(text);
-    case "plain":
-      return [{ kind: "plain", text }];
-  }
+  const plain: Token[] = [{ kind: "plain", text }];
+  if (text.length > LONGEST) return plain;
+  const form = formOf(text);
+  const tokens = form === "xml" ? xml(text) : form === "json" ? json(text) : plain;
+  return tokens.length > MOST ? plain : tokens;
 }
 
 const JSON_TOKENS =
@@ -91,6 +90,9 @@ export function pretty(text: string): string {
   }
 }
 
+/** A text that is nested deeper than any payload would be mostly indents. */
+const DEEPEST = 64;
+
 const indent = (depth: number) => `\n${"  ".repeat(depth)}`;
 
 /** Works on tokens, so that a number with more digits than JavaScript has keeps all of them. */
@@ -107,6 +109,7 @@ function prettyJson(text: string): string | null {
       const close = tokens[index + 1]?.text;
       out += token.text;
       depth += 1;
+      if (depth > DEEPEST) return null;
       if (close !== "}" && close !== "]") out += indent(depth);
     } else if (token.text === "}" || token.text === "]") {
       depth -= 1;
@@ -121,9 +124,13 @@ function prettyJson(text: string): string | null {
   return depth === 0 ? out : null;
 }
 
+/** Tags, comments and CDATA sections, and the text between. What never ends is the last piece: no text takes long. */
+export const xmlPieces = (text: string): string[] =>
+  text.match(/<!\[CDATA\[.*?(?:\]\]>|$)|<!--.*?(?:-->|$)|<[^>]*>?|[^<]+/gsu) ?? [];
+
 function prettyXml(text: string): string | null {
-  const pieces = text.match(/<!\[CDATA\[.*?\]\]>|<!--.*?-->|<[^>]*>|[^<]+/gsu);
-  if (!pieces || pieces.join("") !== text) return null;
+  const pieces = xmlPieces(text);
+  if (pieces.some((piece) => piece.startsWith("<") && !piece.endsWith(">"))) return null;
   let depth = 0;
   let out = "";
   let inline = false;
@@ -147,6 +154,7 @@ function prettyXml(text: string): string | null {
       put(piece, depth);
       inline = false;
       if (!piece.endsWith("/>") && !piece.startsWith("<?") && !piece.startsWith("<!")) depth += 1;
+      if (depth > DEEPEST) return null;
     }
   }
   return depth === 0 ? out : null;

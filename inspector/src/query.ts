@@ -8,7 +8,7 @@ export const KEYS = ["type", "account", "subject", "state", "platform", "since",
 export type Key = (typeof KEYS)[number];
 
 /** What a Chinese keyboard writes. */
-const ALIASES: Record<string, Key> = {
+const ALIASES = new Map<string, Key>(Object.entries({
   类型: "type",
   账号: "account",
   对象: "subject",
@@ -16,14 +16,14 @@ const ALIASES: Record<string, Key> = {
   平台: "platform",
   时间: "since",
   内容: "text",
-};
+}));
 
-const STATE_NAMES: Record<string, State> = {
+const STATE_NAMES = new Map<string, State>(Object.entries({
   处理中: "responding",
   已响应: "answered",
   默认响应: "defaulted",
   迟到: "late",
-};
+}));
 
 /** One word of the line. */
 export interface Term {
@@ -49,7 +49,7 @@ export function terms(line: string): Term[] {
 
 function keyOf(name: string): Key | null {
   const lower = name.toLowerCase();
-  return KEYS.find((key) => key === lower) ?? ALIASES[name] ?? null;
+  return KEYS.find((key) => key === lower) ?? ALIASES.get(name) ?? null;
 }
 
 function unquote(text: string): string {
@@ -97,7 +97,7 @@ export function filter(line: string, known: Known, now: number): Filter {
         params.subject = value;
         break;
       case "state": {
-        const state = STATE_NAMES[value] ?? byStart(value.toLowerCase(), STATES);
+        const state = STATE_NAMES.get(value) ?? byStart(value.toLowerCase(), STATES);
         if ((STATES as string[]).includes(state)) params.state = state;
         else unknown.push(`state:${value}`);
         break;

@@ -1,7 +1,7 @@
-// Commands to copy: an event as a request to a program on this machine, and as `echostr simulate`.
+// What is copied: URLs for the console, an event as a request to a program on this machine, and as `echostr simulate`.
 
 import type { Story } from "./api";
-import { formOf } from "./highlight";
+import { formOf, xmlPieces } from "./highlight";
 
 /** One word of a POSIX shell. */
 export function shellWord(text: string): string {
@@ -17,8 +17,14 @@ export function curl(story: Story, to: string): string {
   ].join(" \\\n  ");
 }
 
+/** What is pasted into the console. */
+export function callbackUrl(base: string, path: string): string {
+  const host = base.trim().replace(/\/+$/u, "") || "https://HOST";
+  return (/^https?:\/\//u.test(host) ? host : `https://${host}`) + path;
+}
+
 /** Fields that `simulate` makes new in every event, so that it is not a repeat of this one. */
-const FRESH = new Set(["CreateTime", "TimeStamp", "EventTime", "MsgId", "msgid"]);
+export const FRESH = new Set(["CreateTime", "TimeStamp", "EventTime", "MsgId", "msgid"]);
 
 /** Path and text of every simple value that `--set` reaches: what is in a list has no path. */
 export function leaves(data: unknown, path = ""): [string, string][] {
@@ -66,7 +72,7 @@ interface Node {
 function xmlTree(text: string): unknown {
   const root: Node = { name: "", text: "", children: [] };
   const stack: Node[] = [root];
-  for (const [piece] of text.matchAll(/<!\[CDATA\[.*?\]\]>|<!--.*?-->|<[^>]*>|[^<]+/gsu)) {
+  for (const piece of xmlPieces(text)) {
     const top = stack.at(-1)!;
     if (piece.startsWith("<![CDATA[")) top.text += piece.slice(9, -3);
     else if (piece.startsWith("<!--") || piece.startsWith("<?")) continue;

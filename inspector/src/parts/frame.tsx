@@ -8,7 +8,7 @@ import type { Connection } from "../stream";
 import { bytes } from "../time";
 import { AgoIn } from "./bits";
 import { Dialog } from "./dialog";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 export const Logo = () => (
   <span class="logo">
@@ -60,6 +60,9 @@ interface Props {
 
 export function Frame({ view, info, connection, counts, help, signOut }: Props) {
   const t = words();
+  const nav = useRef<HTMLElement>(null);
+  // Of a narrow page the navigation scrolls.
+  useEffect(() => nav.current?.querySelector("[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" }), [view]);
   return (
     <header class="frame">
       <div class="top">
@@ -70,7 +73,7 @@ export function Frame({ view, info, connection, counts, help, signOut }: Props) 
           {connection === "live" ? t.live : connection === "lost" ? t.lost : t.connecting}
         </span>
       </div>
-      <nav>
+      <nav ref={nav}>
         <ul>
           {VIEWS.map((name) => (
             <li>

@@ -5,7 +5,7 @@ import type { Summary } from "../api";
 import { type Feed, rowsInView } from "../feed";
 import { href } from "../router";
 import { lang, titled, words } from "../settings";
-import { duration } from "../time";
+import { duration, relative } from "../time";
 import { StateBadge, Time } from "./bits";
 
 const ROW = 34;
@@ -122,7 +122,7 @@ function Row({ event, index, to, isCursor, isOpen, isTabStop, isFresh }: RowProp
   return (
     <div role="row" class={`row ${marks}`} aria-rowindex={index}>
       <span role="cell" class="c-time num">
-        <Time at={event.time} />
+        <Time at={event.time} /> <span class="quiet">{relative(event.time, Date.now(), lang())}</span>
       </span>
       <span role="cell" class="c-account">
         {event.account}

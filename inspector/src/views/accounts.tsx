@@ -5,6 +5,7 @@ import { Ago, AgoIn, Copy, Loading, Problem, useServer } from "../parts/bits";
 import { Count, LatencyPlot, Rates } from "../parts/plots";
 import { go, href } from "../router";
 import { base, lang, setBase, words } from "../settings";
+import { callbackUrl } from "../shell";
 import { count } from "../time";
 
 const ask = (signal: AbortSignal) => get<{ accounts: Account[] }>("/v1/accounts", {}, signal);
@@ -38,12 +39,6 @@ export function Accounts() {
       </ul>
     </div>
   );
-}
-
-/** What is pasted into the console. */
-export function callbackUrl(base: string, path: string): string {
-  const host = base.trim().replace(/\/+$/u, "") || "https://HOST";
-  return (/^https?:\/\//u.test(host) ? host : `https://${host}`) + path;
 }
 
 function Card({ account }: { account: Account }) {
@@ -145,7 +140,7 @@ function Api({ account }: { account: Account }) {
   return (
     <p class="api">
       {token ? (
-        <>
+        <span>
           {t.accessToken}{" "}
           <span class={`badge ${FINE.includes(token.state) ? "is-done" : "is-dead"}`}>
             {t.tokenStates[token.state] ?? token.state}
@@ -155,18 +150,17 @@ function Api({ account }: { account: Account }) {
               <AgoIn sentence={t.expires} at={token.expires} />
             </span>
           )}
-        </>
+        </span>
       ) : (
         !account.has_secret && !connection && <span class="quiet">{t.noSecret}</span>
       )}
       {connection !== null && connection !== undefined && (
-        <>
+        <span>
           {t.connection} <Connection of={connection} />
-        </>
+        </span>
       )}
       {account.late_reply && (
         <span class="quiet">
-          {" "}
           {t.lateReply}: <code>{account.late_reply}</code>
         </span>
       )}

@@ -160,7 +160,9 @@ function Observers({ observers }: { observers: ObserverState[] }) {
             <td>
               {absent_since ? (
                 <span class="badge is-defaulted">
-                  <AgoIn sentence={t.absent} at={absent_since} />
+                  <span>
+                    <AgoIn sentence={t.absent} at={absent_since} />
+                  </span>
                 </span>
               ) : (
                 <span class="badge is-done">{t.active}</span>

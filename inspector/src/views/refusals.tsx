@@ -6,33 +6,10 @@ import { Ago, Copy, Empty, Loading, Problem, Time, useServer } from "../parts/bi
 import { lang, words } from "../settings";
 import { shellWord } from "../shell";
 import { count } from "../time";
+import { type Group, groups, stepsOf } from "../verification";
 import { ADVICE } from "../words/advice";
 
 export const ask = (signal: AbortSignal) => get<{ refusals: Refusal[] }>("/v1/refusals", {}, signal);
-
-/** Refusals of one account, reason and client that came one after the other. */
-export interface Group {
-  key: string;
-  /** The newest. */
-  refusal: Refusal;
-  times: number;
-  first: string;
-}
-
-export function groups(refusals: Refusal[]): Group[] {
-  const found: Group[] = [];
-  for (const refusal of refusals) {
-    const last = found.at(-1);
-    const same =
-      last &&
-      (["account", "path", "reason", "client", "step"] as const).every((name) => last.refusal[name] === refusal[name]);
-    if (same) {
-      last.times += 1;
-      last.first = refusal.time;
-    } else found.push({ key: `${refusal.time} ${found.length}`, refusal, times: 1, first: refusal.time });
-  }
-  return found;
-}
 
 export function Refusals() {
   const t = words();
@@ -90,7 +67,9 @@ function Card({ group, first }: { group: Group; first: boolean }) {
           {refusal.hint && (
             <div>
               <dt>{t.cause}</dt>
-              <dd>{refusal.hint}</dd>
+              <dd>
+                <Marked text={refusal.hint} />
+              </dd>
             </div>
           )}
           {advice && (
@@ -128,20 +107,10 @@ function Card({ group, first }: { group: Group; first: boolean }) {
 
 const pathOf = (refusal: Refusal): string => refusal.path.split("?", 1)[0] ?? "";
 
-/** The order in which a request is checked. */
-const ORDER = ["body", "signature", "freshness", "decryption", "origin", "receive id", "payload"];
-
-/** Of a request that is signed without its body. */
-const IM_ORDER = ["signature", "application", "freshness", "payload"];
-
-const URL_CHECK = ["echostr", "signature", "freshness", "decryption", "receive id", "answer"];
-
 function Steps({ failed, platform }: { failed: string; platform: string }) {
   const t = words();
   const named = t.steps[failed] ?? failed;
-  const base = platform.startsWith("im/") ? IM_ORDER : failed === "echostr" || failed === "answer" ? URL_CHECK : ORDER;
-  // "origin" is checked always, and of interest only where it failed.
-  const order = base.filter((step) => step !== "origin" || failed === "origin");
+  const order = stepsOf(failed, platform);
   const at = order.indexOf(failed);
   if (at < 0) return <span class="step is-failed">✕ {named}</span>;
   return (
@@ -166,6 +135,6 @@ function Steps({ failed, platform }: { failed: string; platform: string }) {
 }
 
 /** Words between backquotes are code. */
-export function Marked({ text }: { text: string }) {
+function Marked({ text }: { text: string }) {
   return <>{text.split("`").map((piece, index) => (index % 2 === 1 ? <code>{piece}</code> : piece))}</>;
 }

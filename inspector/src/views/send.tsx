@@ -7,10 +7,7 @@ import { Copy, Loading, Problem } from "../parts/bits";
 import { Code } from "../parts/code";
 import { href, replace, type Route } from "../router";
 import { titled, words } from "../settings";
-import { leaves, sampleTree, shellWord } from "../shell";
-
-/** Set by the server in every sample. */
-const FRESH = new Set(["CreateTime", "TimeStamp", "EventTime", "MsgId", "msgid"]);
+import { FRESH, leaves, sampleTree, shellWord } from "../shell";
 
 /** Types of a list; more are found by searching. */
 const MOST_TYPES = 400;

@@ -6,7 +6,7 @@ import type { Words } from "./en";
 export const zh: Words = {
   views: {
     events: "事件",
-    refusals: "被拒绝的请求",
+    refusals: "拒绝记录",
     dead: "死信",
     send: "发送样例",
     accounts: "账号",
@@ -253,7 +253,7 @@ export const zh: Words = {
   observersTitle: "观察者",
   noObserverList: "没有注册观察者。",
   internal: "内部",
-  absent: (time) => `${time}起不在`,
+  absent: (time) => `未注册（${time}起）`,
   active: "正常",
   lag: "延迟",
   breaker: "熔断",
@@ -278,7 +278,7 @@ export const zh: Words = {
     ["/", "过滤"],
     ["p", "暂停、继续"],
     ["r", "重放当前事件"],
-    ["g e, g r, g d", "事件、被拒绝的请求、死信"],
+    ["g e, g r, g d", "事件、拒绝记录、死信"],
     ["g s, g a, g f", "发送样例、账号、转发"],
     ["t", "切换主题"],
     ["l", "切换语言"],
