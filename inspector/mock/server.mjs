@@ -64,27 +64,26 @@ const summaryOf = (event) => Object.fromEntries(SUMMARY.map((name) => [name, eve
 
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 const refusals = [
-  { time: ago(40), account: "mp/shop", path: "/mp/shop?signature&timestamp&nonce&msg_signature", reason: "wrong_signature", step: "signature", hint: "`msg_signature` does not match: the token of the console differs from the configured one, or query and body are of different requests", client: "203.0.113.7" },
-  { time: ago(41), account: "mp/shop", path: "/mp/shop?signature&timestamp&nonce&msg_signature", reason: "wrong_signature", step: "signature", hint: "`msg_signature` does not match: the token of the console differs from the configured one, or query and body are of different requests", client: "203.0.113.7" },
-  { time: ago(600), account: "wecom/demo", path: "/wecom/demo?msg_signature&timestamp&nonce", reason: "undecryptable", step: "decryption", hint: "none of the AES keys opens it: the EncodingAESKey of the console differs", client: "203.0.113.9" },
-  { time: ago(4000), account: "im/demo", path: "/im/demo?SdkAppid&CallbackCommand", reason: "missing_parameter", step: "signature", hint: "`Sign` is missing; is callback authentication (回调鉴权) on in the console?", client: "198.51.100.20" },
-  { time: ago(90000), account: null, path: "/wechat", reason: "unknown_account", step: null, hint: "the nearest path is /mp/shop", client: "198.51.100.20" },
+  { time: ago(40), account: "mp/shop", method: "POST", path: "/mp/shop", parameters: ["signature", "timestamp", "nonce", "msg_signature"], count: 2, reason: "wrong_signature", step: "signature", hint: "`msg_signature` does not match: the token of the console differs from the configured one, or query and body are of different requests", client: "203.0.113.7" },
+  { time: ago(600), account: "wecom/demo", method: "GET", path: "/wecom/demo", parameters: ["msg_signature", "timestamp", "nonce", "echostr"], count: 1, reason: "undecryptable", step: "decryption", hint: "none of the AES keys opens it: the EncodingAESKey of the console differs", client: "203.0.113.9" },
+  { time: ago(4000), account: "im/demo", method: "POST", path: "/im/demo", parameters: ["SdkAppid", "CallbackCommand"], count: 1, reason: "missing_parameter", step: "signature", hint: "`Sign` is missing; is callback authentication (回调鉴权) on in the console?", client: "198.51.100.20" },
+  { time: ago(90000), account: null, method: "POST", path: "/wechat", parameters: [], count: 12, reason: "unknown_account", step: null, hint: "the nearest path is /mp/shop", client: "198.51.100.20" },
 ];
 let dead = events.flatMap((event) => event.observations.filter(({ state }) => state === "dead").map((observation) => ({ event: summaryOf(event), observer: observation.observer, attempts: observation.attempts, error: observation.error, died: event.time }))).reverse().slice(0, 30);
 const account = (id, more) => ({
-  id, platform: id.split("/")[0], name: id.split("/")[1], path: `/${id}`, url_path_hint: null, mode: "safe", has_secret: false, late_reply: "drop",
+  id, platform: id.split("/")[0], name: id.split("/")[1], path: `/${id}`, url_path_hint: `https://HOST/${id}`, mode: "safe", has_secret: false, late_reply: "drop",
   last_event: ago(45), deliveries: { answered: 18234, acknowledged: 210, defaulted: 12, repeated: 88, verified: 3 }, refused: 2, in_flight: 1,
   token: null, connection: null, rates: Array.from({ length: 60 }, (_, i) => Math.round(20 + 15 * Math.sin(i / 7) + (i * 7919 % 11))), latencies_ms: { p50: 3.1, p95: 18, p99: 410 }, ...more,
 });
 const accounts = [
   account("mp/shop", { has_secret: true, late_reply: "send", token: { state: "valid", expires: new Date(Date.now() + 5_400_000).toISOString() } }),
   account("wecom/demo", { refused: 1 }),
-  account("im/demo", { mode: null, refused: 1, token: { state: "failing", expires: null } }),
-  account("openplatform/demo", { url_path_hint: "/openplatform/demo/$APPID$", rates: Array(60).fill(0), latencies_ms: null, last_event: null, refused: 0, deliveries: {} }),
-  account("wecom_bot/demo", { path: null, mode: "websocket", connection: { state: "connected" } }),
+  account("im/demo", { refused: 1, token: { state: "refused", expires: null } }),
+  account("openplatform/demo", { rates: Array(60).fill(0), latencies_ms: null, last_event: null, refused: 0, deliveries: {} }),
+  account("wecom_bot/demo", { path: null, url_path_hint: null, connection: { state: "kicked", text: "another client has taken the connection" } }),
 ];
 const sample = (type) => (type.startsWith("im") ? JSON.stringify({ CallbackCommand: "Sns.CallbackPrevFriendAdd", Requester_Account: "u_3101", From_Account: "u_3101", EventTime: 1700000000000 }, null, 1) : xml({ ToUserName: "gh_0123456789ab", FromUserName: "oUser0001fX2kPq9", CreateTime: 1700000000, MsgType: "text", Content: "你好", MsgId: 23400000000000000n.toString() }));
-const catalog = TYPES.map(([type, en, zh]) => ({ type, platform: type.split(".")[0], name: { en, zh }, kind: type.split(".")[1], sample: sample(type) }));
+const catalog = TYPES.map(([type, en, zh]) => ({ type, platform: type.split(".")[0], name: { en, zh }, kind: type.split(".")[1], sample: { form: type.startsWith("im") ? "json" : "xml", payload: sample(type) } }));
 const observers = () => [
   { name: "crm", internal: false, absent_since: null, pending: 0, oldest: null, dead: 0 },
   { name: "orders-webhook", internal: false, absent_since: null, pending: 41, oldest: ago(750), dead: dead.length },

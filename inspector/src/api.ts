@@ -13,12 +13,12 @@ export interface Summary {
   account: string;
   platform: string;
   type: string;
-  title?: Title | null;
-  subject?: string | null;
+  title: Title;
+  subject: string | null;
   state: State;
   deliveries: number;
   has_reply: boolean;
-  failure?: string | null;
+  failure: string | null;
   /** From the delivery to the reply, where the server knows it. */
   duration_ms?: number | null;
 }
@@ -26,16 +26,17 @@ export interface Summary {
 export interface Observation {
   observer: string;
   state: "waiting" | "leased" | "done" | "dead";
-  due?: string | null;
+  due: string | null;
   attempts: number;
-  error?: string | null;
+  error: string | null;
 }
 
 export interface Story extends Summary {
   form: "xml" | "json";
   payload: string;
   data: unknown;
-  reply?: string | null;
+  /** Null for the plain success. */
+  reply: string | null;
   cloudevent: unknown;
   observations: Observation[];
 }
@@ -51,39 +52,45 @@ export interface Letter {
 export interface ObserverState {
   name: string;
   internal: boolean;
-  absent_since?: string | null;
+  absent_since: string | null;
   pending: number;
-  oldest?: string | null;
+  oldest: string | null;
   dead: number;
 }
 
+/** A refused request, or several that are alike. */
 export interface Refusal {
   time: string;
-  account?: string | null;
+  account: string | null;
+  method: string;
   path: string;
+  /** Names of the parameters of the query. */
+  parameters: string[];
   reason: string;
-  hint?: string | null;
-  step?: string | null;
-  client?: string | null;
+  hint: string;
+  step: string | null;
+  client: string;
+  count: number;
 }
 
 export interface Account {
   id: string;
   platform: string;
   name: string;
-  path?: string | null;
-  url_path_hint?: string | null;
-  mode?: string | null;
-  has_secret?: boolean;
-  late_reply?: string | null;
-  last_event?: string | null;
-  deliveries?: Record<string, number>;
-  refused?: number;
-  in_flight?: number;
-  token?: { state: string; expires?: string | null } | null;
-  connection?: unknown;
-  rates?: number[];
-  latencies_ms?: { p50: number; p95: number; p99: number } | null;
+  /** Null over a WebSocket. */
+  path: string | null;
+  mode: string;
+  has_secret: boolean;
+  late_reply: string;
+  last_event: string | null;
+  deliveries: Record<string, number>;
+  refused: number;
+  in_flight: number;
+  token: { state: string; expires: string | null } | null;
+  connection: { state: string; text: string } | null;
+  /** Of each of the last 60 minutes, the present one last. */
+  rates: number[];
+  latencies_ms: { p50: number; p95: number; p99: number } | null;
 }
 
 /** A forward; what a server does not say of it is not shown. */
@@ -97,29 +104,34 @@ export interface Forward {
   [key: string]: unknown;
 }
 
+export interface Sample {
+  form: "xml" | "json";
+  payload: string;
+}
+
 export interface CatalogType {
   type: string;
   platform: string;
   name: Title;
-  kind?: string | null;
-  sample?: unknown;
+  kind: string;
+  sample: Sample | null;
 }
 
 export interface Info {
   version: string;
-  started?: string;
-  journal?: { kind: string; bytes: number; max_bytes: number };
-  ready?: { ok: boolean; reason?: string | null };
-  masked?: boolean | string[];
+  started: string;
+  journal: { kind: string; bytes: number; max_bytes: number };
+  ready: { ok: boolean; reason: string | null };
+  masked: boolean;
   /** Whether the server asks for a token. */
   token?: boolean;
 }
 
 export interface SampleResult {
-  status?: number | null;
-  reply?: string | null;
-  event?: string | null;
-  error?: string | null;
+  status: number | null;
+  reply: string | null;
+  event: string | null;
+  error: string | null;
 }
 
 /** What the server answers instead of a result; code 0 is no answer at all. */

@@ -34,7 +34,7 @@ async function askOverview(signal: AbortSignal): Promise<Overview> {
     get<{ observers: ObserverState[] }>("/v1/observers", {}, signal),
     askRefusals(signal),
   ]);
-  return { info, observers, refused: refusals.length };
+  return { info, observers, refused: refusals.reduce((sum, { count }) => sum + count, 0) };
 }
 
 function App() {
@@ -131,11 +131,15 @@ interface CurrentProps {
 
 function Current({ route, overview, connection, again }: CurrentProps) {
   switch (route.view) {
-    case "events": {
-      const masked = overview?.info.masked ?? false;
-      const isMasked = Array.isArray(masked) ? masked.length > 0 : masked;
-      return <Events route={route} connection={connection} refused={overview?.refused ?? 0} masked={isMasked} />;
-    }
+    case "events":
+      return (
+        <Events
+          route={route}
+          connection={connection}
+          refused={overview?.refused ?? 0}
+          masked={overview?.info.masked ?? false}
+        />
+      );
     case "refusals":
       return <Refusals />;
     case "dead":

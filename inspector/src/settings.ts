@@ -83,6 +83,6 @@ export function useSettings(): Words {
 }
 
 /** A title in the page's language; the type where the catalogue has none. */
-export function titled(title: Title | null | undefined, type: string): string {
-  return title?.[state.lang] || title?.en || type;
+export function titled(title: Title | undefined, type: string): string {
+  return title?.[state.lang] || type;
 }

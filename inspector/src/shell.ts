@@ -1,7 +1,7 @@
 // What is copied: URLs for the console, an event as a request to a program on this machine, and as `echostr simulate`.
 
-import type { Story } from "./api";
-import { formOf, xmlPieces } from "./highlight";
+import type { Sample, Story } from "./api";
+import { xmlPieces } from "./highlight";
 
 /** One word of a POSIX shell. */
 export function shellWord(text: string): string {
@@ -34,10 +34,10 @@ export function leaves(data: unknown, path = ""): [string, string][] {
 }
 
 /** The sample of the catalogue with the fields of this event. */
-export function simulate(story: Story, sample: unknown): string {
-  const known = new Map(leaves(sampleTree(sample)));
+export function simulate(story: Story, sample: Sample | null): string {
+  const known = new Map(leaves(sample ? sampleTree(sample) : {}));
   const words = [`echostr simulate ${shellWord(story.account)} ${shellWord(story.type)}`];
-  if (story.form === "json" && formOf(typeof sample === "string" ? sample : "{") === "xml") words.push("--json");
+  if (story.form === "json" && sample?.form === "xml") words.push("--json");
   for (const [path, value] of leaves(story.data)) {
     if (FRESH.has(path) || known.get(path) === value) continue;
     words.push(`--set ${shellWord(`${path}=${value}`)}`);
@@ -46,19 +46,12 @@ export function simulate(story: Story, sample: unknown): string {
 }
 
 /** A sample as a tree of names and values, whether it is XML or JSON. */
-export function sampleTree(sample: unknown): unknown {
-  if (typeof sample !== "string") return sample;
-  switch (formOf(sample)) {
-    case "json":
-      try {
-        return JSON.parse(sample);
-      } catch {
-        return {};
-      }
-    case "xml":
-      return xmlTree(sample);
-    case "plain":
-      return {};
+export function sampleTree({ form, payload }: Sample): unknown {
+  if (form === "xml") return xmlTree(payload);
+  try {
+    return JSON.parse(payload);
+  } catch {
+    return {};
   }
 }
 

@@ -1,30 +1,4 @@
-// Refused requests: which belong together, and the steps of the verification around the one that failed.
-
-import type { Refusal } from "./api";
-
-/** Refusals of one account, reason and client that came one after the other. */
-export interface Group {
-  key: string;
-  /** The newest. */
-  refusal: Refusal;
-  times: number;
-  first: string;
-}
-
-export function groups(refusals: Refusal[]): Group[] {
-  const found: Group[] = [];
-  for (const refusal of refusals) {
-    const last = found.at(-1);
-    const same =
-      last &&
-      (["account", "path", "reason", "client", "step"] as const).every((name) => last.refusal[name] === refusal[name]);
-    if (same) {
-      last.times += 1;
-      last.first = refusal.time;
-    } else found.push({ key: `${refusal.time} ${found.length}`, refusal, times: 1, first: refusal.time });
-  }
-  return found;
-}
+// The steps of the verification around the one that failed.
 
 /** The order in which a request is checked. */
 const ORDER = ["body", "signature", "freshness", "decryption", "origin", "receive id", "payload"];

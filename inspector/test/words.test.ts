@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import type { Refusal } from "../src/api";
 import { href, parseRoute } from "../src/router";
 import { bytes, count, duration, fullTime, relative, shortTime, timeOfField } from "../src/time";
-import { groups, stepsOf } from "../src/verification";
+import { stepsOf } from "../src/verification";
 import { ADVICE } from "../src/words/advice";
 import { en } from "../src/words/en";
 import { zh } from "../src/words/zh";
@@ -71,13 +70,6 @@ test("addresses of views", () => {
   assert.equal(parseRoute("#/nowhere/x").id, null);
   assert.equal(parseRoute("#/events/%E0%A4%A").id, null);
   assert.equal(parseRoute("#/__proto__").view, "events");
-});
-
-const refusal = (more: Partial<Refusal>): Refusal => ({ time: "t", account: "mp/shop", path: "/mp/shop", reason: "stale", ...more });
-
-test("refusals of one kind in a row are one", () => {
-  const all = groups([refusal({ time: "3" }), refusal({ time: "2" }), refusal({ client: "::1" }), refusal({ time: "1" })]);
-  assert.deepEqual(all.map(({ times, first }) => [times, first]), [[2, "2"], [1, "t"], [1, "1"]]);
 });
 
 test("the steps around the one that failed", () => {

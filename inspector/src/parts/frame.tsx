@@ -111,25 +111,17 @@ export function Frame({ view, info, connection, counts, help, signOut }: Props) 
 function Server({ info }: { info: Info }) {
   const t = words();
   const { journal } = info;
-  const full = journal && journal.max_bytes > 0 ? journal.bytes / journal.max_bytes : 0;
+  const full = journal.max_bytes > 0 ? journal.bytes / journal.max_bytes : 0;
   return (
     <div class="server">
-      {journal && (
-        <div class={full > 0.9 ? "bad" : full > 0.7 ? "warn" : ""}>
-          <span>{t.journalUse(journal.kind, bytes(journal.bytes), bytes(journal.max_bytes))}</span>
-          <span class="meter" aria-hidden="true">
-            <span style={{ width: `${Math.min(100, full * 100)}%` }} />
-          </span>
-        </div>
-      )}
+      <div class={full > 0.9 ? "bad" : full > 0.7 ? "warn" : ""}>
+        <span>{t.journalUse(journal.kind, bytes(journal.bytes), bytes(journal.max_bytes))}</span>
+        <span class="meter" aria-hidden="true">
+          <span style={{ width: `${Math.min(100, full * 100)}%` }} />
+        </span>
+      </div>
       <div>
-        {info.version}
-        {info.started && (
-          <>
-            {" · "}
-            <AgoIn sentence={t.since} at={info.started} />
-          </>
-        )}
+        {info.version} · <AgoIn sentence={t.since} at={info.started} />
       </div>
     </div>
   );

@@ -43,23 +43,21 @@ export function Accounts() {
 
 function Card({ account }: { account: Account }) {
   const t = words();
-  const { path, url_path_hint: hint } = account;
+  const { path } = account;
   return (
     <li class="card account">
       <header>
         <h2>{account.id}</h2>
-        {account.mode && (
-          <span class="tag" title={t.mode}>
-            {account.mode}
-          </span>
-        )}
+        <span class="tag" title={t.mode}>
+          {path === null ? "websocket" : account.mode}
+        </span>
         <span class="grow" />
         <span class="quiet num">
           {t.lastEvent}: {account.last_event ? <Ago at={account.last_event} /> : t.never}
         </span>
       </header>
-      <Urls path={path ?? null} hint={hint ?? null} />
-      {account.rates && <Rates rates={account.rates} />}
+      <Urls account={account} />
+      <Rates rates={account.rates} />
       {account.latencies_ms ? (
         <LatencyPlot latencies={account.latencies_ms} lang={lang()} />
       ) : (
@@ -83,10 +81,16 @@ function Card({ account }: { account: Account }) {
   );
 }
 
-function Urls({ path, hint }: { path: string | null; hint: string | null }) {
+/** A third-party platform has a second URL, for what comes of the accounts that have authorised it. */
+function urlPaths({ platform, path }: Account): string[] {
+  if (path === null) return [];
+  return platform === "openplatform" && !path.includes("$") ? [path, `${path}/$APPID$`] : [path];
+}
+
+function Urls({ account }: { account: Account }) {
   const t = words();
-  if (!path) return <p class="quiet">{t.noRoute}</p>;
-  const urls = hint && hint !== path ? [path, hint] : [path];
+  const urls = urlPaths(account);
+  if (urls.length === 0) return <p class="quiet">{t.noRoute}</p>;
   return (
     <>
       {urls.map((path, index) => {
@@ -105,8 +109,8 @@ function Urls({ path, hint }: { path: string | null; hint: string | null }) {
 
 function Outcomes({ account }: { account: Account }) {
   const t = words();
-  const refused = account.refused ?? 0;
-  const all = Object.entries(account.deliveries ?? {}).filter(([name, number]) => number > 0 && name !== "refused");
+  const { refused } = account;
+  const all = Object.entries(account.deliveries).filter(([name, number]) => number > 0 && name !== "refused");
   return (
     <dl class="numbers">
       {all.map(([name, number]) => (
@@ -124,7 +128,7 @@ function Outcomes({ account }: { account: Account }) {
       <div>
         <dt>{t.inFlight}</dt>
         <dd>
-          <Count of={account.in_flight ?? 0} />
+          <Count of={account.in_flight} />
         </dd>
       </div>
     </dl>
@@ -132,7 +136,10 @@ function Outcomes({ account }: { account: Account }) {
 }
 
 /** States of the access token that need nobody. */
-const FINE = ["valid", "ok", "none", "refreshing"];
+const FINE = ["valid", "none"];
+
+/** Another node has the connection of one that stands by. */
+const CONNECTED = ["connected", "standby"];
 
 function Api({ account }: { account: Account }) {
   const t = words();
@@ -154,23 +161,17 @@ function Api({ account }: { account: Account }) {
       ) : (
         !account.has_secret && !connection && <span class="quiet">{t.noSecret}</span>
       )}
-      {connection !== null && connection !== undefined && (
+      {connection && (
         <span>
-          {t.connection} <Connection of={connection} />
+          {t.connection}{" "}
+          <span class={`badge ${CONNECTED.includes(connection.state) ? "is-done" : "is-dead"}`} title={connection.text}>
+            {t.connectionStates[connection.state] ?? connection.state}
+          </span>
         </span>
       )}
-      {account.late_reply && (
-        <span class="quiet">
-          {t.lateReply}: <code>{account.late_reply}</code>
-        </span>
-      )}
+      <span class="quiet">
+        {t.lateReply}: <code>{account.late_reply}</code>
+      </span>
     </p>
   );
-}
-
-/** Of a bot over WebSocket: a word, or an object with a state. */
-function Connection({ of }: { of: unknown }) {
-  const state = typeof of === "object" && of !== null ? String((of as { state?: unknown }).state ?? "") : String(of);
-  const isFine = state === "connected" || state === "true";
-  return <span class={`badge ${isFine ? "is-done" : "is-dead"}`}>{state}</span>;
 }

@@ -1,12 +1,12 @@
 // Why requests were refused: the step that failed, the likely cause, and what to do.
 
-import { useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { get, type Refusal } from "../api";
-import { Ago, Copy, Empty, Loading, Problem, Time, useServer } from "../parts/bits";
+import { Copy, Empty, Loading, Problem, Time, useServer } from "../parts/bits";
 import { lang, words } from "../settings";
 import { shellWord } from "../shell";
 import { count } from "../time";
-import { type Group, groups, stepsOf } from "../verification";
+import { stepsOf } from "../verification";
 import { ADVICE } from "../words/advice";
 
 export const ask = (signal: AbortSignal) => get<{ refusals: Refusal[] }>("/v1/refusals", {}, signal);
@@ -14,7 +14,7 @@ export const ask = (signal: AbortSignal) => get<{ refusals: Refusal[] }>("/v1/re
 export function Refusals() {
   const t = words();
   const { value, error, again } = useServer(ask, "refusals", 4000);
-  const all = groups(value?.refusals ?? []);
+  const all = value?.refusals ?? [];
   return (
     <div class="page">
       <h1>{t.views.refusals}</h1>
@@ -23,21 +23,29 @@ export function Refusals() {
       {!value && error === null && <Loading />}
       {value && all.length === 0 && <Empty title={t.noRefusals} text={t.noRefusalsText} />}
       <ol class="refusals">
-        {all.map((group, index) => (
-          <Card key={group.key} group={group} first={index === 0} />
+        {all.map((refusal, index) => (
+          <Card key={keyOf(refusal)} refusal={refusal} first={index === 0} />
         ))}
       </ol>
     </div>
   );
 }
 
-function Card({ group, first }: { group: Group; first: boolean }) {
+/** Stays the same when another of the kind comes. */
+const keyOf = ({ account, method, path, reason, client }: Refusal): string =>
+  [account, method, path, reason, client].join(" ");
+
+/** The request as it was, without the values of its query. */
+const shown = ({ path, parameters }: Refusal): string =>
+  parameters.length === 0 ? path : `${path}?${parameters.map((name) => `${name}=…`).join("&")}`;
+
+function Card({ refusal, first }: { refusal: Refusal; first: boolean }) {
   const t = words();
-  const { refusal, times } = group;
   const [open, setOpen] = useState(first);
+  const id = useId();
   const advice = ADVICE[refusal.reason]?.[lang()];
-  const id = `refusal-${group.key.replaceAll(/\W/gu, "")}`;
-  const command = `echostr explain ${refusal.account ?? "PLATFORM/ACCOUNT"} --url ${shellWord(`${pathOf(refusal)}?…`)} --body body.xml`;
+  const body = refusal.method === "GET" ? "" : " --body body.xml";
+  const command = refusal.account && `echostr explain ${refusal.account} --url ${shellWord(shown(refusal))}${body}`;
   return (
     <li class="card refusal">
       <h2>
@@ -49,7 +57,7 @@ function Card({ group, first }: { group: Group; first: boolean }) {
           <span class="of">{refusal.account ?? t.unknownAccount}</span>
           <span class="quiet from">
             {refusal.client}
-            {times > 1 && <span class="num"> · ×{count(times)}</span>}
+            {refusal.count > 1 && <span class="num"> · ×{count(refusal.count)}</span>}
           </span>
           <span class="chevron" aria-hidden="true" />
         </button>
@@ -83,29 +91,26 @@ function Card({ group, first }: { group: Group; first: boolean }) {
           <div>
             <dt>{t.request}</dt>
             <dd>
-              <code>{refusal.path}</code>
-              {times > 1 && (
-                <span class="quiet">
-                  {" "}
-                  · {t.times(times)}, <Ago at={group.first} /> – <Ago at={refusal.time} />
-                </span>
-              )}
+              <code>
+                {refusal.method} {shown(refusal)}
+              </code>
+              {refusal.count > 1 && <span class="quiet"> · {t.times(refusal.count)}</span>}
             </dd>
           </div>
-          <div>
-            <dt>{t.explainText}</dt>
-            <dd class="command">
-              <code>{command}</code>
-              <Copy text={() => command} />
-            </dd>
-          </div>
+          {command && (
+            <div>
+              <dt>{t.explainText}</dt>
+              <dd class="command">
+                <code>{command}</code>
+                <Copy text={() => command} />
+              </dd>
+            </div>
+          )}
         </dl>
       </div>
     </li>
   );
 }
-
-const pathOf = (refusal: Refusal): string => refusal.path.split("?", 1)[0] ?? "";
 
 function Steps({ failed, platform }: { failed: string; platform: string }) {
   const t = words();

@@ -17,7 +17,7 @@ export function Send({ route }: { route: Route }) {
   const directory = useDirectory();
   const accounts = directory.accounts.filter(({ path }) => path !== null);
   const account = accounts.find(({ id }) => id === route.query.get("account")) ?? accounts[0];
-  const types = directory.types.filter((type) => account && fits(type, account.platform));
+  const types = directory.types.filter((type) => type.sample && account && fits(type, account.platform));
   const type = types.find(({ type }) => type === route.query.get("type")) ?? types[0];
   if (directory.accounts.length === 0) return <Loading />;
   const choose = (account: string, type: string) => replace(href("send", null, { account, type }));
@@ -101,7 +101,7 @@ function Types({ types, chosen, choose }: TypesProps) {
 
 function Form({ account, type }: { account: string; type: CatalogType }) {
   const t = words();
-  const fields = useMemo(() => leaves(sampleTree(type.sample)).filter(([path]) => !FRESH.has(path)), [type]);
+  const fields = useMemo(() => leaves(type.sample ? sampleTree(type.sample) : {}).filter(([path]) => !FRESH.has(path)), [type]);
   const [set, setSet] = useState<Record<string, string>>({});
   const [added, setAdded] = useState<string[]>([]);
   const [path, setPath] = useState("");

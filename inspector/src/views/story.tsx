@@ -110,8 +110,8 @@ const pick = ({ payload, data, reply, cloudevent, subject }: EventStory) => ({
   payload,
   data,
   cloudevent,
-  reply: reply ?? null,
-  subject: subject ?? null,
+  reply,
+  subject,
 });
 
 function Facts({ story }: { story: EventStory }) {
@@ -156,7 +156,7 @@ function Facts({ story }: { story: EventStory }) {
 
 function Commands({ story, directory }: { story: EventStory; directory: Directory }) {
   const t = words();
-  const sample = directory.byType.get(story.type)?.sample;
+  const sample = directory.byType.get(story.type)?.sample ?? null;
   return (
     <div class="commands" role="group" aria-label={t.copyAs}>
       <span class="quiet">{t.copyAs}</span>
