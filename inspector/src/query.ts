@@ -210,9 +210,3 @@ export function complete(line: string, caret: number, insert: string): { line: s
   const rest = line.slice(term?.end ?? caret).trimStart();
   return { line: line.slice(0, start) + insert + rest, caret: start + insert.length };
 }
-
-/** The line with one key set to a value, in place of what it was. */
-export function withTerm(line: string, key: Key, value: string): string {
-  const kept = terms(line).filter((term) => term.key !== key);
-  return [...kept.map(({ start, end }) => line.slice(start, end)), `${key}:${quote(value)}`].join(" ");
-}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { complete, filter, type Known, suggestions, terms, withTerm } from "../src/query";
+import { complete, filter, type Known, suggestions, terms } from "../src/query";
 
 const NOW = Date.parse("2026-11-29T12:00:00.000Z");
 const KNOWN: Known = {
@@ -78,8 +78,4 @@ test("suggestions for keys and values", () => {
 test("a suggestion replaces the word at the caret", () => {
   assert.deepEqual(complete("a type:mp b", 9, "type:mp.event.subscribe "), { line: "a type:mp.event.subscribe b", caret: 26 });
   assert.deepEqual(complete("", 0, "type:"), { line: "type:", caret: 5 });
-});
-
-test("one key is set in place of what it was", () => {
-  assert.equal(withTerm("account:a 你好", "account", "mp/shop"), "你好 account:mp/shop");
 });

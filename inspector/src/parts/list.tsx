@@ -84,7 +84,7 @@ export function EventList({ feed, line, cursor, openId, atTop, moved }: Props) {
           ))}
         </div>
       </div>
-      <div class="scroll" ref={box} onScroll={scrolled} role="presentation" tabIndex={-1}>
+      <div class="scroll" ref={box} onScroll={scrolled} role="presentation">
         <div role="rowgroup" class="rows" style={{ height: `${feed.events.length * row}px` }}>
           <div role="presentation" style={{ transform: `translateY(${first * row}px)` }}>
             {feed.events.slice(first, last).map((event, at) => (

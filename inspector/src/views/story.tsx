@@ -8,6 +8,8 @@ import { Copy, Loading, ObservationBadge, Problem, StateBadge, AgoIn, Time, useN
 import { Code } from "../parts/code";
 import { Confirm } from "../parts/dialog";
 import { Fields } from "../parts/fields";
+import { quote } from "../query";
+import { href } from "../router";
 import { lang, titled, words } from "../settings";
 import { curl, simulate } from "../shell";
 import { duration } from "../time";
@@ -118,25 +120,10 @@ function Facts({ story }: { story: EventStory }) {
   const t = words();
   return (
     <dl class="facts">
-      <div>
-        <dt>{t.columns.type}</dt>
-        <dd>
-          <code>{story.type}</code>
-        </dd>
-      </div>
-      <div>
-        <dt>{t.columns.account}</dt>
-        <dd>
-          <code>{story.account}</code>
-        </dd>
-      </div>
+      <Fact name={t.columns.type} filter={`type:${story.type}`} value={story.type} />
+      <Fact name={t.columns.account} filter={`account:${quote(story.account)}`} value={story.account} />
       {story.subject && (
-        <div>
-          <dt>{t.columns.subject}</dt>
-          <dd>
-            <code>{story.subject}</code>
-          </dd>
-        </div>
+        <Fact name={t.columns.subject} filter={`subject:${quote(story.subject)}`} value={story.subject} />
       )}
       <div>
         <dt>{t.received}</dt>
@@ -151,6 +138,20 @@ function Facts({ story }: { story: EventStory }) {
         </dd>
       </div>
     </dl>
+  );
+}
+
+/** What one can see all events of. */
+function Fact({ name, filter, value }: { name: string; filter: string; value: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>
+        <a href={href("events", null, { q: filter })} title={words().allOf(value)}>
+          <code>{value}</code>
+        </a>
+      </dd>
+    </div>
   );
 }
 
