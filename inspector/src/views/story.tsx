@@ -1,6 +1,6 @@
 // One event's story: what came, what was answered, who saw it, and what can be done now.
 
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, eventPath, get, post, type Observation, type Story as EventStory } from "../api";
 import type { Directory } from "../directory";
 import { useKeys } from "../keys";
@@ -14,8 +14,12 @@ import { lang, titled, words } from "../settings";
 import { curl, simulate } from "../shell";
 import { duration } from "../time";
 
-/** How often a story is read again; it goes on while somebody looks. */
-const AGAIN_MS = 3_000;
+/** How often a story is read again: while something is still to happen, and when all is done. */
+const MOVING_MS = 2_000;
+const STILL_MS = 10_000;
+
+/** Below this the story is in place of the list. */
+const IN_PLACE = "(max-width: 1079px)";
 
 /** Where the copied `curl` posts to. */
 const LOCAL = "http://localhost:3000/";
@@ -36,7 +40,16 @@ export function Story({ id, close, directory, masked }: Props) {
   const [revealed, setRevealed] = useState<EventStory | null>(null);
   const [asked, setAsked] = useState<"replay" | "reveal" | { observer: string } | null>(null);
   const notes = useNotes();
-  const { value, error, again } = useServer((signal) => get<EventStory>(eventPath(id), {}, signal), id, AGAIN_MS);
+  const [moving, setMoving] = useState(true);
+  const ask = (signal: AbortSignal) => get<EventStory>(eventPath(id), {}, signal);
+  const { value, error, again } = useServer(ask, id, moving ? MOVING_MS : STILL_MS);
+  const article = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (matchMedia(IN_PLACE).matches) article.current?.focus();
+  }, []);
+  useEffect(() => {
+    if (value) setMoving(isMoving(value));
+  }, [value]);
   const story = value && revealed ? { ...value, ...pick(revealed) } : value;
 
   useKeys({ r: () => story && story.observations.length > 0 && setAsked("replay") });
@@ -48,7 +61,7 @@ export function Story({ id, close, directory, masked }: Props) {
   };
   const isMissing = error instanceof ApiError && error.status === 404;
   return (
-    <article class="story">
+    <article class="story" ref={article} tabIndex={-1}>
       <header class="story-head">
         <button type="button" class="plain back" onClick={close} aria-label={t.back}>
           <span aria-hidden="true">←</span> <span class="back-text">{t.back}</span>
@@ -106,6 +119,9 @@ export function Story({ id, close, directory, masked }: Props) {
     </article>
   );
 }
+
+const isMoving = ({ state, observations }: EventStory): boolean =>
+  state === "responding" || observations.some(({ state }) => state === "waiting" || state === "leased");
 
 /** What the masks hide of an event. */
 const pick = ({ payload, data, reply, cloudevent, subject }: EventStory) => ({
