@@ -103,6 +103,7 @@ pub mod next_message;
 pub mod observers;
 pub mod server;
 pub mod simulate;
+mod stats;
 mod streams;
 pub mod supervisor;
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use crate::{
     envelope::Refusal,
     in_flight::{Load, Loads},
     journal::{Absent, Usage},
+    stats::AccountStats,
 };
 
 const DELIVERIES: &str = "echostr_deliveries_total";
@@ -105,6 +106,23 @@ impl Outcome {
     /// Those of requests that were not read, or whose reading failed.
     const UNREAD: [Self; 5] = [Self::Overloaded, Self::BodyMemory, Self::TooLarge, Self::Incomplete, Self::Panicked];
 
+    /// The values of label `outcome`, but for those of refused requests.
+    pub(crate) const NAMES: [&'static str; 6] =
+        ["answered", "acknowledged", "repeated", "defaulted", "unavailable", "verified"];
+
+    /// Where its name is; none of a refused request is there.
+    pub(crate) const fn number(self) -> usize {
+        match self {
+            Self::Answered => 0,
+            Self::Acknowledged | Self::Unknown | Self::Unreadable => 1,
+            Self::Repeated => 2,
+            Self::Undecided | Self::Failed | Self::Panicked | Self::BadReply | Self::Late => 3,
+            Self::Held | Self::NotStored | Self::Overloaded | Self::BodyMemory => 4,
+            Self::Verified => 5,
+            Self::TooLarge | Self::Incomplete => Self::NAMES.len(),
+        }
+    }
+
     /// Label `reason`.
     pub(crate) const fn reason(self) -> &'static str {
         self.labels().1
@@ -190,6 +208,8 @@ pub struct AccountMetrics {
     /// Questions that were not read, and were given the default answer.
     defaulted: Arc<[Counter]>,
     refusals: Arc<[Counter]>,
+    /// The same for the event API.
+    pub(crate) stats: Arc<AccountStats>,
     /// How long responders take, in seconds.
     pub responder: Histogram,
 }
@@ -326,6 +346,7 @@ impl Metrics {
             outcomes: Outcome::ALL.into_iter().map(|outcome| delivered(outcome.labels())).collect(),
             defaulted: Outcome::UNREAD.into_iter().map(|outcome| delivered(("defaulted", outcome.reason()))).collect(),
             refusals: Refusal::REASONS.into_iter().map(|reason| delivered(("refused", reason))).collect(),
+            stats: Arc::default(),
             responder: self.recorder.register_histogram(&Key::from_parts(RESPONDER, account), &METADATA),
         }
     }
@@ -426,10 +447,13 @@ impl AccountMetrics {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.increment(1);
         }
+        self.stats.count(outcome);
     }
 
     /// Counts a question that was not read and was given the default answer.
     pub(crate) fn count_defaulted(&self, why: Outcome) {
+        // The platform has the default answer.
+        self.stats.count(Outcome::Undecided);
         let at = Outcome::UNREAD.iter().position(|outcome| *outcome == why);
         if let Some(counter) = at.and_then(|at| self.defaulted.get(at)) {
             counter.increment(1);
@@ -438,6 +462,7 @@ impl AccountMetrics {
 
     /// Counts a refused request.
     pub fn count_refusal(&self, refusal: &Refusal) {
+        self.stats.count_refused();
         let at = Refusal::REASONS.iter().position(|reason| *reason == refusal.reason());
         if let Some(counter) = at.and_then(|at| self.refusals.get(at)) {
             counter.increment(1);

@@ -257,6 +257,21 @@ pub enum Kind {
     Reply,
 }
 
+impl Kind {
+    /// Its name in the files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Event => "event",
+            Self::Info => "info",
+            Self::Command => "command",
+            Self::KfMessage => "kf_message",
+            Self::KfEvent => "kf_event",
+            Self::Reply => "reply",
+        }
+    }
+}
+
 /// Whether the answer decides.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

@@ -23,7 +23,7 @@ mod vault;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -40,7 +40,7 @@ pub use self::{
 use crate::{
     config::{self, Account, Config},
     event::Platform,
-    journal::Journal,
+    journal::{Journal, Millis},
     metrics::{ApiMetrics, Metrics},
     payload, platform,
     supervisor::{Supervisor, TaskGroup},
@@ -95,6 +95,11 @@ impl Apis {
         Ok(Self(Arc::new(apis)))
     }
 
+    /// The same, without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakApis {
+        WeakApis(Arc::downgrade(&self.0))
+    }
+
     /// That of an account, `mp/shop`.
     pub fn get(&self, account: &str) -> Option<&Api> {
         self.0.get(account)
@@ -110,6 +115,17 @@ impl Apis {
         let of_authorizer =
             platform::acts_for(api.0.platform, payload, authorizer).and_then(|id| api.of_authorizer(id));
         Some(of_authorizer.unwrap_or_else(|| api.clone()))
+    }
+}
+
+/// The API of every account, for whoever must not keep the journal open.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakApis(Weak<HashMap<Arc<str>, Api>>);
+
+impl WeakApis {
+    /// That of an account, while the server runs.
+    pub(crate) fn get(&self, account: &str) -> Option<Api> {
+        self.0.upgrade()?.get(account).cloned()
     }
 }
 
@@ -262,6 +278,11 @@ impl Api {
     /// The account, `mp/shop`.
     pub fn account(&self) -> &str {
         &self.0.account
+    }
+
+    /// How far its access token is, in a word, and when that expires.
+    pub(crate) fn token_state(&self) -> (&'static str, Option<Millis>) {
+        self.0.tokens.state()
     }
 
     /// The application that sends messages, of a WeCom account.

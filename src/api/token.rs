@@ -204,6 +204,15 @@ impl Tokens {
         &self.0.id
     }
 
+    /// How far it is, in a word, and when it expires.
+    pub(super) fn state(&self) -> (&'static str, Option<Millis>) {
+        match self.0.cached() {
+            Some(token) if token.is_valid(None, self.0.journal.now()) => ("valid", Some(token.expires)),
+            token if self.0.still_refused().is_ok() => (token.map_or("none", |_| "expired"), None),
+            _ => ("refused", None),
+        }
+    }
+
     /// Keeps a text in a named lease of the journal, sealed.
     pub(super) async fn keep(&self, what: What<'_>, text: &str) -> Result<(), JournalError> {
         self.0.keep(what, text).await

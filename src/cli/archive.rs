@@ -42,6 +42,9 @@ pub(super) struct FilterArguments {
     /// Only events in this state
     #[arg(long)]
     state: Option<StateArgument>,
+    /// Only events whose payload has this text, as the platform wrote it
+    #[arg(long)]
+    text: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,6 +74,7 @@ impl FilterArguments {
                 StateArgument::Defaulted => State::Defaulted,
                 StateArgument::Late => State::Late,
             }),
+            text: self.text.clone(),
             observer: None,
         }
     }

@@ -181,7 +181,9 @@ async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
             if page.len() < PAGE_SIZE {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
-            (page, place) = archive.follow(filter, place, PAGE_SIZE).await?;
+            let followed;
+            (followed, place) = archive.follow(filter, place, PAGE_SIZE).await?;
+            page = followed.into_iter().map(|(stored, _)| stored).collect();
             page.iter().filter(|stored| !shown.remove(&stored.id)).try_for_each(|stored| lines.event(stored))?;
         }
     };

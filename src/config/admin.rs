@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::reader::Reader;
 use crate::secret::Secret;
 
-pub(super) const KEYS: &[&str] = &["listen", "token"];
+pub(super) const KEYS: &[&str] = &["listen", "token", "hosts", "mask"];
 
 /// `[admin]`.
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// What a client has to present; always there when `listen` is not a loopback address.
     pub token: Option<Secret>,
+    /// Names under which the page is reached, beside addresses and `localhost`; none.
+    pub hosts: Vec<String>,
+    /// Paths of payloads whose values neither the event API nor the page shows, `*` for every text; none.
+    pub mask: Vec<String>,
 }
 
 impl Admin {
@@ -40,6 +44,24 @@ impl Admin {
         if listen.port() != 0 && listen.port() == server.port() && same_ip {
             section.problem("listen", "must not be the address of `[server]`");
         }
-        Self { listen, token }
+        let hosts = section.list("hosts", "names such as \"echostr.example.com\", without scheme and port", host);
+        let mask = section.list(
+            "mask",
+            "payload paths such as \"FromUserName\" or \"MsgBody.MsgContent.Text\", or \"*\"",
+            path,
+        );
+        let values = |list: Option<Vec<(_, String)>>| list.unwrap_or_default().into_iter().map(|(_, value)| value);
+        Self { listen, token, hosts: values(hosts).collect(), mask: values(mask).collect() }
     }
+}
+
+/// The name of a host as browsers write it.
+fn host(text: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    (!text.is_empty() && text.bytes().all(allowed)).then(|| text.to_ascii_lowercase())
+}
+
+/// Names with dots between them, or `*`.
+fn path(text: &str) -> Option<String> {
+    (text == "*" || text.split('.').all(|name| !name.is_empty() && name != "*")).then(|| text.to_owned())
 }

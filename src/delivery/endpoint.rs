@@ -1,20 +1,51 @@
 //! An account, ready to receive.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tracing::warn;
 
 use crate::{
     config,
     crypto::{EncodingKey, KeyError},
-    envelope::{Guarded, Keys, ReceiveIds, Refusal},
+    envelope::{Guarded, Keys, Query, ReceiveIds, Refusal, StepResult},
     in_flight::Load,
     metrics::{AccountMetrics, Metrics, Outcome},
     secret::Secret,
+    stats::AccountStats,
     throttle::{AccountLines, LineKind},
 };
 
-use super::Response;
+use super::{Refused, Response};
+
+/// The largest body whose refusal is explained.
+const MAX_EXPLAINED: usize = 64 << 10;
+
+/// Explanations in one period: anybody can be refused, and to walk through a request again takes a while.
+const MAX_EXPLANATIONS: u32 = 20;
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// How many refusals were explained, and since when.
+#[derive(Debug, Default)]
+struct Explaining(Mutex<Option<(Instant, u32)>>);
+
+impl Explaining {
+    fn allow(&self) -> bool {
+        let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *period {
+            Some((since, count)) if since.elapsed() < PERIOD => {
+                *count += u32::from(*count < MAX_EXPLANATIONS + 1);
+                *count <= MAX_EXPLANATIONS
+            }
+            other => {
+                *other = Some((Instant::now(), 1));
+                true
+            }
+        }
+    }
+}
 
 /// One configured account, ready to receive.
 #[derive(Debug)]
@@ -30,6 +61,7 @@ pub struct Endpoint {
     pub(super) metrics: AccountMetrics,
     /// What it has in flight.
     pub(super) load: Arc<Load>,
+    explaining: Explaining,
     /// Which lines about it were written lately.
     pub(crate) lines: AccountLines,
 }
@@ -57,7 +89,16 @@ impl Endpoint {
         let load = Arc::new(Load::new(Arc::clone(&id), account.share));
         metrics.watch(platform, &account.name, &load);
         let metrics = metrics.account(platform, &account.name);
-        Ok(Self { id, guarded: Guarded::of(&keys, &[]), keys, metrics, load, lines: AccountLines::default(), account })
+        Ok(Self {
+            id,
+            guarded: Guarded::of(&keys, &[]),
+            keys,
+            metrics,
+            load,
+            lines: AccountLines::default(),
+            explaining: Explaining::default(),
+            account,
+        })
     }
 
     /// Guards queries with tokens that open clear text on other accounts, too.
@@ -85,8 +126,35 @@ impl Endpoint {
         }
     }
 
+    /// What lately came of it.
+    pub(crate) fn stats(&self) -> &AccountStats {
+        &self.metrics.stats
+    }
+
+    /// Deliveries in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.load.used()
+    }
+
+    /// A delivery that arrived then has its answer.
+    pub(crate) fn answered(&self, arrived: Instant) {
+        self.metrics.stats.answered(arrived, Instant::now());
+    }
+
     pub(super) fn refused(&self, refusal: Refusal) -> Response {
         self.metrics.count_refusal(&refusal);
-        Response::Refused(refusal)
+        Response::Refused(Refused { refusal, step: None })
+    }
+
+    /// The same, with the step that failed. A GET has no body.
+    pub(super) fn refused_request(&self, refusal: Refusal, query: &str, body: Option<&[u8]>, now: i64) -> Response {
+        self.metrics.count_refusal(&refusal);
+        let is_small = body.is_none_or(|body| body.len() <= MAX_EXPLAINED);
+        // The walk goes on behind a time that is too long ago.
+        let is_explained = is_small && !matches!(refusal, Refusal::Stale(_)) && self.explaining.allow();
+        let query = Query::parse(query).ok().filter(|_| is_explained);
+        let steps = query.map(|query| self.keys.explain(&query, body, now)).unwrap_or_default();
+        let step = steps.into_iter().find(|step| step.result == StepResult::Failed).map(Box::new);
+        Response::Refused(Refused { refusal, step })
     }
 }

@@ -42,7 +42,7 @@ use crate::{
     bots::Bots,
     clock::Clock,
     dispatch::Dispatcher,
-    envelope::{Query, Refusal, ReplayGuard},
+    envelope::{Query, Refusal, ReplayGuard, Step},
     hooks::Hooks,
     in_flight::Permit,
     journal::Journal,
@@ -65,9 +65,19 @@ pub enum Response {
         content: Content,
     },
     /// Refused.
-    Refused(Refusal),
+    Refused(Refused),
     /// Rejected for now with 503; the platform retries.
     Unavailable(&'static str),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// The step of the verification that failed, with the likely cause. Not of every one of many.
+    pub step: Option<Box<Step>>,
 }
 
 /// Media type of an answer.
@@ -211,9 +221,9 @@ impl Receiver {
             endpoint.metrics.count(Outcome::Verified);
             return Ok(self.write(endpoint, Body::Plain(platform::plain_success(endpoint.account.platform)), None));
         }
+        let opened = opened.map_err(|refusal| endpoint.refused_request(refusal, request.query, Some(&body), now))?;
         // It is not held while the reply is waited for.
         drop(body);
-        let opened = opened.map_err(|refusal| endpoint.refused(refusal))?;
         let handled = self.handle(request, &opened, now).await?;
         Ok(self.write(endpoint, handled.body, opened.seal.as_ref()))
     }

@@ -27,7 +27,7 @@ impl Receiver {
     /// Answers a GET, which checks the URL.
     pub async fn verify_url(&self, endpoint: &Endpoint, query: &str) -> Response {
         if !endpoint.keys.has_url_check() {
-            return Response::Refused(Refusal::BadQuery);
+            return endpoint.refused(Refusal::BadQuery);
         }
         let verified = Query::parse(query).and_then(|query| {
             let echo = endpoint.keys.verify_url(&query, self.dispatcher.clock.now())?;
@@ -48,7 +48,7 @@ impl Receiver {
                 debug!(account = &*endpoint.id, "url check of {} answered", endpoint.id);
                 Response::Answer { body: echo.into(), content: Content::Text }
             }
-            Err(refusal) => endpoint.refused(refusal),
+            Err(refusal) => endpoint.refused_request(refusal, query, None, self.dispatcher.clock.now()),
         }
     }
 

@@ -73,9 +73,12 @@ impl Receiver {
         let request_id = Some(request_id);
         let request = Request { endpoint, query: "", authorizer: None, request_id, arrived, permit: &permit };
         match self.handle(request, &opened, self.dispatcher.clock.now()).await {
-            Ok(handled) => Ok(Answered { event: handled.event, body: handled.body, permit }),
+            Ok(handled) => {
+                endpoint.answered(arrived);
+                Ok(Answered { event: handled.event, body: handled.body, permit })
+            }
             Err(Response::Unavailable(reason)) => Err(NotReceived::Unavailable(reason)),
-            Err(Response::Refused(refusal)) => Err(NotReceived::Refused(refusal.reason())),
+            Err(Response::Refused(refused)) => Err(NotReceived::Refused(refused.refusal.reason())),
             Err(Response::Answer { .. }) => Err(NotReceived::Unavailable("not_stored")),
         }
     }

@@ -1,13 +1,13 @@
-//! The command line's view of a journal.
+//! The view of a journal that the command line and the event API have.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
 use super::{EventRecord, Millis, State, Task, model::plain_success};
 use crate::{event::Platform, platform::Body};
 
-/// What the command line needs of a journal. A running server picks up its changes by itself.
+/// What the command line and the event API need of a journal. A running server picks up its changes by itself.
 pub trait Archive: fmt::Debug + Send + Sync {
     /// Up to `limit` events that match, the oldest first, from `after` on.
     fn events(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Task<'_, Vec<Stored>>;
@@ -15,9 +15,13 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// The place behind every event that is stored by now.
     fn place(&self) -> Task<'_, Place>;
 
-    /// Up to `limit` events that match and were stored since, and where to go on. However many nodes store at a time, none
-    /// is passed over, and none comes twice.
-    fn follow(&self, filter: &Filter, since: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)>;
+    /// Up to `limit` events that match and were stored since, each with the place behind it, and where to go on. However many
+    /// nodes store at a time, none is passed over, and none comes twice.
+    fn follow(&self, filter: &Filter, since: Place, limit: usize) -> Task<'_, (Vec<(Stored, Place)>, Place)>;
+
+    /// Up to `limit` events that match, the newest first, from before `before` on; and before which one to go on, where there
+    /// may be more. No more than `scan` events are looked at, so a page may be short and not the last one.
+    fn page(&self, filter: &Filter, before: Option<Uuid>, limit: usize, scan: usize) -> Task<'_, Page>;
 
     /// The newest `limit` events that match, the oldest of them first.
     fn newest(&self, filter: &Filter, limit: usize) -> Task<'_, Vec<Stored>>;
@@ -69,6 +73,63 @@ pub struct Place {
     pub(super) reading: Option<(String, i64, Uuid)>,
 }
 
+/// A text that stands for a [`Place`], for those who keep it elsewhere.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { event: Some(event), .. } => write!(f, "e.{}", event.simple()),
+            Self { snapshot: Some(seen), reading: Some((now, transaction, event)), .. } => {
+                write!(f, "r.{seen}.{now}.{transaction}.{}", event.simple())
+            }
+            Self { snapshot: Some(seen), .. } => write!(f, "s.{seen}"),
+            Self { .. } => f.write_str("0"),
+        }
+    }
+}
+
+/// A text is no place of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a place of a journal")]
+pub struct NotAPlace;
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    /// What comes back may not be what was given out: only what every store can read is a place.
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let event = |text: &str| Uuid::try_parse(text).map_err(|_| NotAPlace);
+        let parts: Vec<&str> = text.split('.').collect();
+        match *parts {
+            ["0"] => Ok(Self::default()),
+            ["e", id] => Ok(Self { event: Some(event(id)?), ..Self::default() }),
+            ["s", seen] => Ok(Self { snapshot: Some(snapshot(seen)?), ..Self::default() }),
+            ["r", seen, now, transaction, id] => {
+                let transaction = transaction.parse().map_err(|_| NotAPlace)?;
+                let reading = Some((snapshot(now)?, transaction, event(id)?));
+                Ok(Self { snapshot: Some(snapshot(seen)?), reading, event: None })
+            }
+            _ => Err(NotAPlace),
+        }
+    }
+}
+
+/// A snapshot as PostgreSQL writes it, `xmin:xmax:xip,…`, with the transactions in between in their order.
+fn snapshot(text: &str) -> Result<String, NotAPlace> {
+    let transaction = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|transaction| digits && *transaction > 0).ok_or(NotAPlace)
+    };
+    let (from, rest) = text.split_once(':').ok_or(NotAPlace)?;
+    let (to, open) = rest.split_once(':').ok_or(NotAPlace)?;
+    let (from, to) = (transaction(from)?, transaction(to)?);
+    let open = open.split(',').filter(|_| !open.is_empty()).map(transaction).collect::<Result<Vec<_>, _>>()?;
+    let is_snapshot = from <= to && open.is_sorted() && open.iter().all(|open| (from..to).contains(open));
+    if is_snapshot { Ok(text.to_owned()) } else { Err(NotAPlace) }
+}
+
+/// A page of events, the newest first, and before which one the next page begins.
+pub type Page = (Vec<Stored>, Option<Uuid>);
+
 /// Which events. An empty filter matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,8 +148,17 @@ pub struct Filter {
     pub until: Option<Millis>,
     /// Its state.
     pub state: Option<State>,
+    /// Its payload has this text, as the platform wrote it.
+    pub text: Option<String>,
     /// With this observer; of dead letters only.
     pub observer: Option<String>,
+}
+
+impl Filter {
+    /// Whether an event has to be looked at to know if it matches; when it came is known by its identity.
+    pub(super) fn selects(&self) -> bool {
+        *self != Self { since: self.since, ..Self::default() }
+    }
 }
 
 /// An event in the journal.
@@ -182,4 +252,54 @@ pub struct DeadLetter {
     pub error: String,
     /// When.
     pub died: Millis,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_same_when_it_comes_back() {
+        let event = Uuid::from_u128(0x0199_1234_5678_7abc_8def_0123_4567_89ab);
+        let seen = Some("10:20:10,14,15".to_owned());
+        for place in [
+            Place::default(),
+            Place { event: Some(event), ..Place::default() },
+            Place { snapshot: seen.clone(), ..Place::default() },
+            Place { snapshot: seen, reading: Some(("10:30:".to_owned(), 12, event)), event: None },
+        ] {
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+    }
+
+    #[test]
+    fn what_no_store_can_read_is_no_place() {
+        for text in [
+            "",
+            ".",
+            "1",
+            "e",
+            "e.",
+            "e.x",
+            "e.1.2",
+            "s.",
+            "s.1:2",
+            "s.0:2:",
+            "s.2:1:",
+            "s.1:2:3",
+            "s.1:9:5,4",
+            "s.1:9:,",
+            "s.-1:2:",
+            "s.+1:2:",
+            "s.1:99999999999999999999:",
+            "s.1:2:'",
+            "r.1:2:.1:2:.x.0",
+            "r.1:2:.1:2:.1.x",
+            "é",
+        ] {
+            assert_eq!(text.parse::<Place>(), Err(NotAPlace), "{text}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! The bound is in bytes (`room.rs`). For what is new, the oldest events are removed that are answered and that observers
 //! have seen; when there are none left, new events are refused.
 
+mod archive;
+mod history;
 mod room;
 mod state;
 mod waiting;
@@ -22,7 +24,7 @@ use self::{
     state::{Origin, State, Wanted},
 };
 use super::{
-    Admission, Entry, Finish, Finished, GiveUp, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis,
+    Admission, Archive, Entry, Finish, Finished, GiveUp, Ids, Journal, JournalError, Lease, LeaseWrite, Leased, Millis,
     NamedLease, NewEvent, Observer, Options, Pulled, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage,
     WaitingReply, millis, model::plain_success, now_millis,
 };
@@ -79,7 +81,10 @@ impl MemoryJournal {
         let forgotten = state.make_room(now, Wanted::of(&event))?;
         let entry = state.enter(&event, forgotten, now);
         entry.mark_stored();
-        if !event.observers.is_empty() {
+        if event.observers.is_empty() {
+            state.history.keep(&entry, event.record);
+        } else {
+            state.history.keep(&entry, event.record.clone());
             state.offer(event.record, &entry, event.observers, now, Origin::Delivery);
             self.arrivals.notify_waiters();
         }
@@ -165,6 +170,7 @@ impl MemoryJournal {
             let entry = state.enter(&event, None, now);
             entry.mark_stored();
             let platform = event.record.platform;
+            state.history.keep(&entry, event.record.clone());
             state.offer(event.record, &entry, event.observers, now, Origin::Pull);
             if !responds {
                 state.settle(&entry, plain_success(platform));
@@ -220,14 +226,27 @@ impl MemoryJournal {
         }
         observation.leased = false;
         match outcome {
-            Finish::Retry { after, error: _ } => observation.due = now.saturating_add(millis(after)),
+            Finish::Retry { after, error } => {
+                observation.due = now.saturating_add(millis(after));
+                observation.fail(&error);
+            }
             Finish::Released => (observation.due, observation.attempts) = (now, lease.attempt - 1),
             Finish::Postponed { after } => {
                 (observation.due, observation.attempts) = (now.saturating_add(millis(after)), lease.attempt - 1);
             }
-            done @ (Finish::Done | Finish::Dropped { .. } | Finish::Dead { .. }) => {
+            Finish::Done => {
                 state.remove(&lease.observer, lease.id);
-                state.dead += u64::from(matches!(done, Finish::Dead { .. }));
+                state.history.seen(lease.id, &lease.observer);
+            }
+            Finish::Dropped { reason } => {
+                state.remove(&lease.observer, lease.id);
+                state.history.seen(lease.id, &lease.observer);
+                state.history.dropped(lease.id, reason);
+            }
+            Finish::Dead { error } => {
+                let event = observation.event.stored(lease.id);
+                state.remove(&lease.observer, lease.id);
+                state.history.bury(event, &lease.observer, lease.attempt, error, now_millis());
             }
         }
     }
@@ -254,6 +273,7 @@ impl Journal for MemoryJournal {
             self.offer_late(entry, &reply);
         }
         let mut state = self.lock();
+        state.history.note(entry.id, &reply);
         if entry.pulled {
             // Its observers are given the reply from now on.
             let same = state.observations.values().filter_map(|observations| observations.get(&entry.id));
@@ -340,7 +360,12 @@ impl Journal for MemoryJournal {
 
     fn usage(&self) -> Usage {
         let state = self.lock();
-        Usage { bytes: state.room.used() as u64, waiting: state.waiting as u64, dead: state.dead, ..Usage::default() }
+        let (bytes, dead) = (state.room.used() + state.history.used(), state.history.dead());
+        Usage { bytes: bytes as u64, waiting: state.waiting as u64, dead: dead as u64, ..Usage::default() }
+    }
+
+    fn archive(self: Arc<Self>) -> Option<Arc<dyn Archive>> {
+        Some(self)
     }
 
     fn close(&self) -> Task<'_, ()> {

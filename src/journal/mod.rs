@@ -1,7 +1,7 @@
 //! Where events, their replies and the state of observers live.
 //!
 //! [`Journal`] is for a running server: admit an event once, keep its reply, lease it to observers.
-//! [`Archive`] is for the command line: list, show, replay; it works beside a running server and without one.
+//! [`Archive`] is for the command line and the event API: list, show, replay; it works beside a running server and without one.
 //! One behaviour, several stores: [`sqlite`] for one node, [`postgres`] for several, [`memory`] for trials.
 
 // Each database uses its part of what is here.
@@ -32,7 +32,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use self::{
-    archive::{Archive, DeadLetter, Filter, Observation, ObservationState, ObserverState, Place, Stored},
+    archive::{
+        Archive, DeadLetter, Filter, NotAPlace, Observation, ObservationState, ObserverState, Page, Place, Stored,
+    },
     entry::Entry,
     id::Ids,
     model::{
@@ -253,6 +255,11 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Whether [`Journal::admit`] takes a while, so that a client that hangs up meanwhile must not stop it.
     fn is_remote(&self) -> bool {
         false
+    }
+
+    /// What is in it, where only this process can see it. Others are opened by their URL: see [`open_archive`].
+    fn archive(self: Arc<Self>) -> Option<Arc<dyn Archive>> {
+        None
     }
 
     /// Makes everything durable and releases all leases.

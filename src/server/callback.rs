@@ -6,7 +6,7 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     future::Future,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,7 +31,9 @@ use tracing::{debug, warn};
 use super::{
     activity::Peer,
     body::{self, Begun, BodyError, Budget},
+    client,
     files::{self, Files},
+    refusals::{Refusals, RefusedRequest},
     unrouted,
 };
 use crate::{
@@ -56,6 +58,7 @@ pub(super) struct Callbacks {
     files: Option<Files>,
     metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
+    refusals: Arc<Refusals>,
 }
 
 /// A path with a placeholder.
@@ -124,6 +127,7 @@ impl Callbacks {
         mut endpoints: HashMap<String, Arc<Endpoint>>,
         server: &config::Server,
         metrics: &Metrics,
+        refusals: Arc<Refusals>,
     ) -> Self {
         let patterns = Pattern::take(&mut endpoints);
         Self {
@@ -138,6 +142,7 @@ impl Callbacks {
             files: server.files.clone().map(Files::new),
             metrics: metrics.clone(),
             trusted_proxies: server.trusted_proxies.clone(),
+            refusals,
         }
     }
 
@@ -167,22 +172,31 @@ impl Callbacks {
         let query = head.uri.query().unwrap_or_default();
         let response = match head.method {
             Method::POST => match self.read_body(&endpoint, query, peer, body, asks).await {
-                Ok(body) => self.receiver.receive(&endpoint, query, authorizer, body, arrived).await,
+                Ok(body) => {
+                    let response = self.receiver.receive(&endpoint, query, authorizer, body, arrived).await;
+                    if matches!(response, delivery::Response::Answer { .. }) {
+                        endpoint.answered(arrived);
+                    }
+                    response
+                }
                 Err(Unread::Refused(refused)) => {
-                    let mut response = self.write(&endpoint, peer, &head.headers, refused);
+                    let mut response = self.write(&endpoint, peer, &head, refused);
                     peer.close_behind(&mut response);
                     return response;
                 }
-                Err(Unread::Failed(failure)) => return self.fail(&endpoint, query, peer, failure),
+                Err(Unread::Failed(failure)) => return self.fail(&endpoint, &head, peer, failure),
             },
             Method::GET if endpoint.keys.has_url_check() => {
                 let response = self.receiver.verify_url(&endpoint, query).await;
-                let response = self.write(&endpoint, peer, &head.headers, response);
+                let response = self.write(&endpoint, peer, &head, response);
                 return dismiss(peer, body, asks, response).await;
             }
             _ => {
+                let client = self.client(peer, &head.headers);
+                let hint = "platforms send POST, and GET where the console checks the URL".to_owned();
+                self.refusals.add(RefusedRequest::new(&head, client, "wrong_method", hint).of(&endpoint.id, None));
                 if let Some(more) = endpoint.lines.allow(LineKind::Refused, "wrong_method") {
-                    let (account, client) = (&*endpoint.id, self.client(peer, &head.headers));
+                    let account = &*endpoint.id;
                     warn!(account, %client, reason = "wrong_method",
                         "{account}: refused a request of {client}: wrong method {}{more}", head.method);
                 }
@@ -190,7 +204,7 @@ impl Callbacks {
                 return dismiss(peer, body, asks, wrong_method(allowed)).await;
             }
         };
-        self.write(&endpoint, peer, &head.headers, response)
+        self.write(&endpoint, peer, &head, response)
     }
 
     /// The response to a request for an ownership file.
@@ -215,19 +229,29 @@ impl Callbacks {
         if !is_signed {
             return;
         }
-        let Some(more) = self.unrouted.allow() else { return };
         let (client, path) = (self.client(peer, &head.headers), unrouted::shown(head.uri.path()));
-        let with_placeholder = self.patterns.iter().map(|pattern| &*pattern.endpoint.account.path);
-        let nearest = match unrouted::nearest(self.endpoints.keys().map(|path| &**path).chain(with_placeholder), path) {
-            Some(nearest) => format!("the nearest is {nearest}"),
-            None => "none is configured".to_owned(),
-        };
+        let more = self.unrouted.allow();
+        // The nearest path takes a while to find.
+        let nearest = more.as_ref().map(|_| self.nearest(path));
+        let hint =
+            format!("no account has this path{}", nearest.as_ref().map_or_else(String::new, |it| format!("; {it}")));
+        self.refusals.add(RefusedRequest::new(head, client, "unknown_account", hint));
+        let (Some(more), Some(nearest)) = (more, nearest) else { return };
         warn!(
             %client,
             path,
             reason = "unknown_account",
             "refused a signed request of {client} with 404: no account has the path {path}; {nearest}{more}"
         );
+    }
+
+    /// Which configured path is most like one.
+    fn nearest(&self, path: &str) -> String {
+        let with_placeholder = self.patterns.iter().map(|pattern| &*pattern.endpoint.account.path);
+        match unrouted::nearest(self.endpoints.keys().map(|path| &**path).chain(with_placeholder), path) {
+            Some(nearest) => format!("the nearest is {nearest}"),
+            None => "none is configured".to_owned(),
+        }
     }
 
     /// The account of a path; and whose message it is, where a third-party platform is given those of others.
@@ -274,7 +298,8 @@ impl Callbacks {
     }
 
     /// Answers a request whose body does not come.
-    fn fail(&self, endpoint: &Endpoint, query: &str, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
+    fn fail(&self, endpoint: &Endpoint, head: &Parts, peer: &Peer, failure: BodyError) -> Response<Full<Bytes>> {
+        let query = head.uri.query().unwrap_or_default();
         let (status, reason, outcome) = match failure {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", Outcome::TooLarge),
             BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_body", Outcome::Incomplete),
@@ -301,8 +326,17 @@ impl Callbacks {
                     self.bodies.limit()
                 );
             }
-        } else if let Some(more) = endpoint.lines.allow(LineKind::Refused, reason) {
-            warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}{more}", endpoint.id);
+        } else {
+            let hint = match failure {
+                BodyError::TooLarge => format!("the body is larger than `body_limit` ({} bytes)", self.body_limit),
+                BodyError::Slow => format!("the body did not come within {} s", self.body_timeout.as_secs_f64()),
+                BodyError::Broken | BodyError::NoMemory => "the connection ended before the body did".to_owned(),
+            };
+            let client = self.client(peer, &head.headers);
+            self.refusals.add(RefusedRequest::new(head, client, reason, hint).of(&endpoint.id, None));
+            if let Some(more) = endpoint.lines.allow(LineKind::Refused, reason) {
+                warn!(account = &*endpoint.id, reason, "{}: refused a request: {reason}{more}", endpoint.id);
+            }
         }
         // What is left of the body is not worth reading.
         peer.close_behind(&mut response);
@@ -313,15 +347,17 @@ impl Callbacks {
         &self,
         endpoint: &Endpoint,
         peer: &Peer,
-        headers: &HeaderMap,
+        head: &Parts,
         response: delivery::Response,
     ) -> Response<Full<Bytes>> {
         match response {
             delivery::Response::Answer { body, content } => answer(body, content),
-            delivery::Response::Refused(refusal) => {
+            delivery::Response::Refused(delivery::Refused { refusal, step, .. }) => {
+                let client = self.client(peer, &head.headers);
+                let refused = RefusedRequest::new(head, client, refusal.reason(), refusal.to_string());
+                self.refusals.add(refused.of(&endpoint.id, step.as_deref()));
                 // Anybody can cause this line.
                 if let Some(more) = endpoint.lines.allow(LineKind::Refused, refusal.reason()) {
-                    let client = self.client(peer, headers);
                     warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
                         "{}: refused a request of {client}: {refusal}{more}", endpoint.id);
                 }
@@ -335,31 +371,10 @@ impl Callbacks {
         }
     }
 
-    /// The client's address: the last one in `X-Forwarded-For` that is not a proxy's, when a proxy is asking. Beyond an entry
-    /// that cannot be read nothing is believed: it is what that proxy was asked with.
+    /// The client's address.
     fn client(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
-        let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|range| range.contains(*address));
-        let mut client = peer.address.ip();
-        let lines: Vec<_> = headers.get_all("x-forwarded-for").into_iter().collect();
-        let entries = lines.into_iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-        for entry in entries {
-            if !trusted(&client) {
-                break;
-            }
-            let Some(address) = address_of(entry) else { break };
-            client = address;
-        }
-        client
+        client::address(peer.address.ip(), headers, &self.trusted_proxies)
     }
-}
-
-/// The address in an entry of `X-Forwarded-For`. Some proxies add the port of the client, and brackets around an address
-/// of IPv6.
-fn address_of(entry: &[u8]) -> Option<IpAddr> {
-    let entry = str::from_utf8(entry).ok()?.trim().trim_matches('"');
-    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
-    let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
-    entry.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 /// The service of one connection.

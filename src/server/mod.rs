@@ -4,8 +4,10 @@ mod activity;
 mod admin;
 mod body;
 mod callback;
+mod client;
 mod connection;
 mod files;
+mod refusals;
 mod unrouted;
 mod watch;
 
@@ -23,7 +25,7 @@ use tokio::{runtime, sync::oneshot, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{dispatcher, error, info, warn};
 
-use self::{callback::Callbacks, connection::Listener, watch::Limits};
+use self::{callback::Callbacks, connection::Listener, refusals::Refusals, watch::Limits};
 use crate::{
     api::{ApiError, Apis},
     bots::Bots,
@@ -99,7 +101,7 @@ pub struct Server {
     connections: Connections,
     listener: Arc<Listener>,
     admin: Arc<Listener>,
-    token: Option<crate::secret::Secret>,
+    admin_parts: admin::Parts,
     metrics: Metrics,
     supervisor: Supervisor,
     jobs: Vec<Job>,
@@ -122,8 +124,10 @@ impl Server {
         });
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let clear: Vec<_> = prepared.iter().flat_map(|it| Guarded::clear_tokens(&it.keys)).cloned().collect();
-        let prepared = prepared.into_iter().map(|it| Arc::new(it.guarding(&clear)));
-        let (connecting, routed): (Vec<_>, Vec<_>) = prepared.partition(|it| it.account.websocket.is_some());
+        let prepared: Vec<_> = prepared.into_iter().map(|it| Arc::new(it.guarding(&clear))).collect();
+        let accounts = prepared.clone();
+        let (connecting, routed): (Vec<_>, Vec<_>) =
+            prepared.into_iter().partition(|it| it.account.websocket.is_some());
         let endpoints: HashMap<_, _> = routed.into_iter().map(|it| (it.account.path.clone(), it)).collect();
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
@@ -136,6 +140,15 @@ impl Server {
         let observer_settings = config.observers.clone().with_policies(hooks.policies());
         let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor, &clock)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
+        let refusals = Arc::<Refusals>::default();
+        let admin_parts = admin::Parts {
+            config: config.admin.clone(),
+            journal_config: config.journal.clone(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            accounts,
+            apis: apis.downgrade(),
+            refusals: Arc::clone(&refusals),
+        };
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let links = Links::new(config);
         let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(config, &links)?, clock };
@@ -149,7 +162,7 @@ impl Server {
         let receiver = Arc::new(receiver.with_streams());
         let connections = Connections::new(connecting, links, &receiver, &journal, &metrics, &supervisor);
         jobs.extend(connections.job());
-        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics));
+        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics, refusals));
         let limits = Limits {
             connections: config.server.max_connections,
             header: config.server.header_timeout,
@@ -176,7 +189,7 @@ impl Server {
             connections,
             listener: Arc::new(listener.counted(metrics.connections.clone())),
             admin: Arc::new(admin),
-            token: config.admin.token.clone(),
+            admin_parts,
             metrics,
             supervisor,
             jobs,
@@ -222,14 +235,14 @@ impl Server {
     /// without: then it does not wait for `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let (stopping, supervisor) = (CancellationToken::new(), self.supervisor);
-        let admin = admin::Admin::new(
+        let admin = Arc::new(admin::Admin::new(
+            self.admin_parts,
             self.metrics.clone(),
-            self.token,
             stopping.clone(),
             &self.journal,
             supervisor.clone(),
             self.connections.statuses(),
-        );
+        ));
         let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics, &supervisor);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
@@ -244,7 +257,7 @@ impl Server {
         };
         self.connections.start(&supervisor);
         let mut serving = tokio::spawn(supervisor.keep("listener", serve));
-        let serving_admin = serve_admin(self.admin, admin, stopped.clone(), &supervisor);
+        let serving_admin = serve_admin(self.admin, &admin, stopped.clone(), &supervisor);
         let upkeep = {
             let (metrics, journal, callbacks) = (self.metrics, Arc::clone(&self.journal), Arc::clone(&self.callbacks));
             move || maintain(metrics.clone(), Arc::clone(&journal), Arc::clone(&callbacks))
@@ -276,6 +289,7 @@ impl Server {
                 let _ = serving.await;
             }
             tokio::join!(supervisor.cancel_groups(), observers.cancel(), self.connections.stop());
+            admin.close();
             self.journal.close().await
         });
         match closed.await {
@@ -335,7 +349,7 @@ const ADMIN_CONNECTIONS: usize = 64;
 /// Serves the admin listener on a thread of its own until `stopped`. What is returned is ready when it has ended.
 fn serve_admin(
     listener: Arc<Listener>,
-    admin: admin::Admin,
+    admin: &Arc<admin::Admin>,
     stopped: CancellationToken,
     supervisor: &Supervisor,
 ) -> oneshot::Receiver<()> {

@@ -74,6 +74,20 @@ pub(super) enum State {
     Kicked,
 }
 
+impl State {
+    /// In a word.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standby => "standby",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::Refused => "refused",
+            Self::Kicked => "kicked",
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -109,6 +109,13 @@ impl fmt::Debug for Connections {
 pub(crate) struct Statuses(Arc<[(Arc<str>, Arc<Status>)]>);
 
 impl Statuses {
+    /// What the connection of an account is doing, in a word and in a sentence.
+    pub(crate) fn of(&self, account: &str) -> Option<(&'static str, String)> {
+        let (_, status) = self.0.iter().find(|(known, _)| **known == *account)?;
+        let state = status.get();
+        Some((state.as_str(), state.to_string()))
+    }
+
     /// A line for each account.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(account, status)| format!("{account}: {}\n", status.get()))

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, and nobody else reads its modules"
 )]
 
+mod admin;
 mod architecture;
 mod archive;
 mod bad_input;

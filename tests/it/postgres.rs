@@ -172,7 +172,7 @@ async fn who_follows_is_given_each_event_once_in_whatever_order_nodes_commit() {
         loop {
             let (page, next) = archive.follow(&filter, place.clone(), limit).await.unwrap();
             place = next;
-            received.extend(page.iter().map(|stored| stored.record.received));
+            received.extend(page.iter().map(|(stored, _)| stored.record.received));
             if page.len() < limit {
                 break;
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{
-    super::{Archive, DeadLetter, Filter, Observation, ObserverState, Place, Stored, Task},
+    super::{Archive, DeadLetter, Filter, Observation, ObserverState, Page, Place, Stored, Task},
     row::{self, event_columns, state_number},
     session::{Dialect, Read, Value},
     steps::Change,
@@ -29,12 +29,12 @@ pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
     where
         Self: Sized,
     {
-        let newest = Conditions::of(&Filter::default()).events(self, "DESC", 1);
+        let newest = Conditions::of::<Self>(&Filter::default()).events(self, "DESC", 1);
         Box::pin(async move { Ok(Place { event: newest.await?.pop().map(|newest| newest.id), ..Place::default() }) })
     }
 
     /// See [`Archive::follow`].
-    fn since(&self, filter: &Filter, mut place: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)>
+    fn since(&self, filter: &Filter, mut place: Place, limit: usize) -> Task<'_, (Vec<(Stored, Place)>, Place)>
     where
         Self: Sized,
     {
@@ -46,7 +46,11 @@ pub(crate) trait ArchiveStore: fmt::Debug + Send + Sync {
         Box::pin(async move {
             let page = page.await?;
             place.event = page.last().map(|last| last.id).or(place.event);
-            Ok((page, place))
+            let with_place = |stored: Stored| {
+                let place = Place { event: Some(stored.id), ..Place::default() };
+                (stored, place)
+            };
+            Ok((page.into_iter().map(with_place).collect(), place))
         })
     }
 }
@@ -58,8 +62,8 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    pub(crate) fn of(filter: &Filter) -> Self {
-        let Filter { platform, account, event_type, subject, since, until, state, observer } = filter;
+    pub(crate) fn of<S: ArchiveStore>(filter: &Filter) -> Self {
+        let Filter { platform, account, event_type, subject, since, until, state, text, observer } = filter;
         let mut conditions = Self { text: "1 = 1".to_owned(), values: Vec::new() };
         if let Some(platform) = platform {
             conditions.add_prefix("event.account", format!("{}/", platform.as_str()));
@@ -83,6 +87,9 @@ impl Conditions {
         }
         if let Some(state) = *state {
             conditions.add("event.state = ?", Value::Number(state_number(state).into()));
+        }
+        if let Some(text) = text {
+            conditions.add(S::DIALECT.has_text, Value::Text(text.clone()));
         }
         if let Some(observer) = observer {
             conditions.add("observer.name = ?", Value::Text(observer.clone()));
@@ -156,7 +163,7 @@ pub(super) fn observer_states(dialect: &Dialect, condition: &str) -> String {
 
 /// Events of the past are found by their identities, which are made after they have come.
 fn since<S: ArchiveStore>(filter: &Filter) -> Conditions {
-    let mut conditions = Conditions::of(filter);
+    let mut conditions = Conditions::of::<S>(filter);
     if let Some(since) = filter.since {
         conditions.add_after::<S>(">=", super::super::id::at(since));
     }
@@ -176,8 +183,37 @@ impl<S: ArchiveStore> Archive for S {
         self.here()
     }
 
-    fn follow(&self, filter: &Filter, since: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)> {
+    fn follow(&self, filter: &Filter, since: Place, limit: usize) -> Task<'_, (Vec<(Stored, Place)>, Place)> {
         self.since(filter, since, limit)
+    }
+
+    fn page(&self, filter: &Filter, before: Option<Uuid>, limit: usize, scan: usize) -> Task<'_, Page> {
+        let mut conditions = since::<S>(filter);
+        // Which events are looked at, whether they match or not.
+        let mut looked_at = since::<S>(&Filter { since: filter.since, ..Filter::default() });
+        if let Some(before) = before {
+            conditions.add_after::<S>("<", before);
+            looked_at.add_after::<S>("<", before);
+        }
+        let selects = filter.selects();
+        Box::pin(async move {
+            let mut last = None;
+            if selects {
+                let Dialect { event, .. } = S::DIALECT;
+                let query = format!(
+                    "SELECT event.id FROM event WHERE {} ORDER BY event.{event} DESC LIMIT 1 OFFSET {}",
+                    looked_at.text,
+                    scan.saturating_sub(1)
+                );
+                last = self.rows(query, looked_at.values, |row| row.id(0)).await?.pop();
+            }
+            if let Some(last) = last {
+                conditions.add_after::<S>(">=", last);
+            }
+            let page = conditions.events(self, "DESC", limit).await?;
+            let next = if page.len() < limit { last } else { page.last().map(|last| last.id) };
+            Ok((page, next))
+        })
     }
 
     fn newest(&self, filter: &Filter, limit: usize) -> Task<'_, Vec<Stored>> {
@@ -190,7 +226,7 @@ impl<S: ArchiveStore> Archive for S {
     }
 
     fn event(&self, id: Uuid) -> Task<'_, Option<Stored>> {
-        let mut conditions = Conditions::of(&Filter::default());
+        let mut conditions = Conditions::of::<S>(&Filter::default());
         conditions.add_after::<S>("=", id);
         let found = conditions.events(self, "ASC", 1);
         Box::pin(async move { Ok(found.await?.pop().filter(|event| event.id == id)) })

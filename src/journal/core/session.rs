@@ -31,6 +31,8 @@ pub(crate) struct Dialect {
     pub(crate) is_wanted: &'static str,
     pub(crate) with_observer: &'static str,
     pub(crate) without_observer: &'static str,
+    /// Whether the payload of an event has a text.
+    pub(crate) has_text: &'static str,
     /// The ordering key of an event.
     pub(crate) ordering_key: &'static str,
     /// Whether an observer is missing: neither the server that runs nor the one that ran last has it.

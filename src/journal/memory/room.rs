@@ -94,11 +94,16 @@ pub(super) fn of_observed(record: &EventRecord, has_key: bool, observers: usize)
     if observers == 0 {
         return 0;
     }
-    let subject = record.subject.as_ref().map_or(0, |subject| subject.len());
-    let query = record.query.as_ref().map_or(0, |query| ARC + query.len());
     // Where there is no key nothing else counts its entry.
     let entry = if has_key { 0 } else { size_of::<Entry>() + ARC };
-    OBSERVED + record.payload.text().len() + subject + query + entry + observers * OBSERVATION
+    OBSERVED + of_record(record) + entry + observers * OBSERVATION
+}
+
+/// The texts of an event.
+pub(super) fn of_record(record: &EventRecord) -> usize {
+    let subject = record.subject.as_ref().map_or(0, |subject| subject.len());
+    let query = record.query.as_ref().map_or(0, |query| ARC + query.len());
+    record.payload.text().len() + subject + query
 }
 
 /// What it takes to find an observation by a user.

@@ -9,7 +9,8 @@ use hashbrown::{HashTable, hash_table};
 use uuid::Uuid;
 
 use super::{
-    super::{Entry, EventRecord, JournalError, Millis, NewEvent, millis},
+    super::{Entry, EventRecord, JournalError, Millis, NewEvent, State as EventState, Stored, millis},
+    history::History,
     room::{ENTRY, Space, of_body, of_lease, of_observed, of_reply, of_waiter},
     waiting::Waiters,
 };
@@ -23,6 +24,12 @@ const SWEEP_INTERVAL: Millis = 1_000;
 
 /// How long a lease that was released and never written is kept: its holder may be late.
 const RELEASED_LEASE_RETENTION: Millis = 600_000;
+
+/// The part of the limit that the latest events take to be looked at: one in so many.
+const HISTORY: usize = 16;
+
+/// How much of the error of an attempt is kept.
+const MAX_ERROR: usize = 512;
 
 /// The mark in the ticket of an entry with pending observations. The rest of it is when it was admitted.
 const OBSERVED_MARK: u64 = 1;
@@ -46,7 +53,7 @@ pub(super) struct State {
     /// What there was no room for.
     refused: Option<Wanted>,
     pub(super) waiting: usize,
-    pub(super) dead: u64,
+    pub(super) history: History,
     pub(super) closed: bool,
 }
 
@@ -125,8 +132,35 @@ pub(super) struct Observation {
     pub(super) due: Millis,
     pub(super) attempts: u32,
     pub(super) leased: bool,
+    /// The error of the last attempt.
+    pub(super) error: Option<Box<str>>,
     /// The user whose next message it waits for.
     pub(super) user: Option<Box<str>>,
+}
+
+impl Observed {
+    /// As it is kept with a dead letter.
+    pub(super) fn stored(&self, id: Uuid) -> Stored {
+        let reply = self.entry.reply().and_then(|reply| reply.as_ref().ok());
+        let state = match (reply, self.origin) {
+            (_, Origin::Late) => EventState::Late,
+            (None, _) => EventState::Responding,
+            (Some(_), _) => EventState::Answered,
+        };
+        let reply = match reply {
+            Some(Body::Document(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let (record, deliveries) = (self.record.clone(), self.entry.deliveries());
+        Stored { id, record, deliveries, state, reply, failure: None }
+    }
+}
+
+impl Observation {
+    /// An attempt has failed.
+    pub(super) fn fail(&mut self, error: &str) {
+        self.error = error.get(..error.floor_char_boundary(MAX_ERROR)).map(Into::into);
+    }
 }
 
 impl Wanted {
@@ -147,10 +181,10 @@ impl State {
             leases: HashMap::new(),
             token: 0,
             swept: 0,
-            room: Space::new(limit),
+            room: Space::new(limit - limit / HISTORY),
             refused: None,
             waiting: 0,
-            dead: 0,
+            history: History::new(limit / HISTORY),
             closed: false,
         }
     }
@@ -250,8 +284,14 @@ impl State {
         entry.ticket.fetch_or(OBSERVED_MARK, Ordering::Relaxed);
         let event = Arc::new(Observed { record, entry: Arc::clone(entry), origin, bytes });
         for observer in observers {
-            let observation =
-                Observation { event: Arc::clone(&event), due, attempts: 0, leased: false, user: user.map(Into::into) };
+            let observation = Observation {
+                event: Arc::clone(&event),
+                due,
+                attempts: 0,
+                leased: false,
+                error: None,
+                user: user.map(Into::into),
+            };
             match self.observations.entry(observer).or_default().insert(entry.id, observation) {
                 Some(same) => self.release(same.event),
                 None => self.waiting += 1,

@@ -79,8 +79,8 @@ impl ArchiveStore for PostgresArchive {
 
     /// Nodes make identities by their own clocks, and commit in any order. So an event is new when the snapshot of the last
     /// round does not show the transaction that entered it.
-    fn since(&self, filter: &Filter, place: Place, limit: usize) -> Task<'_, (Vec<Stored>, Place)> {
-        let mut conditions = Conditions::of(filter);
+    fn since(&self, filter: &Filter, place: Place, limit: usize) -> Task<'_, (Vec<(Stored, Place)>, Place)> {
+        let mut conditions = Conditions::of::<Self>(filter);
         Box::pin(async move {
             let Place { snapshot, reading, .. } = place;
             let (now, last) = match reading {
@@ -101,14 +101,16 @@ impl ArchiveStore for PostgresArchive {
                 conditions.text
             );
             let page = self.rows(query, conditions.values, |one| Ok((row::stored(one)?, one.integer(EVENT_COLUMNS)?)));
-            let page = page.await?;
+            let with_place = |(stored, transaction): (Stored, i64)| {
+                let reading = Some((now.clone(), transaction, stored.id));
+                (stored, Place { snapshot: Some(seen.clone()), reading, event: None })
+            };
+            let page: Vec<_> = page.await?.into_iter().map(with_place).collect();
             let place = match page.last() {
-                Some((last, transaction)) if page.len() >= limit => {
-                    Place { snapshot: Some(seen), reading: Some((now, *transaction, last.id)), event: None }
-                }
+                Some((_, place)) if page.len() >= limit => place.clone(),
                 _ => Place { snapshot: Some(now), ..Place::default() },
             };
-            Ok((page.into_iter().map(|(stored, _)| stored).collect(), place))
+            Ok((page, place))
         })
     }
 

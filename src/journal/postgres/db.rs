@@ -212,6 +212,7 @@ impl Session for Transaction<'_> {
         with_observer: "CASE WHEN observer.id = ANY(event.observers) THEN event.observers
                              ELSE event.observers || observer.id END",
         without_observer: "array_remove(event.observers, observer.id)",
+        has_text: "position(convert_to(CAST(? AS text), 'UTF8') IN event.payload) > 0",
         ordering_key: "{ordering key of event}",
         is_missing: IS_MISSING,
         missing_since: "seen",

@@ -165,6 +165,7 @@ impl Session for File<'_> {
         with_observer: "CASE WHEN instr(',' || event.observers || ',', ',' || observer.id || ',') > 0
                              THEN event.observers ELSE coalesce(event.observers || ',', '') || observer.id END",
         without_observer: "nullif(trim(replace(',' || event.observers || ',', ',' || observer.id || ',', ','), ','), '')",
+        has_text: "instr(event.payload, ?) > 0",
         ordering_key: "coalesce(event.subject, ' ' || event.seq)",
         is_missing: "observer.missing_since IS NOT NULL",
         missing_since: "missing_since",

@@ -174,12 +174,25 @@ impl TestServer {
         Self::start_on(url, "", ACCOUNTS, hooks).await
     }
 
+    /// Starts with more lines in the `[admin]` section, and these accounts.
+    pub async fn start_with_admin(admin: &str, accounts: &str, hooks: Hooks) -> Self {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n\
+             [journal]\nurl = \"memory:\"\n{accounts}"
+        );
+        Self::start_text(&text, hooks).await
+    }
+
     async fn start_from(server: &str, journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [journal]\nurl = \"{journal}\"\n{more}\n{accounts}"
         );
-        let config = Config::parse(&text, "test", |name| std::env::var(name)).unwrap();
+        Self::start_text(&text, hooks).await
+    }
+
+    async fn start_text(text: &str, hooks: Hooks) -> Self {
+        let config = Config::parse(text, "test", |name| std::env::var(name)).unwrap();
         let clock = Clock::fixed(NOW);
         let server = Server::bind(&config, hooks, clock.clone()).await.unwrap();
         let (address, admin): (SocketAddr, SocketAddr) = (server.address().unwrap(), server.admin_address().unwrap());

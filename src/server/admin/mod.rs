@@ -1,0 +1,186 @@
+//! The admin listener: health, metrics, the event API and the page that shows it.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `probes` | health, readiness, metrics |
+//! | `auth`, `limiter`, `sessions` | who may ask |
+//! | `store` | the journal of the running server |
+//! | `events`, `dead`, `observers`, `accounts`, `refused`, `forwards`, `catalogue`, `info` | a part of the API each |
+//! | `model`, `shown`, `mask` | what is shown of an event |
+//! | `filter`, `json`, `error` | parameters and bodies, and what is answered to wrong ones |
+
+mod accounts;
+mod auth;
+mod catalogue;
+mod dead;
+mod error;
+mod events;
+mod filter;
+mod forwards;
+mod info;
+mod json;
+mod limiter;
+mod mask;
+pub(crate) mod model;
+mod observers;
+mod openapi;
+mod page;
+mod probes;
+mod refused;
+mod session;
+mod sessions;
+mod shown;
+mod store;
+
+use std::{convert::Infallible, future::Future, sync::Arc};
+
+use axum::{Router, body::Body, http::StatusCode, middleware, response::Response};
+use futures_util::FutureExt as _;
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::{auth::Gate, error::ApiError, mask::Mask, probes::Workers, shown::View, store::Store};
+use super::{activity::Peer, refusals::Refusals};
+use crate::{
+    api::WeakApis,
+    config::{self, IpRange},
+    delivery::Endpoint,
+    journal::{self, Journal, Millis},
+    metrics::Metrics,
+    supervisor::Supervisor,
+    websocket::Statuses,
+};
+
+/// What the admin routes need. They are served by a thread of their own: handlers that block every worker of the runtime do
+/// not keep probes and metrics from being answered.
+#[derive(Debug)]
+pub(super) struct Admin {
+    gate: Gate,
+    mask: Mask,
+    store: Store,
+    accounts: Vec<Arc<Endpoint>>,
+    apis: WeakApis,
+    connections: Statuses,
+    refusals: Arc<Refusals>,
+    metrics: Metrics,
+    supervisor: Supervisor,
+    workers: Workers,
+    stopping: CancellationToken,
+    started: Millis,
+    document: openapi::Served,
+}
+
+/// What a server gives to its admin routes.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) config: config::Admin,
+    pub(super) journal_config: config::Journal,
+    pub(super) trusted_proxies: Vec<IpRange>,
+    pub(super) accounts: Vec<Arc<Endpoint>>,
+    pub(super) apis: WeakApis,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+impl Admin {
+    /// For a server that runs on the current runtime.
+    pub(super) fn new(
+        parts: Parts,
+        metrics: Metrics,
+        stopping: CancellationToken,
+        journal: &Arc<dyn Journal>,
+        supervisor: Supervisor,
+        connections: Statuses,
+    ) -> Self {
+        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals } = parts;
+        Self {
+            gate: Gate::new(&config, trusted_proxies),
+            mask: Mask::new(&config.mask),
+            store: Store::new(journal, journal_config),
+            accounts,
+            apis,
+            connections,
+            refusals,
+            metrics,
+            supervisor,
+            workers: Workers::of_this_runtime(),
+            stopping,
+            started: journal::now_millis(),
+            document: openapi::Served::default(),
+        }
+    }
+
+    /// The server is shutting down: what is open of the journal is closed.
+    pub(super) fn close(&self) {
+        self.store.close();
+    }
+
+    /// How events are shown in a list.
+    async fn view(&self) -> View<'_> {
+        View { titles: catalogue::titles().await, mask: &self.mask, reveal: false, full: false }
+    }
+}
+
+/// The routes of the API, and its document.
+fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(dead::list))
+        .routes(routes!(observers::list))
+        .routes(routes!(accounts::list))
+        .routes(routes!(refused::list))
+        .routes(routes!(forwards::list))
+        .routes(routes!(catalogue::list))
+        .routes(routes!(info::show))
+        .routes(routes!(openapi::show))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(admin), auth::guard))
+        // Whoever signs in has no right yet.
+        .routes(routes!(session::begin, session::end))
+}
+
+/// The routes. Probes need no token: they show only whether the server runs.
+pub(super) fn routes(admin: &Arc<Admin>) -> Router {
+    let (api, document) = api(admin).split_for_parts();
+    admin.document.set(&document);
+    let api = api.merge(page::routes()).layer(middleware::from_fn(page::protect));
+    let routes = probes::routes(admin).merge(api).fallback(unknown).method_not_allowed_fallback(wrong_method);
+    routes.layer(CatchPanicLayer::new()).with_state(Arc::clone(admin))
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this path has no such method")
+}
+
+async fn unknown() -> ApiError {
+    ApiError::not_found("there is no such path")
+}
+
+/// The service of one connection.
+pub(super) fn service(
+    routes: Router,
+    peer: Peer,
+) -> impl Service<
+    axum::http::Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response, Infallible>> + Send,
+> + Send
++ Unpin
++ 'static {
+    service_fn(move |request: axum::http::Request<Incoming>| {
+        let (routes, peer) = (routes.clone(), peer.clone());
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer.clone());
+            let answer = routes.oneshot(request).map(|Ok(response)| response);
+            Ok(peer.answer(answer).await)
+        }
+    })
+}
