@@ -19,8 +19,6 @@ export interface Summary {
   deliveries: number;
   has_reply: boolean;
   failure: string | null;
-  /** From the delivery to the reply, where the server knows it. */
-  duration_ms?: number | null;
 }
 
 export interface Observation {
@@ -124,7 +122,7 @@ export interface Info {
   ready: { ok: boolean; reason: string | null };
   masked: boolean;
   /** Whether the server asks for a token. */
-  token?: boolean;
+  token: boolean;
 }
 
 export interface SampleResult {

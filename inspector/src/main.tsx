@@ -96,7 +96,7 @@ function Page() {
         connection={connection}
         counts={counts}
         help={() => setHelp(true)}
-        signOut={value?.info.token === false ? null : () => void signOut().finally(() => location.reload())}
+        signOut={value?.info.token ? () => void signOut().finally(() => location.reload()) : null}
       />
       <main id="main" tabIndex={-1}>
         {connection === "lost" && (

@@ -5,7 +5,7 @@ import type { Summary } from "../api";
 import { type Feed, rowsInView } from "../feed";
 import { href } from "../router";
 import { lang, titled, words } from "../settings";
-import { duration, relative } from "../time";
+import { relative } from "../time";
 import { StateBadge, Time } from "./bits";
 
 const ROW = 34;
@@ -72,12 +72,11 @@ export function EventList({ feed, line, cursor, openId, atTop, moved }: Props) {
   const query: Record<string, string> = line === "" ? {} : { q: line };
   const tabStop = feed.events.some(({ id }) => id === cursor) ? cursor : feed.events[first]?.id;
   const now = Date.now();
-  const hasDurations = feed.events.slice(first, last).some(({ duration_ms }) => typeof duration_ms === "number");
   return (
-    <div class={`list ${isNarrow ? "narrow" : ""} ${hasDurations ? "" : "no-duration"}`} role="table" aria-label={t.eventList} aria-rowcount={feed.next === null ? feed.events.length + 1 : -1}>
+    <div class={`list ${isNarrow ? "narrow" : ""}`} role="table" aria-label={t.eventList} aria-rowcount={feed.next === null ? feed.events.length + 1 : -1}>
       <div role="rowgroup" class="list-head">
         <div role="row" class="row" aria-rowindex={1}>
-          {(["time", "account", "type", "subject", "state", "duration"] as const).map((name) => (
+          {(["time", "account", "type", "subject", "state"] as const).map((name) => (
             <span role="columnheader" class={`c-${name}`}>
               {t.columns[name]}
             </span>
@@ -139,9 +138,6 @@ function Row({ event, index, to, isCursor, isOpen, isTabStop, isFresh }: RowProp
       <span role="cell" class="c-state">
         <StateBadge state={event.state} />
         {event.deliveries > 1 && <span class="quiet num"> ×{event.deliveries}</span>}
-      </span>
-      <span role="cell" class="c-duration num">
-        {event.duration_ms === undefined || event.duration_ms === null ? "" : duration(event.duration_ms, lang())}
       </span>
     </div>
   );

@@ -10,9 +10,8 @@ import { Confirm } from "../parts/dialog";
 import { Fields } from "../parts/fields";
 import { quote } from "../query";
 import { href } from "../router";
-import { lang, titled, words } from "../settings";
+import { titled, words } from "../settings";
 import { curl, simulate } from "../shell";
-import { duration } from "../time";
 
 /** How often a story is read again: while something is still to happen, and when all is done. */
 const MOVING_MS = 2_000;
@@ -200,10 +199,7 @@ function Happened({ story, ask }: { story: EventStory; ask: Ask }) {
         </li>
         <li class={`is-${story.state}`}>
           <h3>{t.response}</h3>
-          <p>
-            {isPlain ? t.stateText.answeredPlain : t.stateText[story.state]}
-            {typeof story.duration_ms === "number" && ` ${t.took(duration(story.duration_ms, lang()))}`}
-          </p>
+          <p>{isPlain ? t.stateText.answeredPlain : t.stateText[story.state]}</p>
           {story.failure && <p class={`cause ${story.state === "defaulted" ? "bad" : ""}`}>{story.failure}</p>}
           {story.reply && <Code text={story.reply} label={t.reply} />}
         </li>
