@@ -27,7 +27,7 @@ aes_key = "inspectorAesKeyinspectorAesKeyinspectorAesK"
 corp_id = "wwinspector0000001"
 agent_id = 1000002
 token = "tokenOfTeam"
-aes_key = "teamAesKeyteamAesKeyteamAesKeyteamAesKeyteam"
+aes_key = "teamAesKeyteamAesKeyteamAesKeyteamAesKeytea"
 [im.chat]
 sdk_app_id = 1400000000
 token = "tokenOfChat"

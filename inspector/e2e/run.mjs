@@ -5,12 +5,12 @@
 // SHOTS=FOLDER keeps screenshots.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { audit, launch, open, overflow } from "./browser.mjs";
 import { events, NEEDLE } from "./journal.mjs";
 import { Server, TOKEN, until } from "./process.mjs";
 
-const [program] = process.argv.slice(2);
+const program = resolve(process.argv[2] ?? "");
 const shots = process.env.SHOTS;
 const COUNT = 100_000;
 const LIMIT_MS = 300;

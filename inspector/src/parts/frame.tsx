@@ -25,7 +25,7 @@ export function Switches() {
   const t = words();
   return (
     <>
-      <button type="button" class="plain" onClick={switchLanguage} aria-label={t.languageLabel} title={t.languageLabel} lang={t.language === "English" ? "en" : "zh-CN"}>
+      <button type="button" class="plain" onClick={switchLanguage} aria-label={t.languageLabel} title={t.languageLabel} lang={t.language === "EN" ? "en" : "zh-CN"}>
         {t.language}
       </button>
       <button type="button" class="plain icon" onClick={switchTheme} aria-label={t.theme[theme()]} title={t.theme[theme()]}>

@@ -168,9 +168,15 @@ function Observers({ observers }: { observers: ObserverState[] }) {
                 <span class="badge is-done">{t.active}</span>
               )}
             </td>
-            <td class="num right">{count(pending)}</td>
-            <td class="num right">{oldest ? <Ago at={oldest} /> : "–"}</td>
-            <td class="num right">{dead > 0 ? <a href={href("dead", null, { observer: name })}>{count(dead)}</a> : "0"}</td>
+            <td class="num right" data-label={t.columns.pending}>
+              {count(pending)}
+            </td>
+            <td class="num right" data-label={t.columns.oldest}>
+              {oldest ? <Ago at={oldest} /> : "–"}
+            </td>
+            <td class="num right" data-label={t.columns.dead}>
+              {dead > 0 ? <a href={href("dead", null, { observer: name })}>{count(dead)}</a> : "0"}
+            </td>
           </tr>
         ))}
       </tbody>

@@ -16,7 +16,7 @@ export const en = {
   },
   skip: "Skip to content",
   language: "中文",
-  languageLabel: "切换到中文",
+  languageLabel: "中文：切换到中文",
   theme: { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" },
   keysHelp: "Keyboard shortcuts",
   signOut: "Sign out",
