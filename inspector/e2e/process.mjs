@@ -56,11 +56,14 @@ async function freePort() {
 class Line {
   #sockets = new Set();
   #cut = false;
+  /** Requests that went on from an event. */
+  resumed = 0;
 
   async open(target) {
     this.server = createServer((from) => {
       if (this.#cut) return void from.destroy();
       const to = connect(target, "127.0.0.1");
+      from.on("data", (bytes) => (this.resumed += /last[-_]event[-_]id[:=]/iu.test(bytes.toString("latin1")) ? 1 : 0));
       for (const [socket, other] of [[from, to], [to, from]]) {
         this.#sockets.add(socket);
         socket.on("error", () => {});

@@ -174,8 +174,14 @@ export function suggestions(
   const choices = (names: string[], note: (name: string) => string): Suggestion[] => {
     const low = value.toLowerCase();
     const fits = (name: string) => name.toLowerCase().includes(low) || note(name).toLowerCase().includes(low);
-    // What begins so is meant more often than what contains it.
-    const rank = (name: string) => (name.startsWith(value) ? 0 : name.endsWith(`.${value}`) ? 1 : 2);
+    // What begins so is meant more often than what contains it, and so is a part that does.
+    const ranks = [
+      (name: string) => name.startsWith(value),
+      (name: string) => name.endsWith(`.${value}`),
+      (name: string) => name.includes(`.${value}`),
+      () => true,
+    ];
+    const rank = (name: string) => ranks.findIndex((fits) => fits(name));
     const found = names.filter((name) => name !== value && fits(name)).sort((a, b) => rank(a) - rank(b));
     return found.slice(0, MOST).map((name) => ({ insert: `${key}:${quote(name)} `, label: name, note: note(name) }));
   };

@@ -28,6 +28,7 @@ export class Stream {
   #retry: ReturnType<typeof setTimeout> | undefined;
   #hide: ReturnType<typeof setTimeout> | undefined;
   #pause = FIRST_RETRY_MS;
+  #isLost = false;
   #closed = false;
 
   constructor(
@@ -59,6 +60,9 @@ export class Stream {
     this.#source = source;
     source.onopen = () => {
       this.#pause = FIRST_RETRY_MS;
+      // Without an event so far there was no place to go on from.
+      if (this.#isLost && this.#last === "") this.handlers.gap();
+      this.#isLost = false;
       this.handlers.connection("live");
     };
     source.addEventListener("event", (message: MessageEvent<string>) => {
@@ -71,6 +75,7 @@ export class Stream {
     });
     source.onerror = () => {
       if (this.#source !== source) return;
+      this.#isLost = true;
       this.handlers.connection("lost");
       // The browser itself goes on after a lost connection, with the last id; after a refusal it does not.
       if (source.readyState === EventSource.CLOSED) void this.#recover();
@@ -82,10 +87,7 @@ export class Stream {
     this.#stop();
     try {
       await get<Info>("/v1/info");
-      if (this.#last !== "") {
-        this.#last = "";
-        this.handlers.gap();
-      }
+      this.#last = "";
     } catch {
       // Not there, or signed out; the caller knows of the latter.
     }
@@ -98,8 +100,7 @@ export class Stream {
     clearTimeout(this.#hide);
     if (document.hidden) this.#hide = setTimeout(() => this.#stop(), HIDDEN_MS);
     else if (this.#source === null && !this.#closed) {
-      // Without an event so far there is no place to go on from.
-      if (this.#last === "") this.handlers.gap();
+      this.#isLost = true;
       this.#open();
     }
   };

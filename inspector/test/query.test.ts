@@ -70,6 +70,8 @@ test("suggestions for keys and values", () => {
   assert.deepEqual(suggested("account:mp/s"), ["account:mp/shop "]);
   assert.deepEqual(suggested("type:关注"), ["type:mp.event.subscribe "]);
   assert.equal(suggested("type:subscribe")[0], "type:mp.event.subscribe ");
+  assert.equal(suggested("type:unsub")[0], "type:mp.event.unsubscribe ");
+  assert.equal(suggested("type:subscr")[0], "type:mp.event.subscribe ");
   assert.deepEqual(suggested("subject:with"), ['subject:"with space" ']);
   assert.deepEqual(suggested("text:any"), []);
   assert.deepEqual(suggested("state:late "), []);

@@ -33,6 +33,7 @@ interface Props {
 export function EventList({ feed, line, cursor, openId, atTop, moved }: Props) {
   const t = words();
   const box = useRef<HTMLDivElement>(null);
+  const handled = useRef(moved);
   const [view, setView] = useState({ top: 0, height: 800, width: 1000 });
   const isNarrow = view.width < NARROW;
   const row = isNarrow ? TALL_ROW : ROW;
@@ -56,7 +57,9 @@ export function EventList({ feed, line, cursor, openId, atTop, moved }: Props) {
   useEffect(() => {
     const element = box.current;
     const index = feed.events.findIndex(({ id }) => id === cursor);
-    if (moved === 0 || !element || index < 0) return;
+    // A list of another filter does not take the focus from who writes that.
+    if (moved === handled.current || !element || index < 0) return;
+    handled.current = moved;
     const [from, to] = [index * row, (index + 1) * row];
     if (from < element.scrollTop) element.scrollTop = from;
     else if (to > element.scrollTop + element.clientHeight) element.scrollTop = to - element.clientHeight;
