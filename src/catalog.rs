@@ -1,5 +1,7 @@
 //! The catalogue itself: what is said of each event, and its samples. Read on demand; the types do not need it.
 
+pub mod schema;
+
 pub use echostr_catalog::{Catalog, CatalogError, Entry, Field};
 
 use crate::{event::Platform, payload::Form};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    catalog::{self, Entry},
+    catalog::{self, CatalogError, Entry},
     config::Account,
     envelope::{Keys, Mode, Refusal, SealError, Sender},
     event::{Platform, ReplyKind, by_id},
@@ -41,6 +41,28 @@ pub fn address(base: &str, account: &Account, of: Platform, authorizer: &str) ->
         None => account.path.clone(),
     };
     format!("{}{path}", base.trim_end_matches('/'))
+}
+
+/// AppID of the authorizer whose messages a third-party platform is sent where none is named.
+pub const AUTHORIZER: &str = "wx0000000000000000";
+
+/// The callback that announces an event which is pulled and not pushed, and what is to be set in it; `None` of others.
+///
+/// # Errors
+/// Never, unless the build is broken.
+pub fn announcement(entry: &Entry) -> Result<Option<(Entry, Option<(String, String)>)>, CatalogError> {
+    let platform = |id: &str| id.split('.').next().and_then(|name| name.parse::<Platform>().ok());
+    let Some(notice) = platform(&entry.id).and_then(|of| of.protocol().announced_by()) else { return Ok(None) };
+    let entries = platform(notice).map_or_else(|| Ok(Vec::new()), catalog::entries)?;
+    let kf_account = kf_account(entry).map(|id| ("OpenKfId".to_owned(), id));
+    Ok(entries.into_iter().find(|entry| entry.id == notice).map(|notice| (notice, kf_account)))
+}
+
+/// The customer-service account of a sample of `kf/sync_msg`.
+fn kf_account(entry: &Entry) -> Option<String> {
+    let sample: serde_json::Value = serde_json::from_str(entry.sample_json.as_deref()?).ok()?;
+    let account = sample.get("open_kfid").or_else(|| sample.get("event")?.get("open_kfid"))?;
+    account.as_str().map(str::to_owned)
 }
 
 /// A delivery to be played.
@@ -182,7 +204,11 @@ impl<'k> Player<'k> {
     pub fn new(keys: &'k Keys, url: String) -> Result<Self, SimulateError> {
         // A provider that is installed already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(SimulateError::Client)?;
+        let client = reqwest::Client::builder().timeout(PATIENCE);
+        // A proxy cannot reach this machine by that name.
+        let is_local = ["http://127.", "http://localhost", "http://[::1]"].iter().any(|own| url.starts_with(own));
+        let client = if is_local { client.no_proxy() } else { client };
+        let client = client.build().map_err(SimulateError::Client)?;
         Ok(Self { client, keys, url })
     }
 

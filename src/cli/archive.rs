@@ -7,16 +7,34 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use uuid::Uuid;
 
-use super::{Arguments, ConfigArgument};
+use super::{Arguments, ConfigArgument, remote::RemoteArchive};
 use crate::{
     config::{Config, find_config},
     event::Platform,
     journal::{self, Archive, Filter, Millis, State},
     log::escape,
+    secret::Secret,
 };
 
 /// How many events are asked for at one time.
 pub(super) const PAGE_SIZE: usize = 500;
+
+/// Which journal.
+#[derive(clap::Args, Debug)]
+pub(super) struct SourceArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Address of the admin listener of a running server, as in http://127.0.0.1:9180, instead of the configured journal
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    url: Option<String>,
+    /// With --url: `token` of [admin]; better in the variable, as arguments can be seen by others
+    #[arg(long, value_name = "TOKEN", env = "ECHOSTR_ADMIN_TOKEN", hide_env_values = true, value_parser = secret)]
+    token: Option<Secret>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
 
 /// Which events.
 #[derive(clap::Args, Clone, Debug)]
@@ -114,8 +132,16 @@ pub(super) fn usage(what: &str) -> ! {
     Arguments::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
 
+/// The journal of a configuration, or of a running server.
+pub(super) fn open(arguments: &SourceArguments) -> Result<Box<dyn Archive>, Box<dyn Error>> {
+    if let Some(url) = &arguments.url {
+        return Ok(Box::new(RemoteArchive::new(url, arguments.token.clone())?));
+    }
+    open_configured(&arguments.config)
+}
+
 /// The journal of a configuration.
-pub(super) fn open(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<dyn Error>> {
+pub(super) fn open_configured(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<dyn Error>> {
     let config = Config::load(&find_config(arguments.config.as_deref())?)?;
     Ok(journal::open_archive(&config.journal)?)
 }

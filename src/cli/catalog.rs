@@ -22,7 +22,11 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// Only this platform
+    #[arg(conflicts_with = "json_schema")]
     platform: Option<Platform>,
+    /// Prints a JSON Schema per line: of the events and answers of this type, or of all
+    #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["files", "json"])]
+    json_schema: Option<String>,
     /// Names the event type of each payload file
     #[arg(long = "match", value_name = "FILE", num_args = 1.., conflicts_with = "platform")]
     files: Vec<PathBuf>,
@@ -36,6 +40,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Done {
     let mut out = io::BufWriter::new(io::stdout().lock());
+    if let Some(name) = &arguments.json_schema {
+        print_schemas(&mut out, arguments.of, name)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.files.is_empty() {
         list(&mut out, arguments)?;
         out.flush()?;
@@ -53,6 +62,23 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     }
     out.flush()?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The schemas of an event type and of its answers; of all types for an empty name.
+fn print_schemas(out: &mut impl Write, of: Option<Platform>, name: &str) -> Result<(), Box<dyn Error>> {
+    let mut schemas = Vec::new();
+    for platform in Platform::ALL.into_iter().filter(|platform| of.is_none_or(|of| of == *platform)) {
+        schemas.extend(catalog::schema::schemas(platform)?);
+    }
+    if of.is_none() {
+        schemas.extend(catalog::schema::passive_schemas()?);
+    }
+    schemas.retain(|schema| name.is_empty() || schema.name == name);
+    if schemas.is_empty() {
+        return Err(format!("no schema of `{name}`; `echostr catalog` lists the event types").into());
+    }
+    schemas.iter().try_for_each(|schema| writeln!(out, "{}", schema.schema))?;
+    Ok(())
 }
 
 fn list(out: &mut impl Write, arguments: &Arguments) -> Result<(), Box<dyn Error>> {

@@ -11,8 +11,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    ConfigArgument, Done,
-    archive::{self, FilterArguments, PAGE_SIZE, print_time, usage},
+    Done,
+    archive::{self, FilterArguments, PAGE_SIZE, SourceArguments, print_time, usage},
     runtime,
 };
 use crate::{
@@ -43,7 +43,7 @@ pub(super) enum Command {
 #[derive(clap::Args, Debug)]
 pub(super) struct Which {
     #[command(flatten)]
-    config: ConfigArgument,
+    source: SourceArguments,
     #[command(flatten)]
     filter: FilterArguments,
     /// Only dead letters of this observer
@@ -107,16 +107,16 @@ pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
             Command::Ls { which, limit, json } => {
-                list(&*archive::open(&which.config)?, &which.filter(), *limit, *json).await
+                list(&*archive::open(&which.source)?, &which.filter(), *limit, *json).await
             }
             Command::Replay(chosen) => {
-                let archive = archive::open(&chosen.which.config)?;
+                let archive = archive::open(&chosen.which.source)?;
                 let done = each(&*archive, chosen, |letters| archive.revive(letters)).await?;
                 writeln!(io::stdout(), "replayed: {done}")?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Drop(chosen) => {
-                let archive = archive::open(&chosen.which.config)?;
+                let archive = archive::open(&chosen.which.source)?;
                 let done = each(&*archive, chosen, |letters| archive.drop_dead(letters)).await?;
                 writeln!(io::stdout(), "removed: {done}")?;
                 Ok(ExitCode::SUCCESS)

@@ -12,8 +12,8 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    ConfigArgument, Done,
-    archive::{self, FilterArguments, PAGE_SIZE, print_time, usage},
+    Done,
+    archive::{self, FilterArguments, PAGE_SIZE, SourceArguments, print_time, usage},
     runtime,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) enum Command {
     /// Lists events, the newest last
     Ls {
         #[command(flatten)]
-        config: ConfigArgument,
+        source: SourceArguments,
         #[command(flatten)]
         filter: FilterArguments,
         /// Show at most N newest events (0 = all)
@@ -45,7 +45,7 @@ pub(super) enum Command {
     /// Shows one event, its reply, and the state of each observer
     Show {
         #[command(flatten)]
-        config: ConfigArgument,
+        source: SourceArguments,
         /// Id of the event
         id: Uuid,
         /// Print one JSON object
@@ -55,7 +55,7 @@ pub(super) enum Command {
     /// Shows the newest events, then follows new ones until Ctrl-C
     Tail {
         #[command(flatten)]
-        config: ConfigArgument,
+        source: SourceArguments,
         #[command(flatten)]
         filter: FilterArguments,
         /// Print one CloudEvents object per line
@@ -65,7 +65,7 @@ pub(super) enum Command {
     /// Gives events to observers again, as if they were new; responders do not run
     Replay {
         #[command(flatten)]
-        config: ConfigArgument,
+        source: SourceArguments,
         #[command(flatten)]
         filter: FilterArguments,
         /// Ids of the events
@@ -86,16 +86,16 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
-            Command::Ls { config, filter, limit, json } => {
-                let archive = archive::open(config)?;
+            Command::Ls { source, filter, limit, json } => {
+                let archive = archive::open(source)?;
                 list(&*archive, &filter.filter(), *limit, *json).await
             }
-            Command::Show { config, id, json } => show(&*archive::open(config)?, *id, *json).await,
-            Command::Tail { config, filter, json } => {
-                let archive = archive::open(config)?;
+            Command::Show { source, id, json } => show(&*archive::open(source)?, *id, *json).await,
+            Command::Tail { source, filter, json } => {
+                let archive = archive::open(source)?;
                 tail(&*archive, &filter.filter(), *json).await
             }
-            Command::Replay { config, filter, ids, observers, all_observers, all } => {
+            Command::Replay { source, filter, ids, observers, all_observers, all } => {
                 let filter = filter.filter();
                 match (ids.is_empty(), filter == Filter::default()) {
                     (false, false) => usage("give either ids or a filter, not both"),
@@ -103,7 +103,7 @@ pub(super) fn run(command: &Command) -> Done {
                     _ => {}
                 }
                 let observers = (!all_observers).then_some(observers.as_slice());
-                replay(&*archive::open(config)?, &filter, ids, observers).await
+                replay(&*archive::open(source)?, &filter, ids, observers).await
             }
         }
     })

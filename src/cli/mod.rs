@@ -13,6 +13,7 @@ mod explain;
 mod health;
 mod keygen;
 mod observers;
+mod remote;
 mod serve;
 mod simulate;
 

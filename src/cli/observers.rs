@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     ConfigArgument, Done,
-    archive::{self, print_time},
+    archive::{self, SourceArguments, print_time},
     runtime,
 };
 use crate::{
@@ -23,7 +23,7 @@ pub(super) enum Command {
     /// Lists observers: pending events, the oldest of them, dead letters, and whether one is registered
     Ls {
         #[command(flatten)]
-        config: ConfigArgument,
+        source: SourceArguments,
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,
@@ -44,8 +44,8 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
-            Command::Ls { config, json } => list(&*archive::open(config)?, *json).await,
-            Command::Rm { config, names, yes } => remove(&*archive::open(config)?, names, *yes).await,
+            Command::Ls { source, json } => list(&*archive::open(source)?, *json).await,
+            Command::Rm { config, names, yes } => remove(&*archive::open_configured(config)?, names, *yes).await,
         }
     })
 }

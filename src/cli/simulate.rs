@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: u32,
     /// For a third-party platform: AppID of the authorizer whose message it is
-    #[arg(long, value_name = "APPID", default_value = "wx0000000000000000")]
+    #[arg(long, value_name = "APPID", default_value = simulate::AUTHORIZER)]
     authorizer: String,
     /// Send JSON where the platform can send XML or JSON
     #[arg(long)]
@@ -48,11 +48,10 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let mut entry = find_event(endpoint.account.platform, &arguments.event)?;
     let mut set = arguments.set.clone();
     let of = Platform::of_account(&entry.id.replace('.', "/")).unwrap_or(endpoint.account.platform);
-    if let Some(notice) = of.protocol().announced_by() {
+    if let Some((notice, kf_account)) = simulate::announcement(&entry)? {
         println!("{} is pulled, not pushed; sending the callback that announces it", entry.id);
-        let kf_account = sample_kf_account(&entry);
-        entry = find_event(endpoint.account.platform, notice)?;
-        set.extend(kf_account.map(|id| ("OpenKfId".to_owned(), id)));
+        entry = notice;
+        set.extend(kf_account);
     }
     let now = Clock::system().now();
     let form = arguments.json.then_some(Form::Json);
@@ -89,13 +88,6 @@ fn base_url(config: &Config) -> String {
         address.set_ip(IpAddr::from([127, 0, 0, 1]));
     }
     format!("http://{address}")
-}
-
-/// The customer-service account of a sample of `kf/sync_msg`.
-fn sample_kf_account(entry: &Entry) -> Option<String> {
-    let sample: serde_json::Value = serde_json::from_str(entry.sample_json.as_deref()?).ok()?;
-    let account = sample.get("open_kfid").or_else(|| sample.get("event")?.get("open_kfid"))?;
-    account.as_str().map(str::to_owned)
 }
 
 /// The entry that `name` means on an account of `platform`.

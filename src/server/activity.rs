@@ -135,6 +135,12 @@ impl Peer {
         response
     }
 
+    /// Marks the connection as busy with an answer that goes on, until the guard is dropped.
+    pub(super) fn goes_on(&self) -> Answering {
+        self.activity.set(Phase::Busy);
+        Answering(Arc::clone(&self.activity))
+    }
+
     /// Marks the connection as waiting for the rest of a body until the guard is dropped.
     pub(super) fn waits_for_body(&self) -> During<'_> {
         During::new(&self.activity, Phase::Body, Phase::Busy)
@@ -163,5 +169,15 @@ impl<'a> During<'a> {
 impl Drop for During<'_> {
     fn drop(&mut self) {
         self.activity.set(self.then);
+    }
+}
+
+/// A connection is busy until this is dropped.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.set(Phase::Idle);
     }
 }

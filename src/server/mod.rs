@@ -11,6 +11,15 @@ mod refusals;
 mod unrouted;
 mod watch;
 
+/// What the event API answers with.
+pub(crate) mod model {
+    pub(crate) use super::admin::{
+        change::{Dropped, Queued, Retried},
+        error::ErrorBody,
+        model::*,
+    };
+}
+
 use std::{
     future::Future,
     io,
@@ -140,15 +149,8 @@ impl Server {
         let observer_settings = config.observers.clone().with_policies(hooks.policies());
         let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor, &clock)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
+        let (weak_apis, admin_clock) = (apis.downgrade(), clock.clone());
         let refusals = Arc::<Refusals>::default();
-        let admin_parts = admin::Parts {
-            config: config.admin.clone(),
-            journal_config: config.journal.clone(),
-            trusted_proxies: config.server.trusted_proxies.clone(),
-            accounts,
-            apis: apis.downgrade(),
-            refusals: Arc::clone(&refusals),
-        };
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
         let links = Links::new(config);
         let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(config, &links)?, clock };
@@ -162,7 +164,7 @@ impl Server {
         let receiver = Arc::new(receiver.with_streams());
         let connections = Connections::new(connecting, links, &receiver, &journal, &metrics, &supervisor);
         jobs.extend(connections.job());
-        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics, refusals));
+        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics, Arc::clone(&refusals)));
         let limits = Limits {
             connections: config.server.max_connections,
             header: config.server.header_timeout,
@@ -176,6 +178,17 @@ impl Server {
                 section: "[server] listen",
                 source,
             })?;
+        let callback = listener.address().unwrap_or(config.server.listen);
+        let admin_parts = admin::Parts {
+            config: config.admin.clone(),
+            journal_config: config.journal.clone(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            accounts,
+            apis: weak_apis,
+            refusals,
+            callback,
+            clock: admin_clock,
+        };
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
         let admin =
             Listener::bind(config.admin.listen, limits, "the limit of admin connections", "check who can reach it")

@@ -36,6 +36,8 @@ filtered! {
         limit: Option<u32>,
         /// `next` of the page before.
         before: Option<String>,
+        /// The oldest first, behind the event with this id; `next` is its `after` then.
+        after: Option<String>,
         /// `summary`, or `full` with payload and reply; `summary`.
         view: Option<String>,
     }
@@ -63,8 +65,18 @@ pub(super) async fn list(
     let filter = query.filter()?;
     let limit = limit(query.limit, PAGE_SIZE, MAX_PAGE)?;
     let before = query.before.as_deref().map(cursor).transpose()?;
+    let after = query.after.as_deref().map(cursor).transpose()?;
+    if before.is_some() && after.is_some() {
+        return Err(ApiError::bad_request("expected either `before` or `after`"));
+    }
     let view = View { full: is_full(query.view.as_deref())?, ..admin.view().await };
     let archive = admin.store.archive().await?;
+    if let Some(after) = after {
+        let page = archive.events(&filter, Some(after), limit).await?;
+        let next = page.last().filter(|_| page.len() >= limit).map(|last| last.id.simple().to_string());
+        let page = page.iter().filter(|stored| view.has_text(stored, filter.text.as_deref()));
+        return Ok(Json(EventPage { events: page.map(|stored| view.listed(stored)).collect(), next }));
+    }
     let scan = if filter.text.is_some() { SCAN_TEXTS } else { SCAN };
     let (page, next) = archive.page(&filter, before, limit, scan).await?;
     let page = page.iter().filter(|stored| view.has_text(stored, filter.text.as_deref()));
@@ -108,7 +120,7 @@ pub(super) fn is_full(view: Option<&str>) -> Result<bool, ApiError> {
 
 /// Where a page begins.
 pub(super) fn cursor(text: &str) -> Result<Uuid, ApiError> {
-    Uuid::try_parse(text).map_err(|_| ApiError::bad_request("`before` must be `next` of a page"))
+    Uuid::try_parse(text).map_err(|_| ApiError::bad_request("`before` and `after` must be `next` of a page"))
 }
 
 /// The event with an id, or whose id begins so.

@@ -5,6 +5,7 @@
 //! | `probes` | health, readiness, metrics |
 //! | `auth`, `limiter`, `sessions` | who may ask |
 //! | `store` | the journal of the running server |
+//! | `stream`, `change`, `samples` | events as they come; replays and dead letters; playing the platform |
 //! | `events`, `dead`, `observers`, `accounts`, `refused`, `forwards`, `catalogue`, `info` | a part of the API each |
 //! | `model`, `shown`, `mask` | what is shown of an event |
 //! | `filter`, `json`, `error` | parameters and bodies, and what is answered to wrong ones |
@@ -12,8 +13,9 @@
 mod accounts;
 mod auth;
 mod catalogue;
+pub(super) mod change;
 mod dead;
-mod error;
+pub(super) mod error;
 mod events;
 mod filter;
 mod forwards;
@@ -21,35 +23,47 @@ mod info;
 mod json;
 mod limiter;
 mod mask;
-pub(crate) mod model;
+pub(super) mod model;
 mod observers;
 mod openapi;
 mod page;
 mod probes;
 mod refused;
+mod samples;
 mod session;
 mod sessions;
 mod shown;
 mod store;
+mod stream;
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
 use axum::{Router, body::Body, http::StatusCode, middleware, response::Response};
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{auth::Gate, error::ApiError, mask::Mask, probes::Workers, shown::View, store::Store};
+use self::{
+    auth::Gate,
+    error::ApiError,
+    mask::Mask,
+    probes::Workers,
+    shown::View,
+    store::Store,
+    stream::{Endless, MAX_STREAMS},
+};
 use super::{activity::Peer, refusals::Refusals};
 use crate::{
     api::WeakApis,
+    clock::Clock,
     config::{self, IpRange},
     delivery::Endpoint,
     journal::{self, Journal, Millis},
@@ -75,6 +89,10 @@ pub(super) struct Admin {
     stopping: CancellationToken,
     started: Millis,
     document: openapi::Served,
+    streams: Arc<Semaphore>,
+    /// Where callbacks are received.
+    callback: SocketAddr,
+    clock: Clock,
 }
 
 /// What a server gives to its admin routes.
@@ -86,6 +104,8 @@ pub(super) struct Parts {
     pub(super) accounts: Vec<Arc<Endpoint>>,
     pub(super) apis: WeakApis,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) callback: SocketAddr,
+    pub(super) clock: Clock,
 }
 
 impl Admin {
@@ -98,7 +118,7 @@ impl Admin {
         supervisor: Supervisor,
         connections: Statuses,
     ) -> Self {
-        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals } = parts;
+        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals, callback, clock } = parts;
         Self {
             gate: Gate::new(&config, trusted_proxies),
             mask: Mask::new(&config.mask),
@@ -113,6 +133,9 @@ impl Admin {
             stopping,
             started: journal::now_millis(),
             document: openapi::Served::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            callback,
+            clock,
         }
     }
 
@@ -131,13 +154,18 @@ impl Admin {
 fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::list))
+        .routes(routes!(stream::events))
         .routes(routes!(events::show))
+        .routes(routes!(change::replay))
         .routes(routes!(dead::list))
+        .routes(routes!(change::retry))
+        .routes(routes!(change::discard))
         .routes(routes!(observers::list))
         .routes(routes!(accounts::list))
         .routes(routes!(refused::list))
         .routes(routes!(forwards::list))
         .routes(routes!(catalogue::list))
+        .routes(routes!(samples::send))
         .routes(routes!(info::show))
         .routes(routes!(openapi::show))
         .route_layer(middleware::from_fn_with_state(Arc::clone(admin), auth::guard))
@@ -180,7 +208,13 @@ pub(super) fn service(
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
             let answer = routes.oneshot(request).map(|Ok(response)| response);
-            Ok(peer.answer(answer).await)
+            let answer = peer.answer(answer).await;
+            if answer.extensions().get::<Endless>().is_none() {
+                return Ok(answer);
+            }
+            // Nobody is idle who is sent something now and then.
+            let busy = peer.goes_on();
+            Ok(answer.map(|body| Body::from_stream(body.into_data_stream().inspect(move |_| _ = &busy))))
         }
     })
 }

@@ -56,8 +56,28 @@ pub(crate) struct EventPage {
 pub(crate) struct Listed {
     #[serde(flatten)]
     pub(crate) summary: Summary,
-    #[serde(flatten)]
-    pub(crate) content: Option<Content>,
+    /// With `view=full`: syntax of the payload, `xml` or `json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<String>,
+    /// With `view=full`: the payload as it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<String>,
+    /// With `view=full`: the parameters of the query that are data of the event, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) query: Option<String>,
+    /// With `view=full`: the recorded reply, if it is more than the plain success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reply: Option<String>,
+}
+
+impl Listed {
+    /// An event with what it is made of, or without.
+    pub(crate) fn new(summary: Summary, content: Option<Content>) -> Self {
+        let Some(Content { form, payload, query, reply }) = content else {
+            return Self { summary, form: None, payload: None, query: None, reply: None };
+        };
+        Self { summary, form: Some(form), payload: Some(payload), query, reply }
+    }
 }
 
 /// What an event is made of.

@@ -47,6 +47,12 @@ impl Sessions {
         given(headers).into_iter().find(is_alive).map(|hash| hex(&hash[..4]))
     }
 
+    /// Whether the session of this name goes on.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().any(|(hash, begun)| hex(&hash[..4]) == name && begun.elapsed() < LIFETIME)
+    }
+
     /// Ends the session of a request; returns the cookie that removes its cookie.
     pub(super) fn end(&self, headers: &HeaderMap, is_secure: bool) -> String {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);

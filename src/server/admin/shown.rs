@@ -32,7 +32,7 @@ impl View<'_> {
     pub(super) fn listed(&self, stored: &Stored) -> Listed {
         let shown = self.mask.show(stored, self.reveal);
         let content = self.full.then(|| content(stored, &shown));
-        Listed { summary: self.summary(stored, &shown), content }
+        Listed::new(self.summary(stored, &shown), content)
     }
 
     fn summary(&self, stored: &Stored, shown: &Shown<'_>) -> Summary {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use tokio::task;
@@ -18,7 +18,17 @@ pub(super) struct Store {
     /// Weak: the admin thread must not keep the journal open after its server.
     journal: Weak<dyn Journal>,
     config: config::Journal,
-    opened: Mutex<Option<Arc<dyn Archive>>>,
+    opened: Mutex<Opened>,
+}
+
+#[derive(Default)]
+enum Opened {
+    /// Nobody has asked yet.
+    #[default]
+    No,
+    Yes(Arc<dyn Archive>),
+    /// The server is shutting down.
+    NeverAgain,
 }
 
 impl fmt::Debug for Store {
@@ -60,18 +70,28 @@ impl Store {
         if let Some(own) = journal.archive() {
             return Ok(own);
         }
-        if let Some(opened) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            return Ok(Arc::clone(opened));
+        match &*self.lock() {
+            Opened::No => {}
+            Opened::Yes(opened) => return Ok(Arc::clone(opened)),
+            Opened::NeverAgain => return Err(JournalError::Closed.into()),
         }
         let config = self.config.clone();
-        let opened = task::spawn_blocking(move || journal::open_archive(&config)).await;
-        let opened: Arc<dyn Archive> = opened.unwrap_or(Err(JournalError::Closed))?.into();
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&opened));
-        Ok(opened)
+        let archive = task::spawn_blocking(move || journal::open_archive(&config)).await;
+        let archive: Arc<dyn Archive> = archive.unwrap_or(Err(JournalError::Closed))?.into();
+        let mut opened = self.lock();
+        if matches!(*opened, Opened::NeverAgain) {
+            return Err(JournalError::Closed.into());
+        }
+        *opened = Opened::Yes(Arc::clone(&archive));
+        Ok(archive)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server is shutting down: the file must be free for the next one.
     pub(super) fn close(&self) {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.lock() = Opened::NeverAgain;
     }
 }

@@ -15,7 +15,7 @@ const TOKEN: &str = "token = \"adminTokenOfSomeLength\"\nhosts = [\"admin.exampl
 const BEARER: &str = "Authorization: Bearer adminTokenOfSomeLength\r\n";
 
 /// The cookie of a new session.
-async fn sign_in(api: Client<'_>) -> String {
+pub async fn sign_in(api: Client<'_>) -> String {
     let answer = api.request("POST", "/session", Some(r#"{"token":"adminTokenOfSomeLength"}"#)).await;
     assert_eq!(answer.status, 204, "{answer:?}");
     let cookie = answer.header("set-cookie").unwrap();

@@ -1,7 +1,12 @@
 //! The event API and the page on the admin listener.
 
 mod auth;
+mod change;
+mod cli;
+mod mask;
 mod read;
+mod schema;
+mod stream;
 
 use serde_json::Value as Json;
 
