@@ -8,7 +8,14 @@ const HELD = 1000;
 /** Live events on top of the list; beyond, it starts again with one page. */
 const MOST_LIVE = 5000;
 
-export const PAGE = 100;
+/** Events of the first page, which has to be there soon: a filter that matches little is searched until it is full. */
+export const FIRST = 40;
+
+/** Events of an older page. */
+export const PAGE = 200;
+
+/** The newest events, whose state is looked at again. */
+export const NEWEST = 100;
 
 export type Fetch = (params: Params) => Promise<Page>;
 
@@ -49,7 +56,7 @@ export class Feed {
     this.error = null;
     this.changed();
     try {
-      const page = await this.fetch({ ...this.params, limit: PAGE, before });
+      const page = await this.fetch({ ...this.params, limit: before === null ? FIRST : PAGE, before });
       if (this.#closed) return;
       if (before === null) this.#start(page.events[0]?.id ?? "");
       this.events = this.events.concat(this.#fresh(page.events));
@@ -145,7 +152,7 @@ export class Feed {
 
   /** Whether the newest events may still change. */
   isMoving(): boolean {
-    return this.events.slice(0, PAGE).some((event) => event.state === "responding");
+    return this.events.slice(0, NEWEST).some((event) => event.state === "responding");
   }
 }
 

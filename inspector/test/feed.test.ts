@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Page, Params, Summary } from "../src/api";
-import { Feed, PAGE, rowsInView } from "../src/feed";
+import { Feed, FIRST, rowsInView } from "../src/feed";
 
 const event = (number: number, more: Partial<Summary> = {}): Summary => ({
   id: String(number).padStart(6, "0"), time: "2026-11-29T12:00:00.000Z", account: "mp/shop", platform: "mp", type: "mp.message.text",
@@ -18,7 +18,7 @@ class Journal {
   fetch = async (params: Params): Promise<Page> => {
     this.asked.push(params);
     const end = params.before ? Number(params.before) : this.count;
-    const start = Math.max(0, end - PAGE);
+    const start = Math.max(0, end - Number(params.limit));
     const events = Array.from({ length: end - start }, (_, index) => event(end - 1 - index));
     return { events, next: start > 0 ? String(start) : null };
   };
@@ -28,16 +28,16 @@ const ids = (feed: Feed) => feed.events.map(({ id }) => Number(id));
 const isInOrder = (feed: Feed) => ids(feed).every((id, index) => index === 0 || ids(feed)[index - 1]! > id);
 
 test("pages follow each other to the end", async () => {
-  const journal = new Journal(250);
+  const journal = new Journal(FIRST + 210);
   const feed = new Feed({ type: "mp.*" }, journal.fetch, () => {});
   await feed.reload();
   await feed.more();
   await feed.more();
   await feed.more();
-  assert.equal(feed.events.length, 250);
+  assert.equal(feed.events.length, FIRST + 210);
   assert.equal(feed.next, null);
   assert.ok(isInOrder(feed));
-  assert.deepEqual(journal.asked.map(({ before }) => before), [null, "150", "50"]);
+  assert.deepEqual(journal.asked.map(({ before }) => before), [null, "210", "10"]);
   assert.equal(journal.asked[0]!.type, "mp.*");
 });
 
@@ -81,7 +81,7 @@ test("a flood does not fill the memory: the list starts again", async () => {
   assert.ok(feed.heldMore);
   feed.hold(false);
   await new Promise((done) => setImmediate(done));
-  assert.equal(feed.events.length, PAGE);
+  assert.equal(feed.events.length, FIRST);
   assert.equal(ids(feed)[0], 3009);
 
   for (let round = 0; round < 60; round += 1) {

@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import { get, type Page } from "../api";
 import { useDirectory } from "../directory";
-import { Feed, PAGE } from "../feed";
+import { Feed, NEWEST } from "../feed";
 import { useKeys } from "../keys";
 import { Empty, Loading, Problem } from "../parts/bits";
 import { FilterLine } from "../parts/filter";
@@ -15,7 +15,7 @@ import { type Connection, Stream } from "../stream";
 import { Story } from "./story";
 
 /** How long the writer of a filter is waited for. */
-const WRITING_MS = 120;
+const WRITING_MS = 60;
 
 /** How often events that are still being answered are looked at. */
 const MOVING_MS = 2_000;
@@ -66,7 +66,7 @@ export function Events({ route, connection, refused, masked }: Props) {
     const poll = setInterval(() => {
       // The stream has new events only, not what becomes of them.
       if (document.hidden || feed.loading || !(feed.isMoving() || "state" in params)) return;
-      get<Page>("/v1/events", { ...params, limit: PAGE }).then(
+      get<Page>("/v1/events", { ...params, limit: NEWEST }).then(
         ({ events }) => {
           feed.update(events);
           if ("state" in params) feed.arrive([...events].reverse());

@@ -80,7 +80,7 @@ export function Story({ id, close, directory, masked }: Props) {
         <>
           <Facts story={story} />
           <Commands story={story} directory={directory} />
-          {masked && (
+          {masked && (revealed || isMasked(story)) && (
             <div class="notice">
               <span>{revealed ? t.revealed : t.masked}</span>
               {!revealed && (
@@ -118,6 +118,12 @@ export function Story({ id, close, directory, masked }: Props) {
     </article>
   );
 }
+
+/** What the server writes in place of a value. */
+const MASK = "***";
+
+const isMasked = ({ payload, reply, subject }: EventStory): boolean =>
+  [payload, reply, subject].some((text) => text?.includes(MASK));
 
 const isMoving = ({ state, observations }: EventStory): boolean =>
   state === "responding" || observations.some(({ state }) => state === "waiting" || state === "leased");
