@@ -5,6 +5,7 @@
 #   scripts/load.sh --journal sqlite --connections 64     every delivery durable, with its reply
 #   scripts/load.sh --journal postgres://…                the same, in a database
 #   scripts/load.sh --stored 10000,1000000,10000000       admissions into a journal that holds so many events
+#   scripts/load.sh --forwards 10000 [--journal sqlite]   events that are forwarded to a healthy target
 #   scripts/load.sh --memory
 #   scripts/load.sh --waiting                             what it holds when large events wait and nobody takes them
 #

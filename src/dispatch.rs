@@ -98,9 +98,7 @@ impl Dispatcher {
     /// Calls the responder of an event.
     pub(crate) fn respond(&self, event: Incoming<'_>, attempt: Attempt) -> Call<Responded> {
         let hooks = &self.hooks;
-        self.call(event, attempt, |event_type, spec| {
-            hooks.responder(event.source.account, event_type, spec).map(|responder| &responder.handler)
-        })
+        self.call(event, attempt, |event_type, spec| hooks.responder(event.source.account, event_type, spec))
     }
 
     /// Calls the responder of an event that was stored.

@@ -104,7 +104,7 @@ pub(crate) fn job(config: &Config, dispatcher: &Dispatcher, journal: &Arc<dyn Jo
             send(&api.without_waiting(), &*journal, &leased).await
         })
     });
-    Job { name: OBSERVER.into(), timeout: Some(SEND_TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(SEND_TIMEOUT), scope: Scope::Account, gate: None, run }
 }
 
 async fn send(api: &Api, journal: &dyn Journal, leased: &Leased) -> Result<(), Failed> {

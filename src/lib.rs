@@ -82,6 +82,7 @@ pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, r
 
 pub use self::cli::run;
 
+mod answers;
 pub mod api;
 mod bots;
 pub mod catalog;
@@ -91,7 +92,9 @@ pub mod config;
 pub mod delivery;
 pub mod demo;
 mod dispatch;
+mod forward;
 pub mod hooks;
+mod http;
 mod in_flight;
 pub mod journal;
 pub mod kf;
@@ -110,6 +113,7 @@ pub mod supervisor;
 pub mod testing;
 pub mod thirdparty;
 mod throttle;
+mod webhook;
 pub mod websocket;
 
 /// The Rust code of the documents compiles.

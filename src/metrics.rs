@@ -1,5 +1,7 @@
 //! Metrics. Labels come from tables and configuration, never from payloads.
 
+mod forward;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -9,6 +11,7 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub(crate) use self::forward::ForwardMetrics;
 use crate::{
     envelope::Refusal,
     in_flight::{Load, Loads},
@@ -262,6 +265,7 @@ impl Metrics {
             (OBSERVATIONS, None, "Attempts of observers, by result"),
             (API_CALLS, None, "Calls of the platforms' API"),
             (TOKENS, None, "Access tokens requested from the platform"),
+            (forward::ATTEMPTS, None, "Attempts to send events of forwards: delivered, failed; and dead letters"),
             (TASK_PANICS, None, "Panics of background tasks"),
             (WEBSOCKET_CONNECTIONS, None, "WebSocket connections of bots: subscribed, refused, broken"),
             (WEBSOCKET_KICKS, None, "WebSocket connections that ended because another client uses the bot"),
@@ -281,6 +285,7 @@ impl Metrics {
             None,
             "Whether this process has the bot's WebSocket connection".into(),
         );
+        recorder.describe_gauge(forward::STATE.into(), None, "The state of each forward: 1 at the one it has".into());
         recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
         recorder.describe_gauge(
             BODY_MEMORY.into(),

@@ -53,5 +53,5 @@ pub fn job(config: &Config) -> Job {
             dropped.map_or(Ok(()), Err)
         })
     });
-    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, gate: None, run }
 }

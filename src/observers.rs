@@ -8,6 +8,7 @@
 //! An observer is a handler, or a background [job](Job) of the server: what must be done for an event, once it is in the
 //! journal, whatever happens to the process.
 
+mod gate;
 mod permits;
 mod subscribers;
 
@@ -28,7 +29,10 @@ use tracing::{debug, error, warn};
 
 pub use self::permits::Permit;
 use self::permits::Permits;
-pub(crate) use self::subscribers::{Candidate, Subscribers};
+pub(crate) use self::{
+    gate::{Gate, Width},
+    subscribers::{Candidate, Forwarded, Subscribers},
+};
 
 use crate::{
     config::Observers as Settings,
@@ -65,6 +69,8 @@ pub struct Job {
     pub timeout: Option<Duration>,
     /// Whose events `[observers] concurrency` counts.
     pub scope: Scope,
+    /// What else limits how many events it is given at one time.
+    pub(crate) gate: Option<Arc<Gate>>,
     /// What is done with an event, until then.
     pub run: Run,
 }
@@ -157,7 +163,7 @@ pub(crate) fn jobs_of_hooks(dispatcher: &Dispatcher, accounts: usize) -> Vec<Job
             })
         });
         let scope = Scope::All { accounts: if account.is_some() { 1 } else { accounts } };
-        Job { name: Arc::clone(&observer.how.name), timeout: None, scope, run }
+        Job { name: Arc::clone(&observer.how.name), timeout: None, scope, gate: None, run }
     });
     jobs.collect()
 }
@@ -207,7 +213,7 @@ impl Observers {
                 cancelled: cancelled.clone(),
             });
             let (stop, running) = (stop.clone(), tasks.clone());
-            let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope));
+            let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope, work.job.gate.clone()));
             let name = format!("observer {}", work.job.name);
             let leasing =
                 supervisor.keep(&name, move || lease(Arc::clone(&work), Arc::clone(&permits), running.clone()));
@@ -249,7 +255,7 @@ async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker) {
     let term = work.timeout + LEASE_MARGIN;
     loop {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
-            permits.freed().await;
+            permits.has_room().await;
             continue;
         };
         room.limit = room.limit.min(MAX_BATCH);

@@ -93,6 +93,8 @@ pub struct Platform {
     /// Its reference is a page per family, as it is too large for one. By name and not by size, so that links last.
     #[serde(default)]
     pub page_per_family: bool,
+    /// The platform, earlier in the list, whose nested types are this one's, too, where they are alike.
+    pub types_of: Option<String>,
     /// What [`Entry::reply`] stands for, where it differs from other platforms; `*` for any other value.
     #[serde(default)]
     pub replies: BTreeMap<String, ReplyRule>,
@@ -428,6 +430,9 @@ pub struct Field {
     /// Whether only the XML form has it.
     #[serde(default)]
     pub xml_only: bool,
+    /// Whether some pushes leave out this object: its fields then stand where it would.
+    #[serde(default)]
+    pub wrapper: bool,
     /// Whether only the JSON form has it.
     #[serde(default)]
     pub json_only: bool,

@@ -40,6 +40,7 @@ pub use self::{
 use crate::{
     config::{self, Account, Config},
     event::Platform,
+    http,
     journal::{Journal, Millis},
     metrics::{ApiMetrics, Metrics},
     payload, platform,
@@ -131,13 +132,8 @@ impl WeakApis {
 
 /// What calls the platform.
 pub(crate) fn client(settings: &config::Api) -> Result<reqwest::Client, ApiError> {
-    // A provider that is installed already is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .timeout(settings.timeout)
-        .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("echostr/", env!("CARGO_PKG_VERSION")));
+    let client =
+        http::builder().timeout(settings.timeout).connect_timeout(settings.timeout.min(Duration::from_secs(5)));
     client.build().map_err(|failure| ApiError::Client(failure.to_string()))
 }
 
@@ -464,16 +460,8 @@ fn with_query<'p>(url: &str, parameters: impl Iterator<Item = &'p (&'p str, &'p 
 /// Sends a request and reads its answer, which is a status of 200 and not too long.
 async fn receive(account: &str, path: &str, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ApiError> {
     let unreachable = |failure: reqwest::Error| {
-        let uncertain = !failure.is_connect();
-        // Its URL has the token in it.
-        let failure = failure.without_url();
-        let mut cause = failure.to_string();
-        let mut source = std::error::Error::source(&failure);
-        while let Some(deeper) = source {
-            cause = format!("{cause}: {deeper}");
-            source = deeper.source();
-        }
-        ApiError::Unreachable { account: account.to_owned(), path: path.to_owned(), cause, uncertain }
+        let (account, path, uncertain) = (account.to_owned(), path.to_owned(), !failure.is_connect());
+        ApiError::Unreachable { account, path, cause: http::causes(failure), uncertain }
     };
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status();

@@ -78,7 +78,21 @@ fn schema<'f>(name: &str, doc: &str, is_answer: bool, fields: impl Iterator<Item
             add(&mut schema, field.json_path(), field);
         }
     }
+    close(&mut schema);
     Schema { name: name.to_owned(), is_answer, schema }
+}
+
+/// An object of which no member is known may be an empty element of XML, which is an empty text.
+fn close(schema: &mut Json) {
+    if schema["type"] == "object" && schema.get("properties").is_none() {
+        schema["type"] = json!(["object", "string"]);
+    }
+    if let Some(members) = schema.get_mut("properties").and_then(Json::as_object_mut) {
+        members.values_mut().for_each(close);
+    }
+    if let Some(items) = schema.get_mut("items") {
+        close(items);
+    }
 }
 
 /// Adds a field at its place.

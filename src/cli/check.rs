@@ -4,17 +4,22 @@ use std::{process::ExitCode, sync::Arc};
 
 use super::{BuildHooks, ConfigArgument, Done, runtime};
 use crate::{
+    answers::{self, Deferred},
     api::{Api, ApiError, Apis},
     clock::Clock,
     config::{Account, Config, find_config},
     delivery::Endpoint,
+    forward::Delivered,
     hooks::Hooks,
-    journal::{self, INTERNAL_PREFIX, Journal, JournalError, ObserverState, Options, memory::MemoryJournal},
+    journal::{
+        self, FORWARD_PREFIX, INTERNAL_PREFIX, Journal, JournalError, ObserverState, Options, memory::MemoryJournal,
+    },
     log::escape,
     metrics::Metrics,
     platform::Probe,
     server,
     supervisor::Supervisor,
+    webhook::{Client, Guard, shown_url},
 };
 
 #[derive(clap::Args, Debug)]
@@ -37,6 +42,11 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     };
     let mut problems: Vec<String> = Vec::new();
     let hooks = super::hooks(&config, hooks).map_err(|problem| problems.push(problem.to_string())).ok();
+    let hooks = hooks.and_then(|hooks| {
+        let installed =
+            answers::install(&config, hooks, &Guard::default(), &Deferred::default(), &Delivered::default());
+        installed.map_err(|problem| problems.push(problem.to_string())).ok()
+    });
     let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks).err());
     problems.extend(misnamed.map(|problem| problem.to_string()));
     for account in &config.accounts {
@@ -61,6 +71,7 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     }
     if *online {
         problems.extend(runtime.block_on(ask_platforms(&config))?);
+        problems.extend(runtime.block_on(reach_targets(&config)));
     }
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
@@ -72,6 +83,10 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     }
     if !problems.is_empty() {
         return Ok(ExitCode::FAILURE);
+    }
+    for forward in &config.forwards {
+        let off = if forward.enabled { "" } else { ", but it is not enabled" };
+        println!("forward {} sends to {}{off}", forward.name, shown_url(&forward.target.url));
     }
     for account in &config.accounts {
         println!("{} is received {}", account.id(), account.receives());
@@ -93,7 +108,11 @@ async fn unregistered(config: &Config, hooks: Hooks) -> Result<Vec<String>, Jour
     let missing = archive.observer_states().await?.into_iter().filter(is_missing);
     let warnings = missing.map(|ObserverState { name, pending, dead, .. }| {
         let name = escape(&name).into_owned();
-        let needs = if name.starts_with(INTERNAL_PREFIX) { "its accounts, with their `secret`" } else { "its handler" };
+        let needs = match &*name {
+            name if name.starts_with(INTERNAL_PREFIX) => "its accounts, with their `secret`",
+            name if name.starts_with(FORWARD_PREFIX) => "its [[forward]], with `enabled = true`",
+            _ => "its handler",
+        };
         format!(
             "[journal] observer {name} would not be registered; its {pending} pending events and {dead} dead letters would \
              be kept for `retention`: bring back {needs}, or remove it with `echostr observers rm {name}` once the \
@@ -133,6 +152,25 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
         }
     }
     Ok(problems)
+}
+
+/// Connects to the target of each forward, without an event; prints successes, returns failures.
+async fn reach_targets(config: &Config) -> Vec<String> {
+    let guard = Guard::default();
+    guard.protect([config.server.listen, config.admin.listen]);
+    let mut problems = Vec::new();
+    for forward in config.forwards.iter().filter(|forward| forward.enabled) {
+        let name = &forward.name;
+        let reached = match Client::new(&forward.target, &guard) {
+            Ok(client) => client.reach().await,
+            Err(failure) => Err(failure),
+        };
+        match reached {
+            Ok(status) => println!("forward {name}: its target can be reached (status {status} to OPTIONS)"),
+            Err(failure) => problems.push(format!("[[forward]] {name}: to: {}", escape(&failure.to_string()))),
+        }
+    }
+    problems
 }
 
 /// A token first, then a call that only reads: WeCom checks the caller's address and permissions there.

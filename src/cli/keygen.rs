@@ -2,12 +2,28 @@
 
 use std::process::ExitCode;
 
+use zeroize::Zeroizing;
+
 use super::Done;
+use crate::webhook;
 
 /// Letters and digits: what the consoles accept in tokens and keys.
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-pub(super) fn run() -> Done {
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// Print a key that signs what is sent to other servers instead (Standard Webhooks)
+    #[arg(long)]
+    webhook: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Done {
+    if arguments.webhook {
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *random)?;
+        println!("secret = \"{}\"", webhook::new_key(&random).expose());
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("token = \"{}\"", random_text(32)?);
     println!("aes_key = \"{}\"", random_text(43)?);
     Ok(ExitCode::SUCCESS)

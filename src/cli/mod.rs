@@ -10,6 +10,7 @@ mod dead;
 mod demo;
 mod events;
 mod explain;
+mod forwards;
 mod health;
 mod keygen;
 mod observers;
@@ -53,8 +54,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Verifies a captured request step by step and names the step that fails
     Explain(explain::Arguments),
-    /// Prints a new token and a new AES key
-    Keygen,
+    /// Prints a new token and a new AES key, or a key for webhooks
+    Keygen(keygen::Arguments),
     /// Lists the events that are known, or names the event type of payload files
     Catalog(catalog::Arguments),
     /// Lists, shows, follows and replays stored events
@@ -66,6 +67,8 @@ enum Command {
     /// Lists observers with what is pending of them, and removes those that are no longer registered
     #[command(subcommand)]
     Observers(observers::Command),
+    /// Lists forwards, ends their pauses, and tries their targets
+    Forwards(forwards::Arguments),
     /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
 }
@@ -88,7 +91,7 @@ type BuildHooks<'h> = &'h dyn Fn(&Config) -> Result<Hooks, HandlerError>;
 fn hooks(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
     let hooks = build(config)?;
     Ok(match crate::demo::hooks(config)? {
-        Some(demo) => hooks.merge(demo),
+        Some(demo) => hooks.with_defaults(demo),
         None => hooks,
     })
 }
@@ -112,11 +115,12 @@ where
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Keygen => keygen::run(),
+        Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Catalog(arguments) => catalog::run(&arguments),
         Command::Events(command) => events::run(&command),
         Command::Dead(command) => dead::run(&command),
         Command::Observers(command) => observers::run(&command),
+        Command::Forwards(arguments) => forwards::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -295,6 +295,9 @@ fn letter(name: &str, letter: Option<(Uuid, String)>) -> String {
     letter.map_or_else(String::new, |(event, observer)| parameter(name, &format!("{event}/{observer}")))
 }
 
+/// Why named leases are out of reach.
+const LEASES: &str = "named leases are read and changed on the journal itself, without --url";
+
 impl Archive for RemoteArchive {
     fn events(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Task<'_, Vec<Stored>> {
         let filter = parameters(filter);
@@ -413,6 +416,14 @@ impl Archive for RemoteArchive {
 
     fn remove_observer(&self, _name: &str) -> Task<'_, bool> {
         Box::pin(async move { Err(self.failed("observers are removed on the journal itself, without --url")) })
+    }
+
+    fn lease_value(&self, _name: &str) -> Task<'_, Option<String>> {
+        Box::pin(async move { Err(self.failed(LEASES)) })
+    }
+
+    fn clear_lease(&self, _name: &str) -> Task<'_, bool> {
+        Box::pin(async move { Err(self.failed(LEASES)) })
     }
 
     fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64> {

@@ -91,7 +91,7 @@ fn base_url(config: &Config) -> String {
 }
 
 /// The entry that `name` means on an account of `platform`.
-fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dyn Error>> {
+pub(super) fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dyn Error>> {
     let named = name.split('.').next().and_then(|start| start.parse().ok());
     let announced = || platform.protocol().announced_by().into_iter().flat_map(|_| platform.protocol().receives_of());
     let platforms = match named {

@@ -287,7 +287,7 @@ fn backlog(section: &Section<'_>) -> Backlog {
     section.choice("backlog", &[("none", Backlog::None), ("3d", Backlog::ThreeDays)]).unwrap_or(Backlog::None)
 }
 
-fn is_account_name(name: &str) -> bool {
+pub(super) fn is_account_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     (1..=64).contains(&name.len()) && name.bytes().all(allowed)
 }

@@ -6,7 +6,9 @@
 
 mod accounts;
 mod admin;
+mod answer;
 mod api;
+mod forward;
 mod handlers;
 mod journal;
 mod late_reply;
@@ -15,6 +17,8 @@ mod observers;
 mod problem;
 mod reader;
 mod server;
+mod tables;
+mod target;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -30,20 +34,27 @@ use std::{
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-use self::reader::{Reader, kind, name, suggestion};
+use self::reader::{Reader, kind, name};
 pub use self::{
     accounts::{Account, Backlog, LateReply, LongText, Mode, NextMessage, Share, Verdict},
     admin::Admin,
+    answer::Answer,
     api::Api,
+    forward::{Format, Forward, Original, Rate},
     journal::{Journal, JournalUrl},
     log::{Log, LogFormat},
     observers::{Backoff, Observers, Policy},
     problem::{ConfigError, Problem},
     server::Server,
+    target::Target,
     values::{IpRange, secret},
     websocket::WebSocket,
 };
-use crate::{event::Platform, secret::Secret};
+pub(crate) use self::{
+    answer::{Rule, Said, Source, Test},
+    reader::suggestion,
+};
+use crate::{event::Platform, secret::Secret, webhook::Guard};
 
 /// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config/echostr.toml", "/etc/echostr/echostr.toml"];
@@ -69,6 +80,10 @@ pub struct Config {
     pub api: Api,
     /// `[PLATFORM.NAME]`, in the order of [`Platform::ALL`], then by name.
     pub accounts: Vec<Account>,
+    /// `[[answer]]`, in the order of the file.
+    pub answers: Vec<Answer>,
+    /// `[[forward]]`, in the order of the file.
+    pub forwards: Vec<Forward>,
     handlers: Vec<handlers::Table>,
     warnings: Vec<Problem>,
     origin: Arc<str>,
@@ -119,13 +134,32 @@ impl Config {
         let observers = Observers::read(&reader, root);
         let api = Api::read(&reader, root);
         let accounts = accounts::read(&reader, root, &server);
+        let guard = Guard::default();
+        guard.protect([server.listen, admin.listen].into_iter().filter(|address| address.port() != 0));
+        let forwards = forward::read(&reader, root, &accounts, &guard);
+        let mut answers = answer::read(&reader, root, &accounts, &guard);
+        answers.extend(answer::of_forwards(&forwards));
         let handlers = handlers::read(&reader, root);
         let (problems, warnings) = reader.finish();
         if !problems.is_empty() {
             return Err(ConfigError { problems });
         }
         let (origin, source) = (origin.into(), Secret::new(text));
-        Ok(Self { server, log, admin, journal, observers, api, accounts, handlers, warnings, origin, source })
+        Ok(Self {
+            server,
+            log,
+            admin,
+            journal,
+            observers,
+            api,
+            accounts,
+            answers,
+            forwards,
+            handlers,
+            warnings,
+            origin,
+            source,
+        })
     }
 
     /// What is allowed and may still be a mistake, for the log at start: accounts without authentication, clear text,
@@ -186,17 +220,14 @@ fn syntax(message: &str) -> String {
 
 /// Reports unknown tables.
 fn check_tables(reader: &Reader<'_>, root: &DeTable<'_>) {
-    /// Reserved for later versions; today they would be ignored.
-    const RESERVED: [&str; 2] = ["forward", "answer"];
     /// Tables of earlier versions, and what they are called now.
     const RENAMED: [(&str, &str); 1] = [("delivery", "observers")];
-    const SECTIONS: [&str; 7] = ["server", "log", "admin", "journal", "observers", "api", "handlers"];
+    const SECTIONS: [&str; 9] =
+        ["server", "log", "admin", "journal", "observers", "api", "handlers", "forward", "answer"];
     let known: Vec<&str> = SECTIONS.into_iter().chain(Platform::ALL.map(Platform::as_str)).collect();
     for (at, value) in root {
         let (key, line): (&str, _) = (at.get_ref(), Some(reader.line(at)));
-        if RESERVED.contains(&key) {
-            reader.problem(line, format!("`{key}` is not supported by this version yet"));
-        } else if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+        if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
             reader.problem(line, format!("[{key}] is now called [{new}]; rename the table, its keys are the same"));
         } else if !known.contains(&key) {
             let what = if value.get_ref().is_table() { "table" } else { "key" };

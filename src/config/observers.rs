@@ -10,6 +10,7 @@ use super::{
     reader::{Reader, Section, name, suggestion},
     values,
 };
+use crate::journal::FORWARD_PREFIX;
 
 pub(super) const KEYS: &[&str] = &["max_attempts", "backoff", "timeout", "concurrency"];
 
@@ -128,7 +129,7 @@ impl Observers {
     }
 
     /// With what observers have where the file says nothing of them.
-    pub(crate) fn with_policies<'p>(mut self, policies: impl Iterator<Item = (&'p str, &'p Policy)>) -> Self {
+    pub(crate) fn with_policies<'p>(mut self, policies: impl IntoIterator<Item = (&'p str, &'p Policy)>) -> Self {
         for (name, policy) in policies {
             let named = self.by_name.entry(name.to_owned()).or_default();
             named.policy = named.policy.or(policy);
@@ -151,6 +152,10 @@ impl Observers {
 
 fn read_named(reader: &Reader<'_>, name: &str, line: usize, table: &DeTable<'_>) -> Policy {
     let section = Section::new(reader, label(name), line, table);
+    if name.starts_with(FORWARD_PREFIX) || name == FORWARD_PREFIX.trim_end_matches('.') {
+        section.refuse("does not apply to a forward: its [[forward]] has `retry`, `timeout` and `concurrency`");
+        return Policy::default();
+    }
     for (at, value) in table {
         if value.get_ref().is_table() {
             let inner = format!("{name}.{}", at.get_ref());

@@ -131,6 +131,11 @@ impl<'a> Section<'a> {
         self.at(self.line_of(key), format!("`{key}` {}", text.as_ref()));
     }
 
+    /// The same of one value in a list.
+    pub(super) fn problem_at(&self, line: usize, key: &str, text: &str) {
+        self.at(Some(line), format!("`{key}` {text}"));
+    }
+
     /// Reports a problem of the table as a whole.
     pub(super) fn refuse(&self, text: &str) {
         self.at(self.line, text.to_owned());
@@ -258,6 +263,62 @@ impl<'a> Section<'a> {
         Some(list)
     }
 
+    /// One string, or an array of them, with their lines.
+    pub(super) fn one_or_more(&self, key: &str, expected: &str) -> Vec<(usize, &'a str)> {
+        match self.entry(key) {
+            Some((line, DeValue::String(text))) => vec![(line, text)],
+            Some((_, DeValue::Array(_))) => self.list(key, expected, Some).unwrap_or_default(),
+            Some((_, value)) => {
+                self.problem(key, format!("must be {expected}, or a list of them, not {}", kind(value)));
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// A table in the table, whose keys may be any.
+    pub(super) fn table(&self, key: &str, expected: &str) -> Option<Self> {
+        let (line, value) = self.entry(key)?;
+        let Some(table) = value.as_table() else {
+            self.problem(key, format!("must be {expected}, not {}", kind(value)));
+            return None;
+        };
+        Some(Self {
+            reader: self.reader,
+            label: format!("{} `{key}`:", self.label),
+            line: Some(line),
+            table: Some(table),
+        })
+    }
+
+    /// The tables of an array, whose keys may be any.
+    pub(super) fn tables(&self, key: &str, expected: &str) -> Vec<Self> {
+        let Some((_, value)) = self.entry(key) else { return Vec::new() };
+        let Some(items) = value.as_array() else {
+            self.problem(key, format!("must be {expected}, not {}", kind(value)));
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for item in items {
+            let line = self.reader.line(item);
+            match item.get_ref().as_table() {
+                Some(table) => tables.push(Self {
+                    reader: self.reader,
+                    label: format!("{} `{key}`:", self.label),
+                    line: Some(line),
+                    table: Some(table),
+                }),
+                None => self.problem_at(line, key, &format!("must be {expected}")),
+            }
+        }
+        tables
+    }
+
+    /// Its members.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a DeValue<'a>)> + use<'a> {
+        self.table.into_iter().flatten().map(|(at, value)| (&**at.get_ref(), value.get_ref()))
+    }
+
     /// A string, `{ env = "NAME" }` or `{ file = "path" }`, read at once.
     pub(super) fn secret(&self, key: &str) -> Option<Secret> {
         let (_, value) = self.entry(key)?;
@@ -305,9 +366,9 @@ pub(super) fn kind(value: &DeValue<'_>) -> String {
 }
 
 /// "; did you mean ...?", where a known word is close enough.
-pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(word: &str, known: &[&str]) -> String {
     /// What the platforms' consoles and other servers call a thing, and what it is called here.
-    const ALIASES: [(&str, &str); 16] = [
+    const ALIASES: [(&str, &str); 22] = [
         ("address", "listen"),
         ("app_id", "sdk_app_id"),
         ("app_id", "corp_id"),
@@ -318,10 +379,16 @@ pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
         ("corpsecret", "secret"),
         ("encoding_aes_key", "aes_key"),
         ("encodingaeskey", "aes_key"),
+        ("events", "match"),
+        ("filter", "where"),
         ("kf", "wecom_kf"),
         ("old_token", "token_previous"),
         ("port", "listen"),
+        ("retries", "retry"),
+        ("target", "to"),
         ("timeout", "deadline"),
+        ("uri", "to"),
+        ("url", "to"),
         ("wechat", "mp"),
         ("work", "wecom"),
     ];

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod forward;
+
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FILE: &str = include_str!("../../config/echostr.toml");
 
@@ -56,7 +58,6 @@ fn names_unknown_tables_and_keys() {
         "[im.chat]\nsdk_app_id = 3\nmode = \"safe\"\n",
         &["c.toml:3: [im.chat] not a key of this platform's accounts: `mode`"],
     );
-    check("[[forward]]\nurl = \"x\"\n", &["c.toml:1: `forward` is not supported by this version yet"]);
     check("answer = 1\n", &["c.toml:1: `answer` is not supported by this version yet"]);
 }
 
@@ -607,7 +608,14 @@ fn the_file_of_the_repository_has_every_key() {
     let mut key = tempfile::NamedTempFile::new().unwrap();
     writeln!(key, "{KEY}").unwrap();
     let text = uncommented(key.path());
-    let env = |name: &str| Ok(if name.ends_with("AES_KEY") { KEY } else { "fakeFromEnvironment" }.to_owned());
+    let env = |name: &str| {
+        let value = match name {
+            name if name.ends_with("AES_KEY") => KEY,
+            name if name.contains("WEBHOOK") => "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
+            _ => "fakeFromEnvironment",
+        };
+        Ok(value.to_owned())
+    };
     let config = Config::parse(&text, "config/echostr.toml", env).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.warnings(), []);
     assert_eq!(config.unread_handlers(), ["demo"]);
@@ -629,6 +637,9 @@ fn the_file_of_the_repository_has_every_key() {
     for (section, keys) in sections {
         has(section, root[section].as_table().unwrap(), keys);
     }
+    let forwards = root["forward"].as_array().unwrap().iter().flat_map(|forward| forward.as_table().unwrap());
+    let forward: toml::Table = forwards.map(|(key, value)| (key.clone(), value.clone())).collect();
+    has("[forward]", &forward, &super::forward::keys().collect::<Vec<_>>());
     for platform in Platform::ALL {
         // Some keys exclude others: then the examples have them together.
         let accounts = root[platform.as_str()].as_table().unwrap().values().map(|account| account.as_table().unwrap());

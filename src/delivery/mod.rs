@@ -148,7 +148,7 @@ struct PushedEvent<'v> {
 impl Receiver {
     /// A receiver with these handlers, and permits for so many deliveries in flight beside those reserved for each account.
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
-        let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new());
+        let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new(), Arc::default());
         let dispatcher = Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock };
         Self::of(dispatcher, subscribers, journal, in_flight, &Supervisor::default())
     }

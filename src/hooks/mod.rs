@@ -41,9 +41,10 @@ pub use self::{
 };
 use crate::{
     config::Policy,
-    event::{Event, EventSpec},
-    observers::INTERNAL_PREFIX,
+    event::{self, Event, EventSpec},
+    journal::{FORWARD_PREFIX, INTERNAL_PREFIX},
     replies::RawReply,
+    webhook::Patterns,
 };
 
 pub use crate::payload::Payload;
@@ -69,13 +70,30 @@ impl Observer {
 ///
 /// A responder is looked for in this order: of the account ([`Hooks::account`]), then of all accounts; within each by
 /// type, then by the more general type (a follow through a QR code is a follow), then by family or pattern, then the
-/// fallback for everything.
+/// fallback for everything. An `[[answer]]` of the configuration comes after the responders of a type and before those of
+/// patterns, and the demo last.
 #[derive(Default)]
 pub struct Hooks {
     by_type: HashMap<&'static str, Responder>,
     by_pattern: Vec<Responder>,
     observers: Vec<Observer>,
     accounts: HashMap<String, Hooks>,
+    /// Those of the configuration.
+    answers: Vec<Configured>,
+    /// Responders of types for which there is no other.
+    defaults: HashMap<&'static str, Responder>,
+}
+
+/// A responder that the configuration declares.
+pub(crate) struct Configured {
+    patterns: Patterns,
+    handler: AnyHandler<Responded>,
+}
+
+impl Configured {
+    pub(crate) fn new(patterns: Patterns, handler: impl Handler<RawEvent, RawReply>) -> Self {
+        Self { patterns, handler: AnyHandler::responds_raw(Selection::All, handler) }
+    }
 }
 
 impl Hooks {
@@ -197,6 +215,30 @@ impl Hooks {
         self
     }
 
+    /// Adds everything that `other` has registered; its responders of types are those of events that have no other. So a
+    /// program overrides the demo's.
+    ///
+    /// # Panics
+    /// When both have an observer of one name.
+    #[must_use]
+    #[track_caller]
+    pub fn with_defaults(mut self, mut other: Self) -> Self {
+        self.defaults.extend(std::mem::take(&mut other.by_type));
+        self.merge(other)
+    }
+
+    /// Adds the responders of the configuration, which [no responder in Rust](Hooks::typed) may double.
+    pub(crate) fn with_answers(mut self, answers: Vec<Configured>) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// Where the responder in Rust is registered that answers events of a type and not only of a pattern.
+    pub(crate) fn typed(&self, account: &str, event_type: &str) -> Option<&'static Location<'static>> {
+        let own = self.accounts.get(account).and_then(|hooks| hooks.of_type(event::by_id(event_type)));
+        own.or_else(|| self.of_type(event::by_id(event_type))).map(|responder| responder.registered)
+    }
+
     /// The accounts that have hooks of their own, to be checked against the configuration.
     pub fn accounts(&self) -> impl Iterator<Item = &str> {
         self.accounts.keys().map(String::as_str)
@@ -207,16 +249,29 @@ impl Hooks {
         account: &str,
         event_type: &str,
         spec: Option<&'static EventSpec>,
-    ) -> Option<&Responder> {
+    ) -> Option<&AnyHandler<Responded>> {
         let own = self.accounts.get(account).and_then(|hooks| hooks.responder("", event_type, spec));
-        own.or_else(|| {
-            let by_type = spec.and_then(|spec| {
-                let general = || spec.general().and_then(|general| self.by_type.get(general.id));
-                self.by_type.get(spec.id).or_else(general)
-            });
-            let by_pattern = || self.by_pattern.iter().find(|other| other.handler.selection.matches(event_type, spec));
-            by_type.or_else(by_pattern)
-        })
+        own.or_else(|| self.of_type(spec).map(|responder| &responder.handler))
+            .or_else(|| self.configured(account, event_type, spec).map(|answer| &answer.handler))
+            .or_else(|| {
+                let handlers = self.by_pattern.iter().map(|responder| &responder.handler);
+                handlers.into_iter().find(|handler| handler.selection.matches(event_type, spec))
+            })
+            .or_else(|| find(&self.defaults, spec).map(|responder| &responder.handler))
+    }
+
+    fn of_type(&self, spec: Option<&'static EventSpec>) -> Option<&Responder> {
+        find(&self.by_type, spec)
+    }
+
+    /// The most specific of the configuration.
+    fn configured(&self, account: &str, event_type: &str, spec: Option<&'static EventSpec>) -> Option<&Configured> {
+        if self.answers.is_empty() || !spec.is_none_or(EventSpec::takes_reply) {
+            return None;
+        }
+        let ranked =
+            self.answers.iter().filter_map(|answer| Some((answer.patterns.rank(account, event_type)?, answer)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, answer)| answer)
     }
 
     /// Names of the observers that want an event.
@@ -253,11 +308,9 @@ impl Hooks {
 
     #[track_caller]
     fn add_observer(mut self, how: Observe, handler: AnyHandler<Observed>) -> Self {
-        assert!(
-            !how.name.starts_with(INTERNAL_PREFIX),
-            "`{}`: names that begin with `{INTERNAL_PREFIX}` are the server's own",
-            how.name
-        );
+        for (prefix, whose) in [(INTERNAL_PREFIX, "the server's own"), (FORWARD_PREFIX, "of forwards")] {
+            assert!(!how.name.starts_with(prefix), "`{}`: names that begin with `{prefix}` are {whose}", how.name);
+        }
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, handler });
         self
@@ -268,6 +321,15 @@ impl Hooks {
         let mut names = self.observers.iter().chain(self.accounts.values().flat_map(|hooks| &hooks.observers));
         assert!(names.all(|other| &*other.how.name != name), "there is already an observer called `{name}`");
     }
+}
+
+/// The responder of a type, or of the more general one.
+fn find<'r>(
+    responders: &'r HashMap<&'static str, Responder>,
+    spec: Option<&'static EventSpec>,
+) -> Option<&'r Responder> {
+    let spec = spec?;
+    responders.get(spec.id).or_else(|| spec.general().and_then(|general| responders.get(general.id)))
 }
 
 #[track_caller]

@@ -82,7 +82,7 @@ fn the_nearest_responder_answers() {
         .account("im/own", Hooks::default().on_any("im/sns", raw).merge(Hooks::default().on(friend)));
     let selection = |account: &str, event_type: &str| {
         let spec = event::by_id(event_type);
-        match &hooks.responder(account, event_type, spec).unwrap().handler.selection {
+        match &hooks.responder(account, event_type, spec).unwrap().selection {
             Selection::Event(spec) => spec.id.to_owned(),
             Selection::Pattern(pattern) => pattern.clone(),
             Selection::All => "*".to_owned(),

@@ -60,6 +60,12 @@ pub trait Archive: fmt::Debug + Send + Sync {
 
     /// Removes dead letters; returns how many. Their events stay for the retention.
     fn drop_dead(&self, letters: Vec<(Uuid, String)>) -> Task<'_, u64>;
+
+    /// The value of a named lease, whoever holds it.
+    fn lease_value(&self, name: &str) -> Task<'_, Option<String>>;
+
+    /// Removes the value of a named lease, whoever holds it; returns whether there was one.
+    fn clear_lease(&self, name: &str) -> Task<'_, bool>;
 }
 
 /// How far the events of a journal were [followed](Archive::follow).

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
 use super::{EventRecord, Millis, Stored};
 use crate::{
     envelope,
-    payload::{self, Value},
+    event::EventSpec,
+    payload::{self, Form, Value},
     platform,
 };
 
@@ -24,26 +26,20 @@ impl EventRecord {
         let text = self.payload.text();
         let Ok(tree) = payload::parse(self.form, text) else { return Json::String(text.to_owned()) };
         let (_, spec) = platform::classify(self.platform, &tree, self.form, self.query("CallbackCommand").as_deref());
-        match spec.and_then(|spec| spec.decode(&tree, self.form).ok()) {
-            Some(typed) => to_json(&typed.view(&tree)),
-            None => to_json(&tree),
-        }
+        view(&tree, spec, self.form)
     }
-}
 
-impl Stored {
     /// The event as CloudEvents JSON. It is derived from the payload, so a later version may have more fields.
-    pub fn cloud_event(&self) -> Json {
-        let record = &self.record;
+    pub(crate) fn cloud_event(&self, id: Uuid) -> Json {
+        let record = self;
         let mut event = json!({
             "specversion": "1.0",
-            "id": self.id.to_string(),
+            "id": id.to_string(),
             "source": format!("/{}", record.account),
             "type": record.event_type,
             "time": timestamp(record.received),
             "datacontenttype": "application/json",
             "receivedat": timestamp(record.received),
-            "deliveries": self.deliveries,
             "data": record.data(),
         });
         let Ok(tree) = payload::parse(record.form, record.payload.text()) else { return event };
@@ -66,6 +62,23 @@ impl Stored {
             event["dedupekey"] = hex.into();
         }
         event
+    }
+}
+
+impl Stored {
+    /// The event as CloudEvents JSON, with how often the platform has delivered it.
+    pub fn cloud_event(&self) -> Json {
+        let mut event = self.record.cloud_event(self.id);
+        event["deliveries"] = self.deliveries.into();
+        event
+    }
+}
+
+/// The JSON form of a payload, whose values are those of the event's type where that is known.
+pub(crate) fn view(tree: &Value<'_>, spec: Option<&EventSpec>, form: Form) -> Json {
+    match spec.and_then(|spec| spec.decode(tree, form).ok()) {
+        Some(typed) => to_json(&typed.view(tree)),
+        None => to_json(tree),
     }
 }
 

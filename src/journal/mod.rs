@@ -31,6 +31,7 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub(crate) use self::cloudevent::view;
 pub use self::{
     archive::{
         Archive, DeadLetter, Filter, NotAPlace, Observation, ObservationState, ObserverState, Page, Place, Stored,
@@ -56,6 +57,9 @@ pub type Task<'j, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Se
 
 /// The names of internal observers begin with this; no handler's may.
 pub const INTERNAL_PREFIX: &str = "echostr.";
+
+/// The names of the observers that forward begin with this; no handler's may.
+pub const FORWARD_PREFIX: &str = "forward.";
 
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;

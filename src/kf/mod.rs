@@ -110,6 +110,7 @@ pub(crate) fn jobs(
         name: name.into(),
         timeout: Some(timeout),
         scope: Scope::Account,
+        gate: None,
         run,
     };
     vec![

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::Scope;
+use super::{Gate, Scope};
 use crate::journal::Room;
 
 /// What an observer has room for.
@@ -19,6 +19,8 @@ pub(super) struct Permits {
     /// In all.
     total: usize,
     state: Mutex<State>,
+    /// What else limits it.
+    gate: Option<Arc<Gate>>,
     /// Notified when a permit is given back: who leases.
     freed: Notify,
     /// The same, for those that [acquire](Permit::acquire) one again.
@@ -34,13 +36,13 @@ struct State {
 }
 
 impl Permits {
-    pub(super) fn new(concurrency: usize, scope: Scope) -> Self {
+    pub(super) fn new(concurrency: usize, scope: Scope, gate: Option<Arc<Gate>>) -> Self {
         let (each, total) = match scope {
             Scope::Account => (concurrency, usize::MAX),
             Scope::All { accounts: 0 | 1 } => (concurrency, concurrency),
             Scope::All { .. } => (concurrency.div_ceil(2), concurrency),
         };
-        Self { each, total, state: Mutex::default(), freed: Notify::new(), returned: Notify::new() }
+        Self { each, total, state: Mutex::default(), gate, freed: Notify::new(), returned: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -50,7 +52,8 @@ impl Permits {
     /// What there is room for, and whether there is more when a permit is given back; nothing when there is no room.
     pub(super) fn room(&self, now: Instant) -> Option<(Room, bool)> {
         let mut state = self.lock();
-        let limit = self.total.saturating_sub(state.used);
+        let left = self.total.saturating_sub(state.used);
+        let limit = self.gate.as_ref().map_or(left, |gate| left.min(gate.room(now, state.used)));
         if limit == 0 {
             return None;
         }
@@ -68,12 +71,26 @@ impl Permits {
         self.freed.notified().await;
     }
 
+    /// Ready when there may be room again.
+    pub(super) async fn has_room(&self) {
+        match &self.gate {
+            None => self.freed().await,
+            Some(gate) => tokio::select! {
+                () = self.freed() => {}
+                () = gate.widened() => {}
+            },
+        }
+    }
+
     /// A permit for an event that was leased within [`Permits::room`].
     pub(super) fn take(self: &Arc<Self>, account: &Arc<str>) -> Permit {
         let mut state = self.lock();
         state.used += 1;
         *state.by_account.entry(Arc::clone(account)).or_default() += 1;
         drop(state);
+        if let Some(gate) = &self.gate {
+            gate.take();
+        }
         Permit { permits: Arc::clone(self), account: Arc::clone(account), is_held: true }
     }
 
@@ -149,7 +166,7 @@ mod tests {
 
     use futures_util::FutureExt as _;
 
-    use super::{Permits, Scope};
+    use super::{super::gate::Width, Gate, Permits, Scope};
 
     fn room(permits: &Permits, account: &str) -> usize {
         permits.room(Instant::now()).map_or(0, |(room, _)| room.of_account(account).min(room.limit))
@@ -158,7 +175,7 @@ mod tests {
     #[test]
     fn an_account_has_no_more_than_its_part() {
         let (a, b): (Arc<str>, Arc<str>) = ("mp/a".into(), "mp/b".into());
-        let permits = Arc::new(Permits::new(4, Scope::All { accounts: 2 }));
+        let permits = Arc::new(Permits::new(4, Scope::All { accounts: 2 }, None));
         let of_a: Vec<_> = (0..2).map(|_| permits.take(&a)).collect();
         assert_eq!((room(&permits, &a), room(&permits, &b)), (0, 2));
         let of_b: Vec<_> = (0..2).map(|_| permits.take(&b)).collect();
@@ -170,20 +187,35 @@ mod tests {
             assert!(state.used == 0 && state.by_account.is_empty());
         }
 
-        let permits = Arc::new(Permits::new(4, Scope::Account));
+        let permits = Arc::new(Permits::new(4, Scope::Account, None));
         let of_a: Vec<_> = (0..4).map(|_| permits.take(&a)).collect();
         assert_eq!((room(&permits, &a), room(&permits, &b)), (0, 4));
         assert!(permits.room(Instant::now()).unwrap().1);
         drop(of_a);
 
-        let permits = Permits::new(3, Scope::All { accounts: 1 });
+        let permits = Permits::new(3, Scope::All { accounts: 1 }, None);
         assert_eq!(room(&permits, &a), 3);
+    }
+
+    #[test]
+    fn a_gate_leaves_room_for_fewer() {
+        let a: Arc<str> = "mp/a".into();
+        let gate = Arc::new(Gate::new(Width::Closed, None));
+        let permits = Arc::new(Permits::new(2, Scope::Account, Some(Arc::clone(&gate))));
+        assert!(permits.room(Instant::now()).is_none());
+        gate.set(Width::One, None);
+        let permit = permits.take(&a);
+        assert!(permits.room(Instant::now()).is_none());
+        gate.set(Width::All, None);
+        assert_eq!(room(&permits, &a), 1);
+        drop(permit);
+        assert_eq!(room(&permits, &a), 2);
     }
 
     #[test]
     fn an_account_that_rests_has_no_room() {
         let (a, now): (Arc<str>, _) = ("mp/a".into(), Instant::now());
-        let permits = Permits::new(4, Scope::Account);
+        let permits = Permits::new(4, Scope::Account, None);
         permits.rest(&a, now + Duration::from_secs(60));
         permits.rest(&a, now + Duration::from_secs(1));
         let (room, is_limited) = permits.room(now + Duration::from_secs(59)).unwrap();
@@ -195,7 +227,7 @@ mod tests {
     #[test]
     fn a_permit_is_given_back_while_its_holder_waits() {
         let a: Arc<str> = "mp/a".into();
-        let permits = Arc::new(Permits::new(1, Scope::Account));
+        let permits = Arc::new(Permits::new(1, Scope::Account, None));
         let mut first = permits.take(&a);
         assert!(permits.freed().now_or_never().is_none());
         first.release();

@@ -1,6 +1,6 @@
 //! Subscribers of an event: the observers it is stored for.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use uuid::Uuid;
 
@@ -10,13 +10,24 @@ use crate::{
     journal::{self, Millis, NewEvent},
     payload::Value,
     platform::{self, DedupeKey},
+    webhook::{Condition, Patterns},
 };
 
-/// Observers: those of handlers and the internal ones.
+/// Observers: those of handlers, forwards, and the internal ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscribers {
     hooks: Arc<Hooks>,
     internal: Vec<journal::Observer>,
+    forwards: Arc<[Forwarded]>,
+}
+
+/// What a forward is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarded {
+    /// Its observer.
+    pub(crate) observer: Arc<str>,
+    pub(crate) patterns: Patterns,
+    pub(crate) condition: Condition,
 }
 
 /// An event that is about to be stored.
@@ -32,8 +43,8 @@ pub(crate) struct Candidate<'e> {
 }
 
 impl Subscribers {
-    pub(crate) const fn new(hooks: Arc<Hooks>, internal: Vec<journal::Observer>) -> Self {
-        Self { hooks, internal }
+    pub(crate) fn new(hooks: Arc<Hooks>, internal: Vec<journal::Observer>, forwards: Arc<[Forwarded]>) -> Self {
+        Self { hooks, internal, forwards }
     }
 
     /// The event for the journal, with every observer that wants it, except those left out.
@@ -41,7 +52,14 @@ impl Subscribers {
         let Candidate { id, key, raw, spec, tree, received } = candidate;
         let internal = self.internal.iter().filter(|it| (it.wants)(&raw.account, raw.event_type)).map(|it| &it.name);
         let internal = internal.filter(|name| !left_out.contains(&&***name));
-        let observers = self.hooks.observers(&raw.account, raw.event_type, spec).chain(internal);
+        // Only conditions look into the event, and all of them at the same.
+        let data = OnceCell::new();
+        let forwards = self.forwards.iter().filter(|it| {
+            let holds = || it.condition.holds(data.get_or_init(|| journal::view(tree, spec, raw.form)));
+            it.patterns.matches(&raw.account, raw.event_type) && (it.condition.is_empty() || holds())
+        });
+        let forwards = forwards.map(|it| &it.observer);
+        let observers = self.hooks.observers(&raw.account, raw.event_type, spec).chain(internal).chain(forwards);
         let subject = platform::subject(raw.platform, tree).map(Into::into);
         NewEvent { id, key, record: raw.record(subject, received), observers: observers.map(Arc::clone).collect() }
     }

@@ -36,6 +36,7 @@ use tracing::{dispatcher, error, info, warn};
 
 use self::{callback::Callbacks, connection::Listener, refusals::Refusals, watch::Limits};
 use crate::{
+    answers::{self, Deferred, InstallError},
     api::{ApiError, Apis},
     bots::Bots,
     clock::Clock,
@@ -44,6 +45,7 @@ use crate::{
     delivery::{Endpoint, Receiver},
     dispatch::Dispatcher,
     envelope::Guarded,
+    forward::{self, Delivered, Forwards},
     hooks::Hooks,
     journal::{self, Journal, JournalError},
     kf, late,
@@ -52,6 +54,7 @@ use crate::{
     observers::{self, Job, Observers, Subscribers},
     supervisor::Supervisor,
     thirdparty,
+    webhook::Guard,
     websocket::{self, Connections, Links},
 };
 
@@ -86,9 +89,24 @@ pub enum StartError {
     /// The platforms' API cannot be called.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The service of an answer cannot be called.
+    #[error("[[answer]] {0}")]
+    Answer(String),
+    /// The target of a forward cannot be called.
+    #[error("[[forward]] {0}")]
+    Forward(String),
     /// The journal cannot be used.
     #[error("[journal] {0}")]
     Journal(#[from] JournalError),
+}
+
+impl From<InstallError> for StartError {
+    fn from(failure: InstallError) -> Self {
+        match failure {
+            InstallError::Config(problems) => Self::Config(problems),
+            InstallError::Client(failure) => Self::Answer(failure.to_string()),
+        }
+    }
 }
 
 /// How a server ended that did not finish everything.
@@ -114,6 +132,7 @@ pub struct Server {
     metrics: Metrics,
     supervisor: Supervisor,
     jobs: Vec<Job>,
+    forwards: Forwards,
     journal: Arc<dyn Journal>,
     observer_settings: config::Observers,
     grace: Duration,
@@ -127,7 +146,8 @@ impl Server {
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let supervisor = Supervisor::new(&metrics);
-        let hooks = Arc::new(hooks);
+        let (guard, deferred, delivered) = (Guard::default(), Deferred::default(), Delivered::default());
+        let hooks = Arc::new(answers::install(config, hooks, &guard, &deferred, &delivered)?);
         let prepared = config.accounts.iter().map(|account| {
             Endpoint::new(account.clone(), &metrics).map_err(|source| StartError::Key { account: account.id(), source })
         });
@@ -146,12 +166,16 @@ impl Server {
         let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
         let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
         let keeps_late = has(next_message::OBSERVER);
-        let observer_settings = config.observers.clone().with_policies(hooks.policies());
+        let of_forwards = forward::policies(config);
+        let of_forwards = of_forwards.iter().map(|(name, policy)| (name.as_str(), policy));
+        let observer_settings = config.observers.clone().with_policies(hooks.policies().chain(of_forwards));
         let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor, &clock)?;
         let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
         let (weak_apis, admin_clock) = (apis.downgrade(), clock.clone());
         let refusals = Arc::<Refusals>::default();
-        let subscribers = Subscribers::new(Arc::clone(&hooks), internal);
+        let forwards = Forwards::new(config, &guard, &journal, &metrics, &clock, &delivered)
+            .map_err(|failure| StartError::Forward(failure.to_string()))?;
+        let subscribers = Subscribers::new(Arc::clone(&hooks), internal, forward::forwarded(config));
         let links = Links::new(config);
         let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(config, &links)?, clock };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
@@ -159,6 +183,7 @@ impl Server {
         jobs.extend(sends_late.then(|| late::job(config, &dispatcher, &journal)));
         jobs.extend(keeps_late.then(|| next_message::job(config)));
         jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
+        jobs.extend(forwards.jobs(config));
         let in_flight = config.shared_in_flight();
         let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), in_flight, &supervisor);
         let receiver = Arc::new(receiver.with_streams());
@@ -185,7 +210,9 @@ impl Server {
             trusted_proxies: config.server.trusted_proxies.clone(),
             accounts,
             apis: weak_apis,
+            forwards: forwards.downgrade(),
             refusals,
+            deferred,
             callback,
             clock: admin_clock,
         };
@@ -197,9 +224,11 @@ impl Server {
                     section: "[admin] listen",
                     source,
                 })?;
+        guard.protect([listener.address(), admin.address()].into_iter().flatten());
         Ok(Self {
             callbacks,
             connections,
+            forwards,
             listener: Arc::new(listener.counted(metrics.connections.clone())),
             admin: Arc::new(admin),
             admin_parts,
@@ -269,6 +298,7 @@ impl Server {
             }
         };
         self.connections.start(&supervisor);
+        self.forwards.start(&supervisor);
         let mut serving = tokio::spawn(supervisor.keep("listener", serve));
         let serving_admin = serve_admin(self.admin, &admin, stopped.clone(), &supervisor);
         let upkeep = {
@@ -327,7 +357,8 @@ impl Server {
 
 /// Every observer that a server with these hooks has.
 pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
-    observers::of_hooks(hooks).into_iter().chain(internal_observers(config, hooks)).collect()
+    let forwards = forward::observers(config);
+    observers::of_hooks(hooks).into_iter().chain(internal_observers(config, hooks)).chain(forwards).collect()
 }
 
 /// Checks that every `[observers.NAME]` is of an observer of these hooks, or of an internal one, which an account may need or

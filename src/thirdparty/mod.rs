@@ -68,7 +68,7 @@ pub fn job(apis: &Apis) -> Job {
             keep(&api.without_waiting(), &leased).await
         })
     });
-    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, run }
+    Job { name: OBSERVER.into(), timeout: Some(TIMEOUT), scope: Scope::Account, gate: None, run }
 }
 
 async fn keep(api: &Api, leased: &Leased) -> Result<(), Failed> {

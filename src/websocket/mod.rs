@@ -168,6 +168,7 @@ impl Connections {
             name: OBSERVER.into(),
             timeout: Some(LONGEST_ANSWER),
             scope: Scope::Account,
+            gate: None,
             run: answers::run(answers.collect()),
         })
     }

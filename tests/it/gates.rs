@@ -48,6 +48,7 @@ macro_rules! hooks {
             BeforeInviteJoinGroup,
             BeforeGroupMessageSend,
             BeforeTopicCreate,
+            BeforeLiveGiftSend,
             ChatbotSignalMessage,
             BeforeOfficialAccountCreate,
             BeforeOfficialAccountSubscribe,

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod answers;
 mod architecture;
 mod archive;
 mod bad_input;
@@ -22,7 +23,9 @@ mod drift;
 mod dropped;
 #[cfg(target_os = "linux")]
 mod files;
+mod flat;
 mod flood;
+mod forward;
 mod gates;
 mod golden;
 mod im;
@@ -38,7 +41,6 @@ mod long_text;
 mod memory;
 mod messages;
 mod missing;
-mod models;
 mod next_message;
 mod nodes;
 mod noise;
@@ -55,6 +57,7 @@ mod repeats;
 mod replays;
 mod responders;
 mod secrets;
+mod shared;
 mod shares;
 mod stopping;
 mod supervision;
@@ -62,4 +65,5 @@ mod support;
 mod thirdparty;
 mod transport;
 mod unread;
+mod vectors;
 mod websocket;

@@ -46,6 +46,8 @@ pub(crate) struct Types<'c> {
     names: BTreeMap<String, String>,
     /// What the catalogue says of a type, by its name.
     docs: &'c BTreeMap<String, String>,
+    /// Names of types that another platform declares, by their key.
+    elsewhere: &'c BTreeMap<String, String>,
     written: BTreeSet<String>,
 }
 
@@ -57,7 +59,7 @@ const VAGUE: &[&str] = &[
 
 impl<'c> Types<'c> {
     /// Looks at every field of the platform. `taken` are names that no nested type may have; the catalogue gives the names
-    /// and docs that do not follow from the fields.
+    /// and docs that do not follow from the fields. Types `elsewhere` are not written again.
     ///
     /// # Errors
     /// When two types would have one name, a type would have no doc, or the catalogue names a field or a type that there
@@ -67,8 +69,10 @@ impl<'c> Types<'c> {
         tops: &[Top],
         given: &BTreeMap<String, String>,
         docs: &'c BTreeMap<String, String>,
+        elsewhere: &'c BTreeMap<String, String>,
     ) -> Result<Self, String> {
-        let mut types = Self { groups: BTreeMap::new(), names: BTreeMap::new(), docs, written: BTreeSet::new() };
+        let (groups, names, written) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut types = Self { groups, names, docs, elsewhere, written };
         for top in tops {
             types.note(&top.fields, &Owner::Top(top.name.clone()), &top.home, &top.name);
         }
@@ -95,6 +99,17 @@ impl<'c> Types<'c> {
         }
         types.check_docs()?;
         Ok(types)
+    }
+
+    /// The name of each nested type, by its key.
+    pub(crate) fn names(&self) -> &BTreeMap<String, String> {
+        &self.names
+    }
+
+    /// The types that another platform declares: its name, and the name here.
+    pub(crate) fn re_exports(&self) -> BTreeSet<(&str, &str)> {
+        let both = self.names.iter().filter_map(|(key, here)| Some((self.elsewhere.get(key)?.as_str(), here.as_str())));
+        both.collect()
     }
 
     fn check_docs(&self) -> Result<(), String> {
@@ -188,7 +203,7 @@ impl<'c> Types<'c> {
         } else if node.is_object() && node.children.is_empty() {
             ("serde_json::Value".to_owned(), "")
         } else if node.is_type() {
-            (self.nested(node, home, modules)?, if field.xml_only { "wrapper" } else { "" })
+            (self.nested(node, home, modules)?, if field.xml_only || field.wrapper { "wrapper" } else { "" })
         } else {
             let (base, mode) = scalar(field.item_kind()).ok_or_else(|| format!("`{}` is no type", field.kind))?;
             (base.to_owned(), if field.verbatim { "verbatim" } else { mode })
@@ -215,6 +230,9 @@ impl<'c> Types<'c> {
 
     fn nested(&mut self, node: &Node, home: &str, modules: &mut BTreeMap<String, Module>) -> Result<String, String> {
         let (name, shared) = self.name(node);
+        if self.elsewhere.contains_key(&node.key()) {
+            return Ok(name);
+        }
         let home = shared.unwrap_or(home);
         if !self.written.insert(name.clone()) {
             return Ok(name);
@@ -280,19 +298,45 @@ mod tests {
             top("OrderPay", vec![nested("shop", &["id"]), nested("buyer", &["id", "bank"])]),
         ];
         let none = BTreeMap::new();
-        let types = Types::new(&BTreeSet::new(), &tops, &none, &none).expect("names");
+        let types = Types::new(&BTreeSet::new(), &tops, &none, &none, &none).expect("names");
         let names: BTreeSet<_> = types.names.values().map(String::as_str).collect();
         assert_eq!(names, BTreeSet::from(["OrderNewBuyer", "OrderPayBuyer", "Shop"]));
 
         let given = |path: &str, name: &str| BTreeMap::from([(path.to_owned(), name.to_owned())]);
-        let types = Types::new(&BTreeSet::new(), &tops, &given("OrderPay.buyer", "Payer"), &none).expect("names");
+        let types =
+            Types::new(&BTreeSet::new(), &tops, &given("OrderPay.buyer", "Payer"), &none, &none).expect("names");
         assert!(types.names.values().any(|name| name == "Payer"));
         let taken = BTreeSet::from(["Payer".to_owned()]);
-        assert!(Types::new(&taken, &tops, &given("OrderPay.buyer", "Payer"), &none).is_err(), "the name is taken");
         assert!(
-            Types::new(&taken, &tops, &given("OrderPay.seller", "Seller"), &none).is_err(),
+            Types::new(&taken, &tops, &given("OrderPay.buyer", "Payer"), &none, &none).is_err(),
+            "the name is taken"
+        );
+        assert!(
+            Types::new(&taken, &tops, &given("OrderPay.seller", "Seller"), &none, &none).is_err(),
             "there is no such field"
         );
+    }
+
+    #[test]
+    fn what_another_platform_declares_is_not_written_again() {
+        let tops = [top("OrderNew", vec![nested("shop", &["id"]), nested("buyer", &["id", "bank"])])];
+        let (none, taken) = (BTreeMap::new(), BTreeSet::new());
+        let first = Types::new(&taken, &tops, &none, &none, &none).expect("names");
+        let here = [top("OrderPaid", vec![nested("shop", &["id"]), nested("buyer", &["id"])])];
+        let given = BTreeMap::from([("OrderPaid.shop".to_owned(), "Store".to_owned())]);
+        let mut types = Types::new(&taken, &here, &given, &none, first.names()).expect("names");
+        assert_eq!(types.re_exports(), BTreeSet::from([("Shop", "Store")]));
+        let mut modules = BTreeMap::new();
+        types
+            .write(
+                Struct { name: "OrderPaid".to_owned(), ..Struct::default() },
+                &here[0].fields,
+                "family",
+                &mut modules,
+            )
+            .expect("types");
+        let written: Vec<_> = modules["family"].structs.iter().map(|written| written.name.as_str()).collect();
+        assert_eq!(written, ["OrderPaid", "Buyer"]);
     }
 
     #[test]
@@ -302,7 +346,7 @@ mod tests {
         let tops = [top("OrderNew", vec![list])];
         let (none, taken) = (BTreeMap::new(), BTreeSet::new());
         let docs = |name: &str| BTreeMap::from([(name.to_owned(), "A shop.".to_owned())]);
-        let error = |docs: &BTreeMap<String, String>| Types::new(&taken, &tops, &none, docs).err();
+        let error = |docs: &BTreeMap<String, String>| Types::new(&taken, &tops, &none, docs, &none).err();
         assert_eq!(
             error(&none).as_deref(),
             Some("`OrderNew.shops` has the type `Shop`, which needs a line in type_docs")

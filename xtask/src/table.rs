@@ -6,11 +6,15 @@ use echostr_catalog::{Catalog, Entry};
 
 use crate::{HEADER, envelope, replies, rust};
 
-/// The text of `mod.rs`.
+/// The text of `mod.rs`. Each of `shared` is a type of another platform, and its name here.
 ///
 /// # Errors
 /// When an entry has a reply that the platform does not know.
-pub(crate) fn text<'f>(catalog: &Catalog, files: impl Iterator<Item = &'f String>) -> Result<String, String> {
+pub(crate) fn text<'f>(
+    catalog: &Catalog,
+    files: impl Iterator<Item = &'f String>,
+    shared: &BTreeSet<(&str, &str)>,
+) -> Result<String, String> {
     let platform = &catalog.platform;
     let files: Vec<_> = files.collect();
     let mut out = format!("//! {}\n{HEADER}\n", platform.doc);
@@ -20,6 +24,13 @@ pub(crate) fn text<'f>(catalog: &Catalog, files: impl Iterator<Item = &'f String
     out.push('\n');
     for file in &files {
         let _ = writeln!(out, "pub use {file}::*;");
+    }
+    if let Some(other) = catalog.platform.types_of.as_ref().filter(|_| !shared.is_empty()) {
+        let name =
+            |(there, here): &(&str, &str)| if there == here { here.to_string() } else { format!("{there} as {here}") };
+        let names: Vec<_> = shared.iter().map(name).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let _ = write!(out, "\n// Alike on both platforms.\npub {}", rust::import(&format!("super::{other}"), &names));
     }
     let mut by_module: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut rows = String::new();

@@ -16,16 +16,24 @@ use crate::{
 /// Names of the prelude, and of types that are written by hand.
 const TAKEN: [&str; 7] = ["Default", "From", "MsgElement", "Option", "Reply", "String", "Vec"];
 
-/// The generated files of a platform, by their name.
+/// What is generated of a platform.
+pub(crate) struct Written {
+    /// The files, by their name.
+    pub(crate) files: BTreeMap<String, String>,
+    /// The names of its nested types, by what makes two of them one.
+    pub(crate) types: BTreeMap<String, String>,
+}
+
+/// Writes the types of a platform. `elsewhere` are the nested types of the platform whose types it shares.
 ///
 /// # Errors
 /// When two types would have one name, or a type cannot be made of its fields.
-pub(crate) fn files(catalog: &Catalog) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn write(catalog: &Catalog, elsewhere: &BTreeMap<String, String>) -> Result<Written, String> {
     let tops = tops(catalog)?;
     let mut taken: BTreeSet<String> = tops.iter().map(|(top, _)| top.name.clone()).collect();
     taken.extend(TAKEN.map(str::to_owned));
     let (tops, structs): (Vec<Top>, Vec<Struct>) = tops.into_iter().unzip();
-    let mut types = Types::new(&taken, &tops, &catalog.type_names, &catalog.type_docs)?;
+    let mut types = Types::new(&taken, &tops, &catalog.type_names, &catalog.type_docs, elsewhere)?;
     let mut modules: BTreeMap<String, Module> = BTreeMap::new();
     for (top, written) in tops.iter().zip(structs) {
         types.write(written, &top.fields, &top.home, &mut modules)?;
@@ -34,9 +42,9 @@ pub(crate) fn files(catalog: &Catalog) -> Result<BTreeMap<String, String>, Strin
     for (file, module) in &modules {
         files.insert(file.clone(), file_text(catalog, file, module));
     }
-    let table = table::text(catalog, files.keys())?;
+    let table = table::text(catalog, files.keys(), &types.re_exports())?;
     files.insert("mod".to_owned(), table);
-    Ok(files)
+    Ok(Written { files, types: types.names().clone() })
 }
 
 /// The types that the catalogue names: envelopes, entries, elements, answers.
@@ -191,4 +199,51 @@ fn element_union(elements: &[Element]) -> String {
     }
     out.push_str("    }\n}\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nested types that files declare: name and members, without what is documentation.
+    fn declared(files: &BTreeMap<String, String>) -> BTreeSet<(String, Vec<String>)> {
+        let mut found = BTreeSet::new();
+        for (_, text) in files.iter().filter(|(file, _)| *file != "envelope") {
+            let mut lines =
+                text.lines().map(str::trim).filter(|line| !line.starts_with("///") && !line.starts_with("#["));
+            while let Some(line) = lines.next() {
+                let Some(head) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum ")) else {
+                    continue;
+                };
+                let members: Vec<String> = lines.by_ref().take_while(|line| *line != "}").map(str::to_owned).collect();
+                // Events and answers are not nested.
+                if !head.contains("Reply") && !members.iter().any(|member| member.contains("= flatten")) {
+                    found.insert((head.to_owned(), members));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_type_that_is_alike_on_two_platforms_is_declared_once() {
+        let catalog = |name: &str| echostr_catalog::platform(name).expect("a catalogue");
+        let mut pairs = 0;
+        for name in echostr_catalog::platforms() {
+            let here = catalog(name);
+            let Some(other) = here.platform.types_of.clone() else { continue };
+            let there = write(&catalog(&other), &BTreeMap::new()).expect("types");
+            let alone = write(&here, &BTreeMap::new()).expect("types");
+            let shared = write(&here, &there.types).expect("types");
+            assert_eq!(alone.types, shared.types, "{name}: a type has another name when it is shared");
+            let twice = |here: &Written| -> Vec<String> {
+                let there = declared(&there.files);
+                declared(&here.files).intersection(&there).map(|(head, _)| head.clone()).collect()
+            };
+            assert!(!twice(&alone).is_empty(), "{name} shares nothing with {other}");
+            assert_eq!(twice(&shared), Vec::<String>::new(), "{name} declares what {other} does");
+            pairs += 1;
+        }
+        assert_eq!(pairs, 2);
+    }
 }

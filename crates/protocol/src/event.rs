@@ -203,6 +203,11 @@ impl PartialEq for EventSpec {
 }
 
 impl EventSpec {
+    /// Whether the platform does something with the answer, beyond taking it for an acknowledgement.
+    pub fn takes_reply(&self) -> bool {
+        !matches!(self.reply, ReplyKind::Success | ReplyKind::Nothing | ReplyKind::Ack)
+    }
+
     /// How long the answer may take for an account with this deadline: the way back takes time, too.
     pub fn deadline(&self, of_account: Duration) -> Duration {
         const WAY_BACK: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@
 
 pub(crate) mod index;
 mod json;
+mod mask;
 mod object;
 mod repair;
 mod section;
@@ -20,6 +21,7 @@ use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 pub use self::{
+    mask::MASK,
     object::Object,
     repair::repair,
     write::{to_json, write_json, write_xml},

@@ -282,6 +282,17 @@ impl<S: ArchiveStore> Archive for S {
         self.change(Change::DropDead(letters))
     }
 
+    fn lease_value(&self, name: &str) -> Task<'_, Option<String>> {
+        let query = "SELECT value FROM slot WHERE name = $1 AND value IS NOT NULL".to_owned();
+        let found = self.rows(query, vec![Value::Text(name.to_owned())], |row| row.string(0));
+        Box::pin(async move { Ok(found.await?.pop().filter(|value| !value.is_empty())) })
+    }
+
+    fn clear_lease(&self, name: &str) -> Task<'_, bool> {
+        let cleared = self.change(Change::ClearLease(name.to_owned()));
+        Box::pin(async move { Ok(cleared.await? > 0) })
+    }
+
     fn observer_states(&self) -> Task<'_, Vec<ObserverState>> {
         self.rows(observer_states(&S::DIALECT, ""), Vec::new(), row::observer_state)
     }

@@ -55,6 +55,8 @@ pub(crate) enum Change {
     DropDead(Vec<(Uuid, String)>),
     /// Removes some rows of a missing observer, and then the observer.
     RemoveObserver(String),
+    /// Removes the value of a named lease, whoever holds it.
+    ClearLease(String),
 }
 
 /// Runs a step.
@@ -242,6 +244,10 @@ pub(crate) async fn change<S: Session>(session: &mut S, change: Change) -> Resul
         Change::Revive(letters) => change_each(session, Pairs::Revive, letters).await,
         Change::DropDead(letters) => change_each(session, Pairs::DropDead, letters).await,
         Change::RemoveObserver(name) => remove_observer(session, name).await,
+        Change::ClearLease(name) => {
+            let clear = "UPDATE slot SET value = NULL WHERE name = $1 AND value <> ''";
+            session.execute(clear, &[Value::Text(name)]).await
+        }
     }
 }
 

@@ -244,4 +244,13 @@ impl Archive for MemoryJournal {
             letters.iter().filter(|(event, observer)| state.history.exhume(*event, observer).is_some()).count() as u64
         })
     }
+
+    fn lease_value(&self, name: &str) -> Task<'_, Option<String>> {
+        let value = self.lock().leases.get(name).and_then(|lease| lease.value.clone());
+        done(value.filter(|value| !value.is_empty()))
+    }
+
+    fn clear_lease(&self, name: &str) -> Task<'_, bool> {
+        done(self.lock().clear_lease(name))
+    }
 }

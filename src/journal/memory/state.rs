@@ -366,6 +366,13 @@ impl State {
         Ok(())
     }
 
+    /// Removes the value of a lease; returns whether there was one.
+    pub(super) fn clear_lease(&mut self, name: &str) -> bool {
+        let Some(value) = self.leases.get_mut(name).and_then(|lease| lease.value.take()) else { return false };
+        self.room.resize_lease(of_lease(name, Some(&value)), of_lease(name, None));
+        !value.is_empty()
+    }
+
     /// Removes the lease that would end first, but for those that are held.
     fn drop_lease(&mut self, but: &str) -> bool {
         let now = self.swept;

@@ -137,9 +137,14 @@ pub(super) async fn find(archive: &dyn Archive, id: &str) -> Result<Stored, ApiE
     }
     /// Nodes may make as many at one time.
     const FEW: usize = 64;
-    // Stores order by the first half of an identity at least.
+    // Stores order by time and counter of an identity at least, which its version is between.
     let (high, _) = first.as_u64_pair();
-    let before = high.checked_sub(1).map(|before| Uuid::from_u64_pair(before, u64::MAX));
+    let before = match (high >> 16, high & 0xFFF) {
+        (0, 0) => None,
+        (time, 0) => Some(((time - 1) << 16) | 0x7FFF),
+        (time, counter) => Some((time << 16) | 0x7000 | (counter - 1)),
+    };
+    let before = before.map(|before| Uuid::from_u64_pair(before, u64::MAX));
     let behind = archive.events(&Filter::default(), before, FEW).await?;
     let mut found = behind.into_iter().filter(|stored| stored.id.simple().to_string().starts_with(&digits));
     match (found.next(), found.next()) {

@@ -29,6 +29,7 @@ mod openapi;
 mod page;
 mod probes;
 mod refused;
+mod reply;
 mod samples;
 mod session;
 mod sessions;
@@ -62,10 +63,12 @@ use self::{
 };
 use super::{activity::Peer, refusals::Refusals};
 use crate::{
+    answers::Deferred,
     api::WeakApis,
     clock::Clock,
     config::{self, IpRange},
     delivery::Endpoint,
+    forward::WeakForwards,
     journal::{self, Journal, Millis},
     metrics::Metrics,
     supervisor::Supervisor,
@@ -82,7 +85,9 @@ pub(super) struct Admin {
     accounts: Vec<Arc<Endpoint>>,
     apis: WeakApis,
     connections: Statuses,
+    forwards: WeakForwards,
     refusals: Arc<Refusals>,
+    deferred: Deferred,
     metrics: Metrics,
     supervisor: Supervisor,
     workers: Workers,
@@ -103,7 +108,9 @@ pub(super) struct Parts {
     pub(super) trusted_proxies: Vec<IpRange>,
     pub(super) accounts: Vec<Arc<Endpoint>>,
     pub(super) apis: WeakApis,
+    pub(super) forwards: WeakForwards,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) deferred: Deferred,
     pub(super) callback: SocketAddr,
     pub(super) clock: Clock,
 }
@@ -118,7 +125,18 @@ impl Admin {
         supervisor: Supervisor,
         connections: Statuses,
     ) -> Self {
-        let Parts { config, journal_config, trusted_proxies, accounts, apis, refusals, callback, clock } = parts;
+        let Parts {
+            config,
+            journal_config,
+            trusted_proxies,
+            accounts,
+            apis,
+            forwards,
+            refusals,
+            deferred,
+            callback,
+            clock,
+        } = parts;
         Self {
             gate: Gate::new(&config, trusted_proxies),
             mask: Mask::new(&config.mask),
@@ -126,7 +144,9 @@ impl Admin {
             accounts,
             apis,
             connections,
+            forwards,
             refusals,
+            deferred,
             metrics,
             supervisor,
             workers: Workers::of_this_runtime(),
@@ -156,6 +176,7 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(events::list))
         .routes(routes!(stream::events))
         .routes(routes!(events::show))
+        .routes(routes!(reply::reply))
         .routes(routes!(change::replay))
         .routes(routes!(dead::list))
         .routes(routes!(change::retry))
@@ -164,6 +185,7 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(accounts::list))
         .routes(routes!(refused::list))
         .routes(routes!(forwards::list))
+        .routes(routes!(forwards::resume))
         .routes(routes!(catalogue::list))
         .routes(routes!(samples::send))
         .routes(routes!(info::show))

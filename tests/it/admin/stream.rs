@@ -156,3 +156,17 @@ async fn the_number_of_streams_is_bounded_and_one_ends_with_its_session() {
     let api = Client::new(server.admin).with(&foreign);
     assert_eq!(api.error("GET", "/v1/events/stream", None).await, (403, "forbidden_origin".to_owned()));
 }
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_comes_is_not_idle() {
+    let works = Arc::new(AtomicBool::new(true));
+    let server = TestServer::start_with("keep_alive = \"1s\"", ACCOUNTS, hooks(&works)).await;
+    let mut stream = Events::open(server.admin, "view=cloudevent", "").await;
+    let mut idle = server.admin.open(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+    // A connection that came after the stream is closed, as nothing is asked on it any more.
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(60), idle.read_to_end(&mut rest)).await.expect("the end").unwrap();
+    assert!(rest.starts_with(b"HTTP/1.1 200"));
+    send(&server, 1, &["one"]).await;
+    assert_eq!(word(&stream.next().await), "one");
+}

@@ -8,6 +8,8 @@ pub mod platform;
 pub mod postgres;
 pub mod program;
 pub mod server;
+pub mod service;
+pub mod target;
 
 use std::{
     panic::Location,

@@ -24,6 +24,7 @@ use crate::{
     load::Answered,
     serve::{LOOSE, ORDERED},
     slow::{self, End},
+    target::{FORWARD, ORDERED_FORWARD},
 };
 
 /// Events that are read at one time.
@@ -151,11 +152,16 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(answered: &BTreeMap<u64, Answered>, stored: &[Event], effects: &Path) -> Result<Self, Failure> {
+    pub fn new(
+        answered: &BTreeMap<u64, Answered>,
+        stored: &[Event],
+        observers: &[&str],
+        effects: &Path,
+    ) -> Result<Self, Failure> {
         let mut report = Self { answered: answered.len(), stored: stored.len(), ..Self::default() };
         report.compare_journal(answered, stored);
         report.compare_runs(answered, &effects::runs(effects)?);
-        report.compare_sightings(stored, &effects::sightings(effects)?);
+        report.compare_sightings(stored, observers, &effects::sightings(effects)?);
         Ok(report)
     }
 
@@ -295,10 +301,15 @@ impl Report {
         self.bad.push(("late replies that were neither sent nor a dead letter", missing));
     }
 
-    fn compare_sightings(&mut self, stored: &[Event], sightings: &[effects::Sighting]) {
+    fn compare_sightings(&mut self, stored: &[Event], observers: &[&str], sightings: &[effects::Sighting]) {
+        const ALL: [(&str, &str, Option<&str>); 4] = [
+            (LOOSE, "not seen by the loose observer", None),
+            (ORDERED, "not seen by the ordered one", Some("out of order at the ordered observer")),
+            (FORWARD, "not forwarded", None),
+            (ORDERED_FORWARD, "not forwarded in order", Some("forwarded out of order")),
+        ];
         self.sightings = sightings.len();
-        for (observer, missed) in [(LOOSE, "not seen by the loose observer"), (ORDERED, "not seen by the ordered one")]
-        {
+        for (observer, missed, out_of_order) in ALL.into_iter().filter(|(name, ..)| observers.contains(name)) {
             let mut seen = HashSet::new();
             let first: Vec<&effects::Sighting> = sightings
                 .iter()
@@ -308,8 +319,8 @@ impl Report {
             self.repeated_sightings += all - first.len();
             let missing = stored.iter().filter(|event| !seen.contains(&event.id.to_string()));
             self.bad.push((missed, missing.map(|event| event.id.to_string()).collect()));
-            if observer == ORDERED {
-                self.compare_order(stored, &first);
+            if let Some(out_of_order) = out_of_order {
+                self.compare_order(stored, &first, out_of_order);
             }
         }
     }
@@ -317,7 +328,7 @@ impl Report {
     /// Users of one name of two accounts are two. A connection sends the events of its own subject one after the other, so
     /// those of one account must be seen in that order. Of a shared one
     /// several tell at the same time: which is first is decided by what is stored first, and not by the identity.
-    fn compare_order<'s>(&mut self, stored: &'s [Event], first: &[&effects::Sighting]) {
+    fn compare_order<'s>(&mut self, stored: &'s [Event], first: &[&effects::Sighting], problem: &'static str) {
         let subject = |event: &'s Event| Some((event.serial()?, (&*event.account, event.subject.as_deref()?)));
         let subjects: HashMap<u64, (&str, &str)> = stored.iter().filter_map(subject).collect();
         let mut latest: HashMap<(&str, &str), u64> = HashMap::new();
@@ -334,7 +345,7 @@ impl Report {
             }
             *latest = sighting.serial.max(*latest);
         }
-        self.bad.push(("out of order at the ordered observer", late));
+        self.bad.push((problem, late));
     }
 
     pub fn is_right(&self) -> bool {
@@ -347,7 +358,7 @@ impl Report {
             ("events in the journal", self.stored),
             ("runs of the responder", self.runs),
             ("  of these again, before the answer", self.repeated_runs),
-            ("sightings of both observers", self.sightings),
+            ("sightings of all observers", self.sightings),
             ("  of these again", self.repeated_sightings),
             ("events of a shared subject seen behind later serials", self.shared_late),
             ("streams that ended", self.streams),
@@ -366,132 +377,4 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        deliveries::{Delivery, FIRST_LATE, FIRST_STREAM},
-        effects::{Run, Sighting},
-    };
-
-    const REPLY: &str = "<xml>echo</xml>";
-
-    fn stored(serial: u64, number: u128) -> Event {
-        let subject = "o_1".to_owned();
-        Event {
-            id: Uuid::from_u128(number),
-            name: Some(Delivery::new(serial, subject.clone()).name()),
-            account: "mp/plain".into(),
-            subject: Some(subject),
-            state: State::Answered,
-            reply: Some(REPLY.to_owned()),
-        }
-    }
-
-    fn answered(serials: &[u64]) -> BTreeMap<u64, Answered> {
-        let answered = |serial: &u64| {
-            let delivery = Delivery::new(*serial, "o_1".to_owned());
-            (*serial, Answered { delivery, nanos: 100, reply: REPLY.to_owned() })
-        };
-        serials.iter().map(answered).collect()
-    }
-
-    fn found(report: &Report) -> Vec<&'static str> {
-        report.bad.iter().filter(|(_, found)| !found.is_empty()).map(|(name, _)| *name).collect()
-    }
-
-    #[test]
-    fn a_loss_a_double_and_a_wrong_reply_are_found() {
-        let mut right = Report::default();
-        right.compare_journal(&answered(&[1, 2]), &[stored(1, 1), stored(2, 2)]);
-        assert_eq!(found(&right), [""; 0]);
-        let mut wrong = Report::default();
-        let mut other = stored(2, 2);
-        other.reply = None;
-        wrong.compare_journal(&answered(&[1, 2, 3]), &[stored(1, 1), stored(1, 3), other]);
-        assert_eq!(found(&wrong).len(), 3, "{wrong:?}");
-    }
-
-    #[test]
-    fn a_run_after_the_answer_is_found_and_one_before_is_not() {
-        let run = |serial, nanos| Run { serial, nanos };
-        let mut right = Report::default();
-        right.compare_runs(&answered(&[1]), &[run(1, 10), run(1, 50), run(2, 500)]);
-        assert_eq!((found(&right), right.repeated_runs), (Vec::new(), 1));
-        let mut wrong = Report::default();
-        wrong.compare_runs(&answered(&[1, 2]), &[run(1, 10), run(1, 101)]);
-        assert_eq!(found(&wrong), ["runs of a responder after the 200", "answered without a run of the responder"]);
-    }
-
-    #[test]
-    fn what_an_observer_has_missed_or_seen_too_early_is_found() {
-        let seen = |observer: &str, serial, number| Sighting {
-            observer: observer.to_owned(),
-            serial,
-            event: Uuid::from_u128(number).to_string(),
-        };
-        let events = [stored(1, 1), stored(2, 2)];
-        let in_order =
-            [seen(ORDERED, 1, 1), seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 2, 2), seen(LOOSE, 1, 1)];
-        let mut right = Report::default();
-        right.compare_sightings(&events, &in_order);
-        assert_eq!((found(&right), right.repeated_sightings), (Vec::new(), 1));
-        let mut wrong = Report::default();
-        wrong.compare_sightings(&events, &[seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1)]);
-        assert_eq!(found(&wrong), ["not seen by the loose observer", "out of order at the ordered observer"]);
-        let of_another = Event { account: "mp/safe".into(), ..stored(1, 1) };
-        let mut right = Report::default();
-        let both = [seen(ORDERED, 2, 2), seen(ORDERED, 1, 1), seen(LOOSE, 1, 1), seen(LOOSE, 2, 2)];
-        right.compare_sightings(&[of_another, stored(2, 2)], &both);
-        assert_eq!(found(&right), Vec::<&str>::new());
-    }
-
-    fn slow(serial: u64, reply: &str) -> BTreeMap<u64, Answered> {
-        let delivery = Delivery::new(serial, "o_1".to_owned());
-        BTreeMap::from([(serial, Answered { delivery, nanos: 100, reply: reply.to_owned() })])
-    }
-
-    #[test]
-    fn a_late_reply_that_is_missing_or_sent_twice_is_found() {
-        let answered = slow(FIRST_LATE, "success");
-        let delivery = &answered[&FIRST_LATE].delivery;
-        let body = serde_json::json!({ "text": { "content": delivery.full_reply() } });
-        let sent = Sent { path: String::new(), to: "o_1".to_owned(), body };
-        let compare = |answered: &BTreeMap<_, _>, state, times, error: Option<&str>| {
-            let mut report = Report::default();
-            let event = Event { state, ..stored(FIRST_LATE, 1) };
-            let dead = error.map(|error| (delivery.name(), error.to_owned())).into_iter().collect();
-            report.compare_late(answered, &[event], &vec![sent.clone(); times], &dead);
-            found(&report)
-        };
-        let unknown = "it may have been sent, so it is not sent again: cut";
-        assert_eq!(compare(&answered, State::Late, 1, None), [""; 0]);
-        assert_eq!(compare(&answered, State::Late, 0, Some(unknown)), [""; 0]);
-        assert_eq!(compare(&answered, State::Late, 2, None), ["late replies that were sent more than once"]);
-        let missing = ["late replies that were neither sent nor a dead letter"];
-        assert_eq!(compare(&answered, State::Responding, 0, Some("its process ended 3 times")), [""; 0]);
-        assert_eq!(compare(&answered, State::Responding, 0, None), missing);
-        assert_eq!(compare(&answered, State::Late, 0, None), missing);
-        assert_eq!(compare(&answered, State::Late, 0, Some("no access token")), missing);
-        let in_time = slow(FIRST_LATE, "in the response");
-        assert_eq!(compare(&in_time, State::Answered, 1, None), ["late replies that were sent more than once"]);
-    }
-
-    #[test]
-    fn a_stream_that_ended_too_early_is_found() {
-        let (answered, folder) = (slow(FIRST_STREAM, "{}"), tempfile::tempdir().unwrap());
-        let effects = effects::Effects::open(folder.path()).unwrap();
-        let name = answered[&FIRST_STREAM].delivery.name();
-        effects.run(&name).unwrap();
-        let compare = |content: &str, nanos, runs| {
-            let mut report = Report::default();
-            let ends = BTreeMap::from([(FIRST_STREAM, End { id: "s".to_owned(), nanos, content: content.to_owned() })]);
-            report.compare_streams(&answered, &ends, &HashMap::from([("s".to_owned(), runs)]), folder.path()).unwrap();
-            found(&report)
-        };
-        let whole = answered[&FIRST_STREAM].delivery.full_reply();
-        assert_eq!(compare(&whole, u64::MAX, 1), [""; 0]);
-        assert_eq!(compare("echo: ", u64::MAX, MAX_RUNS), [""; 0]);
-        assert_eq!(compare("echo: ", u64::MAX, 2), ["streams that ended too early"]);
-        assert_eq!(compare(&whole, 1, 1), ["runs of a responder after the end of its stream"]);
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use crash::{
     nodes::Node,
     postgres::Postgres,
     slow::Api,
+    target::Target,
     trial::{Folder, Trial},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -49,16 +50,17 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, Failure> {
     };
     let runtime = Runtime::new()?;
     let api = Api::start(&runtime, seed)?;
+    let target = Target::start(&runtime, folder.effects())?;
     let nodes = (0..arguments.nodes).map(|number| {
         Node::with_config(folder.path(), folder.effects(), number, |address, admin| {
-            deliveries::config(address, admin, &journal) + &api.accounts()
+            deliveries::config(address, admin, &journal) + &api.accounts() + &target.forwards()
         })
     });
     let nodes: Vec<Node> = nodes.collect::<Result<_, _>>()?;
     let pace = Pace { pause: PAUSE_MILLIS, retry: QUICK_RETRY };
     let (deliveries, connections) = (arguments.deliveries, arguments.connections);
     let trial = Trial::start(&folder, runtime, nodes, pace, deliveries, connections, seed)?;
-    let mut trial = trial.with_slow_answers(api, seed);
+    let mut trial = trial.with_slow_answers(api, seed).with_forwards();
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
     let random = &mut StdRng::seed_from_u64(seed);
     let troubles = make_trouble(arguments, &mut trial.nodes, postgres.as_mut(), random, until)?;

@@ -8,6 +8,7 @@
 //! | `slow` | answers that take longer than a response: streams, and late replies |
 //! | `serve`, `nodes` | the server under test, as a program of its own |
 //! | `effects` | what its handlers have done |
+//! | `target` | where the servers forward to |
 //! | `postgres` | the database |
 //! | `check` | answers, journal and effects compared |
 //! | `trial` | all of this, from the start of a load to the verdict |
@@ -20,6 +21,7 @@ pub mod nodes;
 pub mod postgres;
 pub mod serve;
 pub mod slow;
+pub mod target;
 pub mod trial;
 
 /// Why a test could not be run.

@@ -21,6 +21,7 @@ use crate::{
     nodes::Node,
     serve::{LOOSE, ORDERED},
     slow::Api,
+    target::{FORWARD, ORDERED_FORWARD},
 };
 
 /// How long observers may need for what is left, once nothing new arrives.
@@ -67,6 +68,8 @@ pub struct Trial<'f> {
     connections: Vec<JoinHandle<()>>,
     /// What sends late replies, in a test that has them.
     api: Option<Api>,
+    /// Who has to see every event.
+    observers: Vec<&'static str>,
     started: Instant,
 }
 
@@ -88,7 +91,16 @@ impl<'f> Trial<'f> {
         nodes.iter_mut().try_for_each(Node::ready)?;
         let load = Load::new(nodes.iter().map(Node::address).collect(), 0..deliveries, 1, pace);
         let connections = load.start(&runtime, usize::from(connections), seed);
-        Ok(Self { folder, nodes, runtime, load, connections, api: None, started: Instant::now() })
+        Ok(Self {
+            folder,
+            nodes,
+            runtime,
+            load,
+            connections,
+            api: None,
+            observers: vec![LOOSE, ORDERED],
+            started: Instant::now(),
+        })
     }
 
     /// Adds messages with slow answers to the load. The servers have the accounts of this API.
@@ -96,6 +108,13 @@ impl<'f> Trial<'f> {
     pub fn with_slow_answers(mut self, api: Api, seed: u64) -> Self {
         self.connections.extend(self.load.start_slow(&self.runtime, seed));
         self.api = Some(api);
+        self
+    }
+
+    /// The servers have the forwards of a [`Target`](crate::target::Target).
+    #[must_use]
+    pub fn with_forwards(mut self) -> Self {
+        self.observers.extend([FORWARD, ORDERED_FORWARD]);
         self
     }
 
@@ -124,7 +143,7 @@ impl<'f> Trial<'f> {
 
         let stored = self.runtime.block_on(check::stored(journal))?;
         let answered = self.load.answered();
-        let mut report = check::Report::new(&answered, &stored, self.folder.effects())?;
+        let mut report = check::Report::new(&answered, &stored, &self.observers, self.folder.effects())?;
         if let Some(api) = &self.api {
             let (ends, config) = (self.load.ends(), self.nodes[0].config()?);
             let ids: Vec<&str> = ends.values().map(|end| end.id.as_str()).collect();
@@ -171,16 +190,17 @@ impl<'f> Trial<'f> {
         let answered = self.load.answered();
         loop {
             let sightings = effects::sightings(self.folder.effects())?;
-            let missing = [LOOSE, ORDERED].map(|observer| {
-                let of_it = sightings.iter().filter(|sighting| sighting.observer == observer);
+            let missing = self.observers.iter().map(|observer| {
+                let of_it = sightings.iter().filter(|sighting| sighting.observer == *observer);
                 let seen: HashSet<u64> = of_it.map(|sighting| sighting.serial).collect();
                 answered.keys().filter(|serial| !seen.contains(serial)).count()
             });
+            let missing: Vec<usize> = missing.collect();
             let unsent = match self.api {
                 Some(_) => self.runtime.block_on(check::unsent(journal))?,
                 None => 0,
             };
-            if (missing, unsent) == ([0, 0], 0) {
+            if missing.iter().all(|count| *count == 0) && unsent == 0 {
                 return Ok(true);
             }
             if Instant::now() > until {

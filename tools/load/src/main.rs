@@ -7,6 +7,7 @@
 mod bare;
 mod cases;
 mod client;
+mod forwards;
 mod memory;
 mod process;
 mod stored;
@@ -60,6 +61,9 @@ struct Arguments {
     /// Measure admissions into a SQLite journal that holds so many events already, as in 10000,1000000.
     #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
     stored: Vec<u64>,
+    /// Measure what it costs to forward so many events to a healthy target.
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    forwards: Option<u64>,
     /// The server; the one beside this program by default.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -77,6 +81,10 @@ fn main() -> ExitCode {
     let done = match (&arguments.bare, &arguments.path, arguments.size) {
         (Some(address), Some(path), Some(size)) => bare::serve(*address, path, size).map(|()| true),
         _ if !arguments.stored.is_empty() => stored::run(&arguments.stored).map(|()| true),
+        _ if arguments.forwards.is_some() => {
+            let events = arguments.forwards.unwrap_or_default();
+            forwards::run(events, arguments.journal.as_deref(), arguments.server.as_deref()).map(|()| true)
+        }
         _ if arguments.waiting => waiting::run(arguments.server.as_deref()).map(|()| true),
         _ if arguments.memory => memory::run(arguments.server.as_deref()).map(|()| true),
         _ => run(&arguments),

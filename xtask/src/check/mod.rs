@@ -160,6 +160,7 @@ impl Check<'_> {
         let mut common = BTreeSet::new();
         for field in envelope_fields(envelope).flatten() {
             common.extend([field.name.clone(), bare(field.path())]);
+            common.extend(field.aliases.iter().cloned());
         }
         let mut ids = BTreeSet::new();
         for entry in entries {
@@ -207,6 +208,10 @@ impl Check<'_> {
             }
             if field.doc.is_empty() {
                 self.say(&place, "has no doc");
+            }
+            let tops = fields.iter().filter(|field| !field.path().contains('.')).count();
+            if field.wrapper && (tops != 1 || field.kind != "object" || !field.required || field.path() != field.name) {
+                self.say(&place, "is a wrapper, but not the one required object at the top");
             }
             self.words(&place, [Some(&field.doc), field.since.as_ref()]);
             let mut wires = BTreeMap::new();

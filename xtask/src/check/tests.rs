@@ -69,6 +69,11 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         ("\"A\", \"first\"", "\"a b\", \"first\"", "mp.message.text Pics.item[]: `a b` is no name of a value"),
         ("[[\"a\"", "[[\"a\", \"B\", \"b\"], [\"a\"", "mp.message.text Pics.item[]: the value `a` is listed twice"),
+        (
+            "doc = \"Pictures.\"",
+            "wrapper = true, doc = \"Pictures.\"",
+            "mp.message.text Pics: is a wrapper, but not the one required object at the top",
+        ),
         ("doc = \"Picture.\"", "doc = \"\"", "mp.message.text Pics.item[]: has no doc"),
         (
             "\"Picture.\"",

@@ -85,6 +85,9 @@ fn meaning(field: &Field) -> String {
     if field.xml_only {
         parts.push("XML only.".to_owned());
     }
+    if field.wrapper {
+        parts.push("Some pushes leave it out: its fields then stand in its place.".to_owned());
+    }
     if let Some(since) = &field.since {
         parts.push(format!("Since {}.", text(since)));
     }

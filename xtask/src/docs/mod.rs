@@ -4,6 +4,7 @@ mod book;
 mod markdown;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +40,7 @@ pub(crate) fn pages() -> Result<BTreeMap<String, String>, String> {
     let replies = echostr_catalog::passive_replies().map_err(|error| error.to_string())?;
     let _ = writeln!(rows, "| **all** | | **{total}** | | |");
     pages.insert("docs/events/README.md".to_owned(), index(&rows));
+    pages.insert("docs/events/unconfirmed.md".to_owned(), unconfirmed::page()?);
     pages.insert("docs/events/replies.md".to_owned(), passive_replies(&replies));
     Ok(pages)
 }
@@ -52,6 +54,7 @@ fn index(rows: &str) -> String {
          | platform | name | messages and events | families | forms |\n|---|---|--:|--:|---|\n{rows}\n\
          [Passive replies](replies.md): the documents that answer messages of Official Accounts, Mini Programs and WeCom \
          applications.\n\n\
+         [How sure the reference is](unconfirmed.md): what only one source knows, and what nobody has seen.\n\n\
          ## How to read an entry\n\n\
          - The heading is the **event id**: the `type` of the [CloudEvents](https://cloudevents.io) form, and the name by which \
          the command line knows the event. It is stable. A payload that is not listed is acknowledged, and has the id of its \

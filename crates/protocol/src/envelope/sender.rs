@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Keys, Mode, ReceiveIds, Refusal, SealError, keys::signature, open::text};
+use super::{Keys, Mode, Query, ReceiveIds, Refusal, SealError, keys::signature, open::text};
 use crate::{
     crypto::{hex, im_sign},
     payload::{self, Form, Object, Value},
@@ -69,14 +69,50 @@ impl<'k> Sender<'k> {
         nonce: &str,
         random: [u8; 16],
     ) -> Result<Request, SealError> {
+        let data = |name: &str| match name {
+            "CallbackCommand" => command.map(str::to_owned),
+            "ClientIP" => Some("203.0.113.7".to_owned()),
+            "OptPlatform" => Some("RESTAPI".to_owned()),
+            _ => None,
+        };
+        self.request(payload, form, &data, now, nonce, random)
+    }
+
+    /// The POST that carries an event once more, with the data that its query had.
+    ///
+    /// # Errors
+    /// When the payload cannot be sealed.
+    pub fn deliver_stored(
+        &self,
+        payload: &str,
+        form: Form,
+        data: &Query<'_>,
+        now: i64,
+        nonce: &str,
+        random: [u8; 16],
+    ) -> Result<Request, SealError> {
+        self.request(payload, form, &|name| data.get(name).map(str::to_owned), now, nonce, random)
+    }
+
+    /// The POST that carries a payload; `data` has the parameters of the query that are data of the event.
+    fn request(
+        &self,
+        payload: &str,
+        form: Form,
+        data: &dyn Fn(&str) -> Option<String>,
+        now: i64,
+        nonce: &str,
+        random: [u8; 16],
+    ) -> Result<Request, SealError> {
         let time = now.to_string();
         let mut query = String::new();
         if self.0.rules().scheme == Scheme::SignedTime {
             append(&mut query, "SdkAppid", &self.0.sdk_app_id.unwrap_or_default().to_string());
-            append(&mut query, "CallbackCommand", command.unwrap_or_default());
+            append(&mut query, "CallbackCommand", &data("CallbackCommand").unwrap_or_default());
             append(&mut query, "contenttype", "json");
-            append(&mut query, "ClientIP", "203.0.113.7");
-            append(&mut query, "OptPlatform", "RESTAPI");
+            for name in ["ClientIP", "OptPlatform", "RequestID"] {
+                data(name).into_iter().for_each(|value| append(&mut query, name, &value));
+            }
             if let Some(token) = self.0.tokens.first() {
                 append(&mut query, "Sign", &hex(&im_sign(token.expose().as_bytes(), time.as_bytes())));
                 append(&mut query, "RequestTime", &time);

@@ -123,43 +123,41 @@ fn members<'v>(payload: &Object<'v>, typed: &Object<'static>) -> Object<'v> {
     let mut out = Object::with_capacity(payload.len());
     let mut wrapped: Vec<(&str, Object<'v>)> = Vec::new();
     for (name, values, is_read) in grouped(payload) {
-        let value = match (typed.get(&name), values.as_slice()) {
+        let (wrapper, known) = match typed.get(&name) {
+            Some(typed) => (None, Some(typed)),
+            None if is_read => wrapper_of(&name, payload, typed).unzip(),
+            None => (None, None),
+        };
+        let value = match (known, values.as_slice()) {
             (Some(typed), [one]) => merged(one, typed),
             (Some(Value::List(typed)), several) => Some(list(&flattened(several), typed)),
             (Some(typed), [first, ..]) => merged(first, typed),
             // The type knows it, and it is not there.
             (None, [one]) if is_read && is_empty(one) => None,
-            (None, [one]) if is_read => match wrapper_of(&name, payload, typed) {
-                Some((wrapper, typed)) => {
-                    if let Some(value) = merged(one, typed) {
-                        match wrapped.iter_mut().find(|(known, _)| *known == wrapper) {
-                            Some((_, object)) => object.push(name, value),
-                            None => {
-                                let mut object = Object::default();
-                                object.push(name, value);
-                                wrapped.push((wrapper, object));
-                            }
-                        }
-                    }
-                    continue;
-                }
-                None => Some((*one).clone()),
-            },
             (None, several) => {
                 several.iter().for_each(|value| out.push(name.clone(), (*value).clone()));
                 continue;
             }
             (Some(_), []) => None,
         };
-        if let Some(value) = value {
-            out.push(name, value);
+        match (value, wrapper) {
+            (Some(value), None) => out.push(name, value),
+            (Some(value), Some(wrapper)) => match wrapped.iter_mut().find(|(known, _)| *known == wrapper) {
+                Some((_, object)) => object.push(name, value),
+                None => {
+                    let mut object = Object::default();
+                    object.push(name, value);
+                    wrapped.push((wrapper, object));
+                }
+            },
+            (None, _) => {}
         }
     }
     wrapped.into_iter().for_each(|(name, object)| out.push(name.to_owned(), Value::Object(object)));
     out
 }
 
-/// An object around a member that only XML has, and the member in there.
+/// An object around a member that some pushes leave out, and the member in there.
 fn wrapper_of<'t>(
     name: &str,
     payload: &Object<'_>,

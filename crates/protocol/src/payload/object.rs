@@ -181,6 +181,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Every value called `name`.
+    pub(super) fn all_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Value<'a>> {
+        self.fields.iter_mut().filter(move |field| field.name == name).map(|field| &mut field.value)
+    }
+
     /// How many members there are.
     pub(crate) fn len(&self) -> usize {
         self.fields.len()

@@ -4,13 +4,16 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     AccountRules, EnvelopeRules, Keyed, Kind, Platform, Protocol, Repeat, Scheme, UrlCheck, account::RULES,
-    envelope::ENCRYPTED, repeat::part, scalar,
+    envelope::ENCRYPTED, object, repeat::part, scalar,
 };
 use crate::{
-    event::{EventSpec, ReplyKind, Table},
+    event::{Answer, EventSpec, ReplyError, ReplyKind, Table},
     events::im::TABLE,
     payload::{Object, Value},
-    replies::im::STATUS,
+    replies::{
+        im::STATUS,
+        json::{self, Asked},
+    },
     wire::Unreadable,
 };
 
@@ -35,7 +38,7 @@ const ENVELOPE: EnvelopeRules = EnvelopeRules { scheme: Scheme::SignedTime, url_
 const COMMAND: &str = "CallbackCommand";
 
 /// Begin the commands that tell what happened in a room.
-const ROOMS: [&str; 2] = ["Live.CallbackAfter", "Room.CallbackAfter"];
+const ROOMS: [&str; 3] = ["Live.CallbackAfter", "Room.CallbackAfter", "Mic.CallbackAfter"];
 
 const UNKNOWN: &str = "im.command.unknown";
 
@@ -164,6 +167,18 @@ impl Protocol for Im {
 
     fn success(&self) -> &'static str {
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#
+    }
+
+    /// The text elements of a message, a line each.
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let Value::List(elements) = payload.get("MsgBody")? else { return None };
+        let texts = elements.iter().filter_map(|element| object(element.as_object()?, "MsgContent")?.text("Text"));
+        let texts: Vec<_> = texts.collect();
+        (!texts.is_empty()).then(|| texts.join("\n").into())
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::im(asked, members)
     }
 
     fn answer_members(&self) -> &'static [&'static str] {

@@ -5,7 +5,7 @@ use super::{
     mp::{ACCOUNT, API},
     wechat::{self, Messaging, Unknown},
 };
-use crate::events::miniprogram::TABLE;
+use crate::{events::miniprogram::TABLE, replies::json};
 
 pub(super) static MINI_PROGRAM: Messaging = Messaging {
     account: AccountRules { shows_replies: false, ..ACCOUNT },
@@ -17,4 +17,5 @@ pub(super) static MINI_PROGRAM: Messaging = Messaging {
     unknown: Unknown { message: "miniprogram.message.unknown", event: "miniprogram.event.unknown" },
     success: wechat::SUCCESS,
     message: |_, reply| message::of_mini_program(reply),
+    reply_from_json: json::mp,
 };

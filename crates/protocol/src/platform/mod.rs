@@ -31,8 +31,9 @@ pub use self::{
     repeat::{DedupeKey, KEY, Key, Keyed, Order, Repeat, dedupe_key, time},
 };
 use crate::{
-    event::{EventSpec, Table},
+    event::{Answer, EventSpec, ReplyError, Table},
     payload::{Form, Object, Value},
+    replies::json::{self, Asked},
 };
 
 /// A platform whose callbacks echostr receives.
@@ -239,6 +240,41 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     fn message(&self, agent_id: Option<u64>, reply: &Object<'_>) -> Result<Message, NoMessage> {
         let _ = agent_id;
         Err(NoMessage::of(reply))
+    }
+
+    /// The answer that a reply written as JSON is, in a short form or as the platform's own document.
+    ///
+    /// # Errors
+    /// When it is none, or breaks a rule of the platform.
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError>;
+
+    /// Whether its events with a structured answer have short forms of it.
+    fn has_short_bodies(&self) -> bool {
+        false
+    }
+
+    /// Whether the answer to an event may come in chunks.
+    fn is_streamed(&self, spec: Option<&EventSpec>) -> bool {
+        let _ = spec;
+        false
+    }
+
+    /// What a user wrote: of a message that is a text, or has some.
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let _ = payload;
+        None
+    }
+
+    /// The key of the menu item or button that a user chose.
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let _ = payload;
+        None
+    }
+
+    /// The scene of the QR code by which a user came, without the prefix that it has for new followers.
+    fn scene_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        let _ = payload;
+        None
     }
 
     /// The event that announces what has to be pulled, where callbacks only do that.

@@ -6,7 +6,7 @@ use super::{
     envelope, message,
     wechat::{self, Messaging, Unknown},
 };
-use crate::events::mp::TABLE;
+use crate::{events::mp::TABLE, replies::json};
 
 pub(super) static MP: Messaging = Messaging {
     account: AccountRules { holds_late_replies: true, ..ACCOUNT },
@@ -18,6 +18,7 @@ pub(super) static MP: Messaging = Messaging {
     unknown: Unknown { message: "mp.message.unknown", event: "mp.event.unknown" },
     success: wechat::SUCCESS,
     message: |_, reply| message::of_official_account(reply),
+    reply_from_json: json::mp,
 };
 
 /// What accounts of WeChat need.

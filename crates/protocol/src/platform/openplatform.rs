@@ -10,9 +10,10 @@ use super::{
     wechat,
 };
 use crate::{
-    event::{EventSpec, Table},
+    event::{Answer, EventSpec, ReplyError, Table},
     events::openplatform::TABLE,
     payload::Object,
+    replies::json::{self, Asked},
 };
 
 /// The parameter of an event's data that has the account whose message a third-party platform was given.
@@ -108,6 +109,22 @@ impl Protocol for OpenPlatform {
 
     fn success(&self) -> &'static str {
         wechat::SUCCESS
+    }
+
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::text_of(payload)
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::choice_of(payload)
+    }
+
+    fn scene_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::scene_of(payload)
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::mp(asked, members)
     }
 
     /// An account that has authorised it answers as an Official Account does.

@@ -131,7 +131,9 @@ fn a_payload_says_which_event_it_is() {
         ),
         ("Live.CallbackAfterSetMetadata", "Live.CallbackAfterNobodyKnows", "im.command.live.after_set_metadata"),
         ("Live.CallbackAfterNobodyKnows", "Room.CallbackAfterDestroyRoom", "im.command.room.after_destroy_room"),
-        ("Live.CallbackBeforeSendGift", "Live.CallbackAfterSetMetadata", "im.command.unknown"),
+        ("Live.CallbackBeforeNobodyKnows", "Live.CallbackAfterSetMetadata", "im.command.unknown"),
+        ("Live.CallbackBeforeSendGift", "Live.CallbackAfterSetMetadata", "im.command.live.before_send_gift"),
+        ("Live.CallbackAfterNobodyKnows", "Mic.CallbackAfterSeatInfoChanged", "im.command.mic.after_seat_info_changed"),
         ("Group.CallbackBeforeSendMsg", "Live.CallbackAfterSetMetadata", "im.command.group.before_send_msg"),
         ("Live.CallbackAfterSetMetadata", "Group.CallbackBeforeSendMsg", "im.command.live.after_set_metadata"),
     ] {
@@ -357,4 +359,40 @@ fn answers_are_written_in_the_form_that_was_asked_in() {
     );
     assert_eq!(write(Form::Json, Answer::Body(body)), Body::Document(r#"{"MsgType":"text"}"#.to_owned()));
     assert_eq!(write(Form::Xml, Answer::Default), Body::Plain("success"));
+}
+
+#[test]
+fn what_a_user_wrote_chose_or_scanned_is_found_where_the_platform_has_it() {
+    use Platform::{Im, MiniProgram, Mp, OpenPlatform, WeCom, WeComBot, WeComKf, WeComSuite};
+    let im = r#"{"MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"a"}},{"MsgType":"TIMFaceElem","MsgContent":"x"},
+        {"MsgType":"TIMTextElem","MsgContent":{"Text":"b"}}]}"#;
+    let menu = "<xml><MsgType>event</MsgType><Event>CLICK</Event><EventKey>V1</EventKey></xml>";
+    let follow = "<xml><MsgType>event</MsgType><Event>subscribe</Event><EventKey>qrscene_12</EventKey></xml>";
+    let scan = "<xml><MsgType>event</MsgType><Event>SCAN</Event><EventKey>qr</EventKey></xml>";
+    let button =
+        r#"{"msgtype":"event","event":{"eventtype":"template_card_event","template_card_event":{"event_key":"k"}}}"#;
+    for (platform, payload, text, choice, scene) in [
+        (Mp, "<xml><MsgType>text</MsgType><Content>您好</Content></xml>", Some("您好"), None, None),
+        (Mp, "<xml><MsgType>text</MsgType><Content>42</Content></xml>", Some("42"), None, None),
+        (MiniProgram, r#"{"MsgType":"text","Content":"hi"}"#, Some("hi"), None, None),
+        (Mp, "<xml><MsgType>voice</MsgType><Recognition>r</Recognition></xml>", Some("r"), None, None),
+        (Mp, "<xml><MsgType>event</MsgType><Content>no</Content></xml>", None, None, None),
+        (WeCom, menu, None, Some("V1"), None),
+        (WeComSuite, menu, None, Some("V1"), None),
+        (Mp, follow, None, Some("qrscene_12"), Some("12")),
+        (OpenPlatform, follow, None, Some("qrscene_12"), Some("12")),
+        (Mp, scan, None, Some("qr"), Some("qr")),
+        (Mp, "<xml><MsgType>event</MsgType><Event>subscribe</Event></xml>", None, None, None),
+        (WeComBot, r#"{"msgtype":"text","text":{"content":"hi"}}"#, Some("hi"), None, None),
+        (WeComBot, button, None, Some("k"), None),
+        (WeComKf, r#"{"msgtype":"text","text":{"content":"hi","menu_id":"7"}}"#, Some("hi"), Some("7"), None),
+        (Im, im, Some("a\nb"), None, None),
+        (Im, "{}", None, None, None),
+    ] {
+        let tree = tree(payload);
+        let (protocol, object) = (platform.protocol(), tree.as_object().unwrap());
+        let found = (protocol.text_of(object), protocol.choice_of(object), protocol.scene_of(object));
+        let found = (found.0.as_deref(), found.1.as_deref(), found.2.as_deref());
+        assert_eq!(found, (text, choice, scene), "{platform} {payload}");
+    }
 }

@@ -8,8 +8,9 @@ use super::{
     scalar,
 };
 use crate::{
-    event::Table,
+    event::{Answer, ReplyError, Table},
     payload::{Number, Object, Value},
+    replies::json::{self, Asked},
 };
 
 /// A platform whose accounts get messages of users and events, and nothing else.
@@ -23,6 +24,8 @@ pub(super) struct Messaging {
     pub(super) success: &'static str,
     /// The message of the API that says what a passive reply says, for an application with this id.
     pub(super) message: fn(Option<u64>, &Object<'_>) -> Result<Message, NoMessage>,
+    /// The passive reply that is written as JSON.
+    pub(super) reply_from_json: fn(&Asked<'_>, json::Members) -> Result<Answer, ReplyError>,
 }
 
 /// The event types of what the catalogue does not know.
@@ -78,8 +81,24 @@ impl Protocol for Messaging {
         self.success
     }
 
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        text_of(payload)
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        choice_of(payload)
+    }
+
+    fn scene_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scene_of(payload)
+    }
+
     fn message(&self, agent_id: Option<u64>, reply: &Object<'_>) -> Result<Message, NoMessage> {
         (self.message)(agent_id, reply)
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        (self.reply_from_json)(asked, members)
     }
 }
 
@@ -116,6 +135,30 @@ pub(super) fn subject<'p>(object: &'p Object<'_>) -> Option<&'p str> {
     match named("FromUserName") {
         Some(sender) if sender != SYSTEM => named("ExternalUserID").or(Some(sender)),
         _ => ["ExternalUserID", "UserID", "OpenID", "openid"].into_iter().find_map(named),
+    }
+}
+
+/// The text of a message, and what a voice message was recognised as.
+pub(super) fn text_of<'p>(object: &'p Object<'_>) -> Option<Cow<'p, str>> {
+    let is_message = |kind: &Cow<'_, str>| !kind.eq_ignore_ascii_case("event");
+    scalar(object, "MsgType").filter(is_message)?;
+    scalar(object, "Content").or_else(|| scalar(object, "Recognition"))
+}
+
+/// The key of an event that a menu or a card sent.
+pub(super) fn choice_of<'p>(object: &'p Object<'_>) -> Option<Cow<'p, str>> {
+    scalar(object, "EventKey").filter(|key| !key.is_empty())
+}
+
+/// The scene of an event that a QR code sent: followers come with a prefix.
+pub(super) fn scene_of<'p>(object: &'p Object<'_>) -> Option<Cow<'p, str>> {
+    const PREFIX: &str = "qrscene_";
+    let event = scalar(object, "Event")?;
+    let key = choice_of(object)?;
+    match key.strip_prefix(PREFIX) {
+        Some(scene) if event.eq_ignore_ascii_case("subscribe") => Some(scene.to_owned().into()),
+        None if event.eq_ignore_ascii_case("SCAN") => Some(key),
+        _ => None,
     }
 }
 

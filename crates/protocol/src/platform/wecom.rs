@@ -6,7 +6,7 @@ use super::{
     envelope, message,
     wechat::{Messaging, Unknown},
 };
-use crate::events::wecom::TABLE;
+use crate::{events::wecom::TABLE, replies::json};
 
 pub(super) static WECOM: Messaging = Messaging {
     account: AccountRules {
@@ -38,4 +38,5 @@ pub(super) static WECOM: Messaging = Messaging {
     unknown: Unknown { message: "wecom.message.unknown", event: "wecom.event.unknown" },
     success: "",
     message: message::of_application,
+    reply_from_json: json::wecom,
 };

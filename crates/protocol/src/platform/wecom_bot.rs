@@ -6,7 +6,12 @@ use super::{
     AccountRules, Control, EnvelopeRules, Keyed, Kind, Protocol, Repeat, account::RULES, envelope::WECOM_BOT, object,
     scalar,
 };
-use crate::{event::Table, events::wecom_bot::TABLE, payload::Object};
+use crate::{
+    event::{Answer, Event as _, EventSpec, ReplyError, Table},
+    events::wecom_bot::{EnterChat, TABLE, TemplateCardAction},
+    payload::Object,
+    replies::json::{self, Asked},
+};
 
 #[derive(Debug)]
 pub(super) struct WeComBot;
@@ -86,5 +91,25 @@ impl Protocol for WeComBot {
 
     fn success(&self) -> &'static str {
         ""
+    }
+
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(payload, "text")?, "content")
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(object(payload, "event")?, "template_card_event")?, "event_key")
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::wecom_bot(asked, members)
+    }
+
+    fn has_short_bodies(&self) -> bool {
+        true
+    }
+
+    fn is_streamed(&self, spec: Option<&EventSpec>) -> bool {
+        spec.is_some_and(|spec| spec != EnterChat::SPEC && spec != TemplateCardAction::SPEC)
     }
 }

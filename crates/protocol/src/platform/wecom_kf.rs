@@ -8,9 +8,10 @@ use super::{
     envelope, object, scalar, wechat,
 };
 use crate::{
-    event::{Event as _, Table},
+    event::{Answer, Event as _, ReplyError, Table},
     events::{wecom, wecom_kf::TABLE},
     payload::Object,
+    replies::json::{self, Asked},
 };
 
 #[derive(Debug)]
@@ -82,6 +83,18 @@ impl Protocol for WeComKf {
 
     fn success(&self) -> &'static str {
         ""
+    }
+
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(payload, "text")?, "content")
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        scalar(object(payload, "text")?, "menu_id")
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::wecom_kf(asked, members)
     }
 
     fn announced_by(&self) -> Option<&'static str> {

@@ -7,7 +7,12 @@ use super::{
     account::{CALLBACK_IP, QYAPI, RULES},
     envelope, wechat,
 };
-use crate::{event::Table, events::wecom_suite::TABLE, payload::Object};
+use crate::{
+    event::{Answer, ReplyError, Table},
+    events::wecom_suite::TABLE,
+    payload::Object,
+    replies::json::{self, Asked},
+};
 
 #[derive(Debug)]
 pub(super) struct WeComSuite;
@@ -93,5 +98,17 @@ impl Protocol for WeComSuite {
 
     fn success(&self) -> &'static str {
         wechat::SUCCESS
+    }
+
+    fn text_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::text_of(payload)
+    }
+
+    fn choice_of<'p>(&self, payload: &'p Object<'_>) -> Option<Cow<'p, str>> {
+        wechat::choice_of(payload)
+    }
+
+    fn reply_from_json(&self, asked: &Asked<'_>, members: json::Members) -> Result<Answer, ReplyError> {
+        json::wecom(asked, members)
     }
 }

@@ -8,6 +8,7 @@
 //! | [`wecom_kf`] | messages and events of WeCom customer service, sent through its API |
 //! | [`im`] | the "before" commands of Tencent IM |
 //! | [`Body`] | events that want a structured answer which the catalogue does not describe |
+//! | [`json`] | any event, in a short form written as JSON |
 //! | [`RawReply`] | events without a type of their own, families, whole platforms |
 //!
 //! The default of every reply is "go ahead": the plain success, or the verdict that lets things happen. A reply that
@@ -15,6 +16,7 @@
 //! default answer is given instead.
 
 pub mod im;
+pub mod json;
 mod long_text;
 pub mod mp;
 mod passive;
@@ -119,6 +121,11 @@ impl RawReply {
     /// A message of WeCom customer service.
     pub fn wecom_kf(reply: impl Into<wecom_kf::Reply>) -> Self {
         Self::from_reply(reply.into())
+    }
+
+    /// An answer that is there already, or why there is none: what [`json::reply`] returns.
+    pub fn from_answer(answer: Result<Answer, ReplyError>) -> Self {
+        Self(answer)
     }
 
     /// The reply of a typed event, such as a verdict of [`im`].

@@ -66,7 +66,7 @@ wire! {
     ///
     /// Selected by `CallbackCommand` = `Live.CallbackAfterDestroyRoom`.
     ///
-    /// Documentation: trtc.io, webhook after room destruction.
+    /// Documentation: trtc.io/document/64423.
     #[doc(alias("Live.CallbackAfterDestroyRoom", "销毁直播间之后回调"))]
     pub struct AfterLiveRoomDestroy {
         /// Fields of every push.
@@ -79,8 +79,24 @@ wire! {
         pub event_type: Option<AfterLiveRoomDestroyEventType> = "EventType",
         /// Room.
         pub room_info: Option<LiveRoomInfo> = "RoomInfo",
+        /// What happened in the room.
+        pub statistic: Option<Statistic> = "Statistic",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
+    }
+
+    /// What happened in the room.
+    pub struct Statistic {
+        /// Times that somebody came in.
+        pub total_viewers: Option<i64> = "TotalViewers",
+        /// Gifts.
+        pub total_gifts_sent: Option<i64> = "TotalGiftsSent",
+        /// Value of the gifts.
+        pub total_gift_coins: Option<i64> = "TotalGiftCoins",
+        /// Users who sent gifts.
+        pub total_unique_gift_senders: Option<i64> = "TotalUniqueGiftSenders",
+        /// Likes.
+        pub total_likes_received: Option<i64> = "TotalLikesReceived",
     }
 
     /// A live room was changed (修改直播间信息之后回调).
@@ -287,7 +303,7 @@ wire! {
         /// When it ended, Unix seconds.
         pub end_time: Option<i64> = "EndTime",
         /// How it ended.
-        pub op_type: Option<OpType> = "OpType",
+        pub op_type: Option<AfterLiveBattleEndOpType> = "OpType",
         /// Room that challenged.
         pub from_room_info: BattleResult = "FromRoomInfo",
         /// Rooms that were challenged.
@@ -314,6 +330,81 @@ wire! {
         pub owner_account: Option<String> = "Owner_Account",
         /// Score of the room.
         pub score: Option<i64> = "Score",
+    }
+
+    /// A live room has other administrators (修改管理员之后回调).
+    ///
+    /// Selected by `CallbackCommand` = `Live.CallbackAfterModifyAdmin`.
+    ///
+    /// Documentation: trtc.io/document/72554.
+    #[doc(alias("Live.CallbackAfterModifyAdmin", "修改管理员之后回调"))]
+    pub struct AfterLiveAdminChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// UserID that issued the operation; may be an app admin when done through REST.
+        pub operator_account: String = "Operator_Account",
+        /// Room id.
+        pub room_id: String = "RoomId",
+        /// Administrators who were added or removed.
+        pub admin_account: Vec<String> = "Admin_Account",
+        /// What was done.
+        pub op_type: AfterLiveAdminChangeOpType = "opType" | "OpType",
+        /// When it happened, Unix milliseconds.
+        pub event_time: Option<i64> = "EventTime",
+    }
+
+    /// The app has 70 % of the live rooms that it may have (创建直播间达到阈值告警回调).
+    ///
+    /// Selected by `CallbackCommand` = `Live.CallbackAfterCreateRoomReachingThreshold`.
+    ///
+    /// Documentation: trtc.io/document/70485.
+    #[doc(alias("Live.CallbackAfterCreateRoomReachingThreshold", "创建直播间达到阈值告警回调"))]
+    pub struct LiveRoomQuotaAlarm {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// UserID that issued the operation; may be an app admin when done through REST.
+        pub operator_account: String = "Operator_Account",
+        /// Rooms now.
+        pub cur_room_count: Option<i64> = "CurRoomCount",
+        /// Most rooms.
+        pub max_room_count: Option<i64> = "MaxRoomCount",
+        /// When it happened, Unix milliseconds.
+        pub event_time: Option<i64> = "EventTime",
+    }
+
+    /// A user is about to send a gift in a live room (送礼之前回调).
+    ///
+    /// Selected by `CallbackCommand` = `Live.CallbackBeforeSendGift`.
+    ///
+    /// Without an answer within 2 s the gift is not sent.
+    ///
+    /// Documentation: trtc.io/document/72210.
+    #[doc(alias("Live.CallbackBeforeSendGift", "送礼之前回调"))]
+    pub struct BeforeLiveGiftSend {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// UserID that issued the operation; may be an app admin when done through REST.
+        pub operator_account: String = "Operator_Account",
+        /// Room id.
+        pub room_id: String = "RoomId",
+        /// Gift, and who sends it to whom.
+        pub gift_water: GiftWater = "GiftWater",
+    }
+
+    /// Gift, and who sends it to whom.
+    pub struct GiftWater {
+        /// Sender.
+        pub from_account: String = "From_Account",
+        /// Receivers.
+        pub to_account: Vec<String> = "To_Account",
+        /// When it was sent, Unix seconds.
+        pub time: Option<i64> = "Time",
+        /// Gift id.
+        pub gift_id: String = "GiftId",
+        /// How many.
+        pub count: Option<i64> = "Count",
+        /// Value.
+        pub coins: Option<i64> = "Coins",
     }
 }
 
@@ -347,12 +438,20 @@ open_enum! {
     }
 
     /// How it ended.
-    pub enum OpType: i64 {
+    pub enum AfterLiveBattleEndOpType: i64 {
         /// Time was up.
         TimeUp = 0,
         /// Everybody left.
         AllLeft = 1,
         /// Nobody joined.
         NotStarted = 2,
+    }
+
+    /// What was done.
+    pub enum AfterLiveAdminChangeOpType: str {
+        /// Added.
+        Add = "add",
+        /// Removed.
+        Delete = "delete",
     }
 }

@@ -44,7 +44,7 @@ pub use user::*;
 use crate::event::events;
 use crate::replies::im::{
     BeforeApplyJoinGroupResp, BeforeFriendAddResp, BeforeFriendResponseResp, BeforeGroupCreateResp,
-    BeforeGroupMessageSendResp, BeforeInviteJoinGroupResp, BeforeOfficialAccountCreateResp,
+    BeforeGroupMessageSendResp, BeforeInviteJoinGroupResp, BeforeLiveGiftSendResp, BeforeOfficialAccountCreateResp,
     BeforeOfficialAccountMessageSendResp, BeforeOfficialAccountSubscribeResp, BeforePrivateMessageSendResp,
     BeforeTopicCreateResp, ChatbotSignalMessageResp,
 };
@@ -193,10 +193,17 @@ events! {
     AfterLiveBattleCreate = "im.command.live.after_create_battle" "live" ["Live.CallbackAfterCreateBattle"] => Ack(()),
     AfterLiveBattleStart = "im.command.live.after_start_battle" "live" ["Live.CallbackAfterStartBattle"] => Ack(()),
     AfterLiveBattleEnd = "im.command.live.after_end_battle" "live" ["Live.CallbackAfterEndBattle"] => Ack(()),
+    AfterLiveAdminChange = "im.command.live.after_modify_admin" "live" ["Live.CallbackAfterModifyAdmin"] => Ack(()),
+    LiveRoomQuotaAlarm = "im.command.live.after_create_room_reaching_threshold" "live"
+        ["Live.CallbackAfterCreateRoomReachingThreshold"] => Ack(()),
+    BeforeLiveGiftSend = "im.command.live.before_send_gift" "live"
+        ["Live.CallbackBeforeSendGift"] => Verdict(BeforeLiveGiftSendResp),
     // room
     AfterRoomCreate = "im.command.room.after_create_room" "room" ["Room.CallbackAfterCreateRoom"] => Ack(()),
     AfterRoomUpdate = "im.command.room.after_update_room_info" "room" ["Room.CallbackAfterUpdateRoomInfo"] => Ack(()),
     AfterRoomDestroy = "im.command.room.after_destroy_room" "room" ["Room.CallbackAfterDestroyRoom"] => Ack(()),
     AfterRoomMemberEnter = "im.command.room.after_member_enter" "room" ["Room.CallbackAfterMemberEnter"] => Ack(()),
     AfterRoomMemberLeave = "im.command.room.after_member_leave" "room" ["Room.CallbackAfterMemberLeave"] => Ack(()),
+    AfterSeatInfoChange = "im.command.mic.after_seat_info_changed" "room"
+        ["Mic.CallbackAfterSeatInfoChanged"] => Ack(()),
 }

@@ -70,7 +70,7 @@ wire! {
     ///
     /// Only changed fields are sent. Flags come as text, too.
     ///
-    /// Documentation: trtc.io, callback after updating room information.
+    /// Documentation: trtc.io/document/60731.
     #[doc(alias("Room.CallbackAfterUpdateRoomInfo", "更新房间信息之后回调"))]
     pub struct AfterRoomUpdate {
         /// Fields of every push.
@@ -87,7 +87,7 @@ wire! {
     ///
     /// Selected by `CallbackCommand` = `Room.CallbackAfterDestroyRoom`.
     ///
-    /// Documentation: trtc.io, callback after destroying a room.
+    /// Documentation: trtc.io/document/60732.
     #[doc(alias("Room.CallbackAfterDestroyRoom", "销毁房间之后回调"))]
     pub struct AfterRoomDestroy {
         /// Fields of every push.
@@ -146,6 +146,42 @@ wire! {
         pub reason: Option<String> = "Reason",
         /// When it happened, Unix milliseconds.
         pub event_time: Option<i64> = "EventTime",
+    }
+
+    /// Seats of a live or meeting room changed: taken, left, locked, muted (麦位列表变更之后回调).
+    ///
+    /// Selected by `CallbackCommand` = `Mic.CallbackAfterSeatInfoChanged`.
+    ///
+    /// Live rooms and meeting rooms send the same command; only meeting rooms say who did it. The account may be a
+    /// number.
+    ///
+    /// Documentation: trtc.io/document/64425, 60736.
+    #[doc(alias("Mic.CallbackAfterSeatInfoChanged", "麦位列表变更之后回调"))]
+    pub struct AfterSeatInfoChange {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// UserID that issued the operation; may be an app admin when done through REST.
+        pub operator_account: Option<String> = "Operator_Account",
+        /// Room id.
+        pub room_id: String = "RoomId",
+        /// Seats that changed.
+        pub seat_list: Vec<Seat> = "SeatList",
+        /// When it happened, Unix milliseconds.
+        pub event_time: Option<i64> = "EventTime",
+    }
+
+    /// Seat of a room that changed.
+    pub struct Seat {
+        /// Number of the seat.
+        pub index: Option<i64> = "Index",
+        /// Who sits there; absent on a free seat.
+        pub member_account: Option<String> = "Member_Account",
+        /// Whether the seat is locked.
+        pub is_taken_disabled: Option<bool> = "IsTakenDisabled",
+        /// Whether the camera is off for the seat.
+        pub is_video_disabled: Option<bool> = "IsVideoDisabled",
+        /// Whether the microphone is off for the seat.
+        pub is_audio_disabled: Option<bool> = "IsAudioDisabled",
     }
 }
 

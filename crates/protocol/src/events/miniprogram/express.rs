@@ -21,7 +21,7 @@ wire! {
         /// Waybill.
         pub way_bill_id: String = "WayBillId" | "WaybillId",
         /// Order.
-        pub order_id: String = "OrderId",
+        pub order_id: String = "OrderId" | "OrderID",
         /// Track version.
         pub version: Option<i64> = "Version",
         /// Number of nodes.
@@ -48,11 +48,15 @@ wire! {
     ///
     /// Selected by `MsgType` = `event`, `Event` = `update_business_bind_result`.
     ///
-    /// Documentation: logistics.onBindResultUpdate.
+    /// Documentation: express events (绑定商户审核结果更新事件); logistics.onBindResultUpdate.
     #[doc(alias = "绑定审核结果")]
     pub struct UpdateBusinessBindResult {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
+        /// 0 when the account is bound.
+        pub errcode: Option<i64> = "errcode",
+        /// What is wrong.
+        pub errmsg: Option<String> = "errmsg",
         /// Courier company id.
         pub delivery_id: String = "delivery_id",
         /// Customer code.

@@ -296,7 +296,27 @@ wire! {
         /// Merchant order number.
         pub order_id: Option<String> = "OrderID",
         /// Waybill number.
-        pub way_bill_id: Option<String> = "WayBillID",
+        pub way_bill_id: Option<String> = "WayBillID" | "WaybillId",
+    }
+
+    /// Any parcel: query of its track (查询订单状态).
+    ///
+    /// Selected by `MsgType` = `event`, `Event` = `waybill_notify_query`.
+    ///
+    /// Answer: ToUserName, FromUserName (swapped), CreateTime, MsgType=event and Event (same value) are part of the
+    /// answer, next to the fields listed.
+    ///
+    /// Documentation: express events for couriers, query of an order (查询订单状态).
+    #[doc(alias = "查询订单状态")]
+    pub struct WaybillNotifyQuery {
+        /// Fields of every push.
+        pub envelope: Envelope = flatten,
+        /// Waybill number.
+        pub waybill_id: String = "WaybillId" | "WayBillID",
+        /// Phone of the sender.
+        pub sender_phone: Option<String> = "SenderPhone",
+        /// Phone of the receiver.
+        pub receiver_phone: Option<String> = "ReceiverPhone",
     }
 
     /// Single parcel: cancel (散单取消).

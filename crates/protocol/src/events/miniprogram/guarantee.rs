@@ -9,7 +9,7 @@ wire! {
     ///
     /// Selected by `MsgType` = `event`, `Event` = `wxa_comment_bad_score`.
     ///
-    /// Documentation: comment.
+    /// Documentation: Mini Program comments, a bad rating (差评事件); comment.
     #[doc(alias("wxa_comment_bad_score", "差评通知"))]
     pub struct CommentBadScore {
         /// Fields of every push.

@@ -219,6 +219,8 @@ wire! {
         pub envelope: Envelope = flatten,
         /// WeChat order token.
         pub wx_token: String = "wx_token",
+        /// Token that the answer to the pre-order returned, which keeps the fee; absent without one.
+        pub delivery_token: Option<String> = "delivery_token",
         /// Merchant id at the delivery company.
         pub shopid: String = "shopid",
         /// Merchant order id.
@@ -250,6 +252,8 @@ wire! {
         pub envelope: Envelope = flatten,
         /// WeChat order token.
         pub wx_token: String = "wx_token",
+        /// Token that the answer to the pre-order returned, which keeps the fee; absent without one.
+        pub delivery_token: Option<String> = "delivery_token",
         /// Merchant id at the delivery company.
         pub shopid: String = "shopid",
         /// Merchant order id.

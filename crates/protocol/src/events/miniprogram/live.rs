@@ -13,7 +13,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// User who follows or unfollows a live room.
-        pub follow_notify: FollowNotify = "FollowNotify",
+        pub follow_notify: FollowNotify = wrapper "FollowNotify",
     }
 
     /// User who follows or unfollows a live room.
@@ -40,7 +40,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Counts of a push to the followers of a live room.
-        pub push_message_api_notify: PushMessageNotify = "PushMessageApiNotify",
+        pub push_message_api_notify: PushMessageNotify = wrapper "PushMessageApiNotify",
     }
 
     /// Counts of a push to the followers of a live room.

@@ -67,6 +67,12 @@ pub use user_data::*;
 pub use vod::*;
 pub use xpay::*;
 
+// Alike on both platforms.
+pub use super::mp::{
+    PopupScene, SubscribeMsgChangeEvent, SubscribeMsgChangeItem, SubscribeMsgChangeStatus, SubscribeMsgPopupEvent,
+    SubscribeMsgPopupItem, SubscribeMsgPopupStatus, SubscribeMsgSentEvent, SubscribeMsgSentItem,
+};
+
 use crate::event::{envelope_getters, events};
 use crate::replies::Body;
 use crate::replies::mp::Reply;
@@ -189,6 +195,8 @@ events! {
         ["event", "add_single_waybill"] => Body(AddSingleWaybillReply),
     QuerySingleWaybill = "miniprogram.event.query_single_waybill" "express_provider"
         ["event", "query_single_waybill"] => Body(QuerySingleWaybillReply),
+    WaybillNotifyQuery = "miniprogram.event.waybill_notify_query" "express_provider"
+        ["event", "waybill_notify_query"] => Body(WaybillNotifyQueryReply),
     CancelSingleWaybill = "miniprogram.event.cancel_single_waybill" "express_provider"
         ["event", "cancel_single_waybill"] => Body(ExpressReply),
     RemindWaybill = "miniprogram.event.remind_waybill" "express_provider"
@@ -463,9 +471,9 @@ envelope_getters! {
     MiniGameDeliverH5PayProducts, MiniGameCoinDeliverCompleted, RetailPayNotify, RetailRefundNotify, SecVodUpload,
     SecVodAudit, SecBookAudit, LiveFollowNotify, LivePushMessageNotify, CommentBadScore, ComplaintCallback,
     AddExpressPath, UpdateBusinessBindResult, AddWaybill, CancelWaybill, CheckBusiness, GetQuota, QuerySingleWaybillFee,
-    AddSingleWaybill, QuerySingleWaybill, CancelSingleWaybill, RemindWaybill, WaybillComplaint, WaybillEvaluateAgent,
-    NotifySingleWaybillPay, WaybillQueryExpectTimeRange, UpdateWaybillStatus, GetPreAuthCode, GetAuthInfo,
-    CancelAuthAccount, TransportPreCreateOrder, TransportAddOrder, TransportReaddOrder, TransportAddTips,
+    AddSingleWaybill, QuerySingleWaybill, WaybillNotifyQuery, CancelSingleWaybill, RemindWaybill, WaybillComplaint,
+    WaybillEvaluateAgent, NotifySingleWaybillPay, WaybillQueryExpectTimeRange, UpdateWaybillStatus, GetPreAuthCode,
+    GetAuthInfo, CancelAuthAccount, TransportPreCreateOrder, TransportAddOrder, TransportReaddOrder, TransportAddTips,
     TransportPreCancelOrder, TransportCancelOrder, TransportConfirmReturnToBiz, TransportQueryOrderStatus,
     TransportGetAgentPos, TransportSetRiderScore, MockUpdateOrderStatus, StoreOrderNew, StoreOrderCancel, StoreOrderPay,
     StoreOrderWaitShipping, StoreOrderDeliver, StoreOrderConfirm, StoreOrderSettle, StoreOrderExtInfoUpdate,

@@ -17,7 +17,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// State of the account registration.
-        pub open_product_account_register: OpenProductAccount = "OpenProductAccountRegister",
+        pub open_product_account_register: OpenProductAccount = wrapper "OpenProductAccountRegister",
     }
 
     /// State of the account registration.
@@ -38,7 +38,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Audited product.
-        pub open_product_spu_audit: OpenProductSpu = "OpenProductSpuAudit",
+        pub open_product_spu_audit: OpenProductSpu = wrapper "OpenProductSpuAudit",
     }
 
     /// Audited product.
@@ -49,6 +49,8 @@ wire! {
         pub product_id: String = "product_id",
         /// State.
         pub status: Option<i64> = "status",
+        /// State of the product in the shop.
+        pub spu_status: Option<i64> = "spu_status",
         /// Reason.
         pub reject_reason: Option<String> = "reject_reason",
     }
@@ -66,7 +68,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Audited product.
         #[doc(alias = "OpenProductSpuStatusUpdate")]
-        pub open_product_spu_audit: OpenProductSpu = "OpenProductSpuAudit" | "OpenProductSpuStatusUpdate",
+        pub open_product_spu_audit: OpenProductSpu = wrapper "OpenProductSpuAudit" | "OpenProductSpuStatusUpdate",
     }
 
     /// Brand audit (品牌审核).
@@ -81,7 +83,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result of a brand audit.
-        pub qualification_audit_result: BrandAuditResult = "QualificationAuditResult",
+        pub qualification_audit_result: BrandAuditResult = wrapper "QualificationAuditResult",
     }
 
     /// Result of a brand audit.
@@ -96,6 +98,8 @@ wire! {
         pub reject_reason: Option<String> = "reject_reason",
         /// Brand.
         pub brand_id: String = "brand_id",
+        /// Number of the check.
+        pub seq_qc_id: Option<String> = "seq_qc_id",
     }
 
     /// Category audit (类目审核).
@@ -110,7 +114,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result of a category audit.
-        pub qualification_audit_result: CategoryAuditResult = "QualificationAuditResult",
+        pub qualification_audit_result: CategoryAuditResult = wrapper "QualificationAuditResult",
     }
 
     /// Result of a category audit.
@@ -137,7 +141,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result of a scene group audit.
-        pub scene_group_audit: SceneGroupAudit = "SceneGroupAudit",
+        pub scene_group_audit: SceneGroupAudit = wrapper "SceneGroupAudit",
     }
 
     /// Result of a scene group audit.

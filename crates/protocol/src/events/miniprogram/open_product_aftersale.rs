@@ -17,7 +17,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// New after-sale case.
-        pub aftersale_info: AftersaleNewOrderInfo = "aftersale_info",
+        pub aftersale_info: AftersaleNewOrderInfo = wrapper "aftersale_info",
     }
 
     /// New after-sale case.
@@ -42,7 +42,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale case.
@@ -65,7 +65,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: refund done (退款成功).
@@ -80,7 +80,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: state changed by a complaint (纠纷更新售后状态).
@@ -95,7 +95,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: merchant did not confirm the receipt in time.
@@ -109,7 +109,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: merchant did not handle the refund in time.
@@ -123,7 +123,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: merchant did not handle the return in time.
@@ -137,7 +137,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: user did not ask for a judgement in time.
@@ -151,7 +151,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: user confirmed the refund certificate.
@@ -165,7 +165,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: user changed the return data.
@@ -179,7 +179,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: user did not upload the return data in time.
@@ -193,7 +193,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: waiting for the merchant to confirm the receipt.
@@ -207,7 +207,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// After-sale: waiting for an offline refund.
@@ -221,7 +221,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case.
-        pub aftersale_info: AftersaleInfo = "aftersale_info",
+        pub aftersale_info: AftersaleInfo = wrapper "aftersale_info",
     }
 
     /// Dispute (纠纷通知).
@@ -236,7 +236,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Complaint and its state.
-        pub complaint_info: ComplaintInfo = "complaint_info",
+        pub complaint_info: ComplaintInfo = wrapper "complaint_info",
     }
 
     /// Complaint and its state.

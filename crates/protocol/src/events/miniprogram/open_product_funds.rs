@@ -17,7 +17,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Withdrawal and its state.
-        pub withdraw_info: WithdrawInfo = "withdraw_info",
+        pub withdraw_info: WithdrawInfo = wrapper "withdraw_info",
     }
 
     /// Withdrawal and its state.
@@ -40,7 +40,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Payment of an order.
-        pub order_info: FundsOrderPayInfo = "order_info",
+        pub order_info: FundsOrderPayInfo = wrapper "order_info",
     }
 
     /// Payment of an order.
@@ -65,7 +65,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Profit sharing of an order.
-        pub order_info: FundsOrderProfitSharingInfo = "order_info",
+        pub order_info: FundsOrderProfitSharingInfo = wrapper "order_info",
     }
 
     /// Profit sharing of an order.
@@ -92,7 +92,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Refund of an order.
-        pub order_info: FundsOrderRefundInfo = "order_info",
+        pub order_info: FundsOrderRefundInfo = wrapper "order_info",
     }
 
     /// Refund of an order.

@@ -17,7 +17,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Payment of an order.
-        pub order_info: OpenProductOrderPayInfo = "order_info",
+        pub order_info: OpenProductOrderPayInfo = wrapper "order_info",
     }
 
     /// Payment of an order.
@@ -47,16 +47,18 @@ wire! {
     pub struct OpenProductOrderCancel {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
-        /// Order, by both of its ids.
-        pub order_info: OpenProductOrderInfo = "order_info",
+        /// Cancelled order, and why.
+        pub order_info: OpenProductOrderCancelInfo = wrapper "order_info",
     }
 
-    /// Order, by both of its ids.
-    pub struct OpenProductOrderInfo {
+    /// Cancelled order, and why.
+    pub struct OpenProductOrderCancelInfo {
         /// Merchant-defined order id.
         pub out_order_id: String = "out_order_id",
         /// Order.
         pub order_id: String = "order_id",
+        /// Why.
+        pub cancel_type: Option<i64> = "cancel_type",
     }
 
     /// Receipt confirmed (订单确认收货).
@@ -71,7 +73,15 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order, by both of its ids.
-        pub order_info: OpenProductOrderInfo = "order_info",
+        pub order_info: OpenProductOrderInfo = wrapper "order_info",
+    }
+
+    /// Order, by both of its ids.
+    pub struct OpenProductOrderInfo {
+        /// Merchant-defined order id.
+        pub out_order_id: String = "out_order_id",
+        /// Order.
+        pub order_id: String = "order_id",
     }
 
     /// Order refunded (订单退款).
@@ -86,7 +96,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order, by both of its ids.
-        pub order_info: OpenProductOrderInfo = "order_info",
+        pub order_info: OpenProductOrderInfo = wrapper "order_info",
     }
 
     /// Order settled (订单结算).
@@ -101,7 +111,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Settlement of an order.
-        pub order_info: OpenProductOrderSettleInfo = "order_info",
+        pub order_info: OpenProductOrderSettleInfo = wrapper "order_info",
     }
 
     /// Settlement of an order.
@@ -130,7 +140,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order and its buyer.
-        pub order_info: OpenProductOrderAnalyzeInfo = "order_info",
+        pub order_info: OpenProductOrderAnalyzeInfo = wrapper "order_info",
     }
 
     /// Order and its buyer.
@@ -153,7 +163,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order of an external channel.
-        pub order_update_notification: OrderUpdateNotification = "OrderUpdateNotification",
+        pub order_update_notification: OrderUpdateNotification = wrapper "OrderUpdateNotification",
     }
 
     /// Order of an external channel.
@@ -161,7 +171,11 @@ wire! {
         /// What changed.
         pub update_type: Option<i64> = "update_type",
         /// Order id of the external channel.
-        pub ext_order_id: String = "ext_order_id",
+        pub ext_order_id: Option<String> = "ext_order_id",
+        /// Order id of the Mini Program.
+        pub out_order_id: Option<String> = "out_order_id",
+        /// Buyer.
+        pub openid: Option<String> = "openid",
     }
 
     /// Coupon received; needs a structured answer (领券通知).

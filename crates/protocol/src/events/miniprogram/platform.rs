@@ -146,23 +146,29 @@ wire! {
         pub dispatch_time: i64 = "DispatchTime",
     }
 
-    /// Quota alarm of a paid service (付费管理用量告警).
+    /// Alarm of a paid service: quota or validity (付费管理用量、有效期告警).
     ///
     /// Selected by `MsgType` = `event`, `Event` = `charge_service_quota_notify`.
-    #[doc(alias = "付费管理用量告警")]
+    ///
+    /// Documentation: paid services, quota and validity alarms (付费管理告警事件).
+    #[doc(alias = "付费管理用量、有效期告警")]
     pub struct ChargeServiceQuotaNotify {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
-        /// Kind of alarm, fixed.
+        /// Kind of alarm.
         pub event_type: Option<QuotaEvent> = "event_type",
+        /// AppID of the Mini Program.
+        pub appid: Option<String> = "appid",
         /// SPU id.
         pub spu_id: String = "spu_id",
         /// SPU name.
         pub spu_name: String = "spu_name",
-        /// Total quota.
+        /// Total quota; absent when the service ends.
         pub total_quota: Option<i64> = "total_quota",
-        /// Used quota.
+        /// Used quota; absent when the service ends.
         pub total_used_quota: Option<i64> = "total_used_quota",
+        /// When the service ends; only when it ends.
+        pub validity_end_time: Option<String> = "validity_end_time",
     }
 
     /// Test push of the console (调试推送).
@@ -233,9 +239,11 @@ open_enum! {
         Withdrawn = 4,
     }
 
-    /// Kind of alarm, fixed.
+    /// Kind of alarm.
     pub enum QuotaEvent: i64 {
         /// Quota alarm.
         QuotaAlarm = 3,
+        /// The service ends soon.
+        ValidityAlarm = 4,
     }
 }

@@ -113,6 +113,36 @@ wire! {
         pub delivery_courier_phone: Option<String> = "delivery_courier_phone",
     }
 
+    /// Answer to `WaybillNotifyQuery`.
+    pub struct WaybillNotifyQueryReply {
+        /// 0 on success.
+        pub result_code: Option<i64> = "ResultCode",
+        /// Result text.
+        pub result_msg: String = "ResultMsg",
+        /// When the waybill was made, Unix seconds.
+        pub waybill_create_time: i64 = "WaybillCreateTime",
+        /// Nodes.
+        pub path: Vec<WaybillPathNode> = "Path",
+    }
+
+    /// Node on the way of a parcel.
+    pub struct WaybillPathNode {
+        /// Unix seconds.
+        pub action_time: i64 = "ActionTime",
+        /// Kind of node.
+        pub action_type: Option<i64> = "ActionType",
+        /// Text of the node.
+        pub action_msg: String = "ActionMsg",
+        /// Courier who picks up.
+        pub pickup_courier_name: Option<String> = "PickupCourierName",
+        /// Phone of that courier.
+        pub pickup_courier_phone: Option<String> = "PickupCourierPhone",
+        /// Courier who delivers.
+        pub delivery_courier_name: Option<String> = "DeliveryCourierName",
+        /// Phone of that courier.
+        pub delivery_courier_phone: Option<String> = "DeliveryCourierPhone",
+    }
+
     /// Answer to `CancelSingleWaybill`, `WaybillComplaint`, `WaybillEvaluateAgent`, `NotifySingleWaybillPay`.
     pub struct ExpressReply {
         /// 0 on success.
@@ -245,6 +275,7 @@ body_replies! {
     QuerySingleWaybillFeeReply,
     AddSingleWaybillReply,
     QuerySingleWaybillReply,
+    WaybillNotifyQueryReply,
     ExpressReply,
     RemindWaybillReply,
     WaybillQueryExpectTimeRangeReply,

@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case and its state.
-        pub finder_shop_aftersale_status_update: StoreAftersale = "finder_shop_aftersale_status_update",
+        pub finder_shop_aftersale_status_update: StoreAftersale = wrapper "finder_shop_aftersale_status_update",
     }
 
     /// After-sale case and its state.
@@ -48,7 +48,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// After-sale case of a gift and its state.
-        pub finder_shop_present_aftersale_status_update: StorePresentAftersale = "finder_shop_present_aftersale_status_update",
+        pub finder_shop_present_aftersale_status_update: StorePresentAftersale = wrapper "finder_shop_present_aftersale_status_update",
     }
 
     /// After-sale case of a gift and its state.
@@ -75,7 +75,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Guarantee case and its state.
-        pub finder_shop_guarantee_status_update: StoreGuarantee = "finder_shop_guarantee_status_update",
+        pub finder_shop_guarantee_status_update: StoreGuarantee = wrapper "finder_shop_guarantee_status_update",
     }
 
     /// Guarantee case and its state.
@@ -102,7 +102,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Complaint and its state.
-        pub finder_shop_complaint: StoreComplaint = "finder_shop_complaint",
+        pub finder_shop_complaint: StoreComplaint = wrapper "finder_shop_complaint",
     }
 
     /// Complaint and its state.

@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Coupon that a user received.
-        pub receive_info: CouponReceiveInfo = "receive_info",
+        pub receive_info: CouponReceiveInfo = wrapper "receive_info",
     }
 
     /// Coupon that a user received.
@@ -44,7 +44,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Created coupon.
-        pub coupon_info: StoreCouponCreateInfo = "coupon_info",
+        pub coupon_info: StoreCouponCreateInfo = wrapper "coupon_info",
     }
 
     /// Created coupon.
@@ -67,7 +67,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Deleted coupon.
-        pub coupon_info: StoreCouponDeleteInfo = "coupon_info",
+        pub coupon_info: StoreCouponDeleteInfo = wrapper "coupon_info",
     }
 
     /// Deleted coupon.
@@ -90,7 +90,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Expired coupon.
-        pub coupon_info: StoreCouponExpireInfo = "coupon_info",
+        pub coupon_info: StoreCouponExpireInfo = wrapper "coupon_info",
     }
 
     /// Expired coupon.
@@ -113,7 +113,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Changed coupon.
-        pub coupon_info: StoreCouponChangeInfo = "coupon_info",
+        pub coupon_info: StoreCouponChangeInfo = wrapper "coupon_info",
     }
 
     /// Changed coupon.
@@ -136,7 +136,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Invalidated coupon.
-        pub coupon_info: StoreCouponInvalidInfo = "coupon_info",
+        pub coupon_info: StoreCouponInvalidInfo = wrapper "coupon_info",
     }
 
     /// Invalidated coupon.
@@ -159,7 +159,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Coupon of a user that expired.
-        pub user_coupon_info: UserCouponInfo = "user_coupon_info",
+        pub user_coupon_info: UserCouponInfo = wrapper "user_coupon_info",
     }
 
     /// Coupon of a user that expired.
@@ -185,7 +185,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Coupon that a user redeemed.
         #[doc(alias = "user_info")]
-        pub use_info: UsedCoupon = "use_info" | "user_info",
+        pub use_info: UsedCoupon = wrapper "use_info" | "user_info",
     }
 
     /// Coupon that a user redeemed.
@@ -213,7 +213,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Coupon that a user got back.
         #[doc(alias = "user_info")]
-        pub use_info: UnusedCoupon = "use_info" | "user_info",
+        pub use_info: UnusedCoupon = wrapper "use_info" | "user_info",
     }
 
     /// Coupon that a user got back.

@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Change of the store's account.
-        pub account_info: StoreAccountInfo = "account_info",
+        pub account_info: StoreAccountInfo = wrapper "account_info",
     }
 
     /// Change of the store's account.
@@ -42,7 +42,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Withdrawal and its state.
-        pub withdraw_info: StoreWithdrawInfo = "withdraw_info",
+        pub withdraw_info: StoreWithdrawInfo = wrapper "withdraw_info",
     }
 
     /// Withdrawal and its state.
@@ -65,7 +65,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// QR code of a withdrawal, and its state.
-        pub qrcode_info: QrcodeInfo = "qrcode_info",
+        pub qrcode_info: QrcodeInfo = wrapper "qrcode_info",
     }
 
     /// QR code of a withdrawal, and its state.

@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order.
-        pub order_info: StoreOrderInfo = "order_info",
+        pub order_info: StoreOrderInfo = wrapper "order_info",
     }
 
     /// Order.
@@ -42,7 +42,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Cancelled order.
-        pub order_info: StoreOrderCancelInfo = "order_info",
+        pub order_info: StoreOrderCancelInfo = wrapper "order_info",
     }
 
     /// Cancelled order.
@@ -67,7 +67,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Paid order.
-        pub order_info: StoreOrderPayInfo = "order_info",
+        pub order_info: StoreOrderPayInfo = wrapper "order_info",
     }
 
     /// Paid order.
@@ -92,7 +92,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order.
-        pub order_info: StoreOrderInfo = "order_info",
+        pub order_info: StoreOrderInfo = wrapper "order_info",
     }
 
     /// Order shipped (订单发货).
@@ -109,7 +109,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Shipped order.
-        pub order_info: StoreOrderDeliverInfo = "order_info",
+        pub order_info: StoreOrderDeliverInfo = wrapper "order_info",
     }
 
     /// Shipped order.
@@ -134,7 +134,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Received order.
-        pub order_info: StoreOrderConfirmInfo = "order_info",
+        pub order_info: StoreOrderConfirmInfo = wrapper "order_info",
     }
 
     /// Received order.
@@ -159,7 +159,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Settled order.
-        pub order_info: StoreOrderSettleInfo = "order_info",
+        pub order_info: StoreOrderSettleInfo = wrapper "order_info",
     }
 
     /// Settled order.
@@ -184,7 +184,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order whose further data changed.
-        pub order_info: StoreOrderExtInfo = "order_info",
+        pub order_info: StoreOrderExtInfo = wrapper "order_info",
     }
 
     /// Order whose further data changed.
@@ -209,7 +209,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order and its state.
-        pub product_order_status_update: StoreOrderStatus = "ProductOrderStatusUpdate",
+        pub product_order_status_update: StoreOrderStatus = wrapper "ProductOrderStatusUpdate",
     }
 
     /// Order and its state.
@@ -232,7 +232,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order with a member discount.
-        pub order_info: StoreOrderUseVipDiscountInfo = "order_info",
+        pub order_info: StoreOrderUseVipDiscountInfo = wrapper "order_info",
     }
 
     /// Order with a member discount.
@@ -271,7 +271,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order that lost its member discount.
-        pub order_info: StoreOrderUnuseVipDiscountInfo = "order_info",
+        pub order_info: StoreOrderUnuseVipDiscountInfo = wrapper "order_info",
     }
 
     /// Order that lost its member discount.
@@ -299,7 +299,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order that is being made.
-        pub gen_order_info: GenOrderInfo = "gen_order_info",
+        pub gen_order_info: GenOrderInfo = wrapper "gen_order_info",
     }
 
     /// Order that is being made.

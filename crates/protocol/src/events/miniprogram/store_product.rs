@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result of a product audit.
-        pub product_spu_audit: StoreSpuAudit = "ProductSpuAudit",
+        pub product_spu_audit: StoreSpuAudit = wrapper "ProductSpuAudit",
     }
 
     /// Result of a product audit.
@@ -48,7 +48,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Product and whether it is listed.
-        pub product_spu_listing: StoreSpuListing = "ProductSpuListing",
+        pub product_spu_listing: StoreSpuListing = wrapper "ProductSpuListing",
     }
 
     /// Product and whether it is listed.
@@ -75,7 +75,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Changed product.
-        pub product_spu_update: StoreSpuUpdate = "ProductSpuUpdate",
+        pub product_spu_update: StoreSpuUpdate = wrapper "ProductSpuUpdate",
     }
 
     /// Changed product.
@@ -100,7 +100,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result of a category audit.
-        pub product_category_audit: StoreProductCategory = "ProductCategoryAudit",
+        pub product_category_audit: StoreProductCategory = wrapper "ProductCategoryAudit",
     }
 
     /// Result of a category audit.
@@ -127,7 +127,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Body, same name as the event.
-        pub channels_ec_stock_no_enough: StoreStock = "channels_ec_stock_no_enough",
+        pub channels_ec_stock_no_enough: StoreStock = wrapper "channels_ec_stock_no_enough",
     }
 
     /// Body, same name as the event.
@@ -156,7 +156,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Result of a brand audit.
-        pub brand_event: StoreBrandAudit = "BrandEvent",
+        pub brand_event: StoreBrandAudit = wrapper "BrandEvent",
     }
 
     /// Result of a brand audit.

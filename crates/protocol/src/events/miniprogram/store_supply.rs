@@ -19,7 +19,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Product of a league leader, and the changed fields.
-        pub item_info: SupplierItem = "item_info",
+        pub item_info: SupplierItem = wrapper "item_info",
     }
 
     /// Product of a league leader, and the changed fields.
@@ -50,7 +50,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// New supply order.
-        pub supply_order_new: SupplyOrderNew = "SupplyOrderNew",
+        pub supply_order_new: SupplyOrderNew = wrapper "SupplyOrderNew",
     }
 
     /// New supply order.
@@ -73,7 +73,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Changed supply order.
-        pub supply_order_update: SupplyOrderUpdate = "SupplyOrderUpdate",
+        pub supply_order_update: SupplyOrderUpdate = wrapper "SupplyOrderUpdate",
     }
 
     /// Changed supply order.
@@ -98,7 +98,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Cancelled supply order.
-        pub supply_order_cancel: SupplyOrderCancel = "SupplyOrderCancel",
+        pub supply_order_cancel: SupplyOrderCancel = wrapper "SupplyOrderCancel",
     }
 
     /// Cancelled supply order.
@@ -121,7 +121,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Completed supply order.
-        pub supply_order_complete: SupplyOrderComplete = "SupplyOrderComplete",
+        pub supply_order_complete: SupplyOrderComplete = wrapper "SupplyOrderComplete",
     }
 
     /// Completed supply order.
@@ -144,7 +144,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Product of a supplier that changed.
-        pub ec_supplier_product_update: EcSupplierProductUpdate = "EcSupplierProductUpdate",
+        pub ec_supplier_product_update: EcSupplierProductUpdate = wrapper "EcSupplierProductUpdate",
     }
 
     /// Product of a supplier that changed.
@@ -186,7 +186,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Commission order and its state.
-        pub order_info: StoreCommissionOrderUpdateInfo = "order_info",
+        pub order_info: StoreCommissionOrderUpdateInfo = wrapper "order_info",
     }
 
     /// Commission order and its state.
@@ -270,7 +270,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Electronic waybill and its state.
-        pub waybill_info: WaybillInfo = "waybill_info",
+        pub waybill_info: WaybillInfo = wrapper "waybill_info",
     }
 
     /// Electronic waybill and its state.
@@ -302,7 +302,7 @@ wire! {
         pub envelope: Envelope = flatten,
         /// Order and its shop.
         #[doc(alias = "EventData")]
-        pub data: ShopOrderData = "Data" | "EventData",
+        pub data: ShopOrderData = wrapper "Data" | "EventData",
     }
 
     /// Order and its shop.
@@ -325,7 +325,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Order and its shop.
-        pub data: ShopOrderData = "Data",
+        pub data: ShopOrderData = wrapper "Data",
     }
 }
 

@@ -17,7 +17,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// User who joined the membership.
-        pub user_info: StoreVipJoinedUser = "user_info",
+        pub user_info: StoreVipJoinedUser = wrapper "user_info",
     }
 
     /// User who joined the membership.
@@ -46,7 +46,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// User who left the membership.
-        pub user_info: StoreVipClosedUser = "user_info",
+        pub user_info: StoreVipClosedUser = wrapper "user_info",
     }
 
     /// User who left the membership.
@@ -69,7 +69,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Member whose grade changed.
-        pub user_info: StoreVipGradeUser = "user_info",
+        pub user_info: StoreVipGradeUser = wrapper "user_info",
     }
 
     /// Member whose grade changed.
@@ -96,7 +96,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Member whose points changed.
-        pub user_info: StoreVipScoreUser = "user_info",
+        pub user_info: StoreVipScoreUser = wrapper "user_info",
     }
 
     /// Member whose points changed.
@@ -111,6 +111,8 @@ wire! {
         pub score: Option<i64> = "score",
         /// Change of the points.
         pub delta_score: Option<i64> = "delta_score",
+        /// Why the points changed.
+        pub flow_type: Option<i64> = "flow_type",
     }
 
     /// Points exchanged (积分兑换).
@@ -125,7 +127,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Exchange of points.
-        pub exchange_info: ExchangeInfo = "exchange_info",
+        pub exchange_info: ExchangeInfo = wrapper "exchange_info",
     }
 
     /// Exchange of points.
@@ -164,7 +166,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Task and its award.
-        pub task_info: TaskInfo = "task_info",
+        pub task_info: TaskInfo = wrapper "task_info",
     }
 
     /// Task and its award.
@@ -201,7 +203,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// User who became a member automatically.
-        pub info: VipUserAutoAdded = "info",
+        pub info: VipUserAutoAdded = wrapper "info",
     }
 
     /// User who became a member automatically.
@@ -228,7 +230,7 @@ wire! {
         /// Fields of every push.
         pub envelope: Envelope = flatten,
         /// Shop that asks for the member.
-        pub info: VipUserInfoRequest = "info",
+        pub info: VipUserInfoRequest = wrapper "info",
     }
 
     /// Shop that asks for the member.

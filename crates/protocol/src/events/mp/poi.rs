@@ -17,7 +17,7 @@ wire! {
         /// Store id at WeChat.
         pub poi_id: String = "PoiId",
         /// Outcome.
-        pub result: PoiCheckResult = "Result",
+        pub result: PoiCheckResult = "Result" | "result",
         /// Notice or reason.
         pub msg: String = "Msg" | "msg",
     }

@@ -137,6 +137,8 @@ wire! {
         pub user_id: String = "UserID",
         /// Customer id.
         pub external_user_id: String = "ExternalUserID",
+        /// Link id.
+        pub link_id: Option<String> = "LinkId",
     }
 
     /// The member got several messages from the customer (多次收消息).

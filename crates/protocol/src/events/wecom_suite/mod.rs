@@ -33,6 +33,12 @@ pub use order::*;
 pub use register::*;
 pub use school::*;
 
+// Alike on both platforms.
+pub use super::wecom::{
+    BatchJob, ContactStatus, DeleteSource, ExtAttr, ExtAttrItem, ExtAttrText, ExtAttrType, ExtAttrWeb, FailReason,
+    Gender, JobType, JoinScene, MemChangeList, QuitScene, TagType, UpdateDetail,
+};
+
 use crate::event::{envelope_getters, events};
 
 events! {
@@ -186,6 +192,14 @@ events! {
     HitKeyword = "wecom_suite.info.hit_keyword" "chat_archive" ["hit_keyword"] => Success(()),
     ChatArchiveExportFinished = "wecom_suite.info.chat_archive_export_finished" "chat_archive"
         ["chat_archive_export_finished"] => Success(()),
+    KnowledgeBaseAuthorized = "wecom_suite.info.auth_knowledge_base" "chat_archive"
+        ["auth_knowledge_base"] => Success(()),
+    KnowledgeBaseUnauthorized = "wecom_suite.info.unauth_knowledge_base" "chat_archive"
+        ["unauth_knowledge_base"] => Success(()),
+    KnowledgeBaseDeleted = "wecom_suite.info.delete_knowledge_base" "chat_archive"
+        ["delete_knowledge_base"] => Success(()),
+    KnowledgeBaseLearned = "wecom_suite.info.knowledge_base_learn_done" "chat_archive"
+        ["knowledge_base_learn_done"] => Success(()),
     AdvancedApiExpired = "wecom_suite.info.advanced_api_expired" "chat_archive" ["advanced_api_expired"] => Success(()),
     AdvancedApiTrialExpired = "wecom_suite.info.advanced_api_trial_expired" "chat_archive"
         ["advanced_api_trial_expired"] => Success(()),
@@ -240,8 +254,7 @@ envelope_getters! {
     AcquisitionServiceBalanceLow, AcquisitionServiceBalanceExhausted, AcquisitionServiceBalanceConsumed,
     AcquisitionChangePrice, SchoolCreateStudent, SchoolUpdateStudent, SchoolDeleteStudent, SchoolCreateParent,
     SchoolUpdateParent, SchoolDeleteParent, SchoolSubscribe, SchoolUnsubscribe, SchoolCreateDepartment,
-    SchoolUpdateDepartment, SchoolDeleteDepartment, SchoolContactBatch, ChatArchiveAuditApprovedSingle,
-    ChatArchiveAuditApprovedRoom, HitKeyword, ChatArchiveExportFinished, DeviceDataAuthChange,
+    SchoolUpdateDepartment, SchoolDeleteDepartment, SchoolContactBatch, DeviceDataAuthChange,
 }
 
 envelope_getters! {
@@ -285,7 +298,9 @@ envelope_getters! {
         /// Unix seconds.
         time_stamp: number = time_stamp,
     }
-    ConversationMessageNotify,
+    ChatArchiveAuditApprovedSingle, ChatArchiveAuditApprovedRoom, ConversationMessageNotify, HitKeyword,
+    ChatArchiveExportFinished, KnowledgeBaseAuthorized, KnowledgeBaseUnauthorized, KnowledgeBaseDeleted,
+    KnowledgeBaseLearned,
 }
 
 envelope_getters! {

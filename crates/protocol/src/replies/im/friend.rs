@@ -193,7 +193,7 @@ friend_verdicts! {
 }
 
 /// The member that lists the accounts; `None` when the event is no friend request.
-pub(super) fn list_of(spec: &EventSpec) -> Option<&'static str> {
+pub(in crate::replies) fn list_of(spec: &EventSpec) -> Option<&'static str> {
     if spec == BeforeFriendAdd::SPEC {
         Some("FriendItem")
     } else if spec == BeforeFriendResponse::SPEC {

@@ -11,9 +11,9 @@ use crate::{
 
 /// What is delivered in the place of the message.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Rewrite {
-    msg_body: Option<Vec<MsgElement>>,
-    cloud_custom_data: Option<String>,
+pub(in crate::replies) struct Rewrite {
+    pub(in crate::replies) msg_body: Option<Vec<MsgElement>>,
+    pub(in crate::replies) cloud_custom_data: Option<String>,
 }
 
 impl Extras for Rewrite {

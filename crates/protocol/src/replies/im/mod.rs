@@ -10,7 +10,9 @@ mod message;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::replies) use friend::list_of as friends_of;
 pub use friend::{BeforeFriendAddResp, BeforeFriendResponseResp, FriendVerdict};
+pub(in crate::replies) use message::Rewrite;
 pub use message::{BeforeGroupMessageSendResp, BeforeOfficialAccountMessageSendResp, BeforePrivateMessageSendResp};
 
 use std::ops::RangeInclusive;
@@ -24,7 +26,7 @@ use crate::{
 
 /// What the app decides.
 #[derive(Clone, Debug, Default, PartialEq)]
-enum Decision {
+pub(in crate::replies) enum Decision {
     #[default]
     Allow,
     /// The client sees the platform's own error.
@@ -36,7 +38,11 @@ enum Decision {
 }
 
 impl Decision {
-    fn deny(codes: &RangeInclusive<i64>, code: i64, info: impl Into<String>) -> Result<Self, ReplyError> {
+    pub(in crate::replies) fn deny(
+        codes: &RangeInclusive<i64>,
+        code: i64,
+        info: impl Into<String>,
+    ) -> Result<Self, ReplyError> {
         check_code(codes, code)?;
         Ok(Self::Deny { code, info: info.into() })
     }
@@ -115,7 +121,7 @@ pub fn is_bare_permission(answer: &Answer) -> bool {
 }
 
 /// What an answer may have beside the verdict.
-trait Extras {
+pub(in crate::replies) trait Extras {
     /// Appends them; `allowed` is whether the platform would honour them.
     fn write(self, allowed: bool, body: &mut Object<'static>) -> Result<(), ReplyError>;
 }
@@ -126,7 +132,7 @@ impl Extras for () {
     }
 }
 
-fn answer(decision: Decision, extras: impl Extras) -> Result<Answer, ReplyError> {
+pub(in crate::replies) fn answer(decision: Decision, extras: impl Extras) -> Result<Answer, ReplyError> {
     let allowed = decision == Decision::Allow;
     let mut body = decision.into_status();
     extras.write(allowed, &mut body)?;
@@ -135,7 +141,7 @@ fn answer(decision: Decision, extras: impl Extras) -> Result<Answer, ReplyError>
 
 /// Accounts that are left out while the others go ahead: `SUBSCRIBERS` of an official account, else members of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Refused<const SUBSCRIBERS: bool>(Vec<String>);
+pub(in crate::replies) struct Refused<const SUBSCRIBERS: bool>(pub(in crate::replies) Vec<String>);
 
 impl<const SUBSCRIBERS: bool> Extras for Refused<SUBSCRIBERS> {
     fn write(self, allowed: bool, body: &mut Object<'static>) -> Result<(), ReplyError> {
@@ -219,6 +225,9 @@ verdicts! {
     /// Verdict on the creation of a topic. A refused client sees 10016, or the code of [`Self::deny`].
     BeforeTopicCreateResp(());
 
+    /// Verdict on a gift in a live room. A refused client sees 1, or the code of [`Self::deny`].
+    BeforeLiveGiftSendResp(());
+
     /// Verdict on the creation of an in-app official account. A refused client sees 20006, or the code of
     /// [`Self::deny`].
     BeforeOfficialAccountCreateResp(());
@@ -233,6 +242,7 @@ custom_codes! {
     BeforeApplyJoinGroupResp: 10100..=10200;
     BeforeInviteJoinGroupResp: 10100..=10200;
     BeforeTopicCreateResp: 10100..=10200;
+    BeforeLiveGiftSendResp: 102_100..=102_200;
     BeforeOfficialAccountCreateResp: 120_001..=130_000;
 }
 

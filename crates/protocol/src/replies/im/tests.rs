@@ -55,6 +55,7 @@ fn the_builders_make_the_samples() {
         ("BeforeInviteJoinGroupResp", body(BeforeInviteJoinGroupResp::allow().with_refused_members(["u_3112"]))),
         ("BeforeGroupMessageSendResp", body(group)),
         ("BeforeTopicCreateResp", body(BeforeTopicCreateResp::allow())),
+        ("BeforeLiveGiftSendResp", body(BeforeLiveGiftSendResp::allow())),
         ("ChatbotSignalMessageResp", body(ChatbotSignalMessageResp::rsp_data(r#"{"status":"shipped"}"#))),
         ("BeforeOfficialAccountCreateResp", body(BeforeOfficialAccountCreateResp::allow())),
         (
@@ -80,6 +81,7 @@ fn the_custom_codes_are_those_of_the_catalogue() {
         ("BeforeInviteJoinGroupResp", BeforeInviteJoinGroupResp::CUSTOM_CODES),
         ("BeforeGroupMessageSendResp", BeforeGroupMessageSendResp::CUSTOM_CODES),
         ("BeforeTopicCreateResp", BeforeTopicCreateResp::CUSTOM_CODES),
+        ("BeforeLiveGiftSendResp", BeforeLiveGiftSendResp::CUSTOM_CODES),
         ("BeforeOfficialAccountCreateResp", BeforeOfficialAccountCreateResp::CUSTOM_CODES),
         ("BeforeOfficialAccountMessageSendResp", BeforeOfficialAccountMessageSendResp::CUSTOM_CODES),
     ];

@@ -1,0 +1,297 @@
+//! A service that answers: it is sent the event, and its response is the reply.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::header::{HeaderName, HeaderValue};
+use serde_json::Value as Json;
+use tokio::time;
+use tracing::debug;
+
+use super::{
+    chunks::{Chunks, Syntax, short},
+    deferred::Deferred,
+};
+use crate::{
+    envelope::Sender,
+    event::{Answer, AnswerStream, ReplyKind},
+    forward::{Asking, Content, Delivered, Formatter},
+    hooks::{Context, HandlerError, RawEvent},
+    payload::{self, Form, Object},
+    replies::json::{self, Asked},
+    webhook::{Client, Message, Received},
+};
+
+/// The way back to the platform takes time, too.
+const WAY_BACK: Duration = Duration::from_millis(300);
+
+/// How long the service has for the reply to be in the response, in milliseconds. There is no standard header for it.
+const TIME_LEFT: HeaderName = HeaderName::from_static("echostr-time-left");
+
+/// How long an answer that comes in chunks may take, as long as AI bots are asked for it.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(360);
+
+/// The most text that is taken of an answer that comes in chunks, where it is given as a whole.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// A service that is asked.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) name: Arc<str>,
+    pub(super) client: Client,
+    pub(super) formatter: Formatter,
+    /// The forward that sends to it, too, and what it has of that.
+    pub(super) forward: Option<(Arc<str>, Delivered)>,
+    pub(super) timeout: Duration,
+    pub(super) reply_within: Duration,
+    pub(super) deferred: Deferred,
+}
+
+/// How a reply can reach the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// With the response alone: what comes later is of no use.
+    Response,
+    /// Later, too.
+    Later,
+    /// Chunk by chunk.
+    Chunks,
+}
+
+impl Route {
+    pub(super) fn of(asked: &Asked<'_>, sends_late: bool) -> Self {
+        match asked.spec.map(|spec| spec.reply) {
+            _ if asked.platform.protocol().is_streamed(asked.spec) => Self::Chunks,
+            Some(ReplyKind::ByApi) => Self::Later,
+            Some(ReplyKind::Passive) if sends_late => Self::Later,
+            _ => Self::Response,
+        }
+    }
+}
+
+impl Service {
+    /// Asks, and gives the reply.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        event: &RawEvent,
+        context: &Context,
+        route: Route,
+    ) -> Result<Answer, HandlerError> {
+        let due = context.deadline().checked_sub(WAY_BACK).unwrap_or_else(Instant::now);
+        let asking = self.ask(event, context, route, due);
+        if route != Route::Response {
+            return asking.await;
+        }
+        match time::timeout_at(due.into(), asking).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                // The delivery is answered as any that has no reply in time.
+                time::sleep_until(context.deadline().into()).await;
+                Err(format!("{} gave no answer in time", self.client.shown()).into())
+            }
+        }
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        event: &RawEvent,
+        context: &Context,
+        route: Route,
+        due: Instant,
+    ) -> Result<Answer, HandlerError> {
+        let (id, now) = (context.event_id(), context.clock().now());
+        let record = super::record(event, context);
+        let Content { content_type, mut headers, query, body } = self.formatter.content(&record, id, now)?;
+        let left = due.saturating_duration_since(Instant::now());
+        headers.insert(TIME_LEFT, HeaderValue::from(super::millis(left)));
+        let id = id.to_string();
+        let message = Message { id: &id, now, content_type, headers, query: query.as_deref(), body };
+        let timeout = match route {
+            Route::Chunks => STREAM_TIMEOUT,
+            Route::Response | Route::Later => self.timeout,
+        };
+        let asking = self.forward.as_ref().map(|(name, delivered)| delivered.ask(name, context.event_id()));
+        let response = self.client.post(message, Some(timeout)).await?;
+        if response.is_success() {
+            asking.map(Asking::done);
+        }
+        debug!(account = context.account(), event = %context.event_id(), answer = &*self.name, status = response.status(), "asked");
+        self.read(response, event, context, route).await
+    }
+
+    /// What a response says.
+    async fn read(
+        self: &Arc<Self>,
+        mut response: Received,
+        event: &RawEvent,
+        context: &Context,
+        route: Route,
+    ) -> Result<Answer, HandlerError> {
+        match response.status() {
+            204 => return Ok(Answer::Default),
+            202 => return self.wait(event, context, route).await,
+            200 => {}
+            status => {
+                let (start, _) = response.start_of_body(200).await.unwrap_or_default();
+                let start = short(&String::from_utf8_lossy(&start));
+                let said = if start.is_empty() { String::new() } else { format!(": {start}") };
+                return Err(format!("{} answered {status}{said}", self.client.shown()).into());
+            }
+        }
+        let content_type = response.content_type().unwrap_or_default();
+        if let Some(syntax) = Syntax::of(&content_type) {
+            return match route {
+                Route::Chunks => Ok(streamed(response, syntax)),
+                Route::Response | Route::Later => {
+                    let text = whole(response, syntax).await?;
+                    reply_to(event, Json::from(serde_json::Map::from_iter([("text".to_owned(), text.into())])))
+                }
+            };
+        }
+        let body = response.body().await?;
+        let body = String::from_utf8(body).map_err(|_| "the answer is not UTF-8")?;
+        let keys = self.formatter.keys(context.account()).filter(|keys| !keys.aes_keys.is_empty());
+        match keys.filter(|_| is_document(&body)) {
+            Some(keys) => {
+                let opened = Sender::new(keys).open_reply(&body);
+                let opened =
+                    opened.map_err(|wrong| format!("the answer cannot be opened as the platform would: {wrong}"))?;
+                read_body("", &opened, event)
+            }
+            None => read_body(&content_type, &body, event),
+        }
+    }
+
+    /// The reply comes later, through the event API.
+    async fn wait(&self, event: &RawEvent, context: &Context, route: Route) -> Result<Answer, HandlerError> {
+        let waiting = self.deferred.wait(context.event_id(), event.clone(), route == Route::Chunks);
+        let within = self.reply_within;
+        if route == Route::Chunks {
+            // The platform asks again and again until the text is there.
+            let reply = async move {
+                match time::timeout(within.min(STREAM_TIMEOUT), waiting.reply()).await {
+                    Ok(Some(answer)) => text_of(answer).await,
+                    Ok(None) | Err(_) => Err("no reply came through the event API".into()),
+                }
+            };
+            return Ok(Answer::Stream(AnswerStream::new(futures_util::stream::once(reply))));
+        }
+        match time::timeout(within, waiting.reply()).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) | Err(_) => {
+                let waited = within.as_secs_f64();
+                Err(format!("no reply came through the event API within {waited} s (`reply_within`)").into())
+            }
+        }
+    }
+}
+
+/// Whether a body may be sealed.
+fn is_document(body: &str) -> bool {
+    body.trim_start().starts_with(['<', '{'])
+}
+
+/// The reply that a body is.
+pub(super) fn read_body(content_type: &str, body: &str, event: &RawEvent) -> Result<Answer, HandlerError> {
+    let text = body.trim();
+    match text.as_bytes().first() {
+        None => Ok(Answer::Default),
+        // What applications answer that were written for the platform.
+        _ if text == "success" => Ok(Answer::Default),
+        Some(b'<') if text.starts_with("<xml") => reply_document(event, Form::Xml, text),
+        _ if text.starts_with('{') || content_type == "application/json" => {
+            let reply = serde_json::from_str(text).map_err(|failure| format!("the answer is not JSON: {failure}"))?;
+            reply_to(event, reply)
+        }
+        _ if content_type == "text/plain" && !is_question(event) => reply_to(event, Json::String(body.to_owned())),
+        _ => {
+            let content_type = short(if content_type.is_empty() { "no content type" } else { content_type });
+            Err(format!(
+                "the answer is neither a JSON object nor a document of the platform ({content_type}): answer such as \
+                 {{\"text\": \"hi\"}}"
+            )
+            .into())
+        }
+    }
+}
+
+/// Whether the answer decides about something: then a text alone says nothing.
+fn is_question(event: &RawEvent) -> bool {
+    crate::event::by_id(event.event_type).is_none_or(|spec| spec.reply == ReplyKind::Verdict)
+}
+
+/// A passive reply as the platform writes it.
+pub(super) fn reply_document(event: &RawEvent, form: Form, document: &str) -> Result<Answer, HandlerError> {
+    let reply = payload::parse(form, document).map_err(|failure| format!("the answer cannot be read: {failure}"))?;
+    with_asked(event, |asked| match reply.as_object() {
+        Some(document) => json::reply_document(asked, document),
+        None => Ok(Answer::Default),
+    })
+}
+
+/// A reply written as JSON.
+pub(super) fn reply_to(event: &RawEvent, reply: Json) -> Result<Answer, HandlerError> {
+    with_asked(event, |asked| json::reply(asked, reply))
+}
+
+pub(super) fn with_asked<T, E: Into<HandlerError>>(
+    event: &RawEvent,
+    then: impl FnOnce(&Asked<'_>) -> Result<T, E>,
+) -> Result<T, HandlerError> {
+    static NOTHING: Object<'_> = Object::new();
+    let tree = event.tree().ok();
+    let payload = tree.as_ref().and_then(|tree| tree.as_object()).unwrap_or(&NOTHING);
+    let asked = Asked { platform: event.platform, spec: crate::event::by_id(event.event_type), event: payload };
+    then(&asked).map_err(Into::into)
+}
+
+/// An answer in chunks, as they come.
+fn streamed(response: Received, syntax: Syntax) -> Answer {
+    let state = (response, Chunks::new(syntax));
+    let chunks = futures_util::stream::try_unfold(state, |(mut response, mut chunks)| async move {
+        let next = next_chunk(&mut response, &mut chunks).await?;
+        Ok::<_, HandlerError>(next.map(|text| (text, (response, chunks))))
+    });
+    Answer::Stream(AnswerStream::new(chunks))
+}
+
+/// All of an answer that comes in chunks.
+async fn whole(mut response: Received, syntax: Syntax) -> Result<String, HandlerError> {
+    let (mut chunks, mut text) = (Chunks::new(syntax), String::new());
+    while let Some(chunk) = next_chunk(&mut response, &mut chunks).await? {
+        if text.len() + chunk.len() > MAX_TEXT_BYTES {
+            return Err("the streamed answer is longer than 1 MiB".into());
+        }
+        text.push_str(&chunk);
+    }
+    Ok(text)
+}
+
+async fn next_chunk(response: &mut Received, chunks: &mut Chunks) -> Result<Option<String>, HandlerError> {
+    loop {
+        if let Some(text) = chunks.next() {
+            return Ok(Some(text));
+        }
+        if chunks.has_ended() {
+            return Ok(None);
+        }
+        match response.chunk().await? {
+            Some(bytes) => chunks.push(&bytes)?,
+            None => chunks.end()?,
+        }
+    }
+}
+
+/// The text of a reply to a bot's message, which comes as a stream.
+async fn text_of(answer: Answer) -> Result<String, HandlerError> {
+    let Answer::Stream(mut chunks) = answer else {
+        return Err("the answer has begun as a stream: the reply has to be a text".into());
+    };
+    let mut text = String::new();
+    while let Some(chunk) = chunks.next().await {
+        text.push_str(&chunk?);
+    }
+    Ok(text)
+}

@@ -1,0 +1,24 @@
+//! What all HTTP clients of the server have in common.
+
+use std::error::Error;
+
+/// A client that follows no redirect: what it sends is for the address it was given.
+pub(crate) fn builder() -> reqwest::ClientBuilder {
+    // A provider that is installed already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("echostr/", env!("CARGO_PKG_VERSION")))
+}
+
+/// What happened, with the causes behind it and without the URL, which may have secrets in it.
+pub(crate) fn causes(failure: reqwest::Error) -> String {
+    let failure = failure.without_url();
+    let mut text = failure.to_string();
+    let mut source = failure.source();
+    while let Some(deeper) = source {
+        text = format!("{text}: {deeper}");
+        source = deeper.source();
+    }
+    text
+}
