@@ -90,10 +90,12 @@ const observers = () => [
   { name: "leavers", internal: false, absent_since: ago(200000), pending: 3, oldest: ago(300000), dead: 0 },
   { name: "echostr.late-reply", internal: true, absent_since: null, pending: 0, oldest: null, dead: 0 },
 ];
+const forward = (name, to, more) => ({ name, observer: `forward.${name}`, to, state: "ok", why: null, since: null, failures: 0, last_success: ago(4), pending: 0, oldest: null, lag_ms: null, dead: 0, ...more });
 const forwards = [
-  { name: "crm", to: "https://crm.internal.example/events", format: "cloudevents", state: "active", breaker: "closed", lag_ms: 0 },
-  { name: "orders-webhook", to: "https://orders.internal.example/hook", format: "cloudevents", state: "active", breaker: "open", lag_ms: 750_000, last_error: "503 Service Unavailable" },
-  { name: "legacy", to: "http://10.0.0.8/wechat", format: "original", state: "paused", breaker: "closed", lag_ms: 90_000_000, last_error: "410 Gone" },
+  forward("crm", "https://crm.internal.example/events"),
+  forward("orders", "https://orders.internal.example/hook", { state: "open", why: "503 Service Unavailable (upstream connect error)", since: ago(750), failures: 14, pending: 41, oldest: ago(750), lag_ms: 750_000, dead: 2 }),
+  forward("legacy", "http://10.0.0.8/wechat", { state: "paused", why: "410 Gone", since: ago(90_000), failures: 1, last_success: null, pending: 3, oldest: ago(90_000), lag_ms: 90_000_000 }),
+  forward("search", "https://search.internal.example/ingest", { state: "slowed", why: "429 Too Many Requests, Retry-After: 30", since: ago(12), failures: 1, pending: 9, oldest: ago(30), lag_ms: 30_000 }),
 ];
 
 const streams = new Set();

@@ -91,15 +91,22 @@ export interface Account {
   latencies_ms: { p50: number; p95: number; p99: number } | null;
 }
 
-/** A forward; what a server does not say of it is not shown. */
+/** A forward: an observer that sends events to another server. */
 export interface Forward {
   name: string;
-  to?: string | null;
-  format?: string | null;
-  state?: string | null;
-  breaker?: unknown;
-  lag_ms?: number | null;
-  [key: string]: unknown;
+  observer: string;
+  to: string;
+  state: "ok" | "slowed" | "open" | "paused";
+  /** Why it is in this state, and since when. */
+  why: string | null;
+  since: string | null;
+  /** In a row. */
+  failures: number;
+  last_success: string | null;
+  pending: number;
+  oldest: string | null;
+  lag_ms: number | null;
+  dead: number;
 }
 
 export interface Sample {

@@ -1,7 +1,9 @@
-// Forwards with state, lag and breaker; observers with what is pending.
+// Forwards with state, breaker and lag; observers with what is pending.
 
-import { type Forward, get, type ObserverState } from "../api";
+import { useState } from "preact/hooks";
+import { type Forward, get, type ObserverState, post } from "../api";
 import { Ago, AgoIn, Loading, Problem, useServer } from "../parts/bits";
+import { Confirm } from "../parts/dialog";
 import { href } from "../router";
 import { lang, words } from "../settings";
 import { count, duration } from "../time";
@@ -22,6 +24,7 @@ async function ask(signal: AbortSignal): Promise<Flows> {
 export function Flows() {
   const t = words();
   const { value, error, again } = useServer(ask, "flows", 4000);
+  const [resumed, setResumed] = useState<string | null>(null);
   return (
     <div class="page">
       <h1>{t.views.flows}</h1>
@@ -35,11 +38,7 @@ export function Flows() {
           ) : (
             <ul class="accounts">
               {value.forwards.map((forward) => (
-                <ForwardCard
-                  key={forward.name}
-                  forward={forward}
-                  observer={value.observers.find(({ name }) => name === observerOf(forward))}
-                />
+                <ForwardCard key={forward.name} forward={forward} resume={() => setResumed(forward.name)} />
               ))}
             </ul>
           )}
@@ -51,86 +50,79 @@ export function Flows() {
           )}
         </>
       )}
+      {resumed !== null && (
+        <Confirm
+          title={`${t.resumeForward}: ${resumed}`}
+          text={t.resumeText}
+          action={t.resumeForward}
+          close={() => setResumed(null)}
+          run={async () => {
+            await post(`/v1/forwards/${encodeURIComponent(resumed)}/resume`, {});
+            again();
+          }}
+        />
+      )}
     </div>
   );
 }
 
-/** The observer that a forward is. */
-const observerOf = (forward: Forward): string =>
-  typeof forward.observer === "string" ? forward.observer : forward.name;
-
-const BAD = ["paused", "open", "failing", "gone"];
-const SLOW = ["half_open", "slow", "limited", "probing"];
-
-function Word({ word }: { word: string }) {
-  const kind = BAD.includes(word) ? "is-dead" : SLOW.includes(word) ? "is-defaulted" : "is-done";
-  return <span class={`badge ${kind}`}>{words().forwardStates[word] ?? word}</span>;
-}
-
-const wordOf = (of: unknown): string | null => {
-  if (typeof of === "string") return of;
-  return typeof of === "object" && of !== null && "state" in of ? String(of.state) : null;
+const KINDS: Record<Forward["state"], string> = {
+  ok: "is-done",
+  slowed: "is-defaulted",
+  open: "is-dead",
+  paused: "is-dead",
 };
 
-function ForwardCard({ forward, observer }: { forward: Forward; observer: ObserverState | undefined }) {
+function ForwardCard({ forward, resume }: { forward: Forward; resume: () => void }) {
   const t = words();
-  const state = wordOf(forward.state);
-  const breaker = wordOf(forward.breaker);
-  const pending = numberOf(forward.pending) ?? observer?.pending ?? 0;
-  const dead = numberOf(forward.dead) ?? observer?.dead ?? 0;
-  const error = typeof forward.last_error === "string" ? forward.last_error : null;
+  const { name, observer, to, state, why, since, failures, last_success, pending, lag_ms, dead } = forward;
   return (
     <li class="card account">
       <header>
-        <h3>{forward.name}</h3>
-        {forward.format && <span class="tag">{forward.format}</span>}
+        <h3>{name}</h3>
         <span class="grow" />
-        {state && <Word word={state} />}
+        <span class={`badge ${KINDS[state]}`}>{t.forwardStates[state] ?? state}</span>
       </header>
-      {forward.to && (
-        <div class="url">
-          <span class="quiet">{t.target}</span>
-          <code>{forward.to}</code>
-        </div>
-      )}
+      <div class="url">
+        <span class="quiet">{t.target}</span>
+        <code>{to}</code>
+      </div>
       <dl class="numbers">
-        {breaker && (
-          <div>
-            <dt>{t.breaker}</dt>
-            <dd>
-              <Word word={breaker} />
-            </dd>
-          </div>
-        )}
         <div>
           <dt>{t.lag}</dt>
-          <dd>
-            {typeof forward.lag_ms === "number" ? (
-              duration(forward.lag_ms, lang())
-            ) : observer?.oldest ? (
-              <Ago at={observer.oldest} />
-            ) : (
-              "0"
-            )}
-          </dd>
+          <dd>{lag_ms === null ? "0" : duration(lag_ms, lang())}</dd>
         </div>
         <div>
           <dt>{t.columns.pending}</dt>
-          <dd class="num">{count(pending)}</dd>
+          <dd>{count(pending)}</dd>
+        </div>
+        <div class={failures > 0 ? "warn" : ""}>
+          <dt>{t.failures}</dt>
+          <dd>{count(failures)}</dd>
         </div>
         <div class={dead > 0 ? "bad" : ""}>
           <dt>{t.columns.dead}</dt>
-          <dd class="num">
-            {dead > 0 ? <a href={href("dead", null, { observer: observerOf(forward) })}>{count(dead)}</a> : "0"}
-          </dd>
+          <dd>{dead > 0 ? <a href={href("dead", null, { observer })}>{count(dead)}</a> : "0"}</dd>
         </div>
       </dl>
-      {error && <p class="cause bad">{error}</p>}
+      {state !== "ok" && (
+        <p class="cause bad">
+          {why} {since && <span class="quiet">· {<Ago at={since} />}</span>}
+        </p>
+      )}
+      <p class="api quiet">
+        {t.lastSuccess}: {last_success ? <Ago at={last_success} /> : t.never}
+      </p>
+      {state === "paused" && (
+        <div class="actions">
+          <button type="button" class="small" onClick={resume}>
+            {t.resumeForward}…
+          </button>
+        </div>
+      )}
     </li>
   );
 }
-
-const numberOf = (of: unknown): number | null => (typeof of === "number" ? of : null);
 
 function Observers({ observers }: { observers: ObserverState[] }) {
   const t = words();
