@@ -1,6 +1,7 @@
 // The server under test, a connection to it that can be cut, and the platform that sends to it.
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,6 +32,11 @@ aes_key = "teamAesKeyteamAesKeyteamAesKeyteamAesKeytea"
 [im.chat]
 sdk_app_id = 1400000000
 token = "tokenOfChat"
+[[forward]]
+name = "partner"
+match = "wecom/*"
+to = "http://127.0.0.1:${ports.target}/hook"
+secret = "whsec_aW5zcGVjdG9yLXRlc3Qtd2ViaG9vay1zZWNyZXQtMQ=="
 `;
 
 /** Fails after a while instead of waiting for ever; what it waits for is a condition, not a time. */
@@ -94,10 +100,18 @@ export class Server {
     this.program = program;
     this.folder = mkdtempSync(join(tmpdir(), "echostr-inspector-"));
     this.line = new Line();
+    this.targetStatus = 410;
   }
 
   async prepare() {
     this.ports = { server: await freePort(), admin: await freePort() };
+    // Where events are forwarded to: it is gone until it is told to be there.
+    this.target = http.createServer((request, response) => {
+      request.resume();
+      response.writeHead(this.targetStatus).end();
+    });
+    await new Promise((done) => this.target.listen(0, "127.0.0.1", done));
+    this.ports.target = this.target.address().port;
     writeFileSync(join(this.folder, "echostr.toml"), CONFIG(this.ports));
     this.origin = `http://127.0.0.1:${await this.line.open(this.ports.admin)}`;
     this.direct = `http://127.0.0.1:${this.ports.admin}`;
@@ -144,6 +158,8 @@ export class Server {
   async close() {
     await this.stop();
     this.line.close();
+    this.target?.close();
+    this.target?.closeAllConnections();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

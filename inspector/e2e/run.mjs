@@ -294,6 +294,21 @@ const steps = [
     await seen(".observers tr:has-text('crm')");
     await $(".observers tr:has-text('audit')").waitFor();
   }],
+  ["a forward whose target is gone is shown, and resumed", async () => {
+    await server.simulate("wecom/team", "wecom.message.text", { FromUserName: "oForward" });
+    const card = ".account:has-text('partner')";
+    await seen(`${card}:has-text("paused"):has-text("410")`);
+    assert.deepEqual(await audit(view.page), []);
+    await shot("forward");
+    server.targetStatus = 200;
+    await $(`${card} button:has-text('Resume')`).click();
+    await $("dialog button[type=submit]").click();
+    await seen(`${card}:has-text("delivering")`);
+    await show("events");
+    await $(row("oForward")).first().click();
+    await seen(".observation:has-text('forward.partner') .is-done");
+    await view.page.keyboard.press("Escape");
+  }],
   ["Chinese and English, dark and light: nothing serious for axe-core, nothing wider than 380 px", async () => {
     const { events: [{ id }] } = await server.ask("/v1/events?limit=1&subject=oAnna");
     const state = await view.context.storageState();

@@ -53,7 +53,7 @@ function spanOf(seconds: number, lang: Lang): string {
 export function duration(ms: number, lang: Lang): string {
   if (ms < 1) return "<1 ms";
   if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 60_000) return `${Number((ms / 1000).toFixed(1))} s`;
   return spanOf(ms / 1000, lang);
 }
 

@@ -110,7 +110,7 @@ function ForwardCard({ forward, resume }: { forward: Forward; resume: () => void
           {why} {since && <span class="quiet">· {<Ago at={since} />}</span>}
         </p>
       )}
-      <p class="api quiet">
+      <p class="quiet">
         {t.lastSuccess}: {last_success ? <Ago at={last_success} /> : t.never}
       </p>
       {state === "paused" && (

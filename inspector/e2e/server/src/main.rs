@@ -16,7 +16,9 @@ fn main() -> ExitCode {
             .observe_any("audit", "*", async |_: RawEvent, _: Context| Ok(()))
             .observe("crm", async |message: TextMessage, _: Context| {
                 if message.content.contains("dead letter") {
-                    return Err(Permanent::new("POST https://crm.internal.example/hook: 422 Unprocessable Entity").into());
+                    return Err(
+                        Permanent::new("POST https://crm.internal.example/hook: 422 Unprocessable Entity").into()
+                    );
                 }
                 Ok(())
             }))
