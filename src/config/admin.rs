@@ -65,3 +65,37 @@ fn host(text: &str) -> Option<String> {
 fn path(text: &str) -> Option<String> {
     (text == "*" || text.split('.').all(|name| !name.is_empty() && name != "*")).then(|| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::config::Config;
+
+    #[test]
+    fn hosts_are_names_and_masks_are_paths() {
+        let parse = |lines: &str| Config::parse(&format!("[admin]\n{lines}\n"), "test", |_| Ok(String::new()));
+        let admin = parse("hosts = [\"Echostr.example.com\"]\nmask = [\"A.B\", \"*\"]").unwrap().admin;
+        assert_eq!(
+            (admin.hosts, admin.mask),
+            (vec!["echostr.example.com".to_owned()], vec!["A.B".to_owned(), "*".to_owned()])
+        );
+        for wrong in [
+            "hosts = [\"https://a.example\"]",
+            "hosts = [\"a.example:80\"]",
+            "hosts = [\"*\"]",
+            "hosts = [\"\"]",
+            "hosts = \"a.example\"",
+            "mask = [\"\"]",
+            "mask = [\"A..B\"]",
+            "mask = [\"A.*\"]",
+            "mask = true",
+        ] {
+            let problem = parse(wrong).unwrap_err().to_string();
+            assert!(
+                problem.contains("test:2") && problem.contains(wrong.split(' ').next().unwrap()),
+                "{wrong}: {problem}"
+            );
+        }
+    }
+}

@@ -360,7 +360,8 @@ impl Journal for MemoryJournal {
 
     fn usage(&self) -> Usage {
         let state = self.lock();
-        let (bytes, dead) = (state.room.used() + state.history.used(), state.history.dead());
+        // What is only kept to be looked at has its own part of the limit, and mostly shares its texts with what is counted.
+        let (bytes, dead) = (state.room.used(), state.history.dead());
         Usage { bytes: bytes as u64, waiting: state.waiting as u64, dead: dead as u64, ..Usage::default() }
     }
 

@@ -86,11 +86,6 @@ impl History {
         Self { limit, bytes: 0, events: VecDeque::new(), dead: BTreeMap::new() }
     }
 
-    /// Bytes that it takes.
-    pub(super) const fn used(&self) -> usize {
-        self.bytes
-    }
-
     /// Keeps an event, and drops the oldest ones that it leaves no room for.
     pub(super) fn keep(&mut self, entry: &Arc<Entry>, record: EventRecord) {
         let kept = Kept { entry: Arc::clone(entry), record, note: None, done: Vec::new() };

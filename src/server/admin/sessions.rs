@@ -42,8 +42,13 @@ impl Sessions {
 
     /// The session of a request, by a name that may be logged.
     pub(super) fn find(&self, headers: &HeaderMap) -> Option<String> {
+        self.find_at(headers, Instant::now())
+    }
+
+    fn find_at(&self, headers: &HeaderMap, now: Instant) -> Option<String> {
         let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_alive = |hash: &[u8; 32]| sessions.get(hash).is_some_and(|begun| begun.elapsed() < LIFETIME);
+        let lasts = |begun: &Instant| now.saturating_duration_since(*begun) < LIFETIME;
+        let is_alive = |hash: &[u8; 32]| sessions.get(hash).is_some_and(lasts);
         given(headers).into_iter().find(is_alive).map(|hash| hex(&hash[..4]))
     }
 
@@ -81,4 +86,41 @@ fn hash(secret: &str) -> [u8; 32] {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(cookie: &str) -> HeaderMap {
+        HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(cookie).unwrap_or(HeaderValue::from_static("")))])
+    }
+
+    #[test]
+    fn a_session_lasts_for_a_while_and_is_found_among_other_cookies() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let cookie = sessions.begin(true).unwrap_or_default();
+        assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+        let pair = cookie.split(';').next().unwrap_or_default();
+        let mine = headers(&format!("a=b; {NAME}=of-another-service; {pair}"));
+        let name = sessions.find_at(&mine, now);
+        assert!(name.as_ref().is_some_and(|name| sessions.has(name) && !pair.contains(&**name)), "{name:?}");
+        assert_eq!(sessions.find_at(&mine, now + LIFETIME * 2), None, "it is over");
+        for other in ["", NAME, &format!("{NAME}="), &pair.replace('=', "=x"), &pair[..pair.len() - 1]] {
+            assert_eq!(sessions.find_at(&headers(other), now), None, "{other}");
+        }
+        let removed = sessions.end(&mine, false);
+        assert!(removed.contains("Max-Age=0") && sessions.find_at(&mine, now).is_none(), "{removed}");
+    }
+
+    #[test]
+    fn the_number_of_sessions_is_bounded() {
+        let sessions = Sessions::default();
+        let cookies: Vec<_> = (0..MAX_SESSIONS + 10).filter_map(|_| sessions.begin(false)).collect();
+        let alive = |cookie: &&String| sessions.find(&headers(cookie.split(';').next().unwrap_or_default())).is_some();
+        assert_eq!(cookies.iter().filter(alive).count(), MAX_SESSIONS);
+        assert!(cookies.last().as_ref().is_some_and(alive), "the last one is not the one that ends");
+    }
 }
