@@ -87,8 +87,9 @@ pub(super) fn run(arguments: Arguments) -> Done {
 }
 
 async fn listen(Arguments { target, url, token, filter, secret }: Arguments) -> Done {
-    let remote = Arc::new(RemoteArchive::new(&url, token)?.answering());
+    let remote = RemoteArchive::new(&url, token)?;
     let mut place = remote.place().await?;
+    let remote = Arc::new(remote.answering());
     let target = Target {
         url: target,
         signer: secret.map(|key| Signer { key, previous: None }),

@@ -328,9 +328,15 @@ impl Archive for RemoteArchive {
     fn place(&self) -> Task<'_, Place> {
         Box::pin(async move {
             let mut stream = self.open(&Filter::default(), None).await?;
-            while let Some((_, place)) = self.frames(&mut stream).await? {
-                if let Some(place) = place {
-                    return Ok(place);
+            // The first frame has it; what comes behind that is to be followed.
+            while let Ok(Some(chunk)) = stream.response.chunk().await {
+                stream.rest.extend_from_slice(&chunk);
+                let text = String::from_utf8_lossy(&stream.rest);
+                let first = text.split_once("\n\n").map(|(first, _)| first);
+                if let Some(place) = first.and_then(|first| first.lines().find_map(|line| line.strip_prefix("id: "))) {
+                    return place
+                        .parse()
+                        .map_err(|_| self.failed("the stream of events has no place that can be read"));
                 }
             }
             Err(self.failed("the stream of events ended before it began"))
