@@ -46,11 +46,14 @@ pub fn address(base: &str, account: &Account, of: Platform, authorizer: &str) ->
 /// AppID of the authorizer whose messages a third-party platform is sent where none is named.
 pub const AUTHORIZER: &str = "wx0000000000000000";
 
+/// A callback that announces an event, and the field that is to be set in it.
+pub type Announcement = (Entry, Option<(String, String)>);
+
 /// The callback that announces an event which is pulled and not pushed, and what is to be set in it; `None` of others.
 ///
 /// # Errors
 /// Never, unless the build is broken.
-pub fn announcement(entry: &Entry) -> Result<Option<(Entry, Option<(String, String)>)>, CatalogError> {
+pub fn announcement(entry: &Entry) -> Result<Option<Announcement>, CatalogError> {
     let platform = |id: &str| id.split('.').next().and_then(|name| name.parse::<Platform>().ok());
     let Some(notice) = platform(&entry.id).and_then(|of| of.protocol().announced_by()) else { return Ok(None) };
     let entries = platform(notice).map_or_else(|| Ok(Vec::new()), catalog::entries)?;
