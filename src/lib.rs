@@ -161,19 +161,46 @@ mod tests {
             include_str!("../docs/wecom_bot.md"),
             include_str!("../docs/wecom_bot.zh-CN.md"),
             include_str!("../docs/im.md"),
+            include_str!("../docs/answer.md"),
+            include_str!("../docs/answer.zh-CN.md"),
             concat!("```toml\n", include_str!("../docker/echostr.toml"), "```"),
         ];
+        // What the pages about answers leave out.
+        let account = "[mp.shop]\napp_id = \"wx0123456789abcdef\"\ntoken = \"token\"\n";
         for (at, document) in documents.into_iter().enumerate() {
             let lines = document.lines().map(str::trim_start);
-            let toml: Vec<_> =
-                lines.skip_while(|line| *line != "```toml").skip(1).take_while(|line| *line != "```").collect();
-            assert!(!toml.is_empty(), "document {at}");
-            let toml = toml.join("\n").replace("{ file = \"/run/secrets/", "{ env = \"");
-            let secret = |name: &str| {
-                Ok(if name.to_lowercase().contains("aes_key") { "k".repeat(43) } else { "token".to_owned() })
-            };
-            let config = Config::parse(&toml, "document", secret).unwrap();
-            assert!(!config.accounts.is_empty(), "document {at}");
+            let mut blocks: Vec<Vec<&str>> = Vec::new();
+            let mut is_toml = false;
+            for line in lines {
+                match line {
+                    "```toml" => {
+                        is_toml = true;
+                        blocks.push(Vec::new());
+                    }
+                    "```" => is_toml = false,
+                    line if is_toml => blocks.iter_mut().next_back().unwrap().push(line),
+                    _ => {}
+                }
+            }
+            assert!(!blocks.is_empty(), "document {at}");
+            let is_of_answers = blocks.iter().all(|block| block.iter().any(|line| line.starts_with("[[answer]]")));
+            // Other pages show a whole configuration first, and parts of one behind it.
+            let blocks = if is_of_answers { blocks } else { blocks.into_iter().take(1).collect() };
+            for block in blocks {
+                let toml = block.join("\n").replace("{ file = \"/run/secrets/", "{ env = \"");
+                let toml = if is_of_answers { format!("{account}{toml}") } else { toml };
+                let secret = |name: &str| {
+                    Ok(match name.to_lowercase() {
+                        name if name.contains("aes_key") => "k".repeat(43),
+                        name if name.starts_with("bot_secret") => {
+                            "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=".to_owned()
+                        }
+                        _ => "token".to_owned(),
+                    })
+                };
+                let config = Config::parse(&toml, "document", secret).unwrap();
+                assert!(!config.accounts.is_empty(), "document {at}");
+            }
         }
     }
 }

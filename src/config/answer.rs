@@ -107,6 +107,11 @@ pub(crate) enum Test {
     Where(Condition),
 }
 
+/// The keys that are no members of a reply.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS)
+}
+
 /// All answers, in the order of the file.
 pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account], guard: &Guard) -> Vec<Answer> {
     let tables = tables::read(reader, root, "answer");
@@ -114,9 +119,9 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account]
 }
 
 fn answer(name: String, section: &Section<'_>, accounts: &[Account], guard: &Guard) -> Option<Answer> {
-    let own: Vec<&str> = KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS).collect();
-    let keys: Vec<&str> = own.iter().copied().chain(json::MEMBERS.iter().copied()).collect();
-    section.only(&keys, &[]);
+    let own: Vec<&str> = keys().collect();
+    let all: Vec<&str> = own.iter().copied().chain(json::MEMBERS.iter().copied()).collect();
+    section.only(&all, &[]);
     let (patterns, condition) = target::selection(section, accounts);
     let answered = answered(&patterns, accounts);
     if answered.is_empty() && !patterns.is_empty() {

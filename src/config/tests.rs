@@ -58,7 +58,7 @@ fn names_unknown_tables_and_keys() {
         "[im.chat]\nsdk_app_id = 3\nmode = \"safe\"\n",
         &["c.toml:3: [im.chat] not a key of this platform's accounts: `mode`"],
     );
-    check("answer = 1\n", &["c.toml:1: `answer` is not supported by this version yet"]);
+    check("answer = 1\n", &["c.toml:1: `answer` must be an array of tables, [[answer]], not an integer"]);
 }
 
 #[test]
@@ -640,6 +640,9 @@ fn the_file_of_the_repository_has_every_key() {
     let forwards = root["forward"].as_array().unwrap().iter().flat_map(|forward| forward.as_table().unwrap());
     let forward: toml::Table = forwards.map(|(key, value)| (key.clone(), value.clone())).collect();
     has("[forward]", &forward, &super::forward::keys().collect::<Vec<_>>());
+    let answers = root["answer"].as_array().unwrap().iter().flat_map(|answer| answer.as_table().unwrap());
+    let answer: toml::Table = answers.map(|(key, value)| (key.clone(), value.clone())).collect();
+    has("[answer]", &answer, &super::answer::keys().collect::<Vec<_>>());
     for platform in Platform::ALL {
         // Some keys exclude others: then the examples have them together.
         let accounts = root[platform.as_str()].as_table().unwrap().values().map(|account| account.as_table().unwrap());

@@ -82,7 +82,9 @@ impl Receiver {
             }
             None => {
                 let (call, new) = self.decode(delivery, event, None, received);
-                if new.observers.is_empty() {
+                // Who listens sees what is in the journal.
+                let is_listened_to = self.dispatcher.hooks.is_listened_to(&new.record.account, &new.record.event_type);
+                if new.observers.is_empty() && !is_listened_to {
                     // A question about this moment that nobody observes: there is nothing to store.
                     let entry = Entry::new(new.id, None, 1);
                     entry.mark_stored();

@@ -267,11 +267,16 @@ impl Hooks {
                 handlers.into_iter().find(|handler| handler.selection.matches(event_type, spec))
             })
             .or_else(|| {
-                let (listeners, handler) = self.listeners.as_ref()?;
-                let is_wanted = listeners.want(account, event_type) && spec.is_none_or(EventSpec::takes_reply);
+                let (_, handler) = self.listeners.as_ref()?;
+                let is_wanted = spec.is_none_or(EventSpec::takes_reply) && self.is_listened_to(account, event_type);
                 is_wanted.then_some(handler)
             })
             .or_else(|| find(&self.defaults, spec).map(|responder| &responder.handler))
+    }
+
+    /// Whether somebody listens to such events, and would answer them.
+    pub(crate) fn is_listened_to(&self, account: &str, event_type: &str) -> bool {
+        self.listeners.as_ref().is_some_and(|(listeners, _)| listeners.want(account, event_type))
     }
 
     fn of_type(&self, spec: Option<&'static EventSpec>) -> Option<&Responder> {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use echostr::{
@@ -40,17 +40,10 @@ token = "appToken"
 "#;
 
 /// The application: another server, with the accounts of the one in front.
-async fn application(calls: &Arc<AtomicU32>) -> TestServer {
-    let (of_text, of_click) = (Arc::clone(calls), Arc::clone(calls));
+async fn application() -> TestServer {
     let hooks = Hooks::default()
-        .on(move |message: mp::TextMessage, _: Context| {
-            of_text.fetch_add(1, Ordering::SeqCst);
-            async move { Ok(Reply::text(format!("app: {}", message.content))) }
-        })
-        .on(move |_: mp::MenuClick, _: Context| {
-            of_click.fetch_add(1, Ordering::SeqCst);
-            async { Ok(Reply::none()) }
-        })
+        .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("app: {}", message.content))))
+        .on(async |_: mp::MenuClick, _: Context| Ok(Reply::none()))
         .on(async |message: wecom::TextMessage, _: Context| {
             Ok(replies::wecom::Reply::text(format!("app: {}", message.content)))
         })
@@ -66,8 +59,7 @@ fn table(kind: &str, name: &str, pattern: &str, to: &str, keys: &str) -> String 
 
 #[tokio::test]
 async fn an_application_behind_answers_as_it_would_the_platform() {
-    let calls = Arc::default();
-    let app = application(&calls).await;
+    let app = application().await;
     let url = |path: &str| format!("http://{}{path}", app.http.0);
     let answers = [
         table("answer", "sealed", "mp/shop", &url("/mp/app"), SEALED),
@@ -95,12 +87,23 @@ async fn an_application_behind_answers_as_it_would_the_platform() {
 
 #[tokio::test]
 async fn a_forward_that_answers_gives_every_event_once() {
-    let calls = Arc::default();
-    let app = application(&calls).await;
-    let to = format!("http://{}/mp/clear", app.http.0);
-    let keys =
-        "token = \"appToken\"\nanswers = true\nretry = [\"50ms\", \"100ms\", \"1s\", \"1s\", \"1s\", \"1s\", \"1s\"]";
-    let forward = table("forward", "app", "mp/plain", &to, keys);
+    let is_away = Arc::new(AtomicBool::new(false));
+    let away = Arc::clone(&is_away);
+    let app = Service::start(move |asked: Asked| {
+        let body = String::from_utf8_lossy(&asked.body).into_owned();
+        let text = body.split_once("<Content><![CDATA[").and_then(|(_, rest)| rest.split_once("]]>"));
+        let reply = text.map_or_else(
+            || "success".to_owned(),
+            |(text, _)| {
+                format!("<xml><MsgType><![CDATA[text]]></MsgType><Content><![CDATA[app: {text}]]></Content></xml>")
+            },
+        );
+        let status = if away.load(Ordering::SeqCst) { 500 } else { 200 };
+        async move { response(status, "text/html", reply) }
+    })
+    .await;
+    let keys = format!("token = \"appToken\"\nanswers = true\nretry = [{}]", vec!["\"50ms\""; 100].join(", "));
+    let forward = table("forward", "app", "mp/plain", &app.url(), &keys);
     let server = TestServer::start_with("", &format!("{ACCOUNTS}{forward}"), Hooks::default()).await;
     for id in 1..=5 {
         assert_eq!(content(&plain(&server, id, "hi").await), "app: hi");
@@ -109,12 +112,11 @@ async fn a_forward_that_answers_gives_every_event_once() {
     server.post("/mp/plain", &PLAIN.plain(&event("unsubscribe", ""), "u")).await;
     let done = "echostr_observations_total{result=\"done\"}";
     wait_for("all are observed", async || server.metric(done).await >= 6.0).await;
-    assert_eq!(calls.load(Ordering::SeqCst), 5, "no event came twice");
+    assert_eq!(app.asked().len(), 6, "no event came twice");
     // What an application could not answer because it was away, it gets later.
-    let address = app.http.0;
-    assert!(app.stop().await.unwrap());
-    assert_eq!(plain(&server, 9, "hi").await.body, "success");
-    let later = Service::start_at(address, async |_: Asked| response(200, "text/plain", "success")).await;
-    wait_for("it is forwarded", async || !later.asked().is_empty()).await;
-    assert!(String::from_utf8_lossy(&later.asked()[0].body).contains("<MsgId>9</MsgId>"));
+    is_away.store(true, Ordering::SeqCst);
+    assert_eq!(plain(&server, 9, "later").await.body, "success");
+    is_away.store(false, Ordering::SeqCst);
+    wait_for("it is forwarded", async || server.metric(done).await >= 7.0).await;
+    assert!(String::from_utf8_lossy(&app.asked().last().unwrap().body).contains("<![CDATA[later]]>"));
 }

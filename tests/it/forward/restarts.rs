@@ -9,15 +9,18 @@ use echostr::{
 use tempfile::TempDir;
 
 use super::{Act, Target, contents, crm, forward, send, shows, start_in, takes_all};
-use crate::support::{TestServer, postgres::database, server::ACCOUNTS, target::Request};
+use crate::support::{
+    TestServer,
+    postgres::database,
+    server::ACCOUNTS,
+    target::{Away, Request},
+};
 
 #[tokio::test]
 async fn what_waits_is_sent_after_a_restart_once_the_target_is_up() {
     let folder = TempDir::new().unwrap();
-    let target = Target::start(takes_all).await;
-    let address = target.address;
-    let forwards = crm(&target, &format!("retry = [{}]", vec!["\"20ms\""; 100].join(", ")));
-    drop(target);
+    let away = Away::new();
+    let forwards = forward("crm", &away.url(), &format!("retry = [{}]", vec!["\"20ms\""; 100].join(", ")));
     let server = start_in(folder.path(), &forwards).await;
     for id in 1..=5 {
         send(&server, id, &id.to_string()).await;
@@ -26,7 +29,7 @@ async fn what_waits_is_sent_after_a_restart_once_the_target_is_up() {
     server.stop().await.unwrap();
     let server = start_in(folder.path(), &forwards).await;
     send(&server, 6, "6").await;
-    let target = Target::listen(address, takes_all).await;
+    let target = away.start(takes_all);
     target.received(6).await;
     shows(&server, "attempts_total", "result=\"delivered\"", 6.0).await;
     let requests = target.requests();

@@ -46,18 +46,10 @@ impl Service {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), respond).await
-    }
-
-    /// The same at this address.
-    pub async fn start_at<F>(address: SocketAddr, respond: impl Fn(Asked) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Response<Body>> + Send + 'static,
-    {
         let respond: Respond = Arc::new(move |asked| Box::pin(respond(asked)));
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let routes = Router::new().fallback(handle).with_state((respond, Arc::clone(&asked)));
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self { address, asked, serving }

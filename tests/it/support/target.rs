@@ -82,18 +82,48 @@ impl Drop for Target {
     }
 }
 
-impl Target {
-    pub async fn start(behaviour: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
-        Self::listen("127.0.0.1:0".parse().unwrap(), behaviour).await
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}/in")
+}
+
+/// The address of a target that does not listen yet: connections are refused, and nobody else gets the port.
+pub struct Away {
+    socket: socket2::Socket,
+    pub address: SocketAddr,
+}
+
+impl Away {
+    pub fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { socket, address }
     }
 
-    /// At an address where one listened before.
-    pub async fn listen(
+    pub fn url(&self) -> String {
+        url(self.address)
+    }
+
+    /// Listens from now on.
+    pub fn start(self, behaviour: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Target {
+        let Self { socket, address } = self;
+        socket.listen(128).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(socket.into()).unwrap();
+        Target::serving(listener, address, behaviour)
+    }
+}
+
+impl Target {
+    pub async fn start(behaviour: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
+        Away::new().start(behaviour)
+    }
+
+    fn serving(
+        listener: TcpListener,
         address: SocketAddr,
         behaviour: impl Fn(&Request, usize) -> Act + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { behaviour: Mutex::new(Arc::new(behaviour)), requests: Mutex::default() });
         let serving = tokio::spawn({
             let shared = Arc::clone(&shared);
@@ -108,7 +138,7 @@ impl Target {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/in", self.address)
+        url(self.address)
     }
 
     /// From now on it does something else.
