@@ -7,7 +7,7 @@ use crate::{
     answers::{self, Deferred, Listeners},
     api::{Api, ApiError, Apis},
     clock::Clock,
-    config::{Account, Config, find_config},
+    config::{Account, Config, Source, Target, find_config},
     delivery::Endpoint,
     forward::Delivered,
     hooks::Hooks,
@@ -94,6 +94,9 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         let off = if forward.enabled { "" } else { ", but it is not enabled" };
         println!("forward {} sends to {}{off}", forward.name, shown_url(&forward.target.url));
     }
+    for (name, target) in services(&config) {
+        println!("answer {name} asks {}", shown_url(&target.url));
+    }
     for account in &config.accounts {
         println!("{} is received {}", account.id(), account.receives());
     }
@@ -160,20 +163,29 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
     Ok(problems)
 }
 
-/// Connects to the target of each forward, without an event; prints successes, returns failures.
+/// The services that are asked, without those that forwards have, too.
+fn services(config: &Config) -> impl Iterator<Item = (&str, &Target)> {
+    config.answers.iter().filter_map(|answer| match &answer.otherwise {
+        Some(Source::Service(service)) if service.forward.is_none() => Some((&*answer.name, &service.target)),
+        _ => None,
+    })
+}
+
+/// Connects to each target and service, without an event; prints successes, returns failures.
 async fn reach_targets(config: &Config) -> Vec<String> {
     let guard = Guard::default();
     guard.protect([config.server.listen, config.admin.listen]);
     let mut problems = Vec::new();
-    for forward in config.forwards.iter().filter(|forward| forward.enabled) {
-        let name = &forward.name;
-        let reached = match Client::new(&forward.target, &guard) {
+    let forwards = config.forwards.iter().filter(|forward| forward.enabled);
+    let forwards = forwards.map(|forward| ("forward", &*forward.name, &forward.target));
+    for (table, name, target) in forwards.chain(services(config).map(|(name, target)| ("answer", name, target))) {
+        let reached = match Client::new(target, &guard) {
             Ok(client) => client.reach().await,
             Err(failure) => Err(failure),
         };
         match reached {
-            Ok(status) => println!("forward {name}: its target can be reached (status {status} to OPTIONS)"),
-            Err(failure) => problems.push(format!("[[forward]] {name}: to: {}", escape(&failure.to_string()))),
+            Ok(status) => println!("{table} {name}: its target can be reached (status {status} to OPTIONS)"),
+            Err(failure) => problems.push(format!("[[{table}]] {name}: to: {}", escape(&failure.to_string()))),
         }
     }
     problems
