@@ -14,6 +14,7 @@ use crate::support::{
     postgres::database,
     server::ACCOUNTS,
     target::{Away, Request},
+    until,
 };
 
 #[tokio::test]
@@ -25,7 +26,9 @@ async fn what_waits_is_sent_after_a_restart_once_the_target_is_up() {
     for id in 1..=5 {
         send(&server, id, &id.to_string()).await;
     }
-    shows(&server, "attempts_total", "result=\"failed\"", 5.0).await;
+    // They go on failing meanwhile.
+    let failed = "echostr_forward_attempts_total{forward=\"crm\",result=\"failed\"}";
+    until(async || server.metric(failed).await >= 5.0).await;
     server.stop().await.unwrap();
     let server = start_in(folder.path(), &forwards).await;
     send(&server, 6, "6").await;
@@ -67,7 +70,7 @@ async fn a_target_that_is_gone_pauses_the_forward_until_somebody_resumes_it() {
     shows(&server, "state", "state=\"paused\"", 1.0).await;
     send(&server, 2, "2").await;
     other.received(2).await;
-    crate::support::until(async || run(&config, &[]).await.1.contains("paused")).await;
+    until(async || run(&config, &[]).await.1.contains("paused")).await;
     let (_, listed) = run(&config, &["--json"]).await;
     assert!(listed.contains("status 410: moved away"), "{listed}");
     assert!(server.stop().await.unwrap());
@@ -92,7 +95,7 @@ async fn a_target_that_is_gone_pauses_the_forward_until_somebody_resumes_it() {
     // Another address ends it, too.
     target.behave(|_, _| Act::Status(410));
     send(&server, 4, "4").await;
-    crate::support::until(async || run(&config, &[]).await.1.contains("paused")).await;
+    until(async || run(&config, &[]).await.1.contains("paused")).await;
     assert!(server.stop().await.unwrap());
     let moved = Target::start(takes_all).await;
     let server = start_in(folder.path(), &forwards(&moved)).await;
@@ -141,7 +144,7 @@ async fn a_pause_holds_on_every_node_until_it_is_ended() {
     send(&first, 1, "1").await;
     shows(&first, "state", "state=\"paused\"", 1.0).await;
     let archive = PostgresArchive::open(&url).unwrap();
-    crate::support::until(async || archive.lease_value("forward/crm").await.unwrap().is_some()).await;
+    until(async || archive.lease_value("forward/crm").await.unwrap().is_some()).await;
     let second = start().await;
     shows(&second, "state", "state=\"paused\"", 1.0).await;
     send(&second, 2, "2").await;
