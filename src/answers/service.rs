@@ -137,8 +137,10 @@ fn is_document(body: &str) -> bool {
 /// The reply that a body is.
 fn read_body(content_type: &str, body: &str, event: &RawEvent) -> Result<Answer, HandlerError> {
     let reply = written(content_type, body)?;
-    if reply.is_string() && content_type != "application/json" && is_question(event) {
-        return Err("the answer is a text, and the event asks for a decision: answer such as {\"allow\": true}".into());
+    // `null` that is written is a decision, too; nothing at all, or any text, is none.
+    let says_nothing = reply.is_null() && body.trim() != "null";
+    if (says_nothing || reply.is_string() && content_type != "application/json") && is_question(event) {
+        return Err("the answer decides nothing, and the event asks for that: answer such as {\"allow\": true}".into());
     }
     reply_to(event, reply)
 }
@@ -195,7 +197,8 @@ fn text_reply(text: String) -> Json {
 
 /// Whether the answer decides about something: then a text alone says nothing.
 fn is_question(event: &RawEvent) -> bool {
-    crate::event::by_id(event.event_type).is_none_or(|spec| spec.reply == ReplyKind::Verdict)
+    let spec = crate::event::by_id(event.event_type);
+    spec.map_or_else(|| event.query("CallbackCommand").is_some(), |spec| spec.reply == ReplyKind::Verdict)
 }
 
 /// A reply written as JSON.
