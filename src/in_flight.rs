@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -157,15 +157,18 @@ impl Load {
 
 /// What every account of a server has in flight.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Loads(Arc<Mutex<Vec<Arc<Load>>>>);
+pub(crate) struct Loads(Arc<Mutex<Vec<Weak<Load>>>>);
 
 impl Loads {
-    pub(crate) fn add(&self, load: Arc<Load>) {
-        lock(&self.0).push(load);
+    /// Counts an account, until nothing of it is left.
+    pub(crate) fn add(&self, load: &Arc<Load>) {
+        let mut loads = lock(&self.0);
+        loads.retain(|load| load.strong_count() > 0);
+        loads.push(Arc::downgrade(load));
     }
 
     fn all(&self) -> Vec<Arc<Load>> {
-        lock(&self.0).clone()
+        lock(&self.0).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Deliveries in flight.
@@ -177,7 +180,7 @@ impl Loads {
     /// until what they wait for has come.
     pub(crate) fn are_stuck(&self, now: Instant) -> bool {
         let loads = self.all();
-        let Some(of) = loads.first().map(|load| load.share.of) else { return false };
+        let Some(of) = loads.last().map(|load| load.share.of) else { return false };
         let full = loads.iter().map(|load| load.used()).sum::<usize>() >= of;
         full && loads.iter().flat_map(|load| load.long(now)).map(|long| long.count).sum::<usize>() * 2 >= of
     }

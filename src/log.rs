@@ -18,13 +18,16 @@ mod tests;
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
+    error::Error,
     fmt::{self, Debug, Write},
     io,
     panic::{self, PanicHookInfo},
+    sync::OnceLock,
 };
 
-use tracing::{error, field::Field};
+use tracing::{error, field::Field, warn};
 use tracing_subscriber::{
+    EnvFilter,
     field::MakeExt as _,
     fmt::{
         FormatFields,
@@ -67,6 +70,43 @@ impl<W: io::Write> io::Write for EscapedJson<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Sets the level of the log that [`let_level_change`] was told of.
+type SetLevel = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+/// Whoever has started the log of the process says how its level is changed.
+pub(crate) fn let_level_change(set: impl Fn(EnvFilter) -> bool + Send + Sync + 'static) {
+    let _ = SET_LEVEL.set(Box::new(set));
+}
+
+/// The level of `[log]` is another one now. Where `RUST_LOG` is set, that stays; where somebody else has started the log, they
+/// look after it.
+pub(crate) fn set_level(level: &str) {
+    let Some(set) = SET_LEVEL.get() else { return };
+    if let Ok(filter) = filter(level)
+        && !set(filter)
+    {
+        warn!("the level of the log cannot be changed");
+    }
+}
+
+/// What is logged: as `RUST_LOG` says, else of this level. Whatever is asked for, the frames of WebSocket connections are not
+/// logged: they hold secrets, and what users write.
+pub(crate) fn filter(level: &str) -> Result<EnvFilter, Box<dyn Error>> {
+    const FRAMES: [&str; 4] = [
+        "tungstenite=warn",
+        "tungstenite::protocol=warn",
+        "tungstenite::protocol::frame=warn",
+        "tungstenite::protocol::frame::frame=warn",
+    ];
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter)?,
+        Err(_) => EnvFilter::try_new(level)?,
+    };
+    FRAMES.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
 /// Panics become lines of the log from now on: what they say may come from outside, as everything else may.

@@ -4,8 +4,8 @@ mod forward;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
@@ -193,7 +193,7 @@ pub struct Metrics {
 
 /// What is shown of an account when somebody looks.
 struct Shown {
-    load: Arc<Load>,
+    load: Weak<Load>,
     in_flight: Gauge,
     oldest_responder: Gauge,
 }
@@ -402,9 +402,9 @@ impl Metrics {
             self.recorder.register_gauge(&Key::from_parts(gauge, labels), &METADATA)
         };
         let (in_flight, oldest_responder) = (gauge(ACCOUNT_IN_FLIGHT), gauge(OLDEST_RESPONDER));
-        let shown = Shown { load: Arc::clone(load), in_flight, oldest_responder };
+        let shown = Shown { load: Arc::downgrade(load), in_flight, oldest_responder };
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
-        self.loads.add(Arc::clone(load));
+        self.loads.add(load);
     }
 
     /// What the accounts have in flight.
@@ -416,10 +416,15 @@ impl Metrics {
     pub fn render(&self) -> String {
         let now = Instant::now();
         // Nothing is counted twice: what is in flight is what has a permit now.
-        for Shown { load, in_flight, oldest_responder } in &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
-            in_flight.set(load.used() as f64);
-            oldest_responder.set(load.longest(now).as_secs_f64());
+        let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of accounts that are no longer configured come before what the same account has now.
+        for Shown { load, in_flight, oldest_responder } in &*all {
+            let load = load.upgrade();
+            in_flight.set(load.as_ref().map_or(0, |load| load.used()) as f64);
+            oldest_responder.set(load.map_or(Duration::ZERO, |load| load.longest(now)).as_secs_f64());
         }
+        all.retain(|shown| shown.load.strong_count() > 0);
+        drop(all);
         self.in_flight.set(self.loads.used() as f64);
         self.handle.render()
     }

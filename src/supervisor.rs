@@ -57,7 +57,7 @@ struct Task {
     /// The next one that looks panics, for tests.
     fault: AtomicBool,
     faulty: Notify,
-    /// Those of its [group](TaskGroup).
+    /// Those of its [groups](TaskGroup).
     running: TaskTracker,
     cancelled: CancellationToken,
 }
@@ -133,7 +133,7 @@ impl Supervisor {
 
     /// Tasks that end by themselves, such as one for each delivery.
     pub(crate) fn group(&self, name: &str) -> TaskGroup {
-        TaskGroup(self.task(name))
+        TaskGroup { task: self.task(name), running: TaskTracker::new() }
     }
 
     /// Cancels the tasks of every group, and waits until they have ended.
@@ -141,7 +141,8 @@ impl Supervisor {
         let tasks: Vec<_> = self.tasks().values().cloned().collect();
         tasks.iter().for_each(|task| task.cancelled.cancel());
         for task in tasks {
-            TaskGroup(task).drain().await;
+            task.running.close();
+            task.running.wait().await;
         }
     }
 
@@ -284,11 +285,15 @@ impl Drop for Watch {
 
 /// Tasks that end by themselves. Cheap to clone.
 #[derive(Clone)]
-pub struct TaskGroup(Arc<Task>);
+pub struct TaskGroup {
+    task: Arc<Task>,
+    /// Those of this group: there may be others of its name.
+    running: TaskTracker,
+}
 
 impl fmt::Debug for TaskGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskGroup").field("name", &self.0.name).field("running", &self.0.running.len()).finish()
+        f.debug_struct("TaskGroup").field("name", &self.task.name).field("running", &self.running.len()).finish()
     }
 }
 
@@ -298,8 +303,10 @@ impl TaskGroup {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Option<T>> {
-        let (task, cancelled) = (Arc::clone(&self.0), self.0.cancelled.clone());
-        self.0.running.spawn(async move {
+        let (task, cancelled) = (Arc::clone(&self.task), self.task.cancelled.clone());
+        let counted = self.running.token();
+        self.task.running.spawn(async move {
+            let _counted = counted;
             let run = async {
                 task.look();
                 future.await
@@ -311,8 +318,8 @@ impl TaskGroup {
 
     /// Ready when none runs; nothing may start any more.
     pub(crate) async fn drain(&self) {
-        self.0.running.close();
-        self.0.running.wait().await;
+        self.running.close();
+        self.running.wait().await;
     }
 }
 

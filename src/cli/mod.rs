@@ -15,6 +15,7 @@ mod health;
 mod keygen;
 mod listen;
 mod observers;
+mod reload;
 mod remote;
 mod serve;
 mod simulate;
@@ -72,6 +73,8 @@ enum Command {
     Observers(observers::Command),
     /// Lists forwards, ends their pauses, and tries their targets
     Forwards(forwards::Arguments),
+    /// Has the running server read its configuration again, as SIGHUP does; it is applied as a whole or not at all
+    Reload(reload::Arguments),
     /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
 }
@@ -125,6 +128,7 @@ where
         Command::Dead(command) => dead::run(&command),
         Command::Observers(command) => observers::run(&command),
         Command::Forwards(arguments) => forwards::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -3,44 +3,65 @@
 use std::{
     error::Error,
     io::{self, IsTerminal as _},
+    path::Path,
     process::ExitCode,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use super::{BuildHooks, ConfigArgument, Done};
 use crate::{
     clock::Clock,
     config::{Config, Log, LogFormat, find_config},
-    log::{EscapedJson, fields, take_panics},
-    server::{RunError, Server},
+    hooks::{HandlerError, Hooks},
+    log::{EscapedJson, fields, filter, let_level_change, take_panics},
+    server::{Reload, RunError, Server},
 };
 
 pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
-    let config = Config::load(&find_config(arguments.config.as_deref())?)?;
+    let file = find_config(arguments.config.as_deref())?;
+    let config = Config::load(&file)?;
     start_log(&config.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&config, hooks))
+    runtime.block_on(serve(&file, config, hooks))
 }
 
-async fn serve(config: &Config, hooks: BuildHooks<'_>) -> Done {
-    for warning in config.warnings() {
-        warn!("{warning}");
-    }
-    let hooks = super::hooks(config, hooks).map_err(|failure| -> Box<dyn Error> { failure })?;
-    super::unread_handlers(config).for_each(|warning| warn!("{warning}"));
-    let server = Server::bind(config, hooks, Clock::system()).await?;
+async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
+    let hooks = set_up(&config, build).map_err(|failure| -> Box<dyn Error> { failure })?;
+    let server = Server::bind(&config, hooks, Clock::system()).await?;
     for account in &config.accounts {
         info!(account = account.id(), "{} is received {}", account.id(), account.receives());
     }
     let (address, admin) = (server.address()?, server.admin_address()?);
     info!(%address, %admin, "listening on {address}, health and metrics on {admin}");
-    match server.run(stop()?).await {
+    tokio::spawn(reload_on_hangup(server.reload(), signal(SignalKind::hangup())?));
+    let load = async || {
+        let config = Config::load(file)?;
+        let hooks = set_up(&config, build)?;
+        Ok((config, hooks))
+    };
+    match server.run_reloading(stop()?, load).await {
         Err(lost @ RunError::Lost(_)) => Err(lost.into()),
         Ok(()) | Err(RunError::Cancelled) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The handlers for a configuration. What may be a mistake in it is logged.
+fn set_up(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    let hooks = super::hooks(config, build)?;
+    super::unread_handlers(config).for_each(|warning| warn!("{warning}"));
+    Ok(hooks)
+}
+
+/// SIGHUP has the configuration read again. The server logs what came of it.
+async fn reload_on_hangup(reload: Reload, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let _ = reload.reload().await;
     }
 }
 
@@ -58,33 +79,25 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
 
 /// Logs go to standard error; `RUST_LOG` overrides the level.
 pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter)?,
-        Err(_) => EnvFilter::try_new(&log.level)?,
-    };
-    let filter = without_frames(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(&log.level)?).with_writer(io::stderr);
     let builder = builder.with_ansi(io::stderr().is_terminal());
     take_panics();
     match log.format {
-        LogFormat::Text => builder.fmt_fields(fields()).try_init().map_err(|error| error.to_string())?,
+        LogFormat::Text => {
+            let builder = builder.fmt_fields(fields()).with_filter_reloading();
+            let level = builder.reload_handle();
+            builder.try_init().map_err(|error| error.to_string())?;
+            let_level_change(move |filter| level.reload(filter).is_ok());
+        }
         LogFormat::Json => {
             let builder = builder.json().flatten_event(true).with_writer(|| EscapedJson(io::stderr()));
+            let builder = builder.with_filter_reloading();
+            let level = builder.reload_handle();
             builder.try_init().map_err(|error| error.to_string())?;
+            let_level_change(move |filter| level.reload(filter).is_ok());
         }
     }
     Ok(())
-}
-
-/// Whatever level is asked for, the frames of WebSocket connections are not logged: they hold secrets, and what users write.
-fn without_frames(filter: EnvFilter) -> Result<EnvFilter, Box<dyn Error>> {
-    const FRAMES: [&str; 4] = [
-        "tungstenite=warn",
-        "tungstenite::protocol=warn",
-        "tungstenite::protocol::frame=warn",
-        "tungstenite::protocol::frame::frame=warn",
-    ];
-    FRAMES.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
 /// A connection is a file descriptor, and the usual soft limit of 1024 is less than `max_connections`.

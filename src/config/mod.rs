@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod answer;
 mod api;
+mod fixed;
 mod forward;
 mod handlers;
 mod journal;

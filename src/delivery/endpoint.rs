@@ -101,6 +101,13 @@ impl Endpoint {
         })
     }
 
+    /// Counts on where an earlier configuration of the same account counts.
+    #[must_use]
+    pub(crate) fn continuing(mut self, earlier: &Self) -> Self {
+        self.metrics.stats = Arc::clone(&earlier.metrics.stats);
+        self
+    }
+
     /// Guards queries with tokens that open clear text on other accounts, too.
     #[must_use]
     pub fn guarding(self, clear: &[Secret]) -> Self {

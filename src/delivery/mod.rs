@@ -99,7 +99,7 @@ pub struct Receiver {
     /// Streamed answers of bots.
     streams: Option<Arc<Streams>>,
     journal: Arc<dyn Journal>,
-    replays: ReplayGuard,
+    replays: Arc<ReplayGuard>,
     /// Room for deliveries in flight that is reserved for no account.
     in_flight: Arc<Semaphore>,
     tasks: TaskGroup,
@@ -145,23 +145,30 @@ struct PushedEvent<'v> {
     payload: Payload,
 }
 
+/// Which signed queries were used, those of the process before included.
+pub(crate) fn replays(journal: &dyn Journal) -> Arc<ReplayGuard> {
+    let replays = ReplayGuard::default();
+    journal.used_queries().iter().for_each(|used| replays.remember(used));
+    Arc::new(replays)
+}
+
 impl Receiver {
     /// A receiver with these handlers, and permits for so many deliveries in flight beside those reserved for each account.
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new(), Arc::default());
         let dispatcher = Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock };
-        Self::of(dispatcher, subscribers, journal, in_flight, &Supervisor::default())
+        let replays = replays(&*journal);
+        Self::of(dispatcher, subscribers, journal, replays, in_flight, &Supervisor::default())
     }
 
     pub(crate) fn of(
         dispatcher: Dispatcher,
         subscribers: Subscribers,
         journal: Arc<dyn Journal>,
+        replays: Arc<ReplayGuard>,
         in_flight: usize,
         supervisor: &Supervisor,
     ) -> Self {
-        let replays = ReplayGuard::default();
-        journal.used_queries().iter().for_each(|used| replays.remember(used));
         let (in_flight, tasks) = (Arc::new(Semaphore::new(in_flight)), supervisor.group("responders"));
         Self { dispatcher, subscribers, streams: None, journal, replays, in_flight, tasks }
     }

@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub(crate) use self::{
@@ -57,7 +58,10 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// The forwards of a server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Forwards(Arc<[Arc<Forward>]>);
+pub(crate) struct Forwards {
+    all: Arc<[Arc<Forward>]>,
+    stopping: CancellationToken,
+}
 
 /// One forward.
 pub(crate) struct Forward {
@@ -154,12 +158,12 @@ impl Forwards {
                 delivered: delivered.clone(),
             }))
         });
-        Ok(Self(forwards.collect::<Result<_, SendError>>()?))
+        Ok(Self { all: forwards.collect::<Result<_, SendError>>()?, stopping: CancellationToken::new() })
     }
 
     /// What their observers do.
     pub(crate) fn jobs(&self, config: &Config) -> Vec<Job> {
-        let jobs = self.0.iter().map(|forward| {
+        let jobs = self.all.iter().map(|forward| {
             let matching = config.accounts.iter().filter(|it| forward.settings.patterns.may_match(&it.id()));
             let sending = Arc::clone(forward);
             let run: Run = Arc::new(move |leased, _deadline, permit| {
@@ -178,16 +182,21 @@ impl Forwards {
     /// Looks up which of them are paused, and opens the others.
     pub(crate) fn start(&self, supervisor: &Supervisor) {
         let tasks = supervisor.group("forwards");
-        for forward in &*self.0 {
+        for forward in &*self.all {
             let watched = Arc::clone(forward);
-            let watch = move || pause::watch(Arc::clone(&watched));
-            drop(tasks.spawn(supervisor.keep(&forward.observer, watch)));
+            let watch = supervisor.keep(&forward.observer, move || pause::watch(Arc::clone(&watched)));
+            drop(tasks.spawn(self.stopping.clone().run_until_cancelled_owned(watch)));
         }
+    }
+
+    /// Others take their place.
+    pub(crate) fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// For whoever must not keep the journal open.
     pub(crate) fn downgrade(&self) -> WeakForwards {
-        WeakForwards(Arc::downgrade(&self.0))
+        WeakForwards(Arc::downgrade(&self.all))
     }
 }
 

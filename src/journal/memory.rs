@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tracing::warn;
 use uuid::Uuid;
 
 use self::{
@@ -33,10 +34,15 @@ use crate::{
     platform::{Body, DedupeKey},
 };
 
+fn in_order(observers: &[Observer]) -> HashMap<Arc<str>, bool> {
+    observers.iter().map(|observer| (Arc::clone(&observer.name), observer.in_order)).collect()
+}
+
 /// Holds the latest events, as many as fit, and the pending observations.
 #[derive(Debug)]
 pub struct MemoryJournal {
-    in_order: HashMap<Arc<str>, bool>,
+    /// The observers, and whether they get the events of one subject one after the other.
+    in_order: Mutex<HashMap<Arc<str>, bool>>,
     ids: Ids,
     started: Instant,
     clock: Clock,
@@ -48,9 +54,8 @@ impl MemoryJournal {
     /// A journal that holds [`Options::max_size`] bytes.
     pub fn new(options: &Options) -> Self {
         let limit = usize::try_from(options.max_size).unwrap_or(usize::MAX);
-        let in_order = |observer: &Observer| (Arc::clone(&observer.name), observer.in_order);
         Self {
-            in_order: options.observers.iter().map(in_order).collect(),
+            in_order: Mutex::new(in_order(&options.observers)),
             ids: Ids::default(),
             started: Instant::now(),
             clock: options.clock.clone(),
@@ -61,6 +66,15 @@ impl MemoryJournal {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The observers by name, and whether each gets the events of one subject one after the other.
+    fn observers(&self) -> MutexGuard<'_, HashMap<Arc<str>, bool>> {
+        self.in_order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn observing(&self, name: &str) -> Option<(Arc<str>, bool)> {
+        self.observers().get_key_value(name).map(|(name, in_order)| (Arc::clone(name), *in_order))
     }
 
     /// Since it was opened.
@@ -187,7 +201,7 @@ impl MemoryJournal {
         let now = self.age();
         let until = now.saturating_add(millis(term));
         let mut state = self.lock();
-        let Some((name, in_order)) = self.in_order.get_key_value(observer) else { return Vec::new() };
+        let Some((name, in_order)) = self.observing(observer) else { return Vec::new() };
         let Some(observations) = state.observations.get_mut(observer) else { return Vec::new() };
         let mut keys = HashSet::new();
         let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
@@ -206,7 +220,7 @@ impl MemoryJournal {
                 *of_account += 1;
                 (observation.due, observation.leased) = (until, true);
                 observation.attempts += 1;
-                let (observer, account) = (Arc::clone(name), Arc::clone(account));
+                let (observer, account) = (Arc::clone(&name), Arc::clone(account));
                 let lease = Lease { id: *id, observer, account, attempt: observation.attempts, until };
                 let reply = event.entry.reply().and_then(|reply| reply.clone().ok());
                 let is_late = observation.is_late();
@@ -338,6 +352,34 @@ impl Journal for MemoryJournal {
 
     fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()> {
         finished.into_iter().for_each(|one| self.finish_now(one));
+        Box::pin(ready(Ok(())))
+    }
+
+    /// What is pending of those that are no longer registered is dropped: when the process ends it is lost anyway, and until
+    /// then it would take the room of others.
+    fn register(&self, observers: Vec<Observer>) -> Task<'_, ()> {
+        let registered = in_order(&observers);
+        let mut state = self.lock();
+        let names: Vec<Arc<str>> = state.observations.keys().cloned().collect();
+        for name in names.into_iter().filter(|name| !registered.contains_key(name)) {
+            let pending: Vec<Uuid> =
+                state.observations.get(&name).into_iter().flat_map(|it| it.keys().copied()).collect();
+            for event in &pending {
+                state.remove(&name, *event);
+            }
+            state.observations.remove(&name);
+            if !pending.is_empty() {
+                let count = pending.len();
+                warn!(
+                    observer = &*name,
+                    count,
+                    "observer {name} is no longer registered; dropped its {count} pending events: a journal in memory keeps none"
+                );
+            }
+        }
+        drop(state);
+        *self.observers() = registered;
+        self.arrivals.notify_waiters();
         Box::pin(ready(Ok(())))
     }
 

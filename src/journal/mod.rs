@@ -195,6 +195,10 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Ends leases. One that has expired and was taken by another is skipped.
     fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()>;
 
+    /// These are the observers from now on, and no others: as when the journal was opened with them, but that this process goes
+    /// on. Whoever is no longer among them may still finish what it has leased.
+    fn register(&self, observers: Vec<Observer>) -> Task<'_, ()>;
+
     /// Notified when there may be something new for observers.
     fn arrivals(&self) -> &Notify;
 

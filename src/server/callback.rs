@@ -29,6 +29,7 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use super::{
+    Current,
     activity::Peer,
     body::{self, Begun, BodyError, Budget},
     client,
@@ -379,7 +380,7 @@ impl Callbacks {
 
 /// The service of one connection.
 pub(super) fn service(
-    callbacks: Arc<Callbacks>,
+    current: Arc<Current>,
     peer: Peer,
 ) -> impl Service<
     Request<Incoming>,
@@ -389,11 +390,13 @@ pub(super) fn service(
 > + Send
 + Unpin
 + 'static {
-    let connection = Arc::new((callbacks, peer));
+    let connection = Arc::new((current, peer));
     service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move {
-            let (callbacks, peer) = &*connection;
+            let (current, peer) = &*connection;
+            // What it begins with it ends with, whatever is configured meanwhile.
+            let callbacks = current.load_full();
             Ok(peer.answer(callbacks.respond(peer, request)).await)
         }
     })

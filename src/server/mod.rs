@@ -7,7 +7,9 @@ mod callback;
 mod client;
 mod connection;
 mod files;
+mod generation;
 mod refusals;
+mod reload;
 mod unrouted;
 mod watch;
 
@@ -21,42 +23,51 @@ pub(crate) mod model {
 }
 
 use std::{
-    future::Future,
-    io,
+    future::{Future, Ready},
+    io, mem,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use hashbrown::HashMap;
-use tokio::{runtime, sync::oneshot, time};
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{dispatcher, error, info, warn};
 
-use self::{callback::Callbacks, connection::Listener, refusals::Refusals, watch::Limits};
+pub use self::reload::{Loaded, Reload, ReloadError, Reloaded};
+use self::{
+    callback::Callbacks,
+    connection::Listener,
+    generation::{Common, Generation, Plan, Retired},
+    watch::Limits,
+};
 use crate::{
-    answers::{self, Deferred, InstallError, Listeners},
-    api::{ApiError, Apis},
-    bots::Bots,
+    answers::InstallError,
+    api::ApiError,
     clock::Clock,
-    config::{self, Config, ConfigError},
+    config::{Config, ConfigError},
     crypto::KeyError,
-    delivery::{Endpoint, Receiver},
-    dispatch::Dispatcher,
-    envelope::Guarded,
-    forward::{self, Delivered, Forwards},
+    delivery,
+    envelope::ReplayGuard,
+    forward,
     hooks::Hooks,
     journal::{self, Journal, JournalError},
-    kf, late,
+    kf, late, log,
     metrics::Metrics,
-    next_message,
-    observers::{self, Job, Observers, Subscribers},
+    next_message, observers,
     supervisor::Supervisor,
-    thirdparty,
-    webhook::Guard,
-    websocket::{self, Connections, Links},
+    thirdparty, websocket,
 };
+
+/// What requests are given to.
+type Current = ArcSwap<Callbacks>;
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -124,18 +135,15 @@ pub enum RunError {
 /// A server that listens, and serves once it [runs](Server::run).
 #[derive(Debug)]
 pub struct Server {
-    callbacks: Arc<Callbacks>,
-    connections: Connections,
+    generation: Generation,
+    common: Common,
+    replays: Arc<ReplayGuard>,
     listener: Arc<Listener>,
     admin: Arc<Listener>,
     admin_parts: admin::Parts,
-    metrics: Metrics,
-    supervisor: Supervisor,
-    jobs: Vec<Job>,
-    forwards: Forwards,
     journal: Arc<dyn Journal>,
-    observer_settings: config::Observers,
-    grace: Duration,
+    reload: Reload,
+    reloads: mpsc::Receiver<reload::Answer>,
 }
 
 impl Server {
@@ -144,54 +152,12 @@ impl Server {
     /// # Errors
     /// [`StartError`] when an address is taken or the accounts do not fit the hooks.
     pub async fn bind(config: &Config, hooks: Hooks, clock: Clock) -> Result<Self, StartError> {
-        let metrics = Metrics::new();
-        let supervisor = Supervisor::new(&metrics);
-        let (guard, deferred) = (Guard::default(), Deferred::default());
-        let (delivered, listeners) = (Delivered::default(), Listeners::default());
-        let hooks = answers::install(config, hooks, &guard, &deferred, &delivered, &listeners)?;
-        let hooks = Arc::new(hooks);
-        let prepared = config.accounts.iter().map(|account| {
-            Endpoint::new(account.clone(), &metrics).map_err(|source| StartError::Key { account: account.id(), source })
-        });
-        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
-        let clear: Vec<_> = prepared.iter().flat_map(|it| Guarded::clear_tokens(&it.keys)).cloned().collect();
-        let prepared: Vec<_> = prepared.into_iter().map(|it| Arc::new(it.guarding(&clear))).collect();
-        let accounts = prepared.clone();
-        let (connecting, routed): (Vec<_>, Vec<_>) =
-            prepared.into_iter().partition(|it| it.account.websocket.is_some());
-        let endpoints: HashMap<_, _> = routed.into_iter().map(|it| (it.account.path.clone(), it)).collect();
-        if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
-            return Err(StartError::UnknownAccount(unknown.to_owned()));
-        }
-        check_observers(config, &hooks)?;
-        let internal = internal_observers(config, &hooks);
-        let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
-        let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
-        let keeps_late = has(next_message::OBSERVER);
-        let of_forwards = forward::policies(config);
-        let of_forwards = of_forwards.iter().map(|(name, policy)| (name.as_str(), policy));
-        let observer_settings = config.observers.clone().with_policies(hooks.policies().chain(of_forwards));
-        let journal = journal::open(&config.journal, registered_observers(config, &hooks), &supervisor, &clock)?;
-        let apis = Apis::new(config, &journal, &metrics, &supervisor)?;
-        let (weak_apis, admin_clock) = (apis.downgrade(), clock.clone());
-        let refusals = Arc::<Refusals>::default();
-        let forwards = Forwards::new(config, &guard, &journal, &metrics, &clock, &delivered)
-            .map_err(|failure| StartError::Forward(failure.to_string()))?;
-        let subscribers = Subscribers::new(Arc::clone(&hooks), internal, forward::forwarded(config));
-        let links = Links::new(config);
-        let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(config, &links)?, clock };
-        let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
-        jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
-        jobs.extend(sends_late.then(|| late::job(config, &dispatcher, &journal)));
-        jobs.extend(keeps_late.then(|| next_message::job(config)));
-        jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
-        jobs.extend(forwards.jobs(config));
-        let in_flight = config.shared_in_flight();
-        let receiver = Receiver::of(dispatcher, subscribers, Arc::clone(&journal), in_flight, &supervisor);
-        let receiver = Arc::new(receiver.with_streams());
-        let connections = Connections::new(connecting, links, &receiver, &journal, &metrics, &supervisor);
-        jobs.extend(connections.job());
-        let callbacks = Arc::new(Callbacks::new(receiver, endpoints, &config.server, &metrics, Arc::clone(&refusals)));
+        let common = Common::new(clock);
+        let Common { metrics, supervisor, guard, deferred, listeners, refusals, clock, .. } = &common;
+        let plan = Plan::new(config, hooks, &common, &[])?;
+        let journal = journal::open(&config.journal, plan.observers(), supervisor, clock)?;
+        let replays = delivery::replays(&*journal);
+        let generation = Generation::new(plan, &journal, &replays, &common)?;
         let limits = Limits {
             connections: config.server.max_connections,
             header: config.server.header_timeout,
@@ -206,18 +172,18 @@ impl Server {
                 source,
             })?;
         let callback = listener.address().unwrap_or(config.server.listen);
+        let (reload, reloads) = Reload::channel();
         let admin_parts = admin::Parts {
             config: config.admin.clone(),
             journal_config: config.journal.clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
-            accounts,
-            apis: weak_apis,
-            forwards: forwards.downgrade(),
-            refusals,
-            deferred,
-            listeners,
+            view: generation.view(),
+            refusals: Arc::clone(refusals),
+            deferred: deferred.clone(),
+            listeners: listeners.clone(),
             callback,
-            clock: admin_clock,
+            clock: clock.clone(),
+            reload: reload.clone(),
         };
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
         let admin =
@@ -228,20 +194,9 @@ impl Server {
                     source,
                 })?;
         guard.protect([listener.address(), admin.address()].into_iter().flatten());
-        Ok(Self {
-            callbacks,
-            connections,
-            forwards,
-            listener: Arc::new(listener.counted(metrics.connections.clone())),
-            admin: Arc::new(admin),
-            admin_parts,
-            metrics,
-            supervisor,
-            jobs,
-            journal,
-            observer_settings,
-            grace: config.server.shutdown_grace,
-        })
+        let listener = Arc::new(listener.counted(metrics.connections.clone()));
+        let admin = Arc::new(admin);
+        Ok(Self { generation, common, replays, listener, admin, admin_parts, journal, reload, reloads })
     }
 
     /// Where callbacks are received.
@@ -269,7 +224,12 @@ impl Server {
     /// Its background tasks, for tests that have them fail.
     #[doc(hidden)]
     pub fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
+        &self.common.supervisor
+    }
+
+    /// Has the server read its configuration again while it runs: see [`Server::run_reloading`].
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
     }
 
     /// Serves until `shutdown` is ready; then takes no more connections, and lets deliveries and handlers in flight finish
@@ -279,49 +239,107 @@ impl Server {
     /// [`RunError`] when something in flight was cancelled, or when a background task ended that the server cannot do
     /// without: then it does not wait for `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let (stopping, supervisor) = (CancellationToken::new(), self.supervisor);
+        self.serve(shutdown, None::<fn() -> Ready<Loaded>>).await
+    }
+
+    /// The same; the configuration, and the handlers for it, are read again with `load` whenever that is
+    /// [asked](Server::reload) for.
+    ///
+    /// What is new is used as a whole or not at all: a configuration that is wrong, or handlers that cannot be set up, change
+    /// nothing. Requests and handlers that run go on with the configuration that they began with. Addresses, the journal and a
+    /// few limits change with the next start only: [`Reloaded::needs_restart`] names them.
+    ///
+    /// # Errors
+    /// As for [`Server::run`].
+    pub async fn run_reloading<L, F>(self, shutdown: impl Future<Output = ()>, load: L) -> Result<(), RunError>
+    where
+        L: Fn() -> F,
+        F: Future<Output = Loaded>,
+    {
+        self.serve(shutdown, Some(load)).await
+    }
+
+    async fn serve<L, F>(mut self, shutdown: impl Future<Output = ()>, load: Option<L>) -> Result<(), RunError>
+    where
+        L: Fn() -> F,
+        F: Future<Output = Loaded>,
+    {
+        let (stopping, supervisor) = (CancellationToken::new(), self.common.supervisor.clone());
         let admin = Arc::new(admin::Admin::new(
             self.admin_parts,
-            self.metrics.clone(),
+            self.common.metrics.clone(),
             stopping.clone(),
             &self.journal,
             supervisor.clone(),
-            self.connections.statuses(),
         ));
-        let observers = Observers::start(self.jobs, &self.journal, &self.observer_settings, &self.metrics, &supervisor);
+        let current = Arc::new(Current::new(Arc::clone(&self.generation.callbacks)));
+        let mut grace = self.generation.config.server.shutdown_grace;
+        let mut running = self.generation.start(&self.journal, &self.common);
         // Probes are answered, and refused readiness, until the last delivery is done.
         let stopped = CancellationToken::new();
         let _stopped = stopped.clone().drop_guard();
         let serve = {
-            let (listener, callbacks, stopping) =
-                (Arc::clone(&self.listener), Arc::clone(&self.callbacks), stopping.clone());
+            let (listener, current, stopping) = (Arc::clone(&self.listener), Arc::clone(&current), stopping.clone());
             move || {
-                let (listener, callbacks, stopping) = (Arc::clone(&listener), Arc::clone(&callbacks), stopping.clone());
-                async move { listener.serve(stopping, |peer| callback::service(Arc::clone(&callbacks), peer)).await }
+                let (listener, current, stopping) = (Arc::clone(&listener), Arc::clone(&current), stopping.clone());
+                async move { listener.serve(stopping, |peer| callback::service(Arc::clone(&current), peer)).await }
             }
         };
-        self.connections.start(&supervisor);
-        self.forwards.start(&supervisor);
         let mut serving = tokio::spawn(supervisor.keep("listener", serve));
         let serving_admin = serve_admin(self.admin, &admin, stopped.clone(), &supervisor);
         let upkeep = {
-            let (metrics, journal, callbacks) = (self.metrics, Arc::clone(&self.journal), Arc::clone(&self.callbacks));
-            move || maintain(metrics.clone(), Arc::clone(&journal), Arc::clone(&callbacks))
+            let (metrics, journal) = (self.common.metrics.clone(), Arc::clone(&self.journal));
+            let current = Arc::clone(&current);
+            move || maintain(metrics.clone(), Arc::clone(&journal), Arc::clone(&current))
         };
         let upkeep = tokio::spawn(supervisor.keep("metrics", upkeep));
-        let lost = tokio::select! {
-            () = shutdown => None,
-            lost = supervisor.lost() => Some(lost),
+        let mut retired = Retired::default();
+        let mut shutdown = pin!(shutdown);
+        let lost = loop {
+            let answer = tokio::select! {
+                () = &mut shutdown => break None,
+                lost = supervisor.lost() => break Some(lost),
+                Some(answer) = self.reloads.recv() => answer,
+            };
+            let Some(load) = &load else {
+                let _ = answer.send(Err(ReloadError::Unsupported));
+                continue;
+            };
+            let loading = async {
+                retired.make_room().await;
+                let next = reload::load(load, &running, &self.journal, &self.replays, &self.common).await?;
+                self.journal.register(next.observers).await.map_err(|failure| ReloadError::wrong(&failure))?;
+                Ok::<_, ReloadError>((next.generation, next.reloaded))
+            };
+            let next = tokio::select! {
+                () = &mut shutdown => break None,
+                next = loading => next,
+            };
+            let done = next.map(|(next, done)| {
+                grace = next.config.server.shutdown_grace;
+                log::set_level(&next.config.log.level);
+                admin.reload(&next.config, next.view());
+                current.store(Arc::clone(&next.callbacks));
+                let former = mem::replace(&mut running, next.start(&self.journal, &self.common));
+                retired.add(former);
+                done
+            });
+            match &done {
+                Ok(done) => info!("{done}"),
+                Err(failure) => error!("{failure}"),
+            }
+            let _ = answer.send(done);
         };
-        info!("shutting down: waiting {} s at most for what is in flight", self.grace.as_secs_f64());
+        info!("shutting down: waiting {} s at most for what is in flight", grace.as_secs_f64());
         stopping.cancel();
-        observers.stop();
-        let drained = time::timeout(self.grace, async {
+        self.reloads.close();
+        running.stop();
+        let drained = time::timeout(grace, async {
             // The platform has other nodes to go to at once.
-            self.connections.stop().await;
+            running.disconnect().await;
             let _ = (&mut serving).await;
-            self.callbacks.drain().await;
-            observers.drain().await;
+            running.drain().await;
+            retired.drain().await;
         });
         let finished = drained.await.is_ok();
         if !finished {
@@ -334,7 +352,7 @@ impl Server {
             if !serving.is_finished() {
                 let _ = serving.await;
             }
-            tokio::join!(supervisor.cancel_groups(), observers.cancel(), self.connections.stop());
+            tokio::join!(supervisor.cancel_groups(), running.cancel(), retired.cancel());
             admin.close();
             self.journal.close().await
         });
@@ -347,7 +365,7 @@ impl Server {
         }
         upkeep.abort();
         let _ = upkeep.await;
-        self.callbacks.log_omitted(true);
+        running.callbacks.log_omitted(true);
         stopped.cancel();
         let _ = time::timeout(Duration::from_secs(1), serving_admin).await;
         match lost {
@@ -437,7 +455,7 @@ async fn wake(workers: runtime::Handle) {
     }
 }
 
-async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>, callbacks: Arc<Callbacks>) {
+async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>, current: Arc<Current>) {
     /// How often responders that run for long are logged.
     const LONG_INTERVAL: Duration = Duration::from_secs(60);
     let mut tick = time::interval(Duration::from_secs(5));
@@ -445,7 +463,7 @@ async fn maintain(metrics: Metrics, journal: Arc<dyn Journal>, callbacks: Arc<Ca
     loop {
         tick.tick().await;
         metrics.upkeep();
-        callbacks.log_omitted(false);
+        current.load().log_omitted(false);
         if named.elapsed() >= LONG_INTERVAL {
             named = Instant::now();
             metrics.loads().log_long(named);

@@ -53,6 +53,7 @@ mod postgres;
 mod postgres_faults;
 mod postgres_tls;
 mod probes;
+mod reload;
 mod repeats;
 mod replays;
 mod responders;

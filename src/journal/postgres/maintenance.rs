@@ -247,7 +247,7 @@ impl Maintain for Maintained {
     }
 
     fn backfill(&self) -> Option<Step> {
-        Some(Step::Backfill(Arc::clone(&self.shared.wanted)))
+        Some(Step::Backfill(self.shared.wanted()))
     }
 
     async fn remove_events(&mut self, which: Which) -> Result<(), Failure> {
@@ -308,11 +308,8 @@ impl Maintained {
     /// Offers what dead nodes have left without a reply; returns how much.
     async fn offer_unanswered(&mut self, db: &mut Connection) -> Result<u64, Failure> {
         let observing = self.shared.observing();
-        let wanting = self
-            .shared
-            .wanted
-            .iter()
-            .filter_map(|observer| Some((observing.get(&observer.name)?.id, observer.unanswered.as_ref()?)));
+        let wanted = self.shared.wanted();
+        let wanting = wanted.iter().filter_map(|it| Some((observing.get(&it.name)?.id, it.unanswered.as_ref()?)));
         let wanting: Vec<_> = wanting.collect();
         if wanting.is_empty() {
             return Ok(0);
@@ -362,7 +359,8 @@ async fn report(
     known: &mut HashSet<i32>,
 ) -> Result<(), Failure> {
     let rows = limited(db.query("SELECT id, name, seen FROM observer WHERE seen < $1 ORDER BY name", &[&seen])).await?;
-    let own = |name: &str| shared.wanted.iter().any(|observer| *observer.name == *name);
+    let wanted = shared.wanted();
+    let own = |name: &str| wanted.iter().any(|observer| *observer.name == *name);
     let mut found = HashSet::new();
     for row in rows {
         let (id, name, seen): (i32, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

@@ -43,8 +43,8 @@ use uuid::Uuid;
 use self::{pool::Pool, shared::Shared};
 use super::{
     Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
-    Options, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage, WaitingReply, core::Failure as _,
-    now_millis,
+    Observer, Options, Recipient, ReplyRecord, Room, TakenReply, Task, Undecoded, Usage, WaitingReply,
+    core::Failure as _, now_millis,
 };
 use crate::{clock::Clock, envelope::UsedQuery, platform::Body};
 
@@ -149,14 +149,14 @@ impl Journal for PostgresJournal {
     }
 
     fn lease_within(&self, observer: &str, room: Room, term: Duration) -> Task<'_, Vec<Leased>> {
-        let Some(name) = self.shared.wanted.iter().map(|it| &it.name).find(|name| ***name == *observer) else {
-            return Box::pin(ready(Ok(Vec::new())));
-        };
+        let wanted = self.shared.wanted();
+        let name = wanted.iter().map(|it| &it.name).find(|name| ***name == *observer).cloned();
+        let Some(name) = name else { return Box::pin(ready(Ok(Vec::new()))) };
         Box::pin(async move {
             self.ready().await?;
-            let observing = self.shared.observers.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+            let observing = self.shared.observers.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
             let Some(observing) = observing else { return Ok(Vec::new()) };
-            let leased = db::limited(observers::lease(&self.shared, name, observing, &room, term)).await;
+            let leased = db::limited(observers::lease(&self.shared, &name, observing, &room, term)).await;
             leased.map_err(|failure| self.shared.trouble(&failure))
         })
     }
@@ -166,6 +166,18 @@ impl Journal for PostgresJournal {
             self.ready().await?;
             let done = db::limited(observers::finish(&self.shared, &finished)).await;
             done.map_err(|failure| self.shared.trouble(&failure))
+        })
+    }
+
+    fn register(&self, observers: Vec<Observer>) -> Task<'_, ()> {
+        self.shared.want(observers);
+        Box::pin(async move {
+            self.ready().await?;
+            // While the database cannot be reached, the next heartbeat enters them.
+            let registered = db::limited(node::register(&self.shared)).await;
+            registered.map_err(|failure| self.shared.trouble(&failure))?;
+            self.shared.arrivals.notify_waiters();
+            Ok(())
         })
     }
 

@@ -122,7 +122,8 @@ async fn beat(shared: &Shared, connection: &mut Option<Connection>) -> Result<()
 
 /// Records that this node has its observers.
 async fn see_observers(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
-    let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
+    let wanted = shared.wanted();
+    let names: Vec<&str> = wanted.iter().map(|observer| &*observer.name).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -162,6 +163,16 @@ async fn set_up(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
     changes.execute(&sql(ENTER), &[&shared.node, &ALIVE_MILLIS]).await?;
     observers::register(shared, &changes).await?;
     changes.commit().await?;
+    Ok(())
+}
+
+/// Enters the observers that this node has now.
+pub(super) async fn register(shared: &Shared) -> Result<(), Failure> {
+    let mut db = shared.pool.get().await?;
+    let changes = db.client.transaction().await?;
+    observers::register(shared, &changes).await?;
+    changes.commit().await?;
+    db.done();
     Ok(())
 }
 

@@ -44,20 +44,22 @@ const SET_ORDER: &str = "UPDATE delivery SET lane = CASE WHEN observer.in_order 
 
 /// Enters the observers of this node, in one transaction with whatever else is set up.
 pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transaction<'_>) -> Result<(), Failure> {
-    let of = |what: fn(&Observer) -> bool| shared.wanted.iter().map(what).collect::<Vec<bool>>();
-    let names: Vec<&str> = shared.wanted.iter().map(|observer| &*observer.name).collect();
+    let wanted = shared.wanted();
+    let of = |what: fn(&Observer) -> bool| wanted.iter().map(what).collect::<Vec<bool>>();
+    let names: Vec<&str> = wanted.iter().map(|observer| &*observer.name).collect();
     let (in_order, past) = (of(|it| it.in_order), of(|it| it.from_beginning));
     let rows = changes.query(&db::sql(REGISTER), &[&names, &in_order, &past]).await?;
     changes.execute(&db::sql(SET_ORDER), &[&names]).await?;
     let mut observers = HashMap::new();
     for row in rows {
         let name: String = row.try_get(0)?;
-        if let Some(observer) = shared.wanted.iter().find(|observer| *observer.name == *name) {
+        if let Some(observer) = wanted.iter().find(|observer| *observer.name == *name) {
             let observing = Observing { id: row.try_get(1)?, in_order: row.try_get(2)? };
             observers.insert(Arc::clone(&observer.name), observing);
         }
     }
-    *shared.observers.lock().unwrap_or_else(PoisonError::into_inner) = observers;
+    // Those that it had before may have something to finish.
+    shared.observers.lock().unwrap_or_else(PoisonError::into_inner).extend(observers);
     Ok(())
 }
 

@@ -73,7 +73,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     /// This node.
     pub(super) node: Uuid,
-    pub(super) wanted: Arc<[Observer]>,
+    wanted: Mutex<Arc<[Observer]>>,
     pub(super) observers: Mutex<HashMap<Arc<str>, Observing>>,
     /// The ordering key of each account that each observer in order was given last, so that all have their turn.
     pub(super) last_keys: Mutex<HashMap<i32, HashMap<String, Vec<u8>>>>,
@@ -109,7 +109,7 @@ impl Shared {
         Self {
             pool,
             node: Uuid::now_v7(),
-            wanted: options.observers.as_slice().into(),
+            wanted: Mutex::new(options.observers.as_slice().into()),
             observers: Mutex::default(),
             last_keys: Mutex::default(),
             last_accounts: Mutex::default(),
@@ -135,7 +135,17 @@ impl Shared {
         self.lifetime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The observers of this node, as the database knows them.
+    /// The observers of this node.
+    pub(super) fn wanted(&self) -> Arc<[Observer]> {
+        Arc::clone(&self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// This node has these observers from now on.
+    pub(super) fn want(&self, observers: Vec<Observer>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = observers.into();
+    }
+
+    /// The observers that this node has or had, as the database knows them.
     pub(super) fn observing(&self) -> HashMap<Arc<str>, Observing> {
         self.observers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,6 +1,6 @@
 //! Events as rows.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::borrow::Cow;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -12,14 +12,14 @@ use super::{
         id::{self, number},
     },
     db,
-    observers::Observing,
+    observers::Registered,
 };
 use crate::platform::Body;
 
 /// Inserts an event, with its key and its observations.
 pub(super) fn admit(
     db: &Connection,
-    observers: &HashMap<Arc<str>, Observing>,
+    observers: &Registered,
     event: &NewEvent,
     reply: Option<&ReplyRecord>,
     now: Millis,

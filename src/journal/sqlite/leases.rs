@@ -1,13 +1,13 @@
 //! Named leases in the file.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     super::{LeaseWrite, Millis, NamedLease, Pulled, ReplyRecord, millis, model::plain_success},
     events,
-    observers::Observing,
+    observers::Registered,
 };
 
 /// Leases of the process before are over: its lock is released.
@@ -44,7 +44,7 @@ pub(super) fn hold(
 /// `None` when the lease is no longer held.
 pub(super) fn write(
     db: &Connection,
-    observers: &HashMap<Arc<str>, Observing>,
+    observers: &Registered,
     held: &NamedLease,
     write: &LeaseWrite,
     now: Millis,

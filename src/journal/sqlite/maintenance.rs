@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::{
     super::{
-        JournalError, Millis, Observer, Options,
+        JournalError, Millis, Options,
         core::{
             Counts, KEY_RETENTION, MAX_ROWS, Maintain, Old, Outcome, ROUND_INTERVAL, Step, Which, at_once, maintenance,
             steps,
@@ -72,9 +72,7 @@ impl Maintenance {
             shared: Arc::clone(shared),
             watch: options.supervisor.watch("journal.maintenance"),
             stopped,
-            observers: options.observers.as_slice().into(),
             checkpointed: (0, Instant::now()),
-            backfilled: false,
             removed: None,
             walked: [0; KEY],
         };
@@ -99,11 +97,8 @@ struct Maintained {
     shared: Arc<Shared>,
     watch: Arc<Watch>,
     stopped: mpsc::Receiver<()>,
-    observers: Arc<[Observer]>,
     /// How much had been written at the last checkpoint, and when that was.
     checkpointed: (u64, Instant),
-    /// The backfill of all observers is done.
-    backfilled: bool,
     /// The last of the events that were removed for being too many.
     removed: Option<i64>,
     /// The key up to which old ones have been looked for.
@@ -139,7 +134,10 @@ impl Maintain for Maintained {
     }
 
     async fn run(&mut self, step: Step) -> Result<Outcome, Stop> {
-        let is_backfill = matches!(step, Step::Backfill(_));
+        let backfill = match &step {
+            Step::Backfill(observers) => Some(Arc::clone(observers)),
+            _ => None,
+        };
         let shared = Arc::clone(&self.shared);
         let run = move |db: &Connection| {
             let now = shared.now();
@@ -151,15 +149,21 @@ impl Maintain for Maintained {
             at_once(steps::run(&mut File { db, now }, step))
         };
         let outcome = self.write(run)?;
-        if is_backfill {
-            self.backfilled = !outcome.more;
+        if let Some(done) = backfill {
+            let mut wanted = self.shared.wanted();
+            // Others may have been registered meanwhile.
+            if Arc::ptr_eq(&wanted.0, &done) {
+                wanted.1 = outcome.more;
+            }
+            drop(wanted);
             self.shared.arrivals.notify_waiters();
         }
         Ok(outcome)
     }
 
     fn backfill(&self) -> Option<Step> {
-        (!self.backfilled).then(|| Step::Backfill(Arc::clone(&self.observers)))
+        let wanted = self.shared.wanted();
+        wanted.1.then(|| Step::Backfill(Arc::clone(&wanted.0)))
     }
 
     async fn remove_events(&mut self, which: Which) -> Result<(), Stop> {

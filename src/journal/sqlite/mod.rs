@@ -27,7 +27,6 @@ mod waiting;
 mod writer;
 
 use std::{
-    collections::HashMap,
     fmt, fs,
     future::ready,
     mem,
@@ -50,15 +49,15 @@ use self::{
     joining::{Arriving, Found, Step},
     lock::ServerLock,
     maintenance::Maintenance,
-    observers::Observing,
     shared::{Op, Shared, Work},
     writer::Writer,
 };
 use super::{
     Admission, Entry, Finished, GiveUp, Ids, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, NewEvent,
-    Options, Recipient, ReplyRecord, Room, State, TakenReply, Task, Undecoded, Usage, WaitingReply,
+    Observer, Options, Recipient, ReplyRecord, Room, State, TakenReply, Task, Undecoded, Usage, WaitingReply,
     core::{Row as _, row},
-    millis,
+    id::number,
+    millis, now_millis,
 };
 use crate::{
     envelope::UsedQuery,
@@ -75,8 +74,8 @@ const MAX_INDEXED: usize = 1 << 17;
 pub struct SqliteJournal {
     shared: Arc<Shared>,
     ids: Ids,
+    retention: Millis,
     reader: Arc<Mutex<Connection>>,
-    observers: HashMap<Arc<str>, Observing>,
     /// Of the process before.
     used_queries: Mutex<Vec<UsedQuery>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -118,11 +117,11 @@ impl SqliteJournal {
         let guard = FileGuard::of(path, &connection).map_err(explain)?;
         let shared = Arc::new(Shared::new(path.to_owned(), index, guard, options));
         let used_queries = queries::load(&connection, shared.now()).map_err(explain)?;
-        let observers =
-            observers::register(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
+        let registered = observers::open(&mut connection, &options.observers, latest, shared.now()).map_err(explain)?;
+        shared.registered(&registered);
         observers::report(&connection, millis(options.retention)).map_err(explain)?;
         let reader = Arc::new(Mutex::new(db::open_reader(path).map_err(explain)?));
-        let writer = Writer::new(Arc::clone(&shared), connection, observers.clone(), Arc::clone(&lock));
+        let writer = Writer::new(Arc::clone(&shared), connection, Arc::clone(&lock));
         let maintenance = Maintenance::start(&shared, options).map_err(explain)?;
         let abandoned = Arc::clone(&shared);
         let run =
@@ -132,8 +131,8 @@ impl SqliteJournal {
         Ok(Self {
             shared,
             ids: Ids::after(latest),
+            retention: millis(options.retention),
             reader,
-            observers,
             used_queries: Mutex::new(used_queries),
             writer: Mutex::new(Some(writer)),
             maintenance: Mutex::new(Some(maintenance)),
@@ -260,7 +259,8 @@ impl Journal for SqliteJournal {
     }
 
     fn lease_within(&self, observer: &str, room: Room, term: Duration) -> Task<'_, Vec<Leased>> {
-        let Some((name, observing)) = self.observers.get_key_value(observer) else {
+        let registered = self.shared.observers();
+        let Some((name, observing)) = registered.get_key_value(observer) else {
             return Box::pin(ready(Ok(Vec::new())));
         };
         let (name, observing, shared) = (Arc::clone(name), *observing, Arc::clone(&self.shared));
@@ -268,7 +268,7 @@ impl Journal for SqliteJournal {
     }
 
     fn finish(&self, finished: Vec<Finished>) -> Task<'_, ()> {
-        let (shared, observers) = (Arc::clone(&self.shared), self.observers.clone());
+        let (shared, observers) = (Arc::clone(&self.shared), self.shared.observers());
         self.work(move |db| {
             finished.iter().try_for_each(|one| match observers.get(&one.lease.observer) {
                 Some(observing) => observers::finish(db, &shared, observing.id, one),
@@ -277,12 +277,28 @@ impl Journal for SqliteJournal {
         })
     }
 
+    fn register(&self, observers: Vec<Observer>) -> Task<'_, ()> {
+        let (latest, registering) = (number(self.ids.next(now_millis())), observers.clone());
+        let retention = self.retention;
+        let registered = self.work(move |db| {
+            let registered = observers::register(db, &registering, latest)?;
+            observers::report(db, retention)?;
+            Ok(registered)
+        });
+        Box::pin(async move {
+            self.shared.registered(&registered.await?);
+            *self.shared.wanted() = (observers.into(), true);
+            self.shared.arrivals.notify_waiters();
+            Ok(())
+        })
+    }
+
     fn arrivals(&self) -> &Notify {
         &self.shared.arrivals
     }
 
     fn give_up<'j>(&'j self, entry: &'j Arc<Entry>, terms: GiveUp) -> Task<'j, Option<Body>> {
-        let sender = terms.waits.and_then(|sender| Some((self.observers.get(&sender.observer)?.id, sender)));
+        let sender = terms.waits.and_then(|sender| Some((self.shared.observing(&sender.observer)?.id, sender)));
         let Some((observer, sender)) = sender else { return Box::pin(ready(Ok(None))) };
         let (id, shared) = (entry.id, Arc::clone(&self.shared));
         let marked = self.work(move |db| waiting::await_reply(db, observer, &sender, id, shared.now()));
@@ -295,7 +311,7 @@ impl Journal for SqliteJournal {
     }
 
     fn waiting_reply<'j>(&'j self, recipient: &'j Recipient, except: Option<Uuid>) -> Task<'j, WaitingReply> {
-        let Some(observer) = self.observers.get(&recipient.observer).map(|observing| observing.id) else {
+        let Some(observer) = self.shared.observing(&recipient.observer).map(|observing| observing.id) else {
             return Box::pin(ready(Ok(WaitingReply::Nothing)));
         };
         let (recipient, shared) = (recipient.clone(), Arc::clone(&self.shared));
@@ -304,7 +320,7 @@ impl Journal for SqliteJournal {
     }
 
     fn take_reply<'j>(&'j self, recipient: &'j Recipient, entry: &'j Entry) -> Task<'j, Option<TakenReply>> {
-        let Some(observer) = self.observers.get(&recipient.observer).map(|observing| observing.id) else {
+        let Some(observer) = self.shared.observing(&recipient.observer).map(|observing| observing.id) else {
             return Box::pin(ready(Ok(None)));
         };
         let (recipient, shared, id) = (recipient.clone(), Arc::clone(&self.shared), entry.id);
@@ -337,7 +353,7 @@ impl Journal for SqliteJournal {
         {
             return Box::pin(ready(Err(trouble)));
         }
-        let (held, shared, observers) = (held.clone(), Arc::clone(&self.shared), self.observers.clone());
+        let (held, shared, observers) = (held.clone(), Arc::clone(&self.shared), self.shared.observers());
         let written = self.work(move |db| leases::write(db, &observers, &held, &write, shared.now()));
         Box::pin(async move {
             let admitted = written.await?.ok_or(JournalError::Lost)?;

@@ -30,15 +30,35 @@ pub(super) struct Observing {
     pub(super) in_order: bool,
 }
 
-/// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
-/// left of them stays. Leases of the process before are over: its lock is released.
-pub(super) fn register(
+/// Those that are registered, and those that were while the journal is open: they may have something to finish.
+pub(super) type Registered = HashMap<Arc<str>, Observing>;
+
+/// Enters the observers when the journal is opened. They are offered what the process before has left without a reply, and its
+/// leases are over: its lock is released.
+pub(super) fn open(
     db: &mut Connection,
     observers: &[Observer],
     latest: u64,
     now: Millis,
-) -> rusqlite::Result<HashMap<Arc<str>, Observing>> {
+) -> rusqlite::Result<Registered> {
     let changes = db.transaction()?;
+    let registered = register(&changes, observers, latest)?;
+    for Observer { name, unanswered, .. } in observers {
+        if let (Some(wants), Some(observing)) = (unanswered, registered.get(name)) {
+            offer_unanswered(&changes, observing.id, wants, now)?;
+        }
+    }
+    changes.execute(
+        "UPDATE delivery SET due = ?1, leased = 0 WHERE leased = 1 OR due > ?2",
+        params![now, now + LONGEST_PAUSE],
+    )?;
+    changes.commit()?;
+    Ok(registered)
+}
+
+/// Enters the observers. New names begin after `latest`, or at the beginning; those that are missing are marked, and what is
+/// left of them stays.
+pub(super) fn register(changes: &Connection, observers: &[Observer], latest: u64) -> rusqlite::Result<Registered> {
     let mut known: HashMap<String, (i64, bool)> = HashMap::new();
     {
         let mut query = changes.prepare("SELECT name, id, missing_since IS NOT NULL FROM observer")?;
@@ -56,11 +76,11 @@ pub(super) fn register(
         )?;
     }
     let mut registered = HashMap::new();
-    for Observer { name, in_order, from_beginning, unanswered, .. } in observers {
+    for Observer { name, in_order, from_beginning, .. } in observers {
         let id = match known.get(&**name) {
             Some((id, is_back)) => {
                 if *is_back {
-                    missing::back(name, left(&changes, name)?);
+                    missing::back(name, left(changes, name)?);
                     changes.execute("UPDATE observer SET missing_since = NULL WHERE id = ?1", [id])?;
                 }
                 *id
@@ -74,17 +94,9 @@ pub(super) fn register(
                 changes.last_insert_rowid()
             }
         };
-        set_order(&changes, id, *in_order)?;
-        if let Some(wants) = unanswered {
-            offer_unanswered(&changes, id, wants, now)?;
-        }
+        set_order(changes, id, *in_order)?;
         registered.insert(Arc::clone(name), Observing { id, in_order: *in_order });
     }
-    changes.execute(
-        "UPDATE delivery SET due = ?1, leased = 0 WHERE leased = 1 OR due > ?2",
-        params![now, now + LONGEST_PAUSE],
-    )?;
-    changes.commit()?;
     Ok(registered)
 }
 
@@ -112,7 +124,7 @@ fn offer_unanswered(db: &Transaction<'_>, observer: i64, wants: &Wants, now: Mil
 }
 
 /// Updates pending observations when an observer is switched between order and none.
-fn set_order(db: &Transaction<'_>, observer: i64, in_order: bool) -> rusqlite::Result<()> {
+fn set_order(db: &Connection, observer: i64, in_order: bool) -> rusqlite::Result<()> {
     db.execute("UPDATE observer SET in_order = ?2 WHERE id = ?1", params![observer, in_order])?;
     if !in_order {
         db.execute("UPDATE delivery SET lane = NULL WHERE observer = ?1 AND lane IS NOT NULL", [observer])?;

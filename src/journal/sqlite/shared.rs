@@ -17,13 +17,14 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Entry, JournalError, Millis, NewEvent, Options, ReplyRecord,
+        Entry, JournalError, Millis, NewEvent, Observer, Options, ReplyRecord,
         core::{Counts, Health, InFlight},
         id::number,
         millis, now_millis,
     },
     guard::FileGuard,
     index::Index,
+    observers::{Observing, Registered},
     queries::Used,
 };
 use crate::{clock::Clock, envelope::UsedQuery};
@@ -84,6 +85,10 @@ pub(super) struct Shared {
     pub(super) last_keys: Mutex<HashMap<(i64, String), String>>,
     /// The account that each observer was given events of last, so that all have their turn.
     pub(super) last_accounts: Mutex<HashMap<i64, String>>,
+    /// Their rows in the file.
+    observers: Mutex<Arc<Registered>>,
+    /// All observers, and whether the backfill of some of them may have to be done.
+    wanted: Mutex<(Arc<[Observer]>, bool)>,
     /// Now, by a clock that never jumps.
     clock: Steady,
 }
@@ -164,6 +169,8 @@ impl Shared {
             help_checkpoint: AtomicBool::new(false),
             last_keys: Mutex::default(),
             last_accounts: Mutex::default(),
+            observers: Mutex::default(),
+            wanted: Mutex::new((options.observers.as_slice().into(), true)),
             clock: Steady { base: now_millis(), started: Instant::now(), clock: options.clock.clone() },
         }
     }
@@ -171,6 +178,26 @@ impl Shared {
     pub(super) fn now(&self) -> Millis {
         let Steady { base, started, clock } = &self.clock;
         base.saturating_add(millis(started.elapsed())).saturating_add(clock.passed())
+    }
+
+    /// The observers that are registered.
+    pub(super) fn observers(&self) -> Arc<Registered> {
+        Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Those that are registered now.
+    pub(super) fn registered(&self, observers: &Registered) {
+        let mut registered = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut registered).extend(observers.iter().map(|(name, observing)| (Arc::clone(name), *observing)));
+    }
+
+    /// The row of an observer.
+    pub(super) fn observing(&self, name: &str) -> Option<Observing> {
+        self.observers().get(name).copied()
+    }
+
+    pub(super) fn wanted(&self) -> MutexGuard<'_, (Arc<[Observer]>, bool)> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {

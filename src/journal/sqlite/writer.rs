@@ -1,7 +1,6 @@
 //! The one thread that writes: it takes the pending batch and commits it.
 
 use std::{
-    collections::HashMap,
     future::ready,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -16,7 +15,6 @@ use super::{
     },
     db, events,
     lock::ServerLock,
-    observers::Observing,
     queries,
     shared::{Op, Shared, abandon},
     waiting,
@@ -45,7 +43,6 @@ const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Writer {
     db: Connection,
     shared: Arc<Shared>,
-    observers: HashMap<Arc<str>, Observing>,
     /// How much came together last time, and how long its commit took.
     last: (usize, Duration),
     measured: Instant,
@@ -58,15 +55,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        db: Connection,
-        observers: HashMap<Arc<str>, Observing>,
-        lock: Arc<ServerLock>,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, db: Connection, lock: Arc<ServerLock>) -> Self {
         let now = Instant::now();
         let last = (0, Duration::ZERO);
-        Self { db, shared, observers, last, measured: now, locked: now, uncertain: false, lock }
+        Self { db, shared, last, measured: now, locked: now, uncertain: false, lock }
     }
 
     /// Writes until the journal is closed.
@@ -145,15 +137,16 @@ impl Writer {
         if ops.is_empty() {
             transaction.execute("UPDATE probe SET count = count + 1", [])?;
         }
+        let observers = self.shared.observers();
         for op in &mut *ops {
             match op {
                 Op::Admit { event, entry: _, reply } => {
-                    events::admit(&transaction, &self.observers, event, reply.as_ref(), self.shared.now())?;
+                    events::admit(&transaction, &observers, event, reply.as_ref(), self.shared.now())?;
                 }
                 Op::Record { entry, reply } => {
                     let late = events::record(&transaction, entry, reply)?;
                     if let Some(sender) = reply.sender.as_ref().filter(|_| late)
-                        && let Some(observer) = self.observers.get(&sender.observer)
+                        && let Some(observer) = observers.get(&sender.observer)
                     {
                         waiting::offer_late(&transaction, observer.id, sender, entry.id, self.shared.now())?;
                     }

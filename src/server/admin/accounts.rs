@@ -20,6 +20,7 @@ use crate::{
     config::{LateReply, Mode},
     delivery::Endpoint,
     journal::{Filter, Millis},
+    server::generation::View,
 };
 
 /// Events that are looked at for the last one of accounts that had none since the start.
@@ -104,25 +105,26 @@ struct Latencies {
 )]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<AccountList>, ApiError> {
     let (now, mut stored) = (Instant::now(), HashMap::new());
-    if admin.accounts.iter().any(|endpoint| endpoint.stats().last().is_none()) {
+    let view = admin.view.load_full();
+    if view.endpoints.iter().any(|endpoint| endpoint.stats().last().is_none()) {
         let newest = admin.store.archive().await?.newest(&Filter::default(), SCAN).await?;
         stored.extend(newest.into_iter().map(|stored| (stored.record.account, stored.record.received)));
     }
-    let accounts = admin.accounts.iter().map(|endpoint| {
+    let accounts = view.endpoints.iter().map(|endpoint| {
         let last = endpoint.stats().last().or_else(|| stored.get(&endpoint.id).copied());
-        detail(&admin, endpoint, last, now)
+        detail(&view, endpoint, last, now)
     });
     Ok(Json(AccountList { accounts: accounts.collect() }))
 }
 
-fn detail(admin: &Admin, endpoint: &Endpoint, last: Option<Millis>, now: Instant) -> AccountDetail {
+fn detail(view: &View, endpoint: &Endpoint, last: Option<Millis>, now: Instant) -> AccountDetail {
     let (account, stats) = (&endpoint.account, endpoint.stats());
     let path = account.websocket.is_none().then(|| account.path.clone());
-    let token = account.secret.as_ref().and_then(|_| admin.apis.get(&endpoint.id)).map(|api| {
+    let token = account.secret.as_ref().and_then(|_| view.apis.get(&endpoint.id)).map(|api| {
         let (state, expires) = api.token_state();
         TokenDetail { state: state.to_owned(), expires: expires.map(time) }
     });
-    let connection = admin.connections.of(&endpoint.id);
+    let connection = view.connections.of(&endpoint.id);
     let latencies = stats.percentiles(now);
     AccountDetail {
         id: endpoint.id.to_string(),

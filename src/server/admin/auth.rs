@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use axum::{
     extract::{FromRequestParts, Request, State},
     http::{
@@ -30,11 +31,24 @@ use crate::{
 /// What decides who may ask.
 #[derive(Debug)]
 pub(super) struct Gate {
+    rules: ArcSwap<Rules>,
+    attempts: Limiter,
+    pub(super) sessions: Sessions,
+}
+
+/// What is configured of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Rules {
     token: Option<Secret>,
     hosts: Vec<String>,
     trusted_proxies: Vec<IpRange>,
-    attempts: Limiter,
-    pub(super) sessions: Sessions,
+}
+
+impl Rules {
+    fn new(admin: &config::Admin, trusted_proxies: &[IpRange]) -> Arc<Self> {
+        let config::Admin { token, hosts, .. } = admin.clone();
+        Arc::new(Self { token, hosts, trusted_proxies: trusted_proxies.to_vec() })
+    }
 }
 
 /// Who asks, for the lines of the audit.
@@ -83,29 +97,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 impl Gate {
-    pub(super) fn new(admin: &config::Admin, trusted_proxies: Vec<IpRange>) -> Self {
-        Self {
-            token: admin.token.clone(),
-            hosts: admin.hosts.clone(),
-            trusted_proxies,
-            attempts: Limiter::default(),
-            sessions: Sessions::default(),
+    pub(super) fn new(admin: &config::Admin, trusted_proxies: &[IpRange]) -> Self {
+        let rules = ArcSwap::new(Rules::new(admin, trusted_proxies));
+        Self { rules, attempts: Limiter::default(), sessions: Sessions::default() }
+    }
+
+    /// The configuration was read again. With another token, whoever had the old one has to sign in again.
+    pub(super) fn reload(&self, admin: &config::Admin, trusted_proxies: &[IpRange]) {
+        let rules = Rules::new(admin, trusted_proxies);
+        let has_other_token = rules.token != self.rules.load().token;
+        self.rules.store(rules);
+        if has_other_token {
+            self.sessions.end_all();
         }
     }
 
     /// The address of who asks.
     pub(super) fn client(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
-        client::address(peer.address.ip(), headers, &self.trusted_proxies)
+        client::address(peer.address.ip(), headers, &self.rules.load().trusted_proxies)
     }
 
     /// Whether a token is configured.
-    pub(super) const fn wants_token(&self) -> bool {
-        self.token.is_some()
+    pub(super) fn wants_token(&self) -> bool {
+        self.rules.load().token.is_some()
     }
 
     /// Whether this is the token; where none is configured, any is.
     pub(super) fn check_token(&self, given: &str, client: IpAddr) -> Result<(), ApiError> {
-        let Some(token) = &self.token else { return Ok(()) };
+        let rules = self.rules.load();
+        let Some(token) = &rules.token else { return Ok(()) };
         self.attempts.check(client).map_err(|seconds| {
             let message = "too many wrong tokens; wait a moment";
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message).retry_after(seconds)
@@ -125,7 +145,7 @@ impl Gate {
         let name = host_name(host);
         let is_known = name.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+            || self.rules.load().hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
         if is_known && headers.get_all(HOST).iter().count() == 1 {
             return Ok(());
         }

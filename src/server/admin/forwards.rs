@@ -78,7 +78,7 @@ pub(super) enum ForwardErrors {
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<ForwardList>, ApiError> {
     let states = admin.store.archive().await?.observer_states().await?;
     let now = admin.clock.now().saturating_mul(1000);
-    let forwards = admin.forwards.statuses().into_iter().map(|status| {
+    let forwards = admin.view.load().forwards.statuses().into_iter().map(|status| {
         let observer = format!("{FORWARD_PREFIX}{}", status.name);
         let left = states.iter().find(|state| state.name == observer);
         let oldest = left.and_then(|state| state.oldest);
@@ -111,7 +111,7 @@ pub(super) async fn resume(
     caller: Caller,
     Name(name): Name,
 ) -> Result<Json<Resumed>, ApiError> {
-    if !admin.forwards.statuses().iter().any(|status| status.name == name) {
+    if !admin.view.load().forwards.statuses().iter().any(|status| status.name == name) {
         return Err(ApiError::not_found("there is no such forward"));
     }
     caller.audit("resume", &format!("forward {name}"));

@@ -6,6 +6,7 @@
 //! | `auth`, `limiter`, `sessions` | who may ask |
 //! | `store` | the journal of the running server |
 //! | `stream`, `change`, `samples` | events as they come; replays and dead letters; playing the platform |
+//! | `reload` | reading the configuration again |
 //! | `events`, `dead`, `observers`, `accounts`, `refused`, `forwards`, `catalogue`, `info` | a part of the API each |
 //! | `model`, `shown`, `mask` | what is shown of an event |
 //! | `filter`, `json`, `error` | parameters and bodies, and what is answered to wrong ones |
@@ -29,6 +30,7 @@ mod openapi;
 mod page;
 mod probes;
 mod refused;
+mod reload;
 mod reply;
 mod samples;
 mod session;
@@ -39,6 +41,7 @@ mod stream;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Body, http::StatusCode, middleware, response::Response};
 use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::{
@@ -61,18 +64,14 @@ use self::{
     store::Store,
     stream::{Endless, MAX_STREAMS},
 };
-use super::{activity::Peer, refusals::Refusals};
+use super::{Reload, activity::Peer, generation, refusals::Refusals};
 use crate::{
     answers::{Deferred, Listeners},
-    api::WeakApis,
     clock::Clock,
-    config::{self, IpRange},
-    delivery::Endpoint,
-    forward::WeakForwards,
+    config::{self, Config, IpRange},
     journal::{self, Journal, Millis},
     metrics::Metrics,
     supervisor::Supervisor,
-    websocket::Statuses,
 };
 
 /// What the admin routes need. They are served by a thread of their own: handlers that block every worker of the runtime do
@@ -82,10 +81,8 @@ pub(super) struct Admin {
     gate: Gate,
     mask: Mask,
     store: Store,
-    accounts: Vec<Arc<Endpoint>>,
-    apis: WeakApis,
-    connections: Statuses,
-    forwards: WeakForwards,
+    view: ArcSwap<generation::View>,
+    reload: Reload,
     refusals: Arc<Refusals>,
     deferred: Deferred,
     listeners: Listeners,
@@ -107,9 +104,8 @@ pub(super) struct Parts {
     pub(super) config: config::Admin,
     pub(super) journal_config: config::Journal,
     pub(super) trusted_proxies: Vec<IpRange>,
-    pub(super) accounts: Vec<Arc<Endpoint>>,
-    pub(super) apis: WeakApis,
-    pub(super) forwards: WeakForwards,
+    pub(super) view: generation::View,
+    pub(super) reload: Reload,
     pub(super) refusals: Arc<Refusals>,
     pub(super) deferred: Deferred,
     pub(super) listeners: Listeners,
@@ -125,15 +121,13 @@ impl Admin {
         stopping: CancellationToken,
         journal: &Arc<dyn Journal>,
         supervisor: Supervisor,
-        connections: Statuses,
     ) -> Self {
         let Parts {
             config,
             journal_config,
             trusted_proxies,
-            accounts,
-            apis,
-            forwards,
+            view,
+            reload,
             refusals,
             deferred,
             listeners,
@@ -141,13 +135,11 @@ impl Admin {
             clock,
         } = parts;
         Self {
-            gate: Gate::new(&config, trusted_proxies),
+            gate: Gate::new(&config, &trusted_proxies),
             mask: Mask::new(&config.mask),
             store: Store::new(journal, journal_config),
-            accounts,
-            apis,
-            connections,
-            forwards,
+            view: ArcSwap::from_pointee(view),
+            reload,
             refusals,
             deferred,
             listeners,
@@ -161,6 +153,12 @@ impl Admin {
             callback,
             clock,
         }
+    }
+
+    /// The configuration was read again.
+    pub(super) fn reload(&self, config: &Config, view: generation::View) {
+        self.gate.reload(&config.admin, &config.server.trusted_proxies);
+        self.view.store(Arc::new(view));
     }
 
     /// The server is shutting down: what is open of the journal is closed.
@@ -192,6 +190,7 @@ fn api(admin: &Arc<Admin>) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(forwards::resume))
         .routes(routes!(catalogue::list))
         .routes(routes!(samples::send))
+        .routes(routes!(reload::reload))
         .routes(routes!(info::show))
         .routes(routes!(openapi::show))
         .route_layer(middleware::from_fn_with_state(Arc::clone(admin), auth::guard))

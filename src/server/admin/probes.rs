@@ -67,7 +67,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
         // A bot that is not connected is no reason to take the node away from the other accounts.
         None => {
-            std::iter::once("ready\n".to_owned()).chain(admin.connections.lines()).collect::<String>().into_response()
+            let connections = &admin.view.load_full().connections;
+            std::iter::once("ready\n".to_owned()).chain(connections.lines()).collect::<String>().into_response()
         }
     }
 }

@@ -66,7 +66,8 @@ pub(super) async fn send(
     caller: Caller,
     Json(sample): Json<Sample>,
 ) -> Result<Json<Sent>, ApiError> {
-    let endpoint = admin.accounts.iter().find(|endpoint| *endpoint.id == *sample.account);
+    let view = admin.view.load_full();
+    let endpoint = view.endpoints.iter().find(|endpoint| *endpoint.id == *sample.account);
     let endpoint = endpoint.ok_or_else(|| ApiError::not_found("there is no such account"))?;
     if endpoint.account.websocket.is_some() {
         return Err(ApiError::bad_request("the account receives over a WebSocket: there are no requests to it"));

@@ -40,6 +40,11 @@ impl Sessions {
         Some(cookie(&secret, LIFETIME, is_secure))
     }
 
+    /// Ends all.
+    pub(super) fn end_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The session of a request, by a name that may be logged.
     pub(super) fn find(&self, headers: &HeaderMap) -> Option<String> {
         self.find_at(headers, Instant::now())

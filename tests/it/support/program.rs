@@ -54,10 +54,15 @@ impl Program {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Sends it a signal, as in `-HUP`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// Asks it to stop, and waits until it has.
     pub async fn stop(mut self) -> bool {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         tokio::task::spawn_blocking(move || self.child.wait().unwrap().success()).await.unwrap()
     }
 
