@@ -30,7 +30,7 @@ async fn serve(config: &Config, hooks: BuildHooks<'_>) -> Done {
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let hooks = super::hooks(config, hooks).map_err(|failure| -> Box<dyn Error> { failure })?;
+    let hooks = super::hooks(config, hooks).await.map_err(|failure| -> Box<dyn Error> { failure })?;
     super::unread_handlers(config).for_each(|warning| warn!("{warning}"));
     let server = Server::bind(config, hooks, Clock::system()).await?;
     for account in &config.accounts {
