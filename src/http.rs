@@ -2,10 +2,14 @@
 
 use std::error::Error;
 
+/// Gives TLS of this process its cryptography, without which no client can be made; one that is installed already is as good.
+pub(crate) fn install_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// A client that follows no redirect: what it sends is for the address it was given.
 pub(crate) fn builder() -> reqwest::ClientBuilder {
-    // A provider that is installed already is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_crypto();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("echostr/", env!("CARGO_PKG_VERSION")))

@@ -10,7 +10,7 @@
 //! use echostr::{events::mp, hooks::{Context, Hooks}, replies::mp::Reply};
 //!
 //! fn main() -> ExitCode {
-//!     echostr::run(|_config| {
+//!     echostr::run(async |_config| {
 //!         Ok(Hooks::default()
 //!             .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(format!("You wrote: {}", message.content)))))
 //!     })

@@ -193,12 +193,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::{payload, payload::Form};
+    use crate::{http, payload, payload::Form};
 
     fn media(configured: &[&str]) -> Inner {
         let configured = configured.iter().map(ToString::to_string).collect();
         let platform = &["ww-aibot-*.myqcloud.com", "*.qq.com"];
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        http::install_crypto();
         Inner { http: reqwest::Client::new(), platform, configured, gateway: None, keys: Vec::new(), limit: 1 }
     }
 

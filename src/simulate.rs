@@ -13,6 +13,7 @@ use crate::{
     config::Account,
     envelope::{Keys, Mode, Refusal, SealError, Sender},
     event::{Platform, ReplyKind, by_id},
+    http,
     payload::{self, Form, Number, Object, PayloadError, Value},
     platform,
 };
@@ -205,8 +206,7 @@ impl<'k> Player<'k> {
     /// # Errors
     /// [`SimulateError::Client`] when the HTTP client cannot be set up.
     pub fn new(keys: &'k Keys, url: String) -> Result<Self, SimulateError> {
-        // A provider that is installed already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        http::install_crypto();
         let client = reqwest::Client::builder().timeout(PATIENCE);
         // A proxy cannot reach this machine by that name.
         let is_local = ["http://127.", "http://localhost", "http://[::1]"].iter().any(|own| url.starts_with(own));

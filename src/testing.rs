@@ -10,9 +10,15 @@ use crate::{
     clock::Clock,
     event::Platform,
     hooks::{Context, ContextInner, RawEvent},
+    http,
     payload::{self, Form, Payload, PayloadError},
     platform,
 };
+
+/// What [`crate::run`] does before handlers are set up.
+pub fn prepare() {
+    http::install_crypto();
+}
 
 /// What a handler under test is to find in its context.
 #[derive(Clone, Debug)]

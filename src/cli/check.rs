@@ -2,13 +2,14 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use super::{BuildHooks, ConfigArgument, Done, runtime};
+use super::{BuildHooks, ConfigArgument, Done};
 use crate::{
     answers::{self, Deferred, Listeners},
     api::{Api, ApiError, Apis},
     clock::Clock,
     config::{Account, Config, Source, Target, find_config},
     delivery::Endpoint,
+    demo,
     forward::Delivered,
     hooks::Hooks,
     journal::{
@@ -29,9 +30,13 @@ pub(super) struct Arguments {
     /// Also call each platform to check that the account's secret works from this machine
     #[arg(long)]
     online: bool,
+    /// Also set up the handlers of the program, which may connect to what they need, and check what the configuration has for
+    /// them
+    #[arg(long)]
+    handlers: bool,
 }
 
-pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_>) -> Done {
+pub(super) fn run(Arguments { config, online, handlers }: &Arguments, hooks: BuildHooks<'_>) -> Done {
     let path = find_config(config.config.as_deref())?;
     let config = match Config::load(&path) {
         Ok(config) => config,
@@ -41,7 +46,13 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         }
     };
     let mut problems: Vec<String> = Vec::new();
-    let hooks = super::hooks(&config, hooks).map_err(|problem| problems.push(problem.to_string())).ok();
+    // Handlers that are set up may spawn tasks.
+    let runtime = tokio::runtime::Runtime::new()?;
+    let hooks = match handlers {
+        true => runtime.block_on(super::hooks(&config, hooks)),
+        false => demo::hooks(&config).map(Option::unwrap_or_default).map_err(Into::into),
+    };
+    let hooks = hooks.map_err(|problem| problems.push(problem.to_string())).ok();
     let hooks = hooks.and_then(|hooks| {
         let installed = answers::install(
             &config,
@@ -53,7 +64,7 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         );
         installed.map_err(|problem| problems.push(problem.to_string())).ok()
     });
-    let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks).err());
+    let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks, *handlers).err());
     problems.extend(misnamed.map(|problem| problem.to_string()));
     for account in &config.accounts {
         let endpoint = Endpoint::new(account.clone(), &Metrics::new());
@@ -64,11 +75,10 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     {
         problems.push(format!("[server] files: cannot read {}: {failure}", folder.display()));
     }
-    let runtime = runtime()?;
     let journal = runtime.block_on(journal::check(&config.journal));
     let mut absent = Vec::new();
     match (journal, hooks) {
-        (Ok(()), Some(hooks)) => match runtime.block_on(unregistered(&config, hooks)) {
+        (Ok(()), Some(hooks)) => match runtime.block_on(unregistered(&config, hooks, *handlers)) {
             Ok(observers) => absent = observers,
             Err(problem) => problems.push(in_journal(&problem)),
         },
@@ -83,7 +93,9 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
         eprintln!("warning: {warning}");
     }
     absent.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    super::unread_handlers(&config).for_each(|warning| eprintln!("warning: {}: {warning}", path.display()));
+    if *handlers {
+        super::unread_handlers(&config).for_each(|warning| eprintln!("warning: {}: {warning}", path.display()));
+    }
     for problem in &problems {
         eprintln!("{problem}");
     }
@@ -100,6 +112,9 @@ pub(super) fn run(Arguments { config, online }: &Arguments, hooks: BuildHooks<'_
     for account in &config.accounts {
         println!("{} is received {}", account.id(), account.receives());
     }
+    if !handlers {
+        println!("handlers are not set up; `check --handlers` does it, and checks [handlers] and [observers] by them");
+    }
     println!("{}: no problem", path.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -108,13 +123,15 @@ fn in_journal(problem: &JournalError) -> String {
     format!("[journal] {}", escape(&problem.to_string()))
 }
 
-/// A warning for each observer of the journal that a server with this configuration and these handlers would not have.
-async fn unregistered(config: &Config, hooks: Hooks) -> Result<Vec<String>, JournalError> {
+/// A warning for each observer of the journal that a server with this configuration and these handlers would not have; of
+/// the server's own alone if the handlers are not those of the program.
+async fn unregistered(config: &Config, hooks: Hooks, has_handlers: bool) -> Result<Vec<String>, JournalError> {
     // One that is not there yet, or in memory, has no observers.
     let Ok(archive) = journal::open_archive(&config.journal) else { return Ok(Vec::new()) };
     let wanted = server::registered_observers(config, &Arc::new(hooks));
     let is_missing = |it: &ObserverState| wanted.iter().all(|observer| *observer.name != *it.name);
-    let missing = archive.observer_states().await?.into_iter().filter(is_missing);
+    let is_known = |it: &ObserverState| has_handlers || is_reserved(&it.name);
+    let missing = archive.observer_states().await?.into_iter().filter(|it| is_known(it) && is_missing(it));
     let warnings = missing.map(|ObserverState { name, pending, dead, .. }| {
         let name = escape(&name).into_owned();
         let needs = match &*name {
@@ -129,6 +146,11 @@ async fn unregistered(config: &Config, hooks: Hooks) -> Result<Vec<String>, Jour
         )
     });
     Ok(warnings.collect())
+}
+
+/// Whether no handler's observer can have this name.
+fn is_reserved(name: &str) -> bool {
+    [INTERNAL_PREFIX, FORWARD_PREFIX].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Checks each account that has a secret against its platform; prints successes, returns failures.

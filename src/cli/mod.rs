@@ -22,8 +22,10 @@ mod simulate;
 
 use std::{
     error::Error,
+    future::Future,
     io::{self, Write},
     path::PathBuf,
+    pin::Pin,
     process::ExitCode,
 };
 
@@ -32,6 +34,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     config::{Config, ConfigError},
     hooks::{HandlerError, Hooks},
+    http,
     log::{escape, escape_lines},
     server::StartError,
 };
@@ -90,12 +93,24 @@ struct ConfigArgument {
 /// What a command ends with: its exit code, or what went wrong.
 type Done = Result<ExitCode, Box<dyn Error>>;
 
-/// Builds the handlers for a configuration.
-type BuildHooks<'h> = &'h dyn Fn(&Config) -> Result<Hooks, HandlerError>;
+/// Sets up the handlers of a program.
+trait SetUp {
+    /// The handlers for a configuration.
+    fn build<'a>(&'a self, config: &'a Config) -> Pin<Box<dyn Future<Output = Result<Hooks, HandlerError>> + 'a>>;
+}
+
+impl<H: AsyncFn(&Config) -> Result<Hooks, HandlerError>> SetUp for H {
+    fn build<'a>(&'a self, config: &'a Config) -> Pin<Box<dyn Future<Output = Result<Hooks, HandlerError>> + 'a>> {
+        Box::pin(self(config))
+    }
+}
+
+/// Builds the handlers for a configuration, as often as it is asked.
+type BuildHooks<'h> = &'h dyn SetUp;
 
 /// The handlers of the program, and those of `[handlers.demo]` if the configuration has that table.
-fn hooks(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
-    let hooks = build(config)?;
+async fn hooks(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
+    let hooks = build.build(config).await?;
     Ok(match crate::demo::hooks(config)? {
         Some(demo) => hooks.with_defaults(demo),
         None => hooks,
@@ -107,14 +122,30 @@ fn unread_handlers(config: &Config) -> impl Iterator<Item = String> {
     config.unread_handlers().into_iter().map(|name| format!("[handlers.{name}]: no handler reads this table"))
 }
 
-/// The `echostr` command: parses the arguments of the process, and runs what they name. `hooks` builds the handlers for the
+/// The `echostr` command: parses the arguments of the process, and runs what they name. `hooks` sets up the handlers for the
 /// configuration, whose `[handlers.NAME]` tables have their settings.
+///
+/// Only `serve` and `check --handlers` set up handlers. It is done inside the runtime, where it can connect to a database and
+/// spawn tasks; an error ends the command. The process has a cryptography provider for TLS by then (`ring`).
+///
+/// ```no_run
+/// use echostr::{config::Config, hooks::Hooks};
+///
+/// fn main() -> std::process::ExitCode {
+///     echostr::run(async |config: &Config| {
+///         let books = tokio::fs::read_to_string("books.txt").await?;
+///         println!("{} accounts, {} books", config.accounts.len(), books.lines().count());
+///         Ok(Hooks::default())
+///     })
+/// }
+/// ```
 ///
 /// The program should have a fast allocator, such as mimalloc.
 pub fn run<H>(hooks: H) -> ExitCode
 where
-    H: Fn(&Config) -> Result<Hooks, HandlerError>,
+    H: AsyncFn(&Config) -> Result<Hooks, HandlerError>,
 {
+    http::install_crypto();
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments, &hooks),
         Command::Check(arguments) => check::run(&arguments, &hooks),

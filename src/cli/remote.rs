@@ -11,6 +11,7 @@ use tokio::{sync::Mutex, time};
 use uuid::Uuid;
 
 use crate::{
+    http,
     journal::{
         Archive, DeadLetter, EventRecord, Filter, JournalError, Millis, Observation, ObservationState, ObserverState,
         Page, Place, State, Stored, Task,
@@ -89,8 +90,7 @@ impl RemoteArchive {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err("--url must be the address of the admin listener, as in http://127.0.0.1:9180".into());
         }
-        // A provider that is installed already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        http::install_crypto();
         let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
         let client = client.redirect(reqwest::redirect::Policy::none());
         let client = client.build().map_err(|failure| with_causes(&failure))?;

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
 }
 
 async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
-    let hooks = set_up(&config, build).map_err(|failure| -> Box<dyn Error> { failure })?;
+    let hooks = set_up(&config, build).await.map_err(|failure| -> Box<dyn Error> { failure })?;
     let server = Server::bind(&config, hooks, Clock::system()).await?;
     for account in &config.accounts {
         info!(account = account.id(), "{} is received {}", account.id(), account.receives());
@@ -39,7 +39,7 @@ async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
     tokio::spawn(reload_on_hangup(server.reload(), signal(SignalKind::hangup())?));
     let load = async || {
         let config = Config::load(file)?;
-        let hooks = set_up(&config, build)?;
+        let hooks = set_up(&config, build).await?;
         Ok((config, hooks))
     };
     match server.run_reloading(stop()?, load).await {
@@ -49,11 +49,11 @@ async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
 }
 
 /// The handlers for a configuration. What may be a mistake in it is logged.
-fn set_up(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
+async fn set_up(config: &Config, build: BuildHooks<'_>) -> Result<Hooks, HandlerError> {
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let hooks = super::hooks(config, build)?;
+    let hooks = super::hooks(config, build).await?;
     super::unread_handlers(config).for_each(|warning| warn!("{warning}"));
     Ok(hooks)
 }

@@ -179,13 +179,14 @@ fn label(of: &str) -> String {
 }
 
 impl Config {
-    /// Checks that every `[observers.NAME]` is of an observer that there is.
+    /// Checks that every `[observers.NAME]` is of an observer that there is, or may be.
     ///
     /// # Errors
     ///
     /// One is not, with its line.
-    pub(crate) fn check_observers(&self, known: &[&str]) -> Result<(), ConfigError> {
-        let unknown = self.observers.by_name.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    pub(crate) fn check_observers(&self, known: &[&str], may_be: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
+        let unknown =
+            self.observers.by_name.iter().filter(|(name, _)| !known.contains(&name.as_str()) && !may_be(name));
         let mut problems: Vec<_> = unknown
             .map(|(name, Named { line, .. })| {
                 let text = format!("{} no observer has this name{}", label(name), suggestion(name, known));

@@ -11,10 +11,11 @@ use echostr::{
 /// Every handler of this server.
 ///
 /// Add yours here: `Ok(Hooks::default().on(…).observe("name", …).merge(shop::hooks()))`. The server takes care of signatures, repeats,
-/// deadlines and panics.
+/// deadlines and panics. This runs inside the runtime when the server starts: connect to a database here, and give the connection
+/// to handlers with `Hooks::with`.
 ///
 /// # Errors
-/// When the settings of a handler, `config.handler("NAME")?` for `[handlers.NAME]`, are wrong.
-pub(crate) fn hooks(_config: &Config) -> Result<Hooks, HandlerError> {
+/// When the settings of a handler, `config.handler("NAME")?` for `[handlers.NAME]`, are wrong, or what it needs is not there.
+pub async fn hooks(_config: &Config) -> Result<Hooks, HandlerError> {
     Ok(Hooks::default())
 }

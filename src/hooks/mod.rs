@@ -20,6 +20,7 @@ mod failure;
 mod handler;
 mod observe;
 mod selection;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ pub use self::{
     failure::{Permanent, RetryAfter},
     handler::{Handler, HandlerError, RespondError},
     observe::Observe,
+    state::HooksWith,
 };
 use crate::{
     answers::Listeners,
@@ -169,7 +171,8 @@ impl Hooks {
     /// name is taken.
     #[must_use]
     #[track_caller]
-    pub fn account(mut self, account: &str, hooks: Self) -> Self {
+    pub fn account(mut self, account: &str, hooks: impl Into<Self>) -> Self {
+        let hooks = hooks.into();
         if let Some(inner) = hooks.accounts.keys().min() {
             panic!(
                 "the hooks of account `{account}` have hooks of account `{inner}` in them, and would never be asked for that: \
@@ -193,7 +196,8 @@ impl Hooks {
     /// When both have a responder for one event, be it of all accounts or of one, or an observer of one name.
     #[must_use]
     #[track_caller]
-    pub fn merge(mut self, other: Self) -> Self {
+    pub fn merge(mut self, other: impl Into<Self>) -> Self {
+        let other = other.into();
         for (id, responder) in other.by_type {
             let registered = responder.registered;
             if let Some(earlier) = self.by_type.insert(id, responder) {
@@ -225,7 +229,8 @@ impl Hooks {
     /// When both have an observer of one name.
     #[must_use]
     #[track_caller]
-    pub fn with_defaults(mut self, mut other: Self) -> Self {
+    pub fn with_defaults(mut self, other: impl Into<Self>) -> Self {
+        let mut other = other.into();
         self.defaults.extend(std::mem::take(&mut other.by_type));
         self.merge(other)
     }

@@ -106,7 +106,7 @@ impl Plan {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        check_observers(config, &hooks)?;
+        check_observers(config, &hooks, true)?;
         let internal = internal_observers(config, &hooks);
         Ok(Self { config: config.clone(), hooks, endpoints, internal })
     }

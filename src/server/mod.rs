@@ -383,8 +383,8 @@ pub(crate) fn registered_observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<j
 }
 
 /// Checks that every `[observers.NAME]` is of an observer of these hooks, or of an internal one, which an account may need or
-/// not.
-pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), ConfigError> {
+/// not. If the hooks are not `complete`, a name that one of theirs may have is right.
+pub(crate) fn check_observers(config: &Config, hooks: &Hooks, complete: bool) -> Result<(), ConfigError> {
     let internal = [
         kf::PULL,
         kf::REPLY,
@@ -395,7 +395,8 @@ pub(crate) fn check_observers(config: &Config, hooks: &Hooks) -> Result<(), Conf
         websocket::OBSERVER,
     ];
     let known: Vec<&str> = hooks.policies().map(|(name, _)| name).chain(internal).collect();
-    config.check_observers(&known)
+    let is_open = |name: &str| !complete && !name.starts_with(journal::INTERNAL_PREFIX);
+    config.check_observers(&known, is_open)
 }
 
 /// Those that the server needs for what its accounts are.

@@ -281,7 +281,7 @@ async fn whatever_a_journal_holds_is_a_line_of_its_own() {
         (&["dead", "drop", "--observer", &FORGED[1..]], Some(1)),
         (&["dead", "drop", &format!("{id}/{FORGED}")], Some(1)),
         (&["events", "replay", "--all", "--observer", &FORGED[1..]], Some(1)),
-        (&["check"], None),
+        (&["check", "--handlers"], None),
     ] {
         let text = run(arguments);
         assert!(text.contains("forged"), "{arguments:?}: {text}");

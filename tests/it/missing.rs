@@ -223,6 +223,8 @@ async fn an_absent_observer_is_reported_and_removed_by_name_only() {
         let config = config_of(&folder, &place, ACCOUNTS);
         // Before the server is replaced `check` warns, and nothing can be removed.
         let (code, said) = echostr(&config, &["check"]).await;
+        assert!(code == Some(0) && said.contains("`check --handlers`") && !said.contains("audit"), "{said}");
+        let (code, said) = echostr(&config, &["check", "--handlers"]).await;
         assert!(code == Some(0) && said.contains("warning: [journal] observer audit"), "{said}");
         assert!(said.contains("8 pending events and 2 dead letters") && said.contains("observers rm audit"), "{said}");
         let (code, said) = echostr(&config, &["observers", "rm", "audit", "--yes"]).await;

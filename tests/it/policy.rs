@@ -236,11 +236,19 @@ async fn a_policy_of_nobody_is_an_error_with_its_line() {
     let file = folder.path().join("echostr.toml");
     std::fs::write(&file, text.replace("adit", "\"echostr.kf-reply-at-onse\"").replace("timeout = \"1s\"", ""))
         .unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_echostr")).arg("check").env("ECHOSTR_CONFIG", &file).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let check = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
+        let output = command.arg("check").args(arguments).env("ECHOSTR_CONFIG", &file).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = check(&[]);
     let expected = "echostr.toml:9: [observers.\"echostr.kf-reply-at-onse\"] no observer has this name; did you mean \
                     `echostr.kf-reply-at-once`?";
-    assert!(said.contains(expected), "{said}");
+    assert!(code == Some(1) && said.contains(expected), "{said}");
+    // Whether a handler has a name is known once handlers are set up.
+    std::fs::write(&file, &text).unwrap();
+    let (code, said) = check(&[]);
+    assert_eq!((code, said.contains("adit")), (Some(0), false), "{said}");
+    let (code, said) = check(&["--handlers"]);
+    assert!(code == Some(1) && said.contains("echostr.toml:9: [observers.adit] no observer has this name"), "{said}");
 }

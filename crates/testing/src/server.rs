@@ -6,11 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use echostr::{
     clock::Clock,
-    config::{Config, ConfigError},
+    config::Config,
     event::{Event, Platform},
-    hooks::Hooks,
+    hooks::{HandlerError, Hooks},
     journal::Journal,
     server::{RunError, Server},
+    testing,
 };
 use tokio::{
     sync::oneshot,
@@ -110,19 +111,21 @@ impl Builder {
     ///
     /// # Panics
     /// When the configuration is wrong, or does not fit the hooks.
-    pub async fn start(self, hooks: Hooks) -> TestServer {
-        self.start_with(|_| Ok(hooks)).await
+    pub async fn start(self, hooks: impl Into<Hooks>) -> TestServer {
+        let hooks = hooks.into();
+        self.start_with(async |_: &Config| Ok(hooks)).await
     }
 
     /// Starts a server with the hooks of this configuration: those that a program gives to [`echostr::run`].
     ///
     /// # Panics
     /// When the configuration is wrong, or does not fit the hooks.
-    pub async fn start_with(self, hooks: impl FnOnce(&Config) -> Result<Hooks, ConfigError>) -> TestServer {
+    pub async fn start_with(self, hooks: impl AsyncFnOnce(&Config) -> Result<Hooks, HandlerError>) -> TestServer {
         let mut config = config(&self.config);
         let api = FakeApi::start(1).await.unwrap_or_else(|failure| panic!("the API cannot be played: {failure}"));
         api.play_for(&mut config);
-        let hooks = hooks(&config).unwrap_or_else(|failure| panic!("{failure}"));
+        testing::prepare();
+        let hooks = hooks(&config).await.unwrap_or_else(|failure| panic!("{failure}"));
         let clock = Clock::fixed(NOW);
         let server = Server::bind(&config, hooks, clock.clone()).await.unwrap_or_else(|failure| panic!("{failure}"));
         let address = server.address().unwrap_or_else(|failure| panic!("{failure}"));
@@ -140,7 +143,7 @@ impl TestServer {
     ///
     /// # Panics
     /// When the hooks are for an account that is not there; [`Builder::config`] adds some.
-    pub async fn start(hooks: Hooks) -> Self {
+    pub async fn start(hooks: impl Into<Hooks>) -> Self {
         Self::builder().start(hooks).await
     }
 

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use echostr::{
+    config::Config,
     events::{im, miniprogram, mp, openplatform, wecom, wecom_bot, wecom_kf, wecom_suite},
-    hooks::{Context, Hooks, RawEvent},
+    hooks::{Context, HandlerError, Hooks, RawEvent},
     replies::{self, RawReply, im::BeforePrivateMessageSendResp},
 };
 use echostr_testing::{FakeApi, Faults, NOW, TestServer, push, sample};
@@ -156,4 +157,70 @@ async fn a_context_has_what_the_server_gives_it() {
     let context = echostr_testing::context(&message).account("mp/shop").api(&api).build();
     let refused = context.api().unwrap().call("cgi-bin/user/info", &json!({})).await.unwrap_err();
     assert_eq!((refused.code(), context.api().unwrap().account()), (Some(40003), "mp/shop"));
+}
+
+/// What handlers share.
+struct Shop {
+    name: &'static str,
+    seen: AtomicU32,
+}
+
+impl Shop {
+    async fn next(&self) -> Result<u32, HandlerError> {
+        Ok(self.seen.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+async fn follow(shop: Arc<Shop>, _: mp::Subscribe, context: Context) -> Result<replies::mp::Reply, HandlerError> {
+    Ok(replies::mp::Reply::text(format!("{}: {} of {}", context.account(), shop.next().await?, shop.name)))
+}
+
+/// A module of handlers that others share the state with.
+fn menu(shop: &Arc<Shop>) -> Hooks {
+    Hooks::with_shared(Arc::clone(shop))
+        .on_any("mp/menu", async |shop, event, context| {
+            let text = format!("{}: {} {}", context.account(), event.event_type, shop.name);
+            Ok(RawReply::passive(replies::mp::Reply::text(text)))
+        })
+        .observe_any("menus", "mp/menu", async |shop, _, _| {
+            shop.next().await?;
+            Ok(())
+        })
+        .into()
+}
+
+#[tokio::test]
+async fn handlers_share_a_state_without_a_clone_in_each() {
+    let shop = Arc::new(Shop { name: "books", seen: AtomicU32::new(7) });
+    let server = TestServer::builder()
+        .start_with(async |config: &Config| {
+            // What set-up waits for, spawns and makes, as it would connect to a database.
+            tokio::spawn(async {}).await?;
+            drop(reqwest::Client::new());
+            let own = Hooks::with(config.accounts.len())
+                .on(async |accounts, _: wecom::TextMessage, _| Ok(replies::wecom::Reply::text(format!("{accounts}"))));
+            Ok(Hooks::with_shared(Arc::clone(&shop))
+                .on(async |shop, message: mp::TextMessage, context| {
+                    let number = shop.next().await?;
+                    Ok(replies::mp::Reply::text(format!("{}: {number} {}", context.account(), message.content)))
+                })
+                .on(follow)
+                .observe("follows", async |shop, event: mp::Subscribe, context| {
+                    assert_eq!((shop.name, event.from_user().is_empty(), context.attempt()), ("books", false, 1));
+                    Ok(())
+                })
+                .account("wecom/test", own)
+                .merge(menu(&shop))
+                .into())
+        })
+        .await;
+    let mut message: mp::TextMessage = sample();
+    message.content = "hi".to_owned();
+    assert_eq!(server.send(&message).await.text().as_deref(), Some("mp/test: 7 hi"));
+    assert_eq!(server.send(&sample::<mp::Subscribe>()).await.text().as_deref(), Some("mp/test: 8 of books"));
+    assert_eq!(server.send(&sample::<mp::MenuClick>()).await.text().as_deref(), Some("mp/test: mp.event.click books"));
+    let accounts = server.config().accounts.len().to_string();
+    assert_eq!(server.send(&sample::<wecom::TextMessage>()).await.text(), Some(accounts));
+    assert_eq!(server.observed().await, 0, "dead letters");
+    assert_eq!(shop.seen.load(Ordering::Relaxed), 10);
 }

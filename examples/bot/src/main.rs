@@ -6,7 +6,7 @@ use echostr::{events::mp::TextMessage, hooks::Hooks, replies::mp::Reply};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    echostr::run(|_config| {
+    echostr::run(async |_config| {
         Ok(Hooks::default()
             .on(async |message: TextMessage, _| Ok(Reply::text(format!("You wrote: {}", message.content)))))
     })

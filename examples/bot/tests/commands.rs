@@ -62,6 +62,9 @@ fn a_table_of_settings_that_no_handler_reads_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("echostr.toml");
     std::fs::write(&config, format!("{CONFIG}[handlers.nobody]\n")).unwrap();
+    let warning = "[handlers.nobody]: no handler reads this table";
     let checked = bot(&config, &["check"]).output().unwrap();
-    assert!(text(&checked).contains("[handlers.nobody]: no handler reads this table"), "{}", text(&checked));
+    assert!(text(&checked).contains("`check --handlers`") && !text(&checked).contains(warning), "{}", text(&checked));
+    let checked = bot(&config, &["check", "--handlers"]).output().unwrap();
+    assert!(text(&checked).contains(warning), "{}", text(&checked));
 }

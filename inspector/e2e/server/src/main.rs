@@ -9,7 +9,7 @@ use echostr::{
 };
 
 fn main() -> ExitCode {
-    echostr::run(|_config| {
+    echostr::run(async |_config| {
         Ok(Hooks::default()
             .on(respond)
             .on(async |_: Subscribe, _: Context| Ok(Reply::text("Welcome, 欢迎")))
