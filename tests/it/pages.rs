@@ -177,6 +177,13 @@ fn outline(text: &str) -> Vec<String> {
     outline
 }
 
+/// What stands in backquotes: keys, commands, log lines and values, which no language translates.
+fn spans(text: &str) -> Vec<String> {
+    let prose = parts(text).prose.join(" ");
+    let spans = prose.split('`').skip(1).step_by(2);
+    spans.map(|span| span.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
 /// A line of code without its comment. A `#` or `//` in quotes, or behind another character, begins none.
 fn uncommented<'line>(language: &str, line: &'line str) -> &'line str {
     let mark = match language {
@@ -213,6 +220,12 @@ fn the_pages_of_both_languages_have_the_same_parts() {
         if outline != chinese_outline {
             let at = outline.iter().zip(&chinese_outline).take_while(|(one, other)| one == other).count();
             differences.push(format!("{name}: headings and tables differ from part {at} on"));
+        }
+        let chinese_spans = spans(&chinese);
+        for span in spans(&english) {
+            if !chinese_spans.iter().any(|chinese| is_same(&span, chinese)) {
+                differences.push(format!("{name}: does not say `{span}`"));
+            }
         }
         let (code, chinese_code) = (parts(&english).code, parts(&chinese).code);
         if code.len() != chinese_code.len() {
