@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Pages for who works on the server, in English only.
-const FOR_CONTRIBUTORS: [&str; 1] = ["decisions.md"];
+/// Pages in English only: for who works on the server itself, or in Rust.
+const ENGLISH_ONLY: [&str; 2] = ["decisions.md", "handlers.md"];
 
 const CHINESE: &str = ".zh-CN.md";
 
@@ -54,7 +54,7 @@ fn twins() -> Vec<(PathBuf, PathBuf)> {
     let docs = root().join("docs");
     let mut pages: Vec<PathBuf> = fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().path()).collect();
     pages.retain(|page| page.extension().is_some_and(|end| end == "md") && !is_chinese(page));
-    pages.retain(|page| !FOR_CONTRIBUTORS.iter().any(|name| page.ends_with(name)));
+    pages.retain(|page| !ENGLISH_ONLY.iter().any(|name| page.ends_with(name)));
     pages.push(root().join("README.md"));
     pages.into_iter().map(|english| (english.clone(), chinese_of(&english))).collect()
 }
