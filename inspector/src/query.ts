@@ -20,8 +20,8 @@ const ALIASES = new Map<string, Key>(Object.entries({
 
 const STATE_NAMES = new Map<string, State>(Object.entries({
   处理中: "responding",
-  已响应: "answered",
-  默认响应: "defaulted",
+  已应答: "answered",
+  默认应答: "defaulted",
   迟到: "late",
 }));
 

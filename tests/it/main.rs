@@ -46,6 +46,7 @@ mod nodes;
 mod noise;
 mod observers;
 mod online;
+mod pages;
 mod panics;
 mod partition;
 mod policy;

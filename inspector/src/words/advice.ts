@@ -48,7 +48,7 @@ export const ADVICE: Record<string, Title> = {
   },
   reflected_answer: {
     en: "An answer of this server came back. If it is not an attack, a proxy mirrors traffic to it.",
-    zh: "收到的是本服务自己的响应。如果不是攻击，就是代理把流量镜像了回来。",
+    zh: "收到的是本服务自己的应答。如果不是攻击，就是代理把流量镜像了回来。",
   },
   undecryptable: {
     en: "Compare the EncodingAESKey of the console with `aes_key` of this account. After a change keep the old one in `aes_key_previous`.",
