@@ -109,6 +109,7 @@ pub mod simulate;
 mod stats;
 mod streams;
 pub mod supervisor;
+mod telemetry;
 #[doc(hidden)]
 pub mod testing;
 pub mod thirdparty;

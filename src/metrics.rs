@@ -1,6 +1,8 @@
 //! Metrics. Labels come from tables and configuration, never from payloads.
 
+mod api;
 mod forward;
+mod observer;
 
 use std::{
     fmt,
@@ -11,7 +13,8 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub(crate) use self::forward::ForwardMetrics;
+pub use self::api::ApiMetrics;
+pub(crate) use self::{forward::ForwardMetrics, observer::ObserverMetrics};
 use crate::{
     envelope::Refusal,
     in_flight::{Load, Loads},
@@ -20,6 +23,7 @@ use crate::{
 };
 
 const DELIVERIES: &str = "echostr_deliveries_total";
+const COMMITS: &str = "echostr_journal_commit_seconds";
 const UNROUTED: &str = "echostr_unknown_path_requests_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
@@ -27,7 +31,6 @@ const ACCOUNT_IN_FLIGHT: &str = "echostr_account_in_flight";
 const OLDEST_RESPONDER: &str = "echostr_oldest_responder_seconds";
 const CONNECTIONS: &str = "echostr_connections";
 const BODY_MEMORY: &str = "echostr_body_memory_bytes";
-const OBSERVATIONS: &str = "echostr_observations_total";
 const JOURNAL_BYTES: &str = "echostr_journal_bytes";
 const WAITING: &str = "echostr_observations_waiting";
 const DEAD: &str = "echostr_dead_letters";
@@ -35,14 +38,15 @@ const ABSENT: &str = "echostr_absent_observers";
 const ABSENT_WAITING: &str = "echostr_absent_observations_waiting";
 const ABSENT_DEAD: &str = "echostr_absent_dead_letters";
 const LOST: &str = "echostr_journal_lost_events";
-const API_CALLS: &str = "echostr_api_calls_total";
 const TASK_PANICS: &str = "echostr_task_panics_total";
 const WEBSOCKET: &str = "echostr_websocket_connected";
 const WEBSOCKET_CONNECTIONS: &str = "echostr_websocket_connections_total";
 const WEBSOCKET_KICKS: &str = "echostr_websocket_kicks_total";
-const TOKENS: &str = "echostr_api_tokens_total";
 
 /// Between the fastest handler and the longest deadline, in seconds.
+/// Buckets of the time that a commit takes, in seconds.
+const COMMIT_BUCKETS: [f64; 12] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+
 const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.5, 10.0];
 
 /// How a delivery ended.
@@ -164,14 +168,6 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Bytes of `body_memory` in use.
     pub body_memory: Gauge,
-    /// Observers that ran without an error.
-    pub observed: Counter,
-    /// Observers that failed or panicked.
-    pub observation_failed: Counter,
-    /// Dead letters: events that an observer permanently failed on.
-    pub observation_dead: Counter,
-    /// Late replies that waited in vain for the next message of a user.
-    pub observation_dropped: Counter,
     /// Bytes of the journal in use.
     pub journal_bytes: Gauge,
     /// Pending observations: one per event and observer.
@@ -217,17 +213,6 @@ pub struct AccountMetrics {
     pub responder: Histogram,
 }
 
-/// The counters of one account's API, registered once.
-#[derive(Clone, Debug)]
-pub struct ApiMetrics {
-    /// Calls, without those for access tokens.
-    pub calls: Counter,
-    /// Those that were refused or had no answer.
-    pub failed: Counter,
-    /// Requests for access tokens.
-    pub refreshed: Counter,
-}
-
 /// The metrics of one account's connection, registered once.
 #[derive(Clone, Debug)]
 pub struct WebSocketMetrics {
@@ -256,16 +241,25 @@ impl Metrics {
         let builder = PrometheusBuilder::new();
         let builder = builder
             .set_buckets_for_metric(Matcher::Full(RESPONDER.to_owned()), &BUCKETS)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full(COMMITS.to_owned()), &COMMIT_BUCKETS))
             .unwrap_or_else(|_| PrometheusBuilder::new());
         let recorder = Arc::new(builder.build_recorder());
         let handle = recorder.handle();
         for (name, unit, text) in [
             (DELIVERIES, None, "Deliveries, by outcome"),
             (UNROUTED, None, "Requests at paths that no account has; with a signature, a console has another address"),
-            (OBSERVATIONS, None, "Attempts of observers, by result"),
-            (API_CALLS, None, "Calls of the platforms' API"),
-            (TOKENS, None, "Access tokens requested from the platform"),
-            (forward::ATTEMPTS, None, "Attempts to send events of forwards: delivered, failed; and dead letters"),
+            (
+                observer::ATTEMPTS,
+                None,
+                "Attempts of observers: done, failed and to be repeated, dead for good, dropped",
+            ),
+            (api::CALLS, None, "Calls of the platforms' API: succeeded, failed"),
+            (api::TOKENS, None, "Access tokens requested from the platform"),
+            (
+                forward::ATTEMPTS,
+                None,
+                "Attempts to send events of forwards: delivered, failed and to be repeated, dead for good",
+            ),
             (TASK_PANICS, None, "Panics of background tasks"),
             (WEBSOCKET_CONNECTIONS, None, "WebSocket connections of bots: subscribed, refused, broken"),
             (WEBSOCKET_KICKS, None, "WebSocket connections that ended because another client uses the bot"),
@@ -273,6 +267,24 @@ impl Metrics {
             recorder.describe_counter(name.into(), unit, text.into());
         }
         recorder.describe_histogram(RESPONDER.into(), Some(Unit::Seconds), "Run time of responders".into());
+        recorder.describe_histogram(COMMITS.into(), Some(Unit::Seconds), "Time of a commit of the journal".into());
+        for (name, unit, text) in [
+            (observer::PENDING, None, "Pending observations of each observer"),
+            (
+                observer::OLDEST,
+                Some(Unit::Seconds),
+                "Age of the oldest pending observation of each observer; 0 without one",
+            ),
+            (observer::DEAD, None, "Dead letters of each observer"),
+            (api::TOKEN, None, "The state of each access token: 1 at the one it has"),
+            (
+                api::KF_LAG,
+                Some(Unit::Seconds),
+                "How old the newest message of the last pull of customer service was by then",
+            ),
+        ] {
+            recorder.describe_gauge(name.into(), unit, text.into());
+        }
         recorder.describe_gauge(IN_FLIGHT.into(), None, "Deliveries in flight".into());
         recorder.describe_gauge(ACCOUNT_IN_FLIGHT.into(), None, "Deliveries in flight, by account".into());
         recorder.describe_gauge(
@@ -311,15 +323,10 @@ impl Metrics {
             None,
             "Acknowledged events, or their replies, that the journal's database has lost since the start".into(),
         );
-        let observations = |result| counter(&recorder, OBSERVATIONS, vec![Label::from_static_parts("result", result)]);
         Self {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
             body_memory: recorder.register_gauge(&Key::from_static_name(BODY_MEMORY), &METADATA),
-            observed: observations("done"),
-            observation_failed: observations("failed"),
-            observation_dead: observations("dead"),
-            observation_dropped: observations("dropped"),
             journal_bytes: recorder.register_gauge(&Key::from_static_name(JOURNAL_BYTES), &METADATA),
             waiting: recorder.register_gauge(&Key::from_static_name(WAITING), &METADATA),
             dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),
@@ -356,22 +363,6 @@ impl Metrics {
         }
     }
 
-    /// Registers the counters of an account's API.
-    pub fn api(&self, account: &str) -> ApiMetrics {
-        let (platform, name) = account.split_once('/').unwrap_or((account, ""));
-        let labels = || vec![Label::new("platform", platform.to_owned()), Label::new("account", name.to_owned())];
-        let calls = |result| {
-            let mut labels = labels();
-            labels.push(Label::from_static_parts("result", result));
-            counter(&self.recorder, API_CALLS, labels)
-        };
-        ApiMetrics {
-            calls: calls("made"),
-            failed: calls("failed"),
-            refreshed: counter(&self.recorder, TOKENS, labels()),
-        }
-    }
-
     /// Registers the metrics of an account's connection.
     pub(crate) fn websocket(&self, account: &str) -> WebSocketMetrics {
         let (platform, name) = account.split_once('/').unwrap_or((account, ""));
@@ -393,6 +384,11 @@ impl Metrics {
     /// Registers the counter of a background task.
     pub(crate) fn task_panics(&self, name: &Arc<str>) -> Counter {
         counter(&self.recorder, TASK_PANICS, vec![Label::new("task", Arc::clone(name))])
+    }
+
+    /// How long commits of the journal take, in seconds.
+    pub(crate) fn commits(&self) -> Histogram {
+        self.recorder.register_histogram(&Key::from_static_name(COMMITS), &METADATA)
     }
 
     /// Shows what an account has in flight.

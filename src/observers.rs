@@ -40,9 +40,10 @@ use crate::{
     event::{self, Answer},
     hooks::{Hooks, ObserveError, Observed, Observer, Retry},
     journal::{self, EventRecord, Finish, Finished, Journal, JournalError, Lease, Leased},
-    metrics::Metrics,
+    metrics::{Metrics, ObserverMetrics},
     panics::{Caught, Panicked, catch},
     supervisor::Supervisor,
+    telemetry,
 };
 
 /// How often what needs the API of an account without `secret` is looked at.
@@ -100,15 +101,19 @@ pub type Run = Arc<dyn Fn(Leased, Instant, Permit) -> Running + Send + Sync>;
 pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
 /// Why it was not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failed {
     /// Retry after a pause.
+    #[error("{0}")]
     Retry(String),
     /// Retry after this long.
+    #[error("{1}")]
     RetryAfter(Duration, String),
     /// Retrying would not help: a dead letter.
+    #[error("{0}")]
     Permanent(String),
     /// It cannot be done yet. Nothing has failed: the attempt does not count.
+    #[error("not yet: {reason}")]
     NotYet {
         /// When to try again.
         after: Duration,
@@ -118,8 +123,10 @@ pub enum Failed {
         reason: String,
     },
     /// The late reply of the event is not given any more.
+    #[error("dropped: {0}")]
     Dropped(String),
     /// Its account has no `secret`, which one that is needed has lost: what is pending of it is kept until it has one.
+    #[error("the account has no `secret`")]
     NoSecret,
 }
 
@@ -185,7 +192,7 @@ struct Work {
     timeout: Duration,
     journal: Arc<dyn Journal>,
     settings: Settings,
-    metrics: Metrics,
+    metrics: ObserverMetrics,
     ends: mpsc::Sender<Finished>,
     cancelled: CancellationToken,
 }
@@ -205,10 +212,10 @@ impl Observers {
             let settings = settings.of(&job.name);
             let work = Arc::new(Work {
                 timeout: job.timeout.unwrap_or(settings.timeout),
+                metrics: metrics.observer(&job.name),
                 job,
                 journal: Arc::clone(journal),
                 settings,
-                metrics: metrics.clone(),
                 ends: ends.clone(),
                 cancelled: cancelled.clone(),
             });
@@ -288,7 +295,8 @@ async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker) {
 async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit: Permit) {
     let lease = leased.lease.clone();
     let name = &*work.job.name;
-    let limit = work.timeout;
+    let (limit, started) = (work.timeout, Instant::now());
+    let record = telemetry::traces(lease.id).then(|| leased.record.clone());
     let too_often = (lease.attempt > work.settings.max_attempts).then_some("the process ended during the last attempt");
     let running = match too_often {
         None => catch(|| (work.job.run)(leased, Instant::now() + limit, permit)).unwrap_or_else(panicked),
@@ -298,13 +306,15 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
     let failed = match work.cancelled.run_until_cancelled(time::timeout(limit, Caught::new(running))).await {
         None => return work.end(lease, Finish::Released).await,
         Some(Ok(Ok(Ok(())))) => {
-            work.metrics.observed.increment(1);
+            work.trace(record, &lease, started, None);
+            work.metrics.done.increment(1);
             return work.end(lease, Finish::Done).await;
         }
         Some(Ok(Ok(Err(failed)))) => failed,
         Some(Ok(Err(panicked))) => Failed::Retry(format!("the handler {panicked}")),
         Some(Err(_elapsed)) => Failed::Retry(format!("the handler took longer than {} s", limit.as_secs_f64())),
     };
+    work.trace(record, &lease, started, Some(&failed));
     let (event, attempt) = (lease.id, lease.attempt);
     let error = match failed {
         Failed::NoSecret => {
@@ -320,7 +330,7 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
             return work.end(lease, Finish::Postponed { after: SECRET_INTERVAL }).await;
         }
         Failed::Dropped(reason) => {
-            work.metrics.observation_dropped.increment(1);
+            work.metrics.dropped.increment(1);
             let account = &*lease.account;
             warn!(observer = name, account, %event, "{account}: {event}: {reason}");
             return work.end(lease, Finish::Dropped { reason }).await;
@@ -342,8 +352,7 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
         }
         Failed::Retry(error) | Failed::RetryAfter(_, error) | Failed::Permanent(error) => error,
     };
-    work.metrics.observation_failed.increment(1);
-    work.metrics.observation_dead.increment(1);
+    work.metrics.dead.increment(1);
     error!(observer = name, %event, attempt, "observer {name} permanently failed on {event}, now a dead letter: {error}");
     work.end(lease, Finish::Dead { error }).await;
 }
@@ -354,8 +363,21 @@ fn panicked(panicked: Panicked) -> Running {
 }
 
 impl Work {
+    /// Records that an attempt has ended.
+    fn trace(&self, record: Option<EventRecord>, lease: &Lease, started: Instant, failed: Option<&Failed>) {
+        let Some(record) = record else { return };
+        telemetry::record(telemetry::Span {
+            event: lease.id,
+            kind: telemetry::Kind::Observe { observer: self.job.name.to_string(), attempt: lease.attempt },
+            account: lease.account.to_string(),
+            event_type: record.event_type.to_string(),
+            started,
+            error: failed.map(ToString::to_string),
+        });
+    }
+
     async fn retry(&self, lease: Lease, after: Duration, error: String) {
-        self.metrics.observation_failed.increment(1);
+        self.metrics.failed.increment(1);
         let (name, event, attempt, pause) = (&*self.job.name, lease.id, lease.attempt, after.as_secs_f64());
         warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
         self.end(lease, Finish::Retry { after, error }).await;

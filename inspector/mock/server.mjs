@@ -42,7 +42,7 @@ function makeEvent(at, index = serial) {
   const form = platform === "im" || platform === "wecom_bot" ? "json" : "xml";
   const summary = {
     id, time: at.toISOString(), account: `${platform}/${platform === "mp" ? "shop" : "demo"}`, platform, type,
-    title: { en, zh }, subject, state, deliveries: index % 5 === 3 ? 3 : 1, has_reply: index % 3 === 0,
+    title: { en, zh }, subject, state, deliveries: index % 5 === 3 ? 3 : 1, duration_ms: index % 7 ? index * 1.7 : null, has_reply: index % 3 === 0,
     failure: state === "defaulted" ? "the responder failed: no article for the menu key `SALE`" : state === "late" ? "sent through the API 1.9 s later" : null,
   };
   const observations = [

@@ -17,8 +17,16 @@ export interface Summary {
   subject: string | null;
   state: State;
   deliveries: number;
+  /** Until its first delivery was answered; null where this process does not know. */
+  duration_ms: number | null;
   has_reply: boolean;
   failure: string | null;
+}
+
+/** One delivery by the platform. */
+export interface Attempt {
+  time: string;
+  duration_ms: number;
 }
 
 export interface Observation {
@@ -36,6 +44,8 @@ export interface Story extends Summary {
   /** Null for the plain success. */
   reply: string | null;
   cloudevent: unknown;
+  /** The deliveries that this process remembers. */
+  attempts: Attempt[];
   observations: Observation[];
 }
 

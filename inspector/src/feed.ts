@@ -157,7 +157,7 @@ export class Feed {
 }
 
 const same = (a: Summary, b: Summary): boolean =>
-  a.state === b.state && a.deliveries === b.deliveries && a.failure === b.failure && a.has_reply === b.has_reply;
+  a.state === b.state && a.deliveries === b.deliveries && a.failure === b.failure && a.duration_ms === b.duration_ms && a.has_reply === b.has_reply;
 
 /** Which rows of a list of equal heights are drawn: those in view and some around. */
 export function rowsInView(top: number, height: number, row: number, rows: number): { first: number; last: number } {

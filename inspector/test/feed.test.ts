@@ -5,7 +5,7 @@ import { Feed, FIRST, rowsInView } from "../src/feed";
 
 const event = (number: number, more: Partial<Summary> = {}): Summary => ({
   id: String(number).padStart(6, "0"), time: "2026-11-29T12:00:00.000Z", account: "mp/shop", platform: "mp", type: "mp.message.text",
-  title: { en: "Text", zh: "文本" }, subject: null, failure: null, state: "answered", deliveries: 1, has_reply: false, ...more,
+  title: { en: "Text", zh: "文本" }, subject: null, failure: null, state: "answered", deliveries: 1, duration_ms: 3.5, has_reply: false, ...more,
 });
 
 /** A journal of so many events, of which a page can be held back. */

@@ -6,7 +6,7 @@ import { callbackUrl, curl, leaves, sampleTree, shellWord, simulate } from "../s
 
 const story = (more: Partial<Story>): Story => ({
   id: "0199", time: "2026-11-29T12:00:00.000Z", account: "mp/shop", platform: "mp", type: "mp.message.text", state: "answered",
-  title: { en: "Text", zh: "文本" }, subject: null, failure: null, reply: null, deliveries: 1, has_reply: false, form: "xml", payload: "<xml/>", data: {}, cloudevent: {}, observations: [], ...more,
+  title: { en: "Text", zh: "文本" }, subject: null, failure: null, reply: null, deliveries: 1, duration_ms: 3.5, has_reply: false, form: "xml", payload: "<xml/>", data: {}, cloudevent: {}, attempts: [], observations: [], ...more,
 });
 
 const xml = (payload: string): Sample => ({ form: "xml", payload });

@@ -21,7 +21,8 @@ use crate::{
     hooks::{Context, HandlerError, RawEvent},
     payload::{self, Form, Object},
     replies::json::{self, Asked},
-    webhook::{Client, Message, Received},
+    telemetry,
+    webhook::{Client, Message, Received, TRACEPARENT},
 };
 
 /// How long the service has for the reply to be in the response, in milliseconds. There is no standard header for it.
@@ -72,13 +73,29 @@ impl Service {
         let left = due.saturating_duration_since(Instant::now());
         headers.insert(TIME_LEFT, HeaderValue::from(super::millis(left)));
         let id = id.to_string();
-        let message = Message { id: &id, now, content_type, headers, query: query.as_deref(), body };
+        let mut message = Message { id: &id, now, content_type, headers, query: query.as_deref(), body };
         let timeout = match route {
             Route::Chunks => STREAM_TIMEOUT,
             Route::Response | Route::Later => self.timeout,
         };
+        let kind = telemetry::Kind::Ask { answer: self.name.to_string() };
+        let (event_id, asked) = (context.event_id(), Instant::now());
+        if let Some(parent) = telemetry::traceparent(event_id, &kind) {
+            message.headers.insert(TRACEPARENT, HeaderValue::from_str(&parent)?);
+        }
         let asking = self.forward.as_ref().map(|(name, delivered)| delivered.ask(name, context.event_id()));
-        let response = self.client.post(message, Some(timeout)).await?;
+        let response = self.client.post(message, Some(timeout)).await;
+        if telemetry::traces(event_id) {
+            telemetry::record(telemetry::Span {
+                event: event_id,
+                kind,
+                account: context.account().to_owned(),
+                event_type: event.event_type.to_owned(),
+                started: asked,
+                error: response.as_ref().err().map(ToString::to_string),
+            });
+        }
+        let response = response?;
         if response.is_success()
             && let Some(asking) = asking
         {

@@ -343,7 +343,10 @@ impl Api {
             self.wait_for_limit(path).await?;
             let token = inner.tokens.get(bad.as_deref()).await.map_err(|failure| self.paused(failure))?;
             let failure = match self.exchange(path, sent, &token).await {
-                Ok(body) => return Ok(body),
+                Ok(body) => {
+                    inner.metrics.calls.increment(1);
+                    return Ok(body);
+                }
                 Err(failure) => failure,
             };
             inner.metrics.failed.increment(1);
@@ -373,7 +376,6 @@ impl Api {
     /// One request and its answer.
     async fn exchange(&self, path: &str, sent: &Sent<'_>, token: &Token) -> Result<Vec<u8>, ApiError> {
         let inner = &*self.0;
-        inner.metrics.calls.increment(1);
         let url = format!("{}/{path}", inner.base);
         let secret = [(inner.tokens.parameter(), token.expose())];
         let request = match sent {

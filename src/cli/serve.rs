@@ -17,6 +17,7 @@ use crate::{
     hooks::{HandlerError, Hooks},
     log::{EscapedJson, fields, filter, let_level_change, take_panics},
     server::{Reload, RunError, Server},
+    telemetry,
 };
 
 pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
@@ -29,6 +30,11 @@ pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
 }
 
 async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
+    match telemetry::start() {
+        Ok(Some(to)) => info!(%to, "traces are exported to {to}"),
+        Ok(None) => {}
+        Err(wrong) => return Err(wrong.into()),
+    }
     let hooks = set_up(&config, build).await.map_err(|failure| -> Box<dyn Error> { failure })?;
     let server = Server::bind(&config, hooks, Clock::system()).await?;
     for account in &config.accounts {
@@ -42,7 +48,9 @@ async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
         let hooks = set_up(&config, build).await?;
         Ok((config, hooks))
     };
-    match server.run_reloading(stop()?, load).await {
+    let ended = server.run_reloading(stop()?, load).await;
+    let _ = tokio::task::spawn_blocking(telemetry::flush).await;
+    match ended {
         Err(lost @ RunError::Lost(_)) => Err(lost.into()),
         Ok(()) | Err(RunError::Cancelled) => Ok(ExitCode::SUCCESS),
     }

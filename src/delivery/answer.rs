@@ -29,17 +29,14 @@ use crate::{
 const ADMISSION_TIME: Duration = Duration::from_secs(1);
 
 /// Why a delivery has no answer.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Unanswered {
     /// Its event is not durable, or it is not known whether it is.
-    Journal(JournalError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The reply is not ready, and the platform retries.
+    #[error("the reply is not ready; the platform retries")]
     Held,
-}
-
-impl From<JournalError> for Unanswered {
-    fn from(failure: JournalError) -> Self {
-        Self::Journal(failure)
-    }
 }
 
 impl Receiver {

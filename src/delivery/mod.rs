@@ -16,12 +16,14 @@
 //! | `respond` | runs the responder |
 //! | `reply` | what a reply becomes: fitted, written, recorded, dropped |
 //! | `next_message` | a late reply answers the next message of the user |
+//! | `memory` | which queries were used, and when the latest deliveries came |
 //! | `answer` | waits for the reply, until the deadline; seals it |
 
 mod admit;
 mod answer;
 mod control;
 mod endpoint;
+mod memory;
 mod next_message;
 mod open;
 mod pushed;
@@ -35,14 +37,15 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use self::endpoint::Endpoint;
-use self::open::Opened;
+pub(crate) use self::memory::{Answered, LatestDeliveries, Memory};
 pub(crate) use self::pushed::{NotReceived, request_id};
+use self::{admit::Admitted, answer::Unanswered, open::Opened};
 use crate::{
     api::Apis,
     bots::Bots,
     clock::Clock,
     dispatch::Dispatcher,
-    envelope::{Query, Refusal, ReplayGuard, Step},
+    envelope::{Query, Refusal, Step},
     hooks::Hooks,
     in_flight::Permit,
     journal::Journal,
@@ -52,6 +55,7 @@ use crate::{
     platform::{self, AUTHORIZER, Body, Identity},
     streams::Streams,
     supervisor::{Supervisor, TaskGroup},
+    telemetry,
 };
 
 /// The response to a request of a platform.
@@ -99,7 +103,7 @@ pub struct Receiver {
     /// Streamed answers of bots.
     streams: Option<Arc<Streams>>,
     journal: Arc<dyn Journal>,
-    replays: Arc<ReplayGuard>,
+    memory: Arc<Memory>,
     /// Room for deliveries in flight that is reserved for no account.
     in_flight: Arc<Semaphore>,
     tasks: TaskGroup,
@@ -145,11 +149,21 @@ struct PushedEvent<'v> {
     payload: Payload,
 }
 
-/// Which signed queries were used, those of the process before included.
-pub(crate) fn replays(journal: &dyn Journal) -> Arc<ReplayGuard> {
-    let replays = ReplayGuard::default();
-    journal.used_queries().iter().for_each(|used| replays.remember(used));
-    Arc::new(replays)
+impl Delivery<'_> {
+    /// Records that the delivery of an event has its answer, or has none.
+    fn trace(&self, admission: &Admitted, failure: Option<&Unanswered>) {
+        let Request { endpoint, arrived, .. } = self.request;
+        if telemetry::traces(admission.entry.id) {
+            telemetry::record(telemetry::Span {
+                event: admission.entry.id,
+                kind: telemetry::Kind::Delivery { is_first: admission.event.is_some() },
+                account: endpoint.id.to_string(),
+                event_type: self.identity.event_type(endpoint.account.platform).to_string(),
+                started: arrived,
+                error: failure.map(ToString::to_string),
+            });
+        }
+    }
 }
 
 impl Receiver {
@@ -157,20 +171,20 @@ impl Receiver {
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new(), Arc::default());
         let dispatcher = Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock };
-        let replays = replays(&*journal);
-        Self::of(dispatcher, subscribers, journal, replays, in_flight, &Supervisor::default())
+        let memory = Memory::of(&*journal);
+        Self::of(dispatcher, subscribers, journal, memory, in_flight, &Supervisor::default())
     }
 
     pub(crate) fn of(
         dispatcher: Dispatcher,
         subscribers: Subscribers,
         journal: Arc<dyn Journal>,
-        replays: Arc<ReplayGuard>,
+        memory: Arc<Memory>,
         in_flight: usize,
         supervisor: &Supervisor,
     ) -> Self {
         let (in_flight, tasks) = (Arc::new(Semaphore::new(in_flight)), supervisor.group("responders"));
-        Self { dispatcher, subscribers, streams: None, journal, replays, in_flight, tasks }
+        Self { dispatcher, subscribers, streams: None, journal, memory, in_flight, tasks }
     }
 
     /// Supports streamed answers, too.
@@ -232,6 +246,9 @@ impl Receiver {
         // It is not held while the reply is waited for.
         drop(body);
         let handled = self.handle(request, &opened, now).await?;
+        if let Some(event) = handled.event {
+            self.memory.deliveries.answered(event, request.arrived);
+        }
         Ok(self.write(endpoint, handled.body, opened.seal.as_ref()))
     }
 
@@ -282,6 +299,7 @@ impl Receiver {
         let mut handled = Handled { body: Body::Plain(platform::plain_success(platform)), event: None };
         for (event, admission) in &admitted {
             let answer = self.answer(&delivery, event, admission).await;
+            delivery.trace(admission, answer.as_ref().err());
             let body = answer.map_err(|why| self.unanswered(&delivery, &tree, &why))?;
             handled = Handled { body, event: Some(admission.entry.id) };
         }

@@ -32,7 +32,7 @@ impl Receiver {
         let verified = Query::parse(query).and_then(|query| {
             let echo = endpoint.keys.verify_url(&query, self.dispatcher.clock.now())?;
             let used = endpoint.guarded.used(&endpoint.keys, &query, None);
-            used.iter().try_for_each(|used| self.replays.check(used))?;
+            used.iter().try_for_each(|used| self.memory.replays.check(used))?;
             Ok((echo, used))
         });
         let verified = match verified {
@@ -70,7 +70,7 @@ impl Receiver {
         let query = Query::parse(query)?;
         let verified = endpoint.keys.open(&query, body, now)?;
         let used = endpoint.guarded.used(&endpoint.keys, &query, Some(&verified));
-        used.iter().try_for_each(|used| self.replays.check(used))?;
+        used.iter().try_for_each(|used| self.memory.replays.check(used))?;
         let (text, form, seal) = verified.into_parts();
         Ok(Opened { query, text, form, seal, used })
     }
@@ -84,7 +84,7 @@ impl Receiver {
             return Ok(Ok(()));
         }
         // What came first stands, here as there.
-        self.replays.remember(&UsedQuery { body, ..*used });
+        self.memory.replays.remember(&UsedQuery { body, ..*used });
         Ok(Err(Refusal::ReplayedQuery))
     }
 }

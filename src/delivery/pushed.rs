@@ -75,6 +75,9 @@ impl Receiver {
         match self.handle(request, &opened, self.dispatcher.clock.now()).await {
             Ok(handled) => {
                 endpoint.answered(arrived);
+                if let Some(event) = handled.event {
+                    self.memory.deliveries.answered(event, arrived);
+                }
                 Ok(Answered { event: handled.event, body: handled.body, permit })
             }
             Err(Response::Unavailable(reason)) => Err(NotReceived::Unavailable(reason)),

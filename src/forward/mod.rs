@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reqwest::header::HeaderValue;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -44,7 +45,8 @@ use crate::{
     metrics::{ForwardMetrics, Metrics},
     observers::{Failed, Forwarded, Gate, Job, Run, Scope, Width},
     supervisor::Supervisor,
-    webhook::{Client, Guard, Message, Received, SendError},
+    telemetry,
+    webhook::{Client, Guard, Message, Received, SendError, TRACEPARENT},
 };
 
 /// How long an attempt may take beyond its request.
@@ -226,7 +228,13 @@ impl Forward {
         }
         let (attempt, id) = (leased.lease.attempt, leased.lease.id.to_string());
         let content = self.formatter.content(&leased.record, leased.lease.id, self.clock.now());
-        let content = content.map_err(|error| self.gave_up(error))?;
+        let mut content = content.map_err(|error| self.gave_up(error))?;
+        let kind = telemetry::Kind::Observe { observer: self.observer.to_string(), attempt };
+        if let Some(parent) = telemetry::traceparent(leased.lease.id, &kind)
+            && let Ok(parent) = HeaderValue::from_str(&parent)
+        {
+            content.headers.insert(TRACEPARENT, parent);
+        }
         let sent = send(&self.client, &id, self.clock.now(), content).await;
         let mut received = match sent {
             Ok(received) => received,
@@ -269,7 +277,6 @@ impl Forward {
 
     /// Another attempt after the next pause, or none.
     fn failed(&self, attempt: u32, error: String, at_least: Option<Duration>) -> Failed {
-        self.metrics.failed.increment(1);
         self.health.failed(Instant::now(), &error, at_least);
         let pause =
             usize::try_from(attempt).ok().and_then(|attempt| self.settings.retry.get(attempt.saturating_sub(1)));
@@ -277,13 +284,13 @@ impl Forward {
             self.metrics.dead.increment(1);
             return Failed::Permanent(error);
         };
+        self.metrics.failed.increment(1);
         let pause = pause.mul_f64(rand::random_range(0.8..=1.2));
         Failed::RetryAfter(pause.max(at_least.unwrap_or_default()), error)
     }
 
     /// Another attempt would not help.
     fn gave_up(&self, error: String) -> Failed {
-        self.metrics.failed.increment(1);
         self.metrics.dead.increment(1);
         warn!(forward = &*self.name, "forward {}: an event cannot be written: {error}", self.name);
         Failed::Permanent(error)

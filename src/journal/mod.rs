@@ -28,6 +28,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use metrics::Histogram;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -93,7 +94,7 @@ impl JournalError {
     }
 }
 
-/// Opens the journal of a server.
+/// Opens the journal of a server. How long each commit takes, in seconds, goes to `commits`.
 ///
 /// # Errors
 /// When it cannot be used: no journal, no right to write, in use by another server.
@@ -102,9 +103,10 @@ pub fn open(
     observers: Vec<Observer>,
     supervisor: &Supervisor,
     clock: &Clock,
+    commits: Histogram,
 ) -> Result<Arc<dyn Journal>, JournalError> {
     let (retention, max_size, supervisor) = (config.retention, config.max_size, supervisor.clone());
-    let mut options = Options { retention, max_size, observers, supervisor, clock: clock.clone() };
+    let mut options = Options { retention, max_size, observers, supervisor, clock: clock.clone(), commits };
     Ok(match &config.url {
         JournalUrl::Memory => {
             options.max_size = config.memory_limit as u64;
@@ -295,9 +297,15 @@ mod tests {
 
         let config = Config::parse("[journal]\nurl = \"sqlite://a.db\"\n", "test", |_| Ok(String::new())).unwrap();
         let failures = [
-            open(&config.journal, Vec::new(), &Supervisor::default(), &crate::clock::Clock::system())
-                .map(drop)
-                .unwrap_err(),
+            open(
+                &config.journal,
+                Vec::new(),
+                &Supervisor::default(),
+                &crate::clock::Clock::system(),
+                metrics::Histogram::noop(),
+            )
+            .map(drop)
+            .unwrap_err(),
             open_archive(&config.journal).map(drop).unwrap_err(),
             check(&config.journal).await.unwrap_err(),
         ];

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
+use metrics::Histogram;
 use uuid::Uuid;
 
 use super::{Entry, Millis};
@@ -60,6 +61,8 @@ pub struct Options {
     pub supervisor: Supervisor,
     /// What leases and keys last by.
     pub clock: Clock,
+    /// How long commits take, in seconds.
+    pub commits: Histogram,
 }
 
 /// An observer, as the journal knows it.

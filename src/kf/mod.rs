@@ -22,6 +22,7 @@ use crate::{
     events::{wecom::CustomerServiceNotify, wecom_kf},
     hooks::Hooks,
     journal::{self, Journal, Wants},
+    metrics::Metrics,
     observers::{Job, Run, Scope, Subscribers},
 };
 
@@ -99,12 +100,13 @@ pub(crate) fn jobs(
     dispatcher: &Dispatcher,
     subscribers: &Subscribers,
     journal: &Arc<dyn Journal>,
+    metrics: &Metrics,
 ) -> Vec<Job> {
     let accounts = pulled(config);
     if accounts.is_empty() {
         return Vec::new();
     }
-    let puller = Puller::new(accounts, subscribers.clone(), dispatcher.apis.clone(), Arc::clone(journal));
+    let puller = Puller::new(accounts, subscribers.clone(), dispatcher.apis.clone(), Arc::clone(journal), metrics);
     let replier = Arc::new(Replier::new(config, dispatcher.clone(), Arc::clone(journal)));
     let job = |name: &str, timeout: Duration, run: Run| Job {
         name: name.into(),

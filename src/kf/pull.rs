@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::Gauge;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{sync::oneshot, time};
@@ -23,6 +24,7 @@ use crate::{
     hooks::RawEvent,
     journal::{EventRecord, Journal, JournalError, LeaseWrite, Leased, Millis, NamedLease, Pulled, now_millis},
     late,
+    metrics::Metrics,
     observers::{Candidate, Failed, Permit, Run, Subscribers},
     payload::{self, Form, Payload, Value},
     platform,
@@ -59,6 +61,8 @@ type Desk = (Arc<str>, String);
 /// Pulls, once at a time for each desk.
 pub(super) struct Puller {
     accounts: HashMap<Arc<str>, PulledAccount>,
+    /// How far each is behind.
+    lags: HashMap<Arc<str>, Gauge>,
     subscribers: Subscribers,
     apis: Apis,
     journal: Arc<dyn Journal>,
@@ -126,8 +130,10 @@ impl Puller {
         subscribers: Subscribers,
         apis: Apis,
         journal: Arc<dyn Journal>,
+        metrics: &Metrics,
     ) -> Self {
-        Self { accounts, subscribers, apis, journal, desks: Mutex::default() }
+        let lags = accounts.keys().map(|account| (Arc::clone(account), metrics.kf_lag(account))).collect();
+        Self { accounts, lags, subscribers, apis, journal, desks: Mutex::default() }
     }
 
     pub(super) fn run(self: Arc<Self>) -> Run {
@@ -289,18 +295,31 @@ impl Puller {
     }
 
     fn events(&self, account: &Arc<str>, page: &Page, from: Option<i64>) -> Vec<Pulled> {
-        page.entries.iter().filter_map(|entry| self.event(account, entry, from)).collect()
+        let mut newest = None;
+        let events = page.entries.iter().filter_map(|entry| self.event(account, entry, from, &mut newest)).collect();
+        if let (Some(newest), Some(lag)) = (newest, self.lags.get(account)) {
+            lag.set((now_millis() / 1000).saturating_sub(newest).max(0) as f64);
+        }
+        events
     }
 
-    /// An entry as an event; nothing if it is from before the beginning. What cannot be read is kept as it came.
-    fn event(&self, account: &Arc<str>, entry: &RawValue, from: Option<i64>) -> Option<Pulled> {
+    /// An entry as an event; nothing if it is from before the beginning. `newest` is when the latest was sent. What cannot be read is kept as it came.
+    fn event(
+        &self,
+        account: &Arc<str>,
+        entry: &RawValue,
+        from: Option<i64>,
+        newest: &mut Option<i64>,
+    ) -> Option<Pulled> {
         const FORM: Form = Form::Json;
         let (platform, text) = (self.accounts.get(account)?.platform, entry.get());
         let tree = payload::parse(FORM, text).unwrap_or_else(|failure| {
             warn!(account = &**account, "{account}: skipped a message that cannot be read: {failure}");
             Value::Null
         });
-        if platform::time(&tree).zip(from).is_some_and(|(sent, from)| sent < from) {
+        let sent = platform::time(&tree);
+        *newest = sent.max(*newest);
+        if sent.zip(from).is_some_and(|(sent, from)| sent < from) {
             return None;
         }
         let (event_type, spec) = platform::classify(platform, &tree, FORM, None);

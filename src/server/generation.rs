@@ -20,9 +20,9 @@ use crate::{
     bots::Bots,
     clock::Clock,
     config::{self, Config},
-    delivery::{Endpoint, Receiver},
+    delivery::{Endpoint, Memory, Receiver},
     dispatch::Dispatcher,
-    envelope::{Guarded, ReplayGuard},
+    envelope::Guarded,
     forward::{self, Delivered, Forwards, WeakForwards},
     hooks::Hooks,
     journal::{self, Journal},
@@ -136,7 +136,7 @@ impl Generation {
     pub(super) fn new(
         plan: Plan,
         journal: &Arc<dyn Journal>,
-        replays: &Arc<ReplayGuard>,
+        memory: &Arc<Memory>,
         common: &Common,
     ) -> Result<Self, StartError> {
         let Plan { config, hooks, endpoints, internal } = plan;
@@ -155,15 +155,15 @@ impl Generation {
         let links = Links::new(&config);
         let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(&config, &links)?, clock: clock.clone() };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
-        jobs.extend(kf::jobs(&config, &dispatcher, &subscribers, journal));
+        jobs.extend(kf::jobs(&config, &dispatcher, &subscribers, journal, metrics));
         jobs.extend(sends_late.then(|| late::job(&config, &dispatcher, journal)));
         jobs.extend(keeps_late.then(|| next_message::job(&config)));
         jobs.extend(redeems.then(|| thirdparty::job(&dispatcher.apis)));
         jobs.extend(forwards.jobs(&config));
         let in_flight = config.shared_in_flight();
-        let (journal, replays) = (Arc::clone(journal), Arc::clone(replays));
+        let (journal, memory) = (Arc::clone(journal), Arc::clone(memory));
         let receiver =
-            Receiver::of(dispatcher, subscribers, Arc::clone(&journal), replays, in_flight, supervisor).with_streams();
+            Receiver::of(dispatcher, subscribers, Arc::clone(&journal), memory, in_flight, supervisor).with_streams();
         let receiver = Arc::new(receiver);
         let connects = |it: &&Arc<Endpoint>| it.account.websocket.is_some();
         let connecting = endpoints.iter().filter(connects).cloned().collect();

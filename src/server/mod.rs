@@ -54,8 +54,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     crypto::KeyError,
-    delivery,
-    envelope::ReplayGuard,
+    delivery::Memory,
     forward,
     hooks::Hooks,
     journal::{self, Journal, JournalError},
@@ -137,7 +136,7 @@ pub enum RunError {
 pub struct Server {
     generation: Generation,
     common: Common,
-    replays: Arc<ReplayGuard>,
+    memory: Arc<Memory>,
     listener: Arc<Listener>,
     admin: Arc<Listener>,
     admin_parts: admin::Parts,
@@ -155,9 +154,9 @@ impl Server {
         let common = Common::new(clock);
         let Common { metrics, supervisor, guard, deferred, listeners, refusals, clock, .. } = &common;
         let plan = Plan::new(config, hooks, &common, &[])?;
-        let journal = journal::open(&config.journal, plan.observers(), supervisor, clock)?;
-        let replays = delivery::replays(&*journal);
-        let generation = Generation::new(plan, &journal, &replays, &common)?;
+        let journal = journal::open(&config.journal, plan.observers(), supervisor, clock, metrics.commits())?;
+        let memory = Memory::of(&*journal);
+        let generation = Generation::new(plan, &journal, &memory, &common)?;
         let limits = Limits {
             connections: config.server.max_connections,
             header: config.server.header_timeout,
@@ -178,6 +177,7 @@ impl Server {
             journal_config: config.journal.clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             view: generation.view(),
+            memory: Arc::clone(&memory),
             refusals: Arc::clone(refusals),
             deferred: deferred.clone(),
             listeners: listeners.clone(),
@@ -196,7 +196,7 @@ impl Server {
         guard.protect([listener.address(), admin.address()].into_iter().flatten());
         let listener = Arc::new(listener.counted(metrics.connections.clone()));
         let admin = Arc::new(admin);
-        Ok(Self { generation, common, replays, listener, admin, admin_parts, journal, reload, reloads })
+        Ok(Self { generation, common, memory, listener, admin, admin_parts, journal, reload, reloads })
     }
 
     /// Where callbacks are received.
@@ -307,7 +307,7 @@ impl Server {
             };
             let loading = async {
                 retired.make_room().await;
-                let next = reload::load(load, &running, &self.journal, &self.replays, &self.common).await?;
+                let next = reload::load(load, &running, &self.journal, &self.memory, &self.common).await?;
                 self.journal.register(next.observers).await.map_err(|failure| ReloadError::wrong(&failure))?;
                 Ok::<_, ReloadError>((next.generation, next.reloaded))
             };

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{Account, Config, ConfigError},
-    envelope::ReplayGuard,
+    delivery::Memory,
     hooks::{HandlerError, Hooks},
     journal::{self, Journal},
     panics::Panicked,
@@ -109,7 +109,7 @@ pub(super) async fn load<L, F>(
     load: &L,
     former: &Running,
     journal: &Arc<dyn Journal>,
-    replays: &Arc<ReplayGuard>,
+    memory: &Arc<Memory>,
     common: &Common,
 ) -> Result<Next, ReloadError>
 where
@@ -127,7 +127,7 @@ where
     let reloaded = Reloaded { needs_restart, ..Reloaded::between(&former.config, &config) };
     let plan = Plan::new(&config, hooks, common, &former.endpoints).map_err(wrong)?;
     let observers = plan.observers();
-    let generation = Generation::new(plan, journal, replays, common).map_err(wrong)?;
+    let generation = Generation::new(plan, journal, memory, common).map_err(wrong)?;
     Ok(Next { generation, observers, reloaded })
 }
 

@@ -14,6 +14,9 @@ use reqwest::{
 use super::{Guard, Signer};
 use crate::{config::Target, http};
 
+/// Under whose span whoever is asked puts its own (W3C Trace Context).
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The largest answer that is read.
 pub(crate) const BODY_LIMIT: usize = 1 << 20;
 

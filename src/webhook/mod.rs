@@ -15,7 +15,7 @@ mod pattern;
 mod sign;
 
 pub(crate) use self::{
-    client::{BODY_LIMIT, Client, Message, Received, SendError, shown_url},
+    client::{BODY_LIMIT, Client, Message, Received, SendError, TRACEPARENT, shown_url},
     condition::{Condition, Scalar, Test},
     guard::{Guard, Refused},
     pattern::{PatternError, Patterns, event_types},

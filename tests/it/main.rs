@@ -64,6 +64,8 @@ mod shares;
 mod stopping;
 mod supervision;
 mod support;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod thirdparty;
 mod transport;
 mod unread;

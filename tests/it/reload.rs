@@ -316,8 +316,11 @@ async fn nothing_is_lost_under_load(journal: &str) {
     wait_for("every event", async || ids().len() as u64 == DELIVERIES).await;
     let twice: Vec<_> = ids().into_iter().filter(|(_, count)| *count > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
-    let (_, observers) = server.api("GET", "/v1/observers").await;
-    assert_eq!(observers["observers"][0]["pending"], 0, "{observers}");
+    wait_for("nothing is pending", async || {
+        let (_, observers) = server.api("GET", "/v1/observers").await;
+        observers["observers"][0]["pending"] == 0
+    })
+    .await;
     let server = Arc::into_inner(server).unwrap();
     assert!(server.program.stop().await);
 }

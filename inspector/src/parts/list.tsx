@@ -5,7 +5,7 @@ import type { Summary } from "../api";
 import { type Feed, rowsInView } from "../feed";
 import { href } from "../router";
 import { lang, titled, words } from "../settings";
-import { relative } from "../time";
+import { duration, relative } from "../time";
 import { StateBadge, Time } from "./bits";
 
 const ROW = 34;
@@ -79,7 +79,7 @@ export function EventList({ feed, line, cursor, openId, atTop, moved }: Props) {
     <div class={`list ${isNarrow ? "narrow" : ""}`} role="table" aria-label={t.eventList} aria-rowcount={feed.next === null ? feed.events.length + 1 : -1}>
       <div role="rowgroup" class="list-head">
         <div role="row" class="row" aria-rowindex={1}>
-          {(["time", "account", "type", "subject", "state"] as const).map((name) => (
+          {(["time", "account", "type", "subject", "state", "duration"] as const).map((name) => (
             <span role="columnheader" class={`c-${name}`}>
               {t.columns[name]}
             </span>
@@ -141,6 +141,9 @@ function Row({ event, index, to, isCursor, isOpen, isTabStop, isFresh }: RowProp
       <span role="cell" class="c-state">
         <StateBadge state={event.state} />
         {event.deliveries > 1 && <span class="quiet num"> ×{event.deliveries}</span>}
+      </span>
+      <span role="cell" class="c-duration quiet num">
+        {event.duration_ms === null ? "" : duration(event.duration_ms, lang())}
       </span>
     </div>
   );

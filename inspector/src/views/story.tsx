@@ -10,8 +10,9 @@ import { Confirm } from "../parts/dialog";
 import { Fields } from "../parts/fields";
 import { quote } from "../query";
 import { href } from "../router";
-import { titled, words } from "../settings";
+import { lang, titled, words } from "../settings";
 import { curl, simulate } from "../shell";
+import { duration, fullTime } from "../time";
 
 /** How often a story is read again: while something is still to happen, and when all is done. */
 const MOVING_MS = 2_000;
@@ -202,6 +203,13 @@ function Happened({ story, ask }: { story: EventStory; ask: Ask }) {
         <li class="is-done">
           <h3>{t.delivery}</h3>
           <p>{story.deliveries > 1 ? t.deliveredMore(story.deliveries) : t.deliveredOnce}</p>
+          {story.attempts.length > 0 && (
+            <ol class="attempts num">
+              {story.attempts.map((attempt) => (
+                <li>{t.attempt(fullTime(attempt.time), duration(attempt.duration_ms, lang()))}</li>
+              ))}
+            </ol>
+          )}
         </li>
         <li class={`is-${story.state}`}>
           <h3>{t.response}</h3>

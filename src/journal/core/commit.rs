@@ -5,9 +5,11 @@ use std::{
     pin::pin,
     task::{Context, Poll, Waker},
     thread,
+    time::Instant,
 };
 
 use futures_util::FutureExt as _;
+use metrics::Histogram;
 use tracing::error;
 
 use super::super::JournalError;
@@ -19,6 +21,9 @@ pub(crate) trait Commit {
     /// The store's result for each operation.
     type Done: Send;
     type Failure: Failure;
+
+    /// How long commits take.
+    fn commits(&self) -> &Histogram;
 
     /// Writes the batch; everything is durable when this is ready, or nothing was written. It may be called twice.
     fn commit(
@@ -74,7 +79,11 @@ async fn attempt<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result
 }
 
 async fn commit<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result<C::Done, C::Failure> {
+    let started = Instant::now();
     let committed = AssertUnwindSafe(async { store.commit(batch).await }).catch_unwind().await;
+    if matches!(committed, Ok(Ok(_))) {
+        store.commits().record(started.elapsed());
+    }
     committed.unwrap_or_else(|payload| Err(C::Failure::panicked(Panicked::of(payload))))
 }
 

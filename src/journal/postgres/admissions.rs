@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use metrics::Histogram;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -85,6 +86,10 @@ impl Commit for Admissions {
     /// What could be entered was entered, whatever became of the others.
     type Done = Vec<Admitted>;
     type Failure = Failure;
+
+    fn commits(&self) -> &Histogram {
+        &self.shared.commits
+    }
 
     async fn commit(&mut self, batch: &mut [Asking]) -> Result<Vec<Admitted>, Failure> {
         admit(&self.shared, batch).await

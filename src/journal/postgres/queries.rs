@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use metrics::Histogram;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
@@ -90,6 +91,10 @@ impl Commit for Queries {
     /// The bodies that stand, by signature.
     type Done = HashMap<[u8; 20], u64>;
     type Failure = Failure;
+
+    fn commits(&self) -> &Histogram {
+        &self.shared.commits
+    }
 
     async fn commit(&mut self, batch: &mut [Claim]) -> Result<Self::Done, Failure> {
         limited(enter(&self.shared, &mut self.connection, batch)).await

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, mem, sync::Arc, time::Instant};
 
+use metrics::Histogram;
 use tokio::time;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -141,6 +142,10 @@ impl Commit for Records {
     type Operation = Recording;
     type Done = Vec<Replied>;
     type Failure = Failure;
+
+    fn commits(&self) -> &Histogram {
+        &self.shared.commits
+    }
 
     async fn commit(&mut self, batch: &mut [Recording]) -> Result<Vec<Replied>, Failure> {
         limited(record(&self.shared, batch)).await

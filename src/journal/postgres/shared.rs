@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::Histogram;
 use tokio::{
     sync::{Notify, oneshot, watch},
     time,
@@ -83,6 +84,8 @@ pub(super) struct Shared {
     pub(super) arrivals: Notify,
     pub(super) start: watch::Sender<Start>,
     pub(super) counts: Counts,
+    /// How long commits take.
+    pub(super) commits: Histogram,
     pub(super) queries: queries::Pending,
     /// Asks the heartbeat to check at once.
     pub(super) look: Notify,
@@ -116,6 +119,7 @@ impl Shared {
             arrivals: Notify::new(),
             start: watch::Sender::new(Start::Connecting),
             counts: Counts::new(options.max_size),
+            commits: options.commits.clone(),
             queries: queries::Pending::default(),
             look: Notify::new(),
             admit: Notify::new(),

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::Histogram;
 use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -77,6 +78,8 @@ pub(super) struct Shared {
     /// Notified when observers have something new.
     pub(super) arrivals: Notify,
     pub(super) counts: Counts,
+    /// How long commits take.
+    pub(super) commits: Histogram,
     /// Operations written so far.
     pub(super) written: AtomicU64,
     /// Asks the writer for a checkpoint.
@@ -165,6 +168,7 @@ impl Shared {
             wake: Condvar::new(),
             arrivals: Notify::new(),
             counts: Counts::new(options.max_size),
+            commits: options.commits.clone(),
             written: AtomicU64::new(0),
             help_checkpoint: AtomicBool::new(false),
             last_keys: Mutex::default(),

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::Histogram;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
@@ -190,6 +191,10 @@ impl Commit for Writer {
     type Operation = Op;
     type Done = ();
     type Failure = rusqlite::Error;
+
+    fn commits(&self) -> &Histogram {
+        &self.shared.commits
+    }
 
     fn commit(&mut self, ops: &mut [Op]) -> impl Future<Output = rusqlite::Result<()>> + Send {
         ready(self.commit_now(ops))

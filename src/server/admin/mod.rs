@@ -69,6 +69,7 @@ use crate::{
     answers::{Deferred, Listeners},
     clock::Clock,
     config::{self, Config, IpRange},
+    delivery::Memory,
     journal::{self, Journal, Millis},
     metrics::Metrics,
     supervisor::Supervisor,
@@ -82,6 +83,7 @@ pub(super) struct Admin {
     mask: Mask,
     store: Store,
     view: ArcSwap<generation::View>,
+    memory: Arc<Memory>,
     reload: Reload,
     refusals: Arc<Refusals>,
     deferred: Deferred,
@@ -105,6 +107,7 @@ pub(super) struct Parts {
     pub(super) journal_config: config::Journal,
     pub(super) trusted_proxies: Vec<IpRange>,
     pub(super) view: generation::View,
+    pub(super) memory: Arc<Memory>,
     pub(super) reload: Reload,
     pub(super) refusals: Arc<Refusals>,
     pub(super) deferred: Deferred,
@@ -127,6 +130,7 @@ impl Admin {
             journal_config,
             trusted_proxies,
             view,
+            memory,
             reload,
             refusals,
             deferred,
@@ -139,6 +143,7 @@ impl Admin {
             mask: Mask::new(&config.mask),
             store: Store::new(journal, journal_config),
             view: ArcSwap::from_pointee(view),
+            memory,
             reload,
             refusals,
             deferred,
@@ -168,7 +173,8 @@ impl Admin {
 
     /// How events are shown in a list.
     async fn view(&self) -> View<'_> {
-        View { titles: catalogue::titles().await, mask: &self.mask, reveal: false, full: false }
+        let deliveries = &self.memory.deliveries;
+        View { titles: catalogue::titles().await, mask: &self.mask, deliveries, reveal: false, full: false }
     }
 }
 

@@ -36,6 +36,10 @@ pub(crate) struct Summary {
     pub(crate) state: String,
     /// How often the platform has delivered it.
     pub(crate) deliveries: u32,
+    /// How long its first delivery took until it was answered, in milliseconds. Null where that is not known: it was delivered
+    /// to another node or process, was pulled, or is not among the latest 4096 deliveries.
+    #[serde(default)]
+    pub(crate) duration_ms: Option<f64>,
     /// Whether the reply is more than the plain success.
     pub(crate) has_reply: bool,
     /// Why it has the default answer; of an event with a reply, where that went or came from.
@@ -104,8 +108,21 @@ pub(crate) struct EventDetail {
     pub(crate) data: Json,
     /// The event as CloudEvents 1.0, structured mode.
     pub(crate) cloudevent: Json,
+    /// The deliveries of it that this process has answered, of the latest 4096 of all events.
+    #[serde(default)]
+    pub(crate) attempts: Vec<AttemptDetail>,
     /// What each observer still has to do with it, or has done.
     pub(crate) observations: Vec<ObservationDetail>,
+}
+
+/// One delivery of an event by the platform.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AttemptDetail {
+    /// When it came.
+    #[schema(format = "date-time")]
+    pub(crate) time: String,
+    /// How long it took until it was answered, in milliseconds.
+    pub(crate) duration_ms: f64,
 }
 
 /// One observer's state with one event.

@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::Admin;
-use crate::{journal::JournalError, server::activity::Peer};
+use crate::{
+    journal::{JournalError, now_millis},
+    server::activity::Peer,
+};
 
 /// Probes need no token: they show only whether the server runs.
 pub(super) fn routes(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
@@ -58,6 +61,18 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
     if let Some(journal) = admin.store.journal() {
         admin.metrics.show_usage(journal.usage());
+    }
+    // While the journal cannot be read, they stay as they were.
+    if let Ok(archive) = admin.store.archive().await
+        && let Ok(states) = archive.observer_states().await
+    {
+        admin.metrics.show_observers(&states, now_millis());
+    }
+    let view = admin.view.load_full();
+    for endpoint in &view.endpoints {
+        if let Some(api) = view.apis.get(&endpoint.id) {
+            admin.metrics.show_token(&endpoint.id, api.token_state().0);
+        }
     }
     ([(CONTENT_TYPE, PROMETHEUS)], admin.metrics.render()).into_response()
 }

@@ -1,13 +1,18 @@
 //! Events, observations and dead letters as the API shows them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{
     catalogue::Titles,
     mask::{Mask, Shown},
-    model::{Content, DeadLetterDetail, EventDetail, Listed, ObservationDetail, ObserverDetail, Summary},
+    model::{
+        AttemptDetail, Content, DeadLetterDetail, EventDetail, Listed, ObservationDetail, ObserverDetail, Summary,
+    },
 };
 use crate::{
+    delivery::{Answered, LatestDeliveries},
     journal::{DeadLetter, INTERNAL_PREFIX, Millis, Observation, ObservationState, ObserverState, Stored},
     payload::Form,
 };
@@ -22,6 +27,7 @@ pub(super) fn time(millis: Millis) -> String {
 pub(super) struct View<'v> {
     pub(super) titles: &'v Titles,
     pub(super) mask: &'v Mask,
+    pub(super) deliveries: &'v LatestDeliveries,
     /// With the values that are masked otherwise.
     pub(super) reveal: bool,
     /// In a list: with payload and reply.
@@ -47,6 +53,7 @@ impl View<'_> {
             subject: shown.subject(),
             state: stored.state.as_str().to_owned(),
             deliveries: stored.deliveries,
+            duration_ms: self.deliveries.of(stored.id).first().map(|first| in_millis(first.took)),
             has_reply: stored.reply.is_some(),
             failure: stored.failure.as_deref().map(|failure| shown.text(failure)),
         }
@@ -60,8 +67,15 @@ impl View<'_> {
             content: content(stored, &shown),
             data: cloudevent["data"].clone(),
             cloudevent,
+            attempts: self.attempts(stored),
             observations: observations.iter().map(|it| observation(it, &shown)).collect(),
         }
+    }
+
+    /// The deliveries of an event that this process remembers.
+    fn attempts(&self, stored: &Stored) -> Vec<AttemptDetail> {
+        let attempt = |it: Answered| AttemptDetail { time: time(it.at), duration_ms: in_millis(it.took) };
+        self.deliveries.of(stored.id).into_iter().map(attempt).collect()
     }
 
     pub(super) fn letter(&self, letter: &DeadLetter) -> DeadLetterDetail {
@@ -80,6 +94,11 @@ impl View<'_> {
         let in_shown = |text| self.mask.show(stored, false).payload().contains(text);
         self.mask.is_empty() || text.is_none_or(in_shown)
     }
+}
+
+/// Milliseconds, to a hundredth.
+fn in_millis(took: Duration) -> f64 {
+    (took.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 fn content(stored: &Stored, shown: &Shown<'_>) -> Content {

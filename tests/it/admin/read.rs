@@ -306,3 +306,25 @@ async fn refusals_say_which_step_failed_and_hold_nothing_that_was_sent() {
     assert!(all["refusals"].as_array().unwrap().len() < 10, "{all}");
     assert!(all["refusals"][0]["count"].as_u64().unwrap() >= 150, "{all}");
 }
+
+#[tokio::test]
+async fn how_long_each_delivery_of_an_event_took_is_shown() {
+    let hooks = Hooks::default().on(async |_: mp::TextMessage, _: Context| {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        Ok(Reply::text("slept"))
+    });
+    let server = TestServer::start(hooks).await;
+    let api = Client::new(server.admin);
+    let message = text_message(1, "hi");
+    for nonce in ["n1", "n2", "n3"] {
+        assert!(server.post("/mp/plain", &PLAIN.plain(&message, nonce)).await.body.contains("slept"));
+    }
+    let listed = api.get("/v1/events").await;
+    let first = listed["events"][0]["duration_ms"].as_f64().unwrap();
+    assert!(first >= 30.0, "{first}");
+    let event = api.get(&format!("/v1/events/{}", listed["events"][0]["id"].as_str().unwrap())).await;
+    let attempts = event["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), &attempts[0]["duration_ms"]), (3, &event["duration_ms"]));
+    let times = super::texts(&event["attempts"], "time");
+    assert!(times.is_sorted(), "{event}");
+}

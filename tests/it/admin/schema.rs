@@ -155,6 +155,7 @@ async fn every_answer_is_as_the_document_of_the_api_says() {
         ("get", "/v1/forwards", "/v1/forwards".to_owned(), None, 200),
         ("get", "/v1/catalog", "/v1/catalog?platform=mp".to_owned(), None, 200),
         ("get", "/v1/info", "/v1/info".to_owned(), None, 200),
+        ("post", "/v1/reload", "/v1/reload".to_owned(), None, 501),
         ("get", "/v1/openapi.json", "/v1/openapi.json".to_owned(), None, 200),
         (
             "post",

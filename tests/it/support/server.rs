@@ -219,11 +219,17 @@ impl TestServer {
         self.running.await.unwrap()
     }
 
-    /// The value of a metric whose line begins so.
-    pub async fn metric(&self, line: &str) -> f64 {
+    /// The sum of the series of a metric that have these labels, as in `name{a="b"}`; there may be more labels.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
         let text = self.admin.get("/metrics").await.body;
-        let found = text.lines().find_map(|other| other.strip_prefix(line));
-        found.map_or(0.0, |value| value.trim().parse().unwrap())
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (other, given) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+            let has_all = labels.split(',').all(|label| label.is_empty() || given.split(',').any(|it| it == label));
+            (other == name && has_all).then(|| value.parse::<f64>().unwrap())
+        });
+        values.sum()
     }
 }
 
