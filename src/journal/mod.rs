@@ -103,8 +103,9 @@ pub fn open(
     observers: Vec<Observer>,
     supervisor: &Supervisor,
     clock: &Clock,
-    commits: Histogram,
+    commits: Option<Histogram>,
 ) -> Result<Arc<dyn Journal>, JournalError> {
+    let commits = commits.unwrap_or_else(Histogram::noop);
     let (retention, max_size, supervisor) = (config.retention, config.max_size, supervisor.clone());
     let mut options = Options { retention, max_size, observers, supervisor, clock: clock.clone(), commits };
     Ok(match &config.url {

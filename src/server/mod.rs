@@ -154,7 +154,7 @@ impl Server {
         let common = Common::new(clock);
         let Common { metrics, supervisor, guard, deferred, listeners, refusals, clock, .. } = &common;
         let plan = Plan::new(config, hooks, &common, &[])?;
-        let journal = journal::open(&config.journal, plan.observers(), supervisor, clock, metrics.commits())?;
+        let journal = journal::open(&config.journal, plan.observers(), supervisor, clock, Some(metrics.commits()))?;
         let memory = Memory::of(&*journal);
         let generation = Generation::new(plan, &journal, &memory, &common)?;
         let limits = Limits {

@@ -35,6 +35,7 @@ fn options(observers: &[(&str, bool)]) -> Options {
         unanswered: None,
     };
     Options {
+        commits: metrics::Histogram::noop(),
         retention: Duration::from_secs(3600),
         max_size: 1 << 30,
         observers: observers.iter().map(observer).collect(),

@@ -166,8 +166,7 @@ fn api_of(mut config: Config, parts: &Parts) -> Option<Api> {
     let (_, name) = parts.account.split_once('/')?;
     config.accounts.iter_mut().for_each(|known| name.clone_into(&mut known.name));
     let supervisor = Supervisor::default();
-    let journal =
-        journal::open(&config.journal, Vec::new(), &supervisor, &Clock::system(), metrics::Histogram::noop()).ok()?;
+    let journal = journal::open(&config.journal, Vec::new(), &supervisor, &Clock::system(), None).ok()?;
     let apis = Apis::new(&config, &journal, &Metrics::new(), &supervisor).ok()?;
     let tree = payload::parse(parts.form, &parts.payload).ok()?;
     apis.of_event(&parts.account, &tree, None)

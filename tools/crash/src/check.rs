@@ -89,8 +89,7 @@ pub async fn dead_replies(url: &str) -> Result<HashMap<String, String>, Failure>
 
 /// The values of named leases.
 pub async fn leases(config: &config::Journal, names: Vec<String>) -> Result<Vec<Option<String>>, Failure> {
-    let journal =
-        journal::open(config, Vec::new(), &Supervisor::default(), &Clock::system(), metrics::Histogram::noop())?;
+    let journal = journal::open(config, Vec::new(), &Supervisor::default(), &Clock::system(), None)?;
     let mut values = Vec::with_capacity(names.len());
     for name in names {
         values.push(loop {
