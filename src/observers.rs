@@ -40,6 +40,7 @@ use crate::{
     event::{self, Answer},
     hooks::{Hooks, ObserveError, Observed, Observer, Retry},
     journal::{self, EventRecord, Finish, Finished, Journal, JournalError, Lease, Leased},
+    log::seconds,
     metrics::Metrics,
     panics::{Caught, Panicked, catch},
     supervisor::Supervisor,
@@ -303,7 +304,7 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
         }
         Some(Ok(Ok(Err(failed)))) => failed,
         Some(Ok(Err(panicked))) => Failed::Retry(format!("the handler {panicked}")),
-        Some(Err(_elapsed)) => Failed::Retry(format!("the handler took longer than {} s", limit.as_secs_f64())),
+        Some(Err(_elapsed)) => Failed::Retry(format!("the handler took longer than {}", seconds(limit))),
     };
     let (event, attempt) = (lease.id, lease.attempt);
     let error = match failed {
@@ -329,8 +330,8 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
             if of_account {
                 permits.rest(&lease.account, Instant::now() + after);
             }
-            let pause = after.as_secs_f64();
-            debug!(observer = name, %event, "observer {name} deferred {event} for {pause} s: {reason}");
+            let pause = seconds(after);
+            debug!(observer = name, %event, "observer {name} deferred {event} for {pause}: {reason}");
             return work.end(lease, Finish::Postponed { after }).await;
         }
         Failed::Retry(error) if attempt < work.settings.max_attempts => {
@@ -356,8 +357,8 @@ fn panicked(panicked: Panicked) -> Running {
 impl Work {
     async fn retry(&self, lease: Lease, after: Duration, error: String) {
         self.metrics.observation_failed.increment(1);
-        let (name, event, attempt, pause) = (&*self.job.name, lease.id, lease.attempt, after.as_secs_f64());
-        warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
+        let (name, event, attempt, pause) = (&*self.job.name, lease.id, lease.attempt, seconds(after));
+        warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause}: {error}");
         self.end(lease, Finish::Retry { after, error }).await;
     }
 

@@ -34,11 +34,12 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-pub use self::endpoint::Endpoint;
+pub use self::endpoint::{Endpoint, Neighbours};
 use self::open::Opened;
 pub(crate) use self::pushed::{NotReceived, request_id};
 use crate::{
     api::Apis,
+    blocking::Blocking,
     bots::Bots,
     clock::Clock,
     dispatch::Dispatcher,
@@ -156,7 +157,8 @@ impl Receiver {
     /// A receiver with these handlers, and permits for so many deliveries in flight beside those reserved for each account.
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new(), Arc::default());
-        let dispatcher = Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock };
+        let dispatcher =
+            Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock, blocking: Blocking::default() };
         let replays = replays(&*journal);
         Self::of(dispatcher, subscribers, journal, replays, in_flight, &Supervisor::default())
     }
