@@ -55,6 +55,21 @@ test_postgres() {
   fi
 }
 
+# The test of a terminal runs in one.
+test_terminal() {
+  if ! has tmux && has apt-get; then
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+      'apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux' >/dev/null || true
+  fi
+  if has tmux; then
+    export ECHOSTR_TEST_TMUX=required
+  elif [ "${CI:-}" = true ]; then
+    die "tmux is missing (Debian: tmux)"
+  else
+    echo "tmux is missing (Debian: tmux): the test of a terminal is skipped"
+  fi
+}
+
 # The tests of a full disk mount a small one.
 test_disk() {
   local folder
@@ -77,6 +92,7 @@ component fmt rustfmt
 component clippy clippy
 peer_openssl
 test_postgres
+test_terminal
 test_disk
 has cargo-deny || cargo install --locked --quiet cargo-deny
 

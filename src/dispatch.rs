@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     api::Apis,
+    blocking::{Blocking, Handler, Timed},
     bots::Bots,
     clock::Clock,
     envelope::Query,
@@ -28,6 +29,7 @@ pub(crate) struct Dispatcher {
     pub(crate) apis: Apis,
     pub(crate) bots: Bots,
     pub(crate) clock: Clock,
+    pub(crate) blocking: Blocking,
 }
 
 /// An event as it came.
@@ -74,7 +76,7 @@ pub(crate) struct Call<T> {
     pub(crate) spec: Option<&'static EventSpec>,
     pub(crate) context: Context,
     /// The handler, if there is one.
-    pub(crate) running: Result<Running<T>, NotStarted>,
+    pub(crate) running: Result<Timed<T>, NotStarted>,
     /// Whether the handler cannot see all that the event says: it is unknown, or fields could not be read.
     pub(crate) is_partial: bool,
     /// The event type by its names.
@@ -98,7 +100,8 @@ impl Dispatcher {
     /// Calls the responder of an event.
     pub(crate) fn respond(&self, event: Incoming<'_>, attempt: Attempt) -> Call<Responded> {
         let hooks = &self.hooks;
-        self.call(event, attempt, |event_type, spec| hooks.responder(event.source.account, event_type, spec))
+        let find = |event_type, spec| hooks.responder(event.source.account, event_type, spec);
+        self.call(event, attempt, find, Handler::Responder)
     }
 
     /// Calls the responder of an event that was stored.
@@ -108,7 +111,8 @@ impl Dispatcher {
 
     /// Calls an observer with an event that was stored.
     pub(crate) fn observe_stored(&self, observer: &Observer, source: Source<'_>, attempt: Attempt) -> Call<Observed> {
-        parsed(source, |event| self.call(event, attempt, |_, _| Some(&observer.handler)))
+        let named = |_| Handler::Observer(Arc::clone(&observer.how.name));
+        parsed(source, |event| self.call(event, attempt, |_, _| Some(&observer.handler), named))
     }
 
     /// Decodes an event as the type of its names, or takes it for unknown, and starts the handler.
@@ -117,14 +121,18 @@ impl Dispatcher {
         event: Incoming<'_>,
         attempt: Attempt,
         find: impl Fn(&'static str, Option<&'static EventSpec>) -> Option<&'h AnyHandler<T>>,
+        named: impl Fn(&'static str) -> Handler,
     ) -> Call<T> {
+        let timed = |running, event_type| {
+            Timed::new(running, self.blocking.clone(), Arc::clone(event.source.account), named(event_type))
+        };
         let Incoming { source: Source { platform, form, .. }, tree, identity, .. } = event;
         let is_typed = |spec: &&EventSpec| tree.as_object().is_some() && !platform::is_wrapper(tree, spec);
         if let Some(spec) = identity.spec.filter(is_typed) {
             let context = self.context(event, spec.id, attempt);
             let mut reading = Reading::new(form);
             let running = match start(find(spec.id, Some(spec)), spec, tree, &mut reading, &context) {
-                Ok(running) => running.ok_or(NotStarted::NoHandler(spec.id)),
+                Ok(running) => running.map(|it| timed(it, spec.id)).ok_or(NotStarted::NoHandler(spec.id)),
                 Err(error) => Err(NotStarted::Misshapen(error)),
             };
             let (is_partial, unreadable) = (reading.has_lost(), reading.into_unreadable());
@@ -134,11 +142,14 @@ impl Dispatcher {
         let context = self.context(event, unknown, attempt);
         let mut reading = Reading::new(form);
         let running = match find(unknown, None) {
-            Some(handler) => handler.start(tree, &mut reading, context.clone()).map_err(NotStarted::Misshapen),
+            Some(handler) => {
+                let started = handler.start(tree, &mut reading, context.clone());
+                started.map(|it| timed(it, unknown)).map_err(NotStarted::Misshapen)
+            }
             None => Err(NotStarted::NoHandler(unknown)),
         };
-        let named = identity.spec.map_or(unknown, |spec| spec.id);
-        Call { spec: None, context, running, is_partial: true, named, unreadable: reading.into_unreadable() }
+        let of_type = identity.spec.map_or(unknown, |spec| spec.id);
+        Call { spec: None, context, running, is_partial: true, named: of_type, unreadable: reading.into_unreadable() }
     }
 
     fn context(&self, event: Incoming<'_>, event_type: &'static str, attempt: Attempt) -> Context {

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
 use crate::config::Share;
+use crate::log::seconds;
 
 /// A responder that runs for longer is logged.
 const LONG_RUN: Duration = Duration::from_secs(60);
@@ -192,19 +193,19 @@ impl Loads {
         let mut all: Vec<_> = loads.iter().flat_map(of).collect();
         all.sort_by_key(|(_, long)| std::cmp::Reverse(long.longest));
         for (load, Long { event_type, count, longest }) in all.iter().take(MAX_LINES) {
-            let (account, most, longest) = (&*load.account, load.share.most, longest.as_secs());
+            let (account, most, oldest) = (&*load.account, load.share.most, seconds(*longest));
             warn!(
                 account,
                 kind = event_type,
                 count,
-                longest,
-                "{account}: {count} responders of {event_type} have run for over {} s, the oldest for {longest} s; each \
+                longest = longest.as_secs(),
+                "{account}: {count} responders of {event_type} have run for over {}, the oldest for {oldest}; each \
                  takes one of the account's {most} deliveries in flight: give them a timeout",
-                LONG_RUN.as_secs()
+                seconds(LONG_RUN)
             );
         }
         if let Some(more) = all.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
-            warn!("responders of {more} more accounts and event types have run for over {} s", LONG_RUN.as_secs());
+            warn!("responders of {more} more accounts and event types have run for over {}", seconds(LONG_RUN));
         }
     }
 }

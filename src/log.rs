@@ -19,37 +19,105 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
     error::Error,
-    fmt::{self, Debug, Write},
-    io,
+    fmt::{self, Debug, Write as _},
+    io::{self, Write as _},
     panic::{self, PanicHookInfo},
     sync::OnceLock,
+    time::Duration,
 };
 
-use tracing::{error, field::Field, warn};
+use serde_json::json;
+use tracing::{
+    dispatcher, error,
+    field::{Field, Visit},
+    subscriber::NoSubscriber,
+    warn,
+};
 use tracing_subscriber::{
     EnvFilter,
-    field::MakeExt as _,
-    fmt::{
-        FormatFields,
-        format::{Writer, debug_fn},
-    },
+    field::RecordFields,
+    fmt::{FormatFields, format::Writer},
 };
 
-/// Writes the fields of a line as `tracing_subscriber` does, with what is no text [escaped](escape).
+use crate::config::LogFormat;
+
+/// Writes the message of a line and its fields as `tracing_subscriber` does, with what is no text [escaped](escape), and
+/// without the fields whose values the message has already.
 pub fn fields() -> impl for<'w> FormatFields<'w> + Clone + Send + Sync + 'static {
-    debug_fn(write_field).delimited(" ")
+    Fields
 }
 
-fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
-    let name = field.name();
-    if name == "message" {
-        return write!(Escaping(writer), "{value:?}");
+#[derive(Clone, Copy, Debug)]
+struct Fields;
+
+impl<'w> FormatFields<'w> for Fields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut line = Line::default();
+        fields.record(&mut line);
+        let (italic, dimmed, plain) =
+            if writer.has_ansi_escapes() { ("\x1b[3m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
+        let mut gap = "";
+        if let Some(message) = &line.message {
+            writer.write_str(message)?;
+            gap = " ";
+        }
+        for (name, value) in &line.fields {
+            if line.message.as_ref().is_none_or(|message| !says(message, name, value)) {
+                write!(writer, "{gap}{italic}{name}{plain}{dimmed}={plain}{value}")?;
+                gap = " ";
+            }
+        }
+        Ok(())
     }
-    let name = name.strip_prefix("r#").unwrap_or(name);
-    let (italic, dimmed, plain) =
-        if writer.has_ansi_escapes() { ("\x1b[3m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
-    write!(writer, "{italic}{name}{plain}{dimmed}={plain}")?;
-    write!(Escaping(writer), "{value:?}")
+}
+
+/// What a line has, escaped.
+#[derive(Default)]
+struct Line {
+    message: Option<String>,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let text = escape(&format!("{value:?}")).into_owned();
+        match field.name() {
+            "message" => self.message = Some(text),
+            name => self.fields.push((name.strip_prefix("r#").unwrap_or(name), text)),
+        }
+    }
+}
+
+/// Whether a message has the value of a field, as a word of its own. What is short may stand there for something else.
+fn says(message: &str, name: &str, value: &str) -> bool {
+    const SHORT: usize = 4;
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    let is_word = |at: usize, length: usize| {
+        let (before, behind) = (&message[..at], &message[at + length..]);
+        let joins = |sign: Option<char>| sign.is_some_and(|sign| sign.is_alphanumeric() || sign == '_');
+        // A dot at the end of a sentence joins nothing.
+        let goes_on = behind.starts_with(['-', '/', '.', ':']) && joins(behind.chars().nth(1));
+        !joins(before.chars().next_back()) && !before.ends_with(['/', '-']) && !joins(behind.chars().next()) && !goes_on
+    };
+    let has = |text: &str| message.match_indices(text).any(|(at, _)| is_word(at, text.len()));
+    if value.len() < SHORT { !value.is_empty() && has(&format!("{name} {value}")) } else { has(value) }
+}
+
+/// A duration as lines of the log have it: `5.0 s`.
+pub fn seconds(duration: Duration) -> impl fmt::Display {
+    struct Seconds(Duration);
+    impl fmt::Display for Seconds {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self.0 {
+                // Nothing would be left of it.
+                short if !short.is_zero() && short < Duration::from_millis(100) => {
+                    write!(f, "{} ms", short.as_millis())
+                }
+                long => write!(f, "{:.1} s", long.as_secs_f64()),
+            }
+        }
+    }
+    Seconds(duration)
 }
 
 /// Writes lines of JSON with what acts in them as JSON escapes, also what JSON leaves as it is: no collector sees a
@@ -103,26 +171,53 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, Box<dyn Error>> {
         "tungstenite::protocol::frame::frame=warn",
     ];
     let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter)?,
+        Ok(filter) => EnvFilter::try_new(filter).map_err(|wrong| format!("RUST_LOG is no filter: {wrong}"))?,
         Err(_) => EnvFilter::try_new(level)?,
     };
     FRAMES.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
-/// Panics become lines of the log from now on: what they say may come from outside, as everything else may.
+/// Panics become lines of the log from now on: what they say may come from outside, as everything else may. A trace of the
+/// stack, where `RUST_BACKTRACE` asks for one, has lines of its own behind that.
 pub fn take_panics() {
-    panic::set_hook(Box::new(log_panic));
+    panic::set_hook(Box::new(|panic| log_panic(panic, LogFormat::Text)));
 }
 
-fn log_panic(panic: &PanicHookInfo<'_>) {
+/// The same for a log whose every line is a JSON object: a trace of the stack is a field of it.
+pub fn take_panics_as_json() {
+    panic::set_hook(Box::new(|panic| log_panic(panic, LogFormat::Json)));
+}
+
+/// Characters of a panic's message that are logged.
+const MAX_PANIC: usize = 4096;
+
+fn log_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
     let message = panic.payload_as_str().unwrap_or("no message");
-    match panic.location() {
-        Some(place) => error!("panic at {place}: {message}"),
-        None => error!("panic: {message}"),
-    }
+    let message = match message.char_indices().nth(MAX_PANIC) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    };
+    let text = match panic.location() {
+        Some(place) => format!("panic at {place}: {message}"),
+        None => format!("panic: {message}"),
+    };
     let trace = Backtrace::capture();
-    if trace.status() == BacktraceStatus::Captured {
-        let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{trace}\n"));
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+    // Nobody takes the line of a panic that happens while another line is written.
+    let is_taken = dispatcher::get_default(|current| !current.is::<NoSubscriber>());
+    match (format, &trace) {
+        (LogFormat::Json, Some(trace)) if is_taken => error!(backtrace = trace, "{text}"),
+        _ if is_taken => error!("{text}"),
+        (LogFormat::Json, _) => {
+            let line = json!({ "level": "ERROR", "message": text, "backtrace": trace });
+            let _ = writeln!(io::stderr(), "{}", escape_json(&line.to_string()));
+        }
+        (LogFormat::Text, _) => {
+            let _ = writeln!(io::stderr(), "ERROR {}", escape(&text));
+        }
+    }
+    if let (LogFormat::Text, Some(trace)) = (format, trace) {
+        let _ = writeln!(io::stderr(), "{trace}");
     }
 }
 
@@ -163,13 +258,4 @@ fn replaced(text: &str, is_such: impl Fn(char) -> bool, replace: impl Fn(char, &
         if is_such(character) { replace(character, &mut out) } else { out.push(character) }
     }
     Cow::Owned(out)
-}
-
-/// Escapes what is written.
-struct Escaping<'w, 'o>(&'w mut Writer<'o>);
-
-impl Write for Escaping<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(&escape(text))
-    }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod forward;
 mod observer;
+mod outcome;
 
 use std::{
     fmt,
@@ -13,7 +14,7 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub use self::api::ApiMetrics;
+pub use self::{api::ApiMetrics, outcome::Outcome};
 pub(crate) use self::{forward::ForwardMetrics, observer::ObserverMetrics};
 use crate::{
     envelope::Refusal,
@@ -24,6 +25,7 @@ use crate::{
 
 const DELIVERIES: &str = "echostr_deliveries_total";
 const COMMITS: &str = "echostr_journal_commit_seconds";
+const BLOCKED: &str = "echostr_blocked_polls_total";
 const UNROUTED: &str = "echostr_unknown_path_requests_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
@@ -43,121 +45,11 @@ const WEBSOCKET: &str = "echostr_websocket_connected";
 const WEBSOCKET_CONNECTIONS: &str = "echostr_websocket_connections_total";
 const WEBSOCKET_KICKS: &str = "echostr_websocket_kicks_total";
 
-/// Between the fastest handler and the longest deadline, in seconds.
 /// Buckets of the time that a commit takes, in seconds.
 const COMMIT_BUCKETS: [f64; 12] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 
+/// Between the fastest handler and the longest deadline, in seconds.
 const BUCKETS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.5, 10.0];
-
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A responder's reply was given.
-    Answered,
-    /// The event has no responder; it was acknowledged.
-    Acknowledged,
-    /// The event is not in the catalogue, or its shape differs; it was acknowledged.
-    Unknown,
-    /// The payload could not be parsed; it was acknowledged.
-    Unreadable,
-    /// Not all of a question could be read, and the default answer was given.
-    Undecided,
-    /// A repeat was given the reply of its event.
-    Repeated,
-    /// The responder failed, and the default answer was given.
-    Failed,
-    /// The responder panicked, and the default answer was given.
-    Panicked,
-    /// The responder's reply broke a rule of the platform, and the default answer was given.
-    BadReply,
-    /// The responder was late, and the default answer was given.
-    Late,
-    /// The responder is not done; the platform retries, and gets its reply then.
-    Held,
-    /// A URL check was answered.
-    Verified,
-    /// The journal could not store the event; the platform retries.
-    NotStored,
-    /// Too many deliveries in flight; the platform retries.
-    Overloaded,
-    /// The bodies that are being read fill `body_memory`; the platform retries.
-    BodyMemory,
-    /// The body was too large.
-    TooLarge,
-    /// The body did not come in time, or not whole.
-    Incomplete,
-}
-
-impl Outcome {
-    /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
-    const ALL: [Self; 17] = [
-        Self::Answered,
-        Self::Acknowledged,
-        Self::Unknown,
-        Self::Unreadable,
-        Self::Undecided,
-        Self::Repeated,
-        Self::Failed,
-        Self::Panicked,
-        Self::BadReply,
-        Self::Late,
-        Self::Held,
-        Self::Verified,
-        Self::NotStored,
-        Self::Overloaded,
-        Self::BodyMemory,
-        Self::TooLarge,
-        Self::Incomplete,
-    ];
-
-    /// Those of requests that were not read, or whose reading failed.
-    const UNREAD: [Self; 5] = [Self::Overloaded, Self::BodyMemory, Self::TooLarge, Self::Incomplete, Self::Panicked];
-
-    /// The values of label `outcome`, but for those of refused requests.
-    pub(crate) const NAMES: [&'static str; 6] =
-        ["answered", "acknowledged", "repeated", "defaulted", "unavailable", "verified"];
-
-    /// Where its name is; none of a refused request is there.
-    pub(crate) const fn number(self) -> usize {
-        match self {
-            Self::Answered => 0,
-            Self::Acknowledged | Self::Unknown | Self::Unreadable => 1,
-            Self::Repeated => 2,
-            Self::Undecided | Self::Failed | Self::Panicked | Self::BadReply | Self::Late => 3,
-            Self::Held | Self::NotStored | Self::Overloaded | Self::BodyMemory => 4,
-            Self::Verified => 5,
-            Self::TooLarge | Self::Incomplete => Self::NAMES.len(),
-        }
-    }
-
-    /// Label `reason`.
-    pub(crate) const fn reason(self) -> &'static str {
-        self.labels().1
-    }
-
-    /// Labels `outcome` and `reason`.
-    const fn labels(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Answered => ("answered", ""),
-            Self::Acknowledged => ("acknowledged", ""),
-            Self::Unknown => ("acknowledged", "unknown"),
-            Self::Unreadable => ("acknowledged", "unreadable"),
-            Self::Undecided => ("defaulted", "unreadable"),
-            Self::Repeated => ("repeated", ""),
-            Self::Failed => ("defaulted", "error"),
-            Self::Panicked => ("defaulted", "panic"),
-            Self::BadReply => ("defaulted", "bad_reply"),
-            Self::Late => ("defaulted", "timeout"),
-            Self::Held => ("unavailable", "held"),
-            Self::Verified => ("verified", ""),
-            Self::NotStored => ("unavailable", "not_stored"),
-            Self::Overloaded => ("unavailable", "overloaded"),
-            Self::BodyMemory => ("unavailable", "body_memory"),
-            Self::TooLarge => ("refused", "too_large"),
-            Self::Incomplete => ("refused", "incomplete"),
-        }
-    }
-}
 
 /// The registry of one server; its text is what `/metrics` shows.
 #[derive(Clone)]
@@ -168,6 +60,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Bytes of `body_memory` in use.
     pub body_memory: Gauge,
+    /// Polls that blocked a thread: of responders, of observers.
+    pub blocked: [Counter; 2],
     /// Bytes of the journal in use.
     pub journal_bytes: Gauge,
     /// Pending observations: one per event and observer.
@@ -260,6 +154,7 @@ impl Metrics {
                 None,
                 "Attempts to send events of forwards: delivered, failed and to be repeated, dead for good",
             ),
+            (BLOCKED, None, "Polls of handlers that blocked their thread for half a second or longer"),
             (TASK_PANICS, None, "Panics of background tasks"),
             (WEBSOCKET_CONNECTIONS, None, "WebSocket connections of bots: subscribed, refused, broken"),
             (WEBSOCKET_KICKS, None, "WebSocket connections that ended because another client uses the bot"),
@@ -327,6 +222,8 @@ impl Metrics {
             in_flight: recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
             body_memory: recorder.register_gauge(&Key::from_static_name(BODY_MEMORY), &METADATA),
+            blocked: ["responder", "observer"]
+                .map(|handler| counter(&recorder, BLOCKED, vec![Label::from_static_parts("handler", handler)])),
             journal_bytes: recorder.register_gauge(&Key::from_static_name(JOURNAL_BYTES), &METADATA),
             waiting: recorder.register_gauge(&Key::from_static_name(WAITING), &METADATA),
             dead: recorder.register_gauge(&Key::from_static_name(DEAD), &METADATA),

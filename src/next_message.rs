@@ -14,6 +14,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{
     config::Config,
     journal,
+    log::seconds,
     observers::{Failed, Job, Run, Scope},
 };
 
@@ -45,7 +46,7 @@ pub fn job(config: &Config) -> Job {
         let dropped = leased.is_late.then(|| {
             let kept = keeps
                 .get(&*leased.record.account)
-                .map_or_else(String::new, |keep| format!(" within {} s (`late_keep`)", keep.as_secs_f64()));
+                .map_or_else(String::new, |keep| format!(" within {} (`late_keep`)", seconds(*keep)));
             Failed::Dropped(format!("the reply was late and was DROPPED: no next message of the user{kept}"))
         });
         Box::pin(async move {

@@ -40,6 +40,7 @@ use crate::{
     event::{self, Answer},
     hooks::{Hooks, ObserveError, Observed, Observer, Retry},
     journal::{self, EventRecord, Finish, Finished, Journal, JournalError, Lease, Leased},
+    log::seconds,
     metrics::{Metrics, ObserverMetrics},
     panics::{Caught, Panicked, catch},
     supervisor::Supervisor,
@@ -312,7 +313,7 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
         }
         Some(Ok(Ok(Err(failed)))) => failed,
         Some(Ok(Err(panicked))) => Failed::Retry(format!("the handler {panicked}")),
-        Some(Err(_elapsed)) => Failed::Retry(format!("the handler took longer than {} s", limit.as_secs_f64())),
+        Some(Err(_elapsed)) => Failed::Retry(format!("the handler took longer than {}", seconds(limit))),
     };
     work.trace(record, &lease, started, Some(&failed));
     let (event, attempt) = (lease.id, lease.attempt);
@@ -339,8 +340,8 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
             if of_account {
                 permits.rest(&lease.account, Instant::now() + after);
             }
-            let pause = after.as_secs_f64();
-            debug!(observer = name, %event, "observer {name} deferred {event} for {pause} s: {reason}");
+            let pause = seconds(after);
+            debug!(observer = name, %event, "observer {name} deferred {event} for {pause}: {reason}");
             return work.end(lease, Finish::Postponed { after }).await;
         }
         Failed::Retry(error) if attempt < work.settings.max_attempts => {
@@ -378,8 +379,8 @@ impl Work {
 
     async fn retry(&self, lease: Lease, after: Duration, error: String) {
         self.metrics.failed.increment(1);
-        let (name, event, attempt, pause) = (&*self.job.name, lease.id, lease.attempt, after.as_secs_f64());
-        warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause} s: {error}");
+        let (name, event, attempt, pause) = (&*self.job.name, lease.id, lease.attempt, seconds(after));
+        warn!(observer = name, %event, attempt, "observer {name} failed on {event}, next attempt in {pause}: {error}");
         self.end(lease, Finish::Retry { after, error }).await;
     }
 

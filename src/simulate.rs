@@ -2,11 +2,9 @@
 //! what comes back as the platform would.
 
 pub mod api;
+mod fields;
 
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     catalog::{self, CatalogError, Entry},
@@ -102,22 +100,25 @@ pub struct Answer {
 #[non_exhaustive]
 pub enum SimulateError {
     /// The server cannot be reached, or did not answer.
-    #[error("no answer from {url}: {source}; is the server running?")]
+    #[error("no answer from {url}: {cause}")]
     Unreachable {
         /// Where it was sought.
         url: String,
-        /// What went wrong.
-        source: reqwest::Error,
+        /// What went wrong, with its causes and what to do.
+        cause: String,
     },
     /// The HTTP client cannot be set up.
     #[error("cannot set up the HTTP client: {0}")]
-    Client(reqwest::Error),
+    Client(String),
     /// The request cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
     /// There are no random bytes.
     #[error("the system gives no random bytes")]
     Random,
+    /// The catalogue cannot be read.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogError),
     /// The catalogue has no sample of the event.
     #[error("the catalogue has no sample of `{0}`")]
     NoSample(String),
@@ -130,8 +131,21 @@ pub enum SimulateError {
         source: PayloadError,
     },
     /// A field to be set does not exist.
-    #[error("`{0}` cannot be set: no field on the way to it is an object")]
-    Field(String),
+    #[error("no field `{field}`; {hint}")]
+    Field {
+        /// As it was written.
+        field: String,
+        /// Which one is meant, or which there are.
+        hint: String,
+    },
+    /// A field cannot be set as a text.
+    #[error("`{field}` {hint}")]
+    Unsettable {
+        /// As it was written.
+        field: String,
+        /// Why not.
+        hint: String,
+    },
 }
 
 impl Push {
@@ -156,7 +170,7 @@ impl Push {
         let Value::Object(mut tree) = tree else { return Err(SimulateError::NoSample(entry.id.clone())) };
         freshen(&mut tree, now)?;
         for (path, value) in set {
-            set_field(&mut tree, path, value)?;
+            fields::set(entry, &mut tree, path, value)?;
         }
         let payload = match form {
             Form::Xml => payload::write_xml(&tree),
@@ -184,34 +198,17 @@ fn freshen(tree: &mut Object<'_>, now: i64) -> Result<(), SimulateError> {
     Ok(())
 }
 
-/// Sets a field by its dotted path. A number stays a number where it was one.
-fn set_field(tree: &mut Object<'_>, path: &str, value: &str) -> Result<(), SimulateError> {
-    let mut object = tree;
-    let mut parts = path.split('.').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            let was_number = matches!(object.get(part), Some(Value::Number(_)));
-            let number = value.parse().ok().filter(|_| was_number).map(|number| Value::Number(Number::Int(number)));
-            object.set(part, number.unwrap_or_else(|| Value::Text(Cow::Owned(value.to_owned()))));
-            return Ok(());
-        }
-        object = object.object_mut(part).ok_or_else(|| SimulateError::Field(path.to_owned()))?;
-    }
-    Ok(())
-}
-
 impl<'k> Player<'k> {
     /// Plays the platform of `keys` towards the account at `url`.
     ///
     /// # Errors
     /// [`SimulateError::Client`] when the HTTP client cannot be set up.
     pub fn new(keys: &'k Keys, url: String) -> Result<Self, SimulateError> {
-        http::install_crypto();
-        let client = reqwest::Client::builder().timeout(PATIENCE);
+        let client = http::builder().timeout(PATIENCE);
         // A proxy cannot reach this machine by that name.
         let is_local = ["http://127.", "http://localhost", "http://[::1]"].iter().any(|own| url.starts_with(own));
         let client = if is_local { client.no_proxy() } else { client };
-        let client = client.build().map_err(SimulateError::Client)?;
+        let client = client.build().map_err(|failure| SimulateError::Client(http::causes(failure)))?;
         Ok(Self { client, keys, url })
     }
 
@@ -225,7 +222,10 @@ impl<'k> Player<'k> {
         let get = self.client.get(format!("{}?{}", self.url, request.query));
         let mut answer = self.send(get).await?;
         if answer.fault.is_none() && answer.body != echo {
-            answer.fault = Some("the echo is not what was sent".to_owned());
+            let is_there =
+                answer.body.trim_matches(|other: char| other.is_whitespace() || "\u{FEFF}\"'".contains(other)) == echo;
+            let what = if is_there { "has something around the echo" } else { "is not the echo" };
+            answer.fault = Some(format!("the body {what}; the console wants it as it is, and nothing else"));
         }
         Ok(Some(answer))
     }
@@ -277,15 +277,16 @@ impl<'k> Player<'k> {
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, SimulateError> {
         let started = Instant::now();
-        let unreachable = |source: reqwest::Error| SimulateError::Unreachable {
+        let unreachable = |failure: reqwest::Error| SimulateError::Unreachable {
             url: self.url.clone(),
-            // The URL holds the signature, which nobody needs to see twice.
-            source: source.without_url(),
+            cause: http::causes(failure),
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
+        let location = response.headers().get("location").and_then(|to| to.to_str().ok()).map(str::to_owned);
         let body = response.text().await.map_err(unreachable)?;
-        let fault = (status != 200).then(|| format!("status {status}; the platform wants 200"));
+        let fault = http::redirected(status, location.as_deref())
+            .or_else(|| (status != 200).then(|| format!("status {status}; the platform wants 200")));
         Ok(Answer { status, body, sealed: false, took: started.elapsed(), fault })
     }
 

@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
+    log::seconds,
     metrics::Metrics,
     panics::{self, Panicked},
 };
@@ -266,7 +267,7 @@ impl Watch {
             self.task.failing.fetch_add(1, Ordering::Relaxed);
         }
         drop(failure);
-        self.task.panicked(panicked, format_args!("it starts again in {} s", pause.as_secs_f64()));
+        self.task.panicked(panicked, format_args!("it starts again in {}", seconds(pause)));
         pause
     }
 

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     event::{Answer, AnswerStream},
     hooks::{Context, HandlerError, RawEvent},
+    log::seconds,
 };
 
 /// Responders that wait for a reply on this node, by their events. Each holds the permit of its delivery, which bounds them.
@@ -101,8 +102,8 @@ impl Deferred {
         match time::timeout(within, waiting.reply()).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) | Err(_) => {
-                let waited = within.as_secs_f64();
-                Err(format!("no reply came through the event API within {waited} s (`reply_within`)").into())
+                let waited = seconds(within);
+                Err(format!("no reply came through the event API within {waited} (`reply_within`)").into())
             }
         }
     }

@@ -27,8 +27,8 @@ pub enum ApiError {
     },
     /// The platform's rate limit was reached; it is not called for a while.
     #[error(
-        "{account}: {path} is paused for {} s more: the platform's rate limit was reached ({code})",
-        rest.as_secs_f64().ceil()
+        "{account}: {path} is paused for {} more: the platform's rate limit was reached ({code})",
+        crate::log::seconds(*rest)
     )]
     Limited {
         /// The account.

@@ -42,6 +42,7 @@ use crate::{
     event::Platform,
     http,
     journal::{Journal, Millis},
+    log::seconds,
     metrics::{ApiMetrics, Metrics},
     payload, platform,
     supervisor::{Supervisor, TaskGroup},
@@ -408,11 +409,7 @@ impl Api {
         drop(limited);
         if is_new && pause > SHORT_PAUSE {
             let account = &*self.0.account;
-            warn!(
-                account,
-                "{failure}; no calls of it for {} s, what needs it waits and is not lost",
-                pause.as_secs_f64()
-            );
+            warn!(account, "{failure}; no calls of it for {}, what needs it waits and is not lost", seconds(pause));
         }
         pause
     }

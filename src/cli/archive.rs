@@ -1,15 +1,15 @@
 //! What `events` and `dead` share: which journal, which events, and work that goes page by page.
 
-use std::{error::Error, future::Future, time::Duration};
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use clap::{CommandFactory as _, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use uuid::Uuid;
 
-use super::{Arguments, ConfigArgument, remote::RemoteArchive};
+use super::{Arguments, ConfigArgument, names, remote::RemoteArchive};
 use crate::{
-    config::{Config, find_config},
+    config::{Account, Config, Needs, find_config},
     event::Platform,
     journal::{self, Archive, Filter, Millis, State},
     log::escape,
@@ -122,6 +122,17 @@ fn time(text: &str) -> Result<Millis, String> {
     Ok(Timestamp::now().as_millisecond().saturating_sub(ago))
 }
 
+/// A time with as much of it as there is room for.
+pub(super) fn print_time_within(millis: Millis, width: usize) -> String {
+    let time = Timestamp::from_millisecond(millis);
+    match (time, width) {
+        (Ok(time), 24..) => format!("{time:.3}"),
+        (Ok(time), 20..) => format!("{time:.0}"),
+        (Ok(time), _) => time.strftime("%m-%dT%H:%M:%S").to_string(),
+        (Err(_), _) => millis.to_string(),
+    }
+}
+
 /// A time as it is printed.
 pub(super) fn print_time(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
@@ -132,18 +143,53 @@ pub(super) fn usage(what: &str) -> ! {
     Arguments::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
 
-/// The journal of a configuration, or of a running server.
-pub(super) fn open(arguments: &SourceArguments) -> Result<Box<dyn Archive>, Box<dyn Error>> {
-    if let Some(url) = &arguments.url {
-        return Ok(Box::new(RemoteArchive::new(url, arguments.token.clone())?));
+/// A journal, and whose accounts are in it.
+pub(super) struct Source {
+    pub(super) archive: Arc<dyn Archive>,
+    accounts: Accounts,
+}
+
+/// Who knows the accounts.
+enum Accounts {
+    Configured(Vec<String>),
+    Remote(Arc<RemoteArchive>),
+}
+
+impl Source {
+    /// The journal of a running server.
+    pub(super) fn remote(remote: Arc<RemoteArchive>) -> Self {
+        Self { archive: Arc::clone(&remote) as Arc<dyn Archive>, accounts: Accounts::Remote(remote) }
     }
-    open_configured(&arguments.config)
+
+    /// Ids of the accounts that are configured.
+    pub(super) async fn accounts(&self) -> Result<Vec<String>, Box<dyn Error>> {
+        match &self.accounts {
+            Accounts::Configured(ids) => Ok(ids.clone()),
+            Accounts::Remote(remote) => Ok(remote.accounts().await?),
+        }
+    }
+}
+
+/// The journal of a configuration, or of a running server.
+pub(super) fn open(arguments: &SourceArguments) -> Result<Source, Box<dyn Error>> {
+    match &arguments.url {
+        Some(url) => Ok(Source::remote(Arc::new(RemoteArchive::new(url, arguments.token.clone())?))),
+        None => open_configured(&arguments.config),
+    }
 }
 
 /// The journal of a configuration.
-pub(super) fn open_configured(arguments: &ConfigArgument) -> Result<Box<dyn Archive>, Box<dyn Error>> {
-    let config = Config::load(&find_config(arguments.config.as_deref())?)?;
-    Ok(journal::open_archive(&config.journal)?)
+pub(super) fn open_configured(arguments: &ConfigArgument) -> Result<Source, Box<dyn Error>> {
+    let config = Config::load_for(&find_config(arguments.config.as_deref())?, Needs::JOURNAL)?;
+    let accounts = Accounts::Configured(config.known_accounts().map(Account::id).collect());
+    Ok(Source { archive: journal::open_archive(&config.journal)?.into(), accounts })
+}
+
+/// Opens a journal for those of its events that are asked for.
+pub(super) async fn open_for(arguments: &SourceArguments, filter: &Filter) -> Result<Source, Box<dyn Error>> {
+    let source = open(arguments)?;
+    names::check(&source, filter).await?;
+    Ok(source)
 }
 
 /// Refuses names of unknown observers.

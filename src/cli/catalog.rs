@@ -10,13 +10,16 @@ use std::{
 
 use serde::Serialize;
 
-use super::Done;
+use super::{
+    Done, names,
+    table::{Column, Table},
+};
 use crate::{
     catalog,
     event::{EventSpec, Platform, table},
     log::{escape, escape_json},
     payload::{self, Form, Value},
-    platform,
+    platform, webhook,
 };
 
 #[derive(clap::Args, Debug)]
@@ -75,7 +78,10 @@ fn print_schemas(out: &mut impl Write, of: Option<Platform>, name: &str) -> Resu
     }
     schemas.retain(|schema| name.is_empty() || schema.name == name);
     if schemas.is_empty() {
-        return Err(format!("no schema of `{name}`; `echostr catalog` lists the event types").into());
+        let known: Vec<&str> = Platform::ALL.into_iter().flat_map(webhook::event_types).collect();
+        let hint =
+            names::nearest_type(name, &known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        return Err(format!("no schema of `{name}`{hint}; `echostr catalog` lists the event types").into());
     }
     schemas.iter().try_for_each(|schema| writeln!(out, "{}", schema.schema))?;
     Ok(())
@@ -94,11 +100,13 @@ fn list(out: &mut impl Write, arguments: &Arguments) -> Result<(), Box<dyn Error
         sample_xml: Option<&'e str>,
         sample_json: Option<&'e str>,
     }
+    let table =
+        Table::new(&[Column::text("type", 32, 56), Column::text("rust type", 20, 40), Column::rest("summary", 20)]);
     let wanted = arguments.platform.or(arguments.of);
     for platform in Platform::ALL.into_iter().filter(|platform| wanted.is_none_or(|wanted| wanted == *platform)) {
         for entry in catalog::entries(platform)? {
             if !arguments.json {
-                writeln!(out, "{:<56} {:<40} {}", entry.id, entry.type_name, entry.summary)?;
+                writeln!(out, "{}", table.row(&[&entry.id, &entry.type_name, &entry.summary]))?;
                 continue;
             }
             let line = Line {

@@ -1,24 +1,21 @@
 //! `echostr check`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode, sync::Arc};
 
 use super::{BuildHooks, ConfigArgument, Done};
 use crate::{
-    answers::{self, Deferred, Listeners},
     api::{Api, ApiError, Apis},
     clock::Clock,
-    config::{Account, Config, Source, Target, find_config},
-    delivery::Endpoint,
+    config::{Account, Config, JournalUrl, Source, Target, find_config},
     demo,
-    forward::Delivered,
-    hooks::Hooks,
     journal::{
-        self, FORWARD_PREFIX, INTERNAL_PREFIX, Journal, JournalError, ObserverState, Options, memory::MemoryJournal,
+        self, FORWARD_PREFIX, INTERNAL_PREFIX, Journal, JournalError, Observer, ObserverState, Options, Usable,
+        memory::MemoryJournal,
     },
-    log::escape,
+    log::{self, escape},
     metrics::Metrics,
     platform::Probe,
-    server,
+    server::{self, trial},
     supervisor::Supervisor,
     webhook::{Client, Guard, shown_url},
 };
@@ -45,7 +42,8 @@ pub(super) fn run(Arguments { config, online, handlers }: &Arguments, hooks: Bui
             return Ok(ExitCode::FAILURE);
         }
     };
-    let mut problems: Vec<String> = Vec::new();
+    let (mut problems, mut notices): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    problems.extend(log::filter(&config.log.level).err().map(|problem| escape(&problem.to_string()).into_owned()));
     // Handlers that are set up may spawn tasks.
     let runtime = tokio::runtime::Runtime::new()?;
     let hooks = match handlers {
@@ -53,37 +51,31 @@ pub(super) fn run(Arguments { config, online, handlers }: &Arguments, hooks: Bui
         false => demo::hooks(&config).map(Option::unwrap_or_default).map_err(Into::into),
     };
     let hooks = hooks.map_err(|problem| problems.push(problem.to_string())).ok();
-    let hooks = hooks.and_then(|hooks| {
-        let installed = answers::install(
-            &config,
-            hooks,
-            &Guard::default(),
-            &Deferred::default(),
-            &Delivered::default(),
-            &Listeners::default(),
-        );
-        installed.map_err(|problem| problems.push(problem.to_string())).ok()
+    // What a server would stop at is found as a server would find it.
+    let observers = hooks.and_then(|hooks| {
+        let started = runtime.block_on(trial::start(&config, hooks, *handlers));
+        started.map_err(|problem| problems.push(problem.to_string())).ok()
     });
-    let misnamed = hooks.as_ref().and_then(|hooks| server::check_observers(&config, hooks, *handlers).err());
-    problems.extend(misnamed.map(|problem| problem.to_string()));
-    for account in &config.accounts {
-        let endpoint = Endpoint::new(account.clone(), &Metrics::new());
-        problems.extend(endpoint.err().map(|problem| format!("[{}] aes_key: {problem}", account.id())));
-    }
     if let Some(folder) = &config.server.files
         && let Err(failure) = std::fs::read_dir(folder)
     {
         problems.push(format!("[server] files: cannot read {}: {failure}", folder.display()));
     }
-    let journal = runtime.block_on(journal::check(&config.journal));
-    let mut absent = Vec::new();
-    match (journal, hooks) {
-        (Ok(()), Some(hooks)) => match runtime.block_on(unregistered(&config, hooks, *handlers)) {
-            Ok(observers) => absent = observers,
-            Err(problem) => problems.push(in_journal(&problem)),
-        },
-        (Ok(()), None) => {}
-        (Err(problem), _) => problems.push(in_journal(&problem)),
+    let journal = runtime.block_on(journal::usable(&config.journal));
+    let in_use = journal == Ok(Usable::InUse);
+    match journal {
+        Ok(Usable::Yes) => {}
+        Ok(Usable::InUse) => notices.push(format!("[journal] {STOP}: it uses the journal")),
+        Ok(Usable::Unreachable(failure)) if !online => notices.push(format!(
+            "{}; a server starts all the same, and answers 503 until it can be reached",
+            in_journal(&failure)
+        )),
+        Ok(Usable::Unreachable(failure)) | Err(failure) => problems.push(in_journal(&failure)),
+    }
+    check_addresses(&config, in_use, &mut problems, &mut notices);
+    if let Some(observers) = observers {
+        // What is not there, or cannot be reached, has been reported.
+        notices.extend(runtime.block_on(unregistered(&config, &observers, *handlers)).unwrap_or_default());
     }
     if *online {
         problems.extend(runtime.block_on(ask_platforms(&config))?);
@@ -92,7 +84,7 @@ pub(super) fn run(Arguments { config, online, handlers }: &Arguments, hooks: Bui
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
-    absent.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    notices.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if *handlers {
         super::unread_handlers(&config).for_each(|warning| eprintln!("warning: {}: {warning}", path.display()));
     }
@@ -110,7 +102,7 @@ pub(super) fn run(Arguments { config, online, handlers }: &Arguments, hooks: Bui
         println!("answer {name} asks {}", shown_url(&target.url));
     }
     for account in &config.accounts {
-        println!("{} is received {}", account.id(), account.receives());
+        println!("{}: {}", account.id(), account.receives());
     }
     if !handlers {
         println!("handlers are not set up; `check --handlers` does it, and checks [handlers] and [observers] by them");
@@ -123,12 +115,30 @@ fn in_journal(problem: &JournalError) -> String {
     format!("[journal] {}", escape(&problem.to_string()))
 }
 
+/// What somebody has to do before the server that was checked can start.
+const STOP: &str = "an echostr runs, and has to stop before another one starts";
+
+/// Whether a server could listen on its addresses. One that runs already has them, and is no problem.
+fn check_addresses(config: &Config, in_use: bool, problems: &mut Vec<String>, notices: &mut Vec<String>) {
+    // Of a file it is known whether a server runs on it.
+    let may_be_own = in_use || !matches!(config.journal.url, JournalUrl::Sqlite(_));
+    let addresses = [("[server] listen", config.server.listen, false), ("[admin] listen", config.admin.listen, true)];
+    for (section, address, is_admin) in addresses {
+        let Err(failure) = trial::bind(address) else { continue };
+        let is_taken = failure.kind() == io::ErrorKind::AddrInUse;
+        if is_taken && may_be_own && trial::is_echostr(address, is_admin) {
+            notices.push(format!("{section}: {STOP}: it listens on {address}"));
+        } else {
+            problems.push(server::cannot_listen(address, section, &failure));
+        }
+    }
+}
+
 /// A warning for each observer of the journal that a server with this configuration and these handlers would not have; of
 /// the server's own alone if the handlers are not those of the program.
-async fn unregistered(config: &Config, hooks: Hooks, has_handlers: bool) -> Result<Vec<String>, JournalError> {
+async fn unregistered(config: &Config, wanted: &[Observer], has_handlers: bool) -> Result<Vec<String>, JournalError> {
     // One that is not there yet, or in memory, has no observers.
     let Ok(archive) = journal::open_archive(&config.journal) else { return Ok(Vec::new()) };
-    let wanted = server::registered_observers(config, &Arc::new(hooks));
     let is_missing = |it: &ObserverState| wanted.iter().all(|observer| *observer.name != *it.name);
     let is_known = |it: &ObserverState| has_handlers || is_reserved(&it.name);
     let missing = archive.observer_states().await?.into_iter().filter(|it| is_known(it) && is_missing(it));

@@ -12,12 +12,15 @@ use uuid::Uuid;
 
 use super::{
     Done,
-    archive::{self, FilterArguments, PAGE_SIZE, SourceArguments, print_time, usage},
+    archive::{self, FilterArguments, PAGE_SIZE, SourceArguments, print_time, print_time_within, usage},
+    events::short_id,
+    ids::{EventId, SHORT_ID},
     runtime,
+    table::{Column, Table},
 };
 use crate::{
     journal::{Archive, DeadLetter, Filter, ObservationState},
-    log::{escape, escape_json},
+    log::escape_json,
 };
 
 #[derive(clap::Subcommand, Debug)]
@@ -62,7 +65,7 @@ impl Which {
 pub(super) struct Chosen {
     #[command(flatten)]
     which: Which,
-    /// Ids of the events, each for all of its observers or for one
+    /// Ids of the events or their beginnings, each for all of its observers or for one
     #[arg(value_name = "ID[/OBSERVER]")]
     letters: Vec<Letter>,
     /// Every dead letter; needed when neither a filter nor an id is given
@@ -73,12 +76,12 @@ pub(super) struct Chosen {
 /// `ID` or `ID/OBSERVER`.
 #[derive(Clone, Debug)]
 struct Letter {
-    event: Uuid,
+    event: EventId,
     observer: Option<String>,
 }
 
 impl FromStr for Letter {
-    type Err = uuid::Error;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (event, observer) = text.split_once('/').map_or((text, None), |(id, name)| (id, Some(name.to_owned())));
@@ -107,29 +110,42 @@ pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
             Command::Ls { which, limit, json } => {
-                list(&*archive::open(&which.source)?, &which.filter(), *limit, *json).await
+                let filter = which.filter();
+                list(&*archive::open_for(&which.source, &filter).await?.archive, &filter, *limit, *json).await
             }
             Command::Replay(chosen) => {
-                let archive = archive::open(&chosen.which.source)?;
+                let archive = archive::open_for(&chosen.which.source, &chosen.which.filter()).await?.archive;
                 let done = each(&*archive, chosen, |letters| archive.revive(letters)).await?;
-                writeln!(io::stdout(), "replayed: {done}")?;
+                writeln!(io::stdout(), "queued {} again", count(done))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Drop(chosen) => {
-                let archive = archive::open(&chosen.which.source)?;
+                let archive = archive::open_for(&chosen.which.source, &chosen.which.filter()).await?.archive;
                 let done = each(&*archive, chosen, |letters| archive.drop_dead(letters)).await?;
-                writeln!(io::stdout(), "removed: {done}")?;
+                writeln!(io::stdout(), "removed {}", count(done))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     })
 }
 
+fn count(letters: u64) -> String {
+    format!("{letters} dead letter{}", if letters == 1 { "" } else { "s" })
+}
+
 async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) -> Done {
     check_observer(archive, filter).await?;
     let mut out = io::BufWriter::new(io::stdout());
+    let table = Table::new(&[
+        Column::short("died", 14, 24),
+        Column::short("event", SHORT_ID, 36),
+        Column::text("type", 15, 32),
+        Column::text("observer", 12, 16),
+        Column::number("n", 2),
+        Column::rest("error", 8),
+    ]);
     if !json {
-        writeln!(out, "{:<24}  {:<36}  {:<32} {:<16} {:>2}  error", "died", "event", "type", "observer", "n")?;
+        writeln!(out, "{}", table.head())?;
     }
     let mut left = if limit == 0 { usize::MAX } else { limit };
     let mut before = None;
@@ -139,24 +155,24 @@ async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) 
         before = Some((last.event.id, last.observer.clone()));
         left -= page.len();
         for letter in &page {
-            write_letter(&mut out, letter, json)?;
+            write_letter(&mut out, letter, (!json).then_some(&table))?;
         }
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_letter(out: &mut impl Write, letter: &DeadLetter, json: bool) -> io::Result<()> {
+fn write_letter(out: &mut impl Write, letter: &DeadLetter, table: Option<&Table>) -> io::Result<()> {
     let DeadLetter { event, observer, attempts, error, died } = letter;
-    let died = print_time(*died);
-    if json {
+    let Some(table) = table else {
+        let died = print_time(*died);
         let letter = json!({
             "event": event.cloud_event(), "observer": observer, "attempts": attempts, "error": error, "died": died,
         });
         return writeln!(out, "{}", escape_json(&letter.to_string()));
-    }
-    let (id, kind) = (event.id, &event.record.event_type);
-    writeln!(out, "{}", escape(&format!("{died}  {id}  {kind:<32} {observer:<16} {attempts:>2}  {error}")))
+    };
+    let (died, id) = (print_time_within(*died, table.width_of(0)), short_id(event.id, table.width_of(1)));
+    writeln!(out, "{}", table.row(&[&died, &id, &event.record.event_type, observer, &attempts.to_string(), error]))
 }
 
 async fn check_observer(archive: &dyn Archive, filter: &Filter) -> Result<(), Box<dyn Error>> {
@@ -179,12 +195,13 @@ async fn each<'a>(
         let observers = archive.observers().await?;
         let mut letters = Vec::new();
         for Letter { event, observer } in &chosen.letters {
-            let known = archive.observations(*event).await?;
+            let event = event.resolve(archive).await?;
+            let known = archive.observations(event).await?;
             let dead =
                 known.into_iter().filter(|it| matches!(it.state, ObservationState::Dead(_))).map(|it| it.observer);
             let wanted = observer.as_ref().or(filter.observer.as_ref());
             let before = letters.len();
-            letters.extend(dead.filter(|name| wanted.is_none_or(|wanted| wanted == name)).map(|name| (*event, name)));
+            letters.extend(dead.filter(|name| wanted.is_none_or(|wanted| wanted == name)).map(|name| (event, name)));
             if letters.len() == before {
                 let of = wanted.map_or_else(String::new, |name| format!(" of observer {name}"));
                 let hint = wanted.filter(|name| !observers.contains(name)).map_or("", |_| ", which does not exist");

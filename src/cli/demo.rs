@@ -1,7 +1,6 @@
 //! `echostr demo`: serves an account per platform, and plays the platforms against itself over TCP.
 
 use std::{
-    io::IsTerminal as _,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
     time::{Duration, Instant},
@@ -9,7 +8,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Done, accounts, serve};
+use super::{Done, accounts, serve, table};
 use crate::{
     catalog,
     clock::Clock,
@@ -282,7 +281,7 @@ fn describe(endpoint: &Endpoint, event: &str, set: &[(&str, &str)]) -> String {
 /// Prints the table; returns how many scenes failed.
 fn print(scenes: &[Scene]) -> usize {
     let bold = |text: &str| {
-        if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+        if table::has_colour() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
     };
     println!("{}", bold(&format!("{:<17} {:>8}  what was sent, and what came back", "account", "ms")));
     let mut failures = 0;
@@ -298,7 +297,7 @@ fn print(scenes: &[Scene]) -> usize {
         println!("{:<26}  ← {how}{body}", "");
         if let Some(fault) = scene.fault() {
             failures += 1;
-            println!("{:<26}  ✗ {fault}", "");
+            println!("{:<26}  {} {fault}", "", table::mark(false));
         }
     }
     println!();

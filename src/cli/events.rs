@@ -13,11 +13,13 @@ use uuid::Uuid;
 
 use super::{
     Done,
-    archive::{self, FilterArguments, PAGE_SIZE, SourceArguments, print_time, usage},
-    runtime,
+    archive::{self, FilterArguments, PAGE_SIZE, Source, SourceArguments, print_time, print_time_within, usage},
+    ids::{EventId, NOT_THERE, SHORT_ID},
+    names, runtime,
+    table::{Column, Table},
 };
 use crate::{
-    journal::{Archive, Filter, ObservationState, State, Stored},
+    journal::{Archive, Filter, Observation, ObservationState, State, Stored},
     log::{escape, escape_json},
 };
 
@@ -46,8 +48,8 @@ pub(super) enum Command {
     Show {
         #[command(flatten)]
         source: SourceArguments,
-        /// Id of the event
-        id: Uuid,
+        /// Id of the event, or its beginning
+        id: EventId,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -68,9 +70,9 @@ pub(super) enum Command {
         source: SourceArguments,
         #[command(flatten)]
         filter: FilterArguments,
-        /// Ids of the events
+        /// Ids of the events, or their beginnings
         #[arg(value_name = "ID")]
-        ids: Vec<Uuid>,
+        ids: Vec<EventId>,
         /// Replay to this observer; can be repeated
         #[arg(long = "observer", value_name = "NAME", required_unless_present = "all_observers")]
         observers: Vec<String>,
@@ -87,13 +89,13 @@ pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
             Command::Ls { source, filter, limit, json } => {
-                let archive = archive::open(source)?;
-                list(&*archive, &filter.filter(), *limit, *json).await
+                let filter = filter.filter();
+                list(&archive::open_for(source, &filter).await?, &filter, *limit, *json).await
             }
-            Command::Show { source, id, json } => show(&*archive::open(source)?, *id, *json).await,
+            Command::Show { source, id, json } => show(&*archive::open(source)?.archive, id, *json).await,
             Command::Tail { source, filter, json } => {
-                let archive = archive::open(source)?;
-                tail(&*archive, &filter.filter(), *json).await
+                let filter = filter.filter();
+                tail(&*archive::open_for(source, &filter).await?.archive, &filter, *json).await
             }
             Command::Replay { source, filter, ids, observers, all_observers, all } => {
                 let filter = filter.filter();
@@ -103,29 +105,41 @@ pub(super) fn run(command: &Command) -> Done {
                     _ => {}
                 }
                 let observers = (!all_observers).then_some(observers.as_slice());
-                replay(&*archive::open(source)?, &filter, ids, observers).await
+                replay(&*archive::open_for(source, &filter).await?.archive, &filter, ids, observers).await
             }
         }
     })
+}
+
+/// An id, or as much of it as tells the event from others, where there is no room for more.
+pub(super) fn short_id(id: Uuid, width: usize) -> String {
+    let id = id.to_string();
+    if width < id.len() { id.chars().take(SHORT_ID).collect() } else { id }
 }
 
 /// Writes events as they come, in lines of one kind.
 struct Lines {
     out: io::BufWriter<io::Stdout>,
     json: bool,
+    table: Table,
 }
 
 impl Lines {
     fn new(json: bool) -> Self {
-        Self { out: io::BufWriter::new(io::stdout()), json }
+        let table = Table::new(&[
+            Column::short("received", 14, 24),
+            Column::short("id", SHORT_ID, 36),
+            Column::text("account", 9, 18),
+            Column::text("type", 18, 32),
+            Column::text("state", 8, 10),
+            Column::number("n", 2),
+            Column::rest("subject", 0),
+        ]);
+        Self { out: io::BufWriter::new(io::stdout()), json, table }
     }
 
     fn head(&mut self) -> io::Result<()> {
-        if self.json {
-            return Ok(());
-        }
-        let (time, id) = ("received", "id");
-        writeln!(self.out, "{time:<24}  {id:<36}  {:<18} {:<32} {:<10} {:>2}  subject", "account", "type", "state", "n")
+        if self.json { Ok(()) } else { writeln!(self.out, "{}", self.table.head()) }
     }
 
     fn event(&mut self, stored: &Stored) -> io::Result<()> {
@@ -133,25 +147,27 @@ impl Lines {
             return writeln!(self.out, "{}", escape_json(&stored.cloud_event().to_string()));
         }
         let record = &stored.record;
-        let line = format!(
-            "{}  {}  {:<18} {:<32} {:<10} {:>2}  {}",
-            print_time(record.received),
-            stored.id,
-            record.account,
-            record.event_type,
+        let line = self.table.row(&[
+            &print_time_within(record.received, self.table.width_of(0)),
+            &short_id(stored.id, self.table.width_of(1)),
+            &record.account,
+            &record.event_type,
             stored.state.as_str(),
-            stored.deliveries,
-            record.subject.as_deref().unwrap_or("-")
-        );
-        writeln!(self.out, "{}", escape(&line))
+            &stored.deliveries.to_string(),
+            record.subject.as_deref().unwrap_or("-"),
+        ]);
+        writeln!(self.out, "{line}")
     }
 }
 
-async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) -> Done {
+async fn list(source: &Source, filter: &Filter, limit: usize, json: bool) -> Done {
+    let archive = &*source.archive;
     let mut lines = Lines::new(json);
     lines.head()?;
+    let mut is_empty = true;
     if limit > 0 {
         for stored in archive.newest(filter, limit).await? {
+            is_empty = false;
             lines.event(&stored)?;
         }
     } else {
@@ -160,10 +176,14 @@ async fn list(archive: &dyn Archive, filter: &Filter, limit: usize, json: bool) 
             let page = archive.events(filter, after, PAGE_SIZE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
+            is_empty = false;
             page.iter().try_for_each(|stored| lines.event(stored))?;
         }
     }
     lines.out.flush()?;
+    if is_empty {
+        eprintln!("{}", names::why_nothing(source, filter).await?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -193,8 +213,9 @@ async fn tail(archive: &dyn Archive, filter: &Filter, json: bool) -> Done {
     }
 }
 
-async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
-    let Some(stored) = archive.event(id).await? else { return Err(format!("no event {id}").into()) };
+async fn show(archive: &dyn Archive, id: &EventId, json: bool) -> Done {
+    let id = id.resolve(archive).await?;
+    let stored = archive.event(id).await?.ok_or_else(|| missing(id))?;
     let observations = archive.observations(id).await?;
     let observers: Vec<Json> = observations
         .iter()
@@ -239,23 +260,34 @@ async fn show(archive: &dyn Archive, id: Uuid, json: bool) -> Done {
         None => writeln!(out, "reply: the plain success")?,
     }
     for observation in &observations {
-        let error = observation.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        let state = match observation.state {
-            ObservationState::Waiting(at) => format!("waiting, due {}", print_time(at)),
-            ObservationState::Leased(until) => format!("in flight, lease expires {}", print_time(until)),
-            ObservationState::Done => "done".to_owned(),
-            ObservationState::Dead(at) => format!("dead since {}", print_time(at)),
-        };
-        let attempts =
-            if observation.attempts == 0 { String::new() } else { format!(", attempts: {}", observation.attempts) };
-        let line = format!("observer {}: {state}{attempts}{error}", observation.observer);
-        writeln!(out, "{}", escape(&line))?;
+        writeln!(out, "{}", escape(&format!("observer {}: {}", observation.observer, describe(observation))))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// How far an observer is with an event, and the last error.
+fn describe(Observation { state, attempts, error, .. }: &Observation) -> String {
+    let failed = match attempts {
+        0 => String::new(),
+        1 => "failed once, ".to_owned(),
+        more => format!("failed {more} times, "),
+    };
+    let state = match state {
+        ObservationState::Waiting(at) if *attempts == 0 => format!("pending, first attempt at {}", print_time(*at)),
+        ObservationState::Waiting(at) => format!("{failed}next attempt at {}", print_time(*at)),
+        ObservationState::Leased(until) => format!("in flight, lease expires at {}", print_time(*until)),
+        ObservationState::Done => "done".to_owned(),
+        ObservationState::Dead(at) => format!("{failed}dead letter since {}", print_time(*at)),
+    };
+    error.as_ref().map_or_else(|| state.clone(), |error| format!("{state}: {error}"))
+}
+
+fn missing(id: Uuid) -> String {
+    format!("no event {id}; {NOT_THERE}")
+}
+
 /// Replays to these observers, or to all.
-async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[Uuid], observers: Option<&[String]>) -> Done {
+async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[EventId], observers: Option<&[String]>) -> Done {
     archive::check_observers(archive, observers.unwrap_or_default()).await?;
     let offer = |events: Vec<Uuid>| async move {
         let Some(observers) = observers else { return Ok(archive.replay_to_all(events).await?) };
@@ -265,17 +297,21 @@ async fn replay(archive: &dyn Archive, filter: &Filter, ids: &[Uuid], observers:
         }
         Ok::<_, Box<dyn Error>>(offered)
     };
-    let mut offered = 0;
+    let (mut offered, mut events) = (0, Vec::with_capacity(ids.len()));
     for id in ids {
-        if archive.event(*id).await?.is_none() {
-            return Err(format!("no event {id}").into());
+        let id = id.resolve(archive).await?;
+        if archive.event(id).await?.is_none() {
+            return Err(missing(id).into());
         }
+        events.push(id);
     }
-    if !ids.is_empty() {
-        offered += offer(ids.to_vec()).await?;
+    if !events.is_empty() {
+        offered += offer(events).await?;
     } else {
         offered += archive::each_page(archive, filter, offer).await?;
     }
-    writeln!(io::stdout(), "replayed: {offered}; observations that are pending already are not doubled")?;
+    let each = if observers.is_some_and(|observers| observers.len() == 1) { "" } else { ", counted for each observer" };
+    let events = if offered == 1 { "event" } else { "events" };
+    writeln!(io::stdout(), "queued {offered} {events} again{each}; those still pending were skipped")?;
     Ok(ExitCode::SUCCESS)
 }

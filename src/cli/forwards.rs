@@ -10,13 +10,20 @@ use std::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{ConfigArgument, Done, archive::print_time, runtime, simulate::find_event};
+use super::{
+    ConfigArgument, Done,
+    archive::print_time,
+    runtime,
+    simulate::find_event,
+    table::{Column, Table},
+};
 use crate::{
     catalog::{self, Entry},
     clock::Clock,
-    config::{Account, Config, Forward, find_config, suggestion},
+    config::{Account, Config, Forward, Needs, find_config, suggestion},
     forward::{self, Formatter, Paused, lease_name},
-    journal::{self, Archive, ObserverState},
+    http,
+    journal::{self, Archive, FORWARD_PREFIX, ObserverState},
     log::{escape, escape_json, escape_lines},
     platform::Platform,
     simulate::Push,
@@ -57,22 +64,30 @@ enum Command {
 
 pub(super) fn run(arguments: &Arguments) -> Done {
     match &arguments.command {
-        None => runtime()?.block_on(list(&load(&arguments.config)?, arguments.json)),
-        Some(Command::Resume { config, name }) => runtime()?.block_on(resume(&load(config)?, name)),
+        None => {
+            let config = load(&arguments.config, Needs::JOURNAL.with_forwards())?;
+            runtime()?.block_on(list(&config, arguments.json))
+        }
+        Some(Command::Resume { config, name }) => runtime()?.block_on(resume(&load(config, Needs::JOURNAL)?, name)),
         Some(Command::Test { config, name, event }) => {
-            runtime()?.block_on(test(&load(config)?, name, event.as_deref()))
+            let config = load(config, Needs::NONE.with_forward(name))?;
+            runtime()?.block_on(test(&config, name, event.as_deref()))
         }
     }
 }
 
-fn load(config: &ConfigArgument) -> Result<Config, Box<dyn Error>> {
-    Ok(Config::load(&find_config(config.config.as_deref())?)?)
+fn load(config: &ConfigArgument, needs: Needs<'_>) -> Result<Config, Box<dyn Error>> {
+    Ok(Config::load_for(&find_config(config.config.as_deref())?, needs)?)
 }
 
-fn find<'c>(config: &'c Config, name: &str) -> Result<&'c Forward, String> {
-    let known: Vec<&str> = config.forwards.iter().map(|forward| &*forward.name).collect();
-    let found = config.forwards.iter().find(|forward| forward.name == name);
-    found.ok_or_else(|| format!("no [[forward]] is called `{name}`{}", suggestion(name, &known)))
+/// Names of the forwards, also of those whose secrets were not read.
+fn names(config: &Config) -> Vec<&str> {
+    let unread = config.unread_forwards.iter().map(|forward| &*forward.name);
+    config.forwards.iter().map(|forward| &*forward.name).chain(unread).collect()
+}
+
+fn unknown(config: &Config, name: &str) -> String {
+    format!("no [[forward]] is called `{name}`{}", suggestion(name, &names(config)))
 }
 
 /// What the journal has of a forward.
@@ -90,50 +105,81 @@ async fn list(config: &Config, json: bool) -> Done {
         Err(_) => Vec::new(),
     };
     let mut out = io::BufWriter::new(io::stdout());
-    if !json {
-        writeln!(out, "{:<24} {:>8} {:>8}  {:<10} to", "forward", "pending", "dead", "state")?;
+    let table = (!json).then(|| {
+        Table::new(&[
+            Column::text("forward", 18, 32),
+            Column::number("pending", 7),
+            Column::number("dead", 6),
+            Column::text("state", 8, 10),
+            Column::rest("to", 30),
+        ])
+    });
+    if let Some(table) = &table {
+        writeln!(out, "{}", table.head())?;
     }
-    for forward in &config.forwards {
-        let mut known =
-            InJournal { observer: states.iter().find(|it| it.name == forward.observer()).cloned(), paused: None };
-        if let Ok(archive) = &archive {
-            let value = archive.lease_value(&lease_name(&forward.name)).await?;
-            known.paused = value.and_then(|value| Paused::read(&value, &forward.target.url));
-        }
-        writeln!(out, "{}", line(forward, &known, json))?;
+    for name in names(config) {
+        let observer = format!("{FORWARD_PREFIX}{name}");
+        let mut known = InJournal { observer: states.iter().find(|it| it.name == observer).cloned(), paused: None };
+        let listed = match config.forwards.iter().find(|forward| forward.name == name) {
+            Some(forward) => {
+                if let Ok(archive) = &archive {
+                    let value = archive.lease_value(&lease_name(name)).await?;
+                    known.paused = value.and_then(|value| Paused::read(&value, &forward.target.url));
+                }
+                Listed { name, enabled: forward.enabled, to: Some(shown_url(&forward.target.url)), unread: None }
+            }
+            None => {
+                let Some(unread) = config.unread_forwards.iter().find(|unread| unread.name == name) else { continue };
+                Listed { name, enabled: unread.enabled, to: unread.to.clone(), unread: Some(&unread.why) }
+            }
+        };
+        writeln!(out, "{}", line(&listed, &known, table.as_ref()))?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(forward: &Forward, InJournal { observer, paused }: &InJournal, as_json: bool) -> String {
+/// What the configuration says of a forward, as far as it could be read.
+struct Listed<'c> {
+    name: &'c str,
+    enabled: bool,
+    to: Option<String>,
+    /// Why one of its secrets was not read.
+    unread: Option<&'c str>,
+}
+
+fn line(listed: &Listed<'_>, InJournal { observer, paused }: &InJournal, table: Option<&Table>) -> String {
+    let Listed { name, enabled, to, unread } = listed;
     let state = match paused {
-        _ if !forward.enabled => "disabled",
+        _ if !enabled => "disabled",
         Some(_) => "paused",
         None => "enabled",
     };
     let (pending, dead) = (observer.as_ref().map(|it| it.pending), observer.as_ref().map(|it| it.dead));
-    let (to, why) = (shown_url(&forward.target.url), paused.as_ref().map(|paused| paused.why.as_str()));
+    let why = paused.as_ref().map(|paused| paused.why.as_str()).or(*unread);
     let since = paused.as_ref().map(|paused| print_time(paused.since));
-    if as_json {
+    let Some(table) = table else {
         let line = json!({
-            "forward": forward.name, "to": to, "state": state, "why": why, "since": since, "pending": pending, "dead": dead,
+            "forward": name, "to": to, "state": state, "why": why, "since": since, "pending": pending, "dead": dead,
         });
         return escape_json(&line.to_string()).into_owned();
-    }
+    };
     let count = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let because = match (since, why) {
         (Some(since), Some(why)) => format!("  since {since}: {why}"),
+        (None, Some(why)) => format!("  {why}"),
         _ => String::new(),
     };
-    let line = format!("{:<24} {:>8} {:>8}  {state:<10} {to}{because}", forward.name, count(pending), count(dead));
-    escape(&line).into_owned()
+    let to = format!("{}{because}", to.as_deref().unwrap_or("-"));
+    table.row(&[name, &count(pending), &count(dead), state, &to])
 }
 
 async fn resume(config: &Config, name: &str) -> Done {
-    let forward = find(config, name)?;
+    if !names(config).contains(&name) {
+        return Err(unknown(config, name).into());
+    }
     let archive: Box<dyn Archive> = journal::open_archive(&config.journal)?;
-    if archive.clear_lease(&lease_name(&forward.name)).await? {
+    if archive.clear_lease(&lease_name(name)).await? {
         println!("{name}: resumed; a server that runs goes on within a second");
     } else {
         println!("{name}: is not paused");
@@ -142,12 +188,15 @@ async fn resume(config: &Config, name: &str) -> Done {
 }
 
 async fn test(config: &Config, name: &str, event: Option<&str>) -> Done {
-    let forward = find(config, name)?;
-    let (account, entry) = choose(config, forward, event)?;
+    let found = config.forwards.iter().find(|forward| forward.name == name);
+    let forward = found.ok_or_else(|| unknown(config, name))?;
+    // What is sent has no secret of theirs.
+    let accounts: Vec<Account> = config.known_accounts().cloned().collect();
+    let (account, entry) = choose(&accounts, forward, event)?;
     let now = Clock::system().now();
     let push = Push::sample(&entry, None, &[], now)?;
     let (id, record) = (Uuid::now_v7(), forward::sample(account, push, now.saturating_mul(1000)));
-    let formatter = Formatter::new(&forward.format, &forward.redact, &config.accounts);
+    let formatter = Formatter::new(&forward.format, &forward.redact, &accounts);
     let content = formatter.content(&record, id, now)?;
     let guard = Guard::default();
     guard.protect([config.server.listen, config.admin.listen]);
@@ -164,18 +213,23 @@ async fn test(config: &Config, name: &str, event: Option<&str>) -> Done {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    println!("← {} in {took:.1} ms: {}", received.status(), forward::describe(&mut received).await);
+    let redirected = http::redirected(received.status(), received.header("location"));
+    let why = match redirected {
+        Some(why) => escape(&why).into_owned(),
+        None => forward::describe(&mut received).await,
+    };
+    println!("← {} in {took:.1} ms: {why}", received.status());
     Ok(ExitCode::FAILURE)
 }
 
 /// An account and an event that the forward matches, with a sample.
 fn choose<'c>(
-    config: &'c Config,
+    accounts: &'c [Account],
     forward: &Forward,
     event: Option<&str>,
 ) -> Result<(&'c Account, Entry), Box<dyn Error>> {
     let mut why: Option<Box<dyn Error>> = None;
-    for account in config.accounts.iter().filter(|account| forward.patterns.may_match(&account.id())) {
+    for account in accounts.iter().filter(|account| forward.patterns.may_match(&account.id())) {
         let id = account.id();
         if let Some(event) = event {
             match find_event(account.platform, event) {

@@ -2,24 +2,26 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::TcpStream,
     process::ExitCode,
     time::Duration,
 };
 
-use super::{ConfigArgument, Done};
-use crate::config::{Config, find_config};
+use super::{ConfigArgument, Done, reachable};
+use crate::{
+    config::{Config, Needs, find_config},
+    http,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(arguments: &ConfigArgument) -> Done {
-    let config = Config::load(&find_config(arguments.config.as_deref())?)?;
-    let mut address = config.admin.listen;
-    if address.ip().is_unspecified() {
-        address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
-    }
-    let mut stream =
-        TcpStream::connect_timeout(&address, TIMEOUT).map_err(|error| format!("no server at {address}: {error}"))?;
+    let config = Config::load_for(&find_config(arguments.config.as_deref())?, Needs::NONE)?;
+    let address = reachable(config.admin.listen);
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(|failure| {
+        let advice = http::io_advice(&failure).map_or_else(String::new, |advice| format!("; {advice}"));
+        format!("no server at {address}: {failure}{advice}")
+    })?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();

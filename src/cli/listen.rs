@@ -7,7 +7,13 @@ use serde_json::Value as Json;
 use tokio::{sync::Semaphore, time};
 use uuid::Uuid;
 
-use super::{Done, archive::secret, remote::RemoteArchive, runtime};
+use super::{
+    Done,
+    archive::{Source, secret},
+    names,
+    remote::RemoteArchive,
+    runtime,
+};
 use crate::{
     answers::read_reply,
     clock::Clock,
@@ -74,12 +80,7 @@ fn pattern(text: &str) -> Result<Filter, String> {
         _ => return Err("expected an account and an event type such as mp/shop:mp.message.*".to_owned()),
     }
     filter.event_type = event_type.filter(|event_type| *event_type != "*").map(str::to_owned);
-    match &filter.event_type {
-        Some(event_type) if event_type.trim_end_matches('*').contains('*') => {
-            Err("the event type may have one `*`, at its end".to_owned())
-        }
-        _ => Ok(filter),
-    }
+    Ok(filter)
 }
 
 pub(super) fn run(arguments: Arguments) -> Done {
@@ -90,6 +91,7 @@ async fn listen(Arguments { target, url, token, filter, secret }: Arguments) -> 
     let remote = RemoteArchive::new(&url, token)?;
     let mut place = remote.place().await?;
     let remote = Arc::new(remote.answering());
+    names::check(&Source::remote(Arc::clone(&remote)), &filter).await?;
     let target = Target {
         url: target,
         signer: secret.map(|key| Signer { key, previous: None }),

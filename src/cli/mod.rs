@@ -12,13 +12,16 @@ mod events;
 mod explain;
 mod forwards;
 mod health;
+mod ids;
 mod keygen;
 mod listen;
+mod names;
 mod observers;
 mod reload;
 mod remote;
 mod serve;
 mod simulate;
+mod table;
 
 use std::{
     error::Error,
@@ -29,19 +32,19 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError},
     hooks::{HandlerError, Hooks},
     http,
     log::{escape, escape_lines},
-    server::StartError,
+    server::{StartError, trial::reachable},
 };
 
 /// Receives the callbacks of WeChat, WeCom and Tencent IM: verifies, decrypts, answers and stores them.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -89,6 +92,9 @@ struct ConfigArgument {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
+
+/// Longer lines of help are hard to read.
+const MAX_HELP_WIDTH: usize = 100;
 
 /// What a command ends with: its exit code, or what went wrong.
 type Done = Result<ExitCode, Box<dyn Error>>;
@@ -146,7 +152,10 @@ where
     H: AsyncFn(&Config) -> Result<Hooks, HandlerError>,
 {
     http::install_crypto();
-    let done = match Arguments::parse().command {
+    // Help has the width of the terminal, also where that is not the one of standard output.
+    let matches = Arguments::command().term_width(table::terminal_width().min(MAX_HELP_WIDTH)).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|wrong| wrong.exit());
+    let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &hooks),
         Command::Check(arguments) => check::run(&arguments, &hooks),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -173,6 +182,11 @@ where
         let _ = writeln!(io::stderr(), "error: {text}");
         ExitCode::FAILURE
     })
+}
+
+/// Where the admin listener of a configuration is reached from here.
+fn admin_url(config: &Config) -> String {
+    format!("http://{}", reachable(config.admin.listen))
 }
 
 fn is_of_configuration(error: &(dyn Error + 'static)) -> bool {

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::{
     ConfigArgument, Done,
-    archive::{self, SourceArguments, print_time},
+    archive::{self, SourceArguments, print_time, print_time_within},
     runtime,
+    table::{Column, Table},
 };
 use crate::{
     journal::{Archive, ObserverState},
@@ -44,20 +45,29 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Done {
     runtime()?.block_on(async {
         match command {
-            Command::Ls { source, json } => list(&*archive::open(source)?, *json).await,
-            Command::Rm { config, names, yes } => remove(&*archive::open_configured(config)?, names, *yes).await,
+            Command::Ls { source, json } => list(&*archive::open(source)?.archive, *json).await,
+            Command::Rm { config, names, yes } => {
+                remove(&*archive::open_configured(config)?.archive, names, *yes).await
+            }
         }
     })
 }
 
 async fn list(archive: &dyn Archive, json: bool) -> Done {
     let mut out = io::BufWriter::new(io::stdout());
+    let table = Table::new(&[
+        Column::text("observer", 22, 32),
+        Column::number("pending", 7),
+        Column::short("oldest", 14, 24),
+        Column::number("dead", 6),
+        Column::rest("state", 10),
+    ]);
     if !json {
-        writeln!(out, "{:<24} {:>8}  {:<24}  {:>8}  state", "observer", "pending", "oldest", "dead")?;
+        writeln!(out, "{}", table.head())?;
     }
     for ObserverState { name, absent_since, pending, oldest, dead } in archive.observer_states().await? {
-        let (oldest, since) = (oldest.map(print_time), absent_since.map(print_time));
         if json {
+            let (oldest, since) = (oldest.map(print_time), absent_since.map(print_time));
             let state = if since.is_some() { "absent" } else { "registered" };
             let line = json!({
                 "observer": name, "state": state, "absent_since": since, "pending": pending, "oldest": oldest, "dead": dead,
@@ -65,10 +75,11 @@ async fn list(archive: &dyn Archive, json: bool) -> Done {
             writeln!(out, "{}", escape_json(&line.to_string()))?;
             continue;
         }
-        let oldest = oldest.unwrap_or_else(|| "-".to_owned());
-        let state = since.map_or_else(|| "registered".to_owned(), |since| format!("absent since {since}"));
-        let line = format!("{name:<24} {pending:>8}  {oldest:<24}  {dead:>8}  {state}");
-        writeln!(out, "{}", escape(&line))?;
+        let time = |time| print_time_within(time, table.width_of(2));
+        let oldest = oldest.map_or_else(|| "-".to_owned(), time);
+        let state =
+            absent_since.map_or_else(|| "registered".to_owned(), |since| format!("absent since {}", time(since)));
+        writeln!(out, "{}", table.row(&[&name, &pending.to_string(), &oldest, &dead.to_string(), &state]))?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

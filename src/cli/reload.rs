@@ -1,16 +1,12 @@
 //! `echostr reload`: has a running server read its configuration again.
 
-use std::{
-    error::Error,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    process::ExitCode,
-};
+use std::{error::Error, process::ExitCode};
 
 use reqwest::{Method, StatusCode};
 
-use super::{ConfigArgument, Done, archive::secret, remote::RemoteArchive, runtime};
+use super::{ConfigArgument, Done, admin_url, archive::secret, remote::RemoteArchive, runtime};
 use crate::{
-    config::{Config, find_config},
+    config::{Config, Needs, find_config},
     secret::Secret,
     server::Reloaded,
 };
@@ -32,8 +28,8 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     let (url, token) = match &arguments.url {
         Some(url) => (url.clone(), arguments.token.clone()),
         None => {
-            let config = Config::load(&find_config(arguments.config.config.as_deref())?)?;
-            (format!("http://{}", reachable(config.admin.listen)), arguments.token.clone().or(config.admin.token))
+            let config = Config::load_for(&find_config(arguments.config.config.as_deref())?, Needs::NONE.with_admin())?;
+            (admin_url(&config), arguments.token.clone().or(config.admin.token))
         }
     };
     println!("{}", runtime()?.block_on(reload(&url, token))?);
@@ -47,14 +43,4 @@ async fn reload(url: &str, token: Option<Secret>) -> Result<Reloaded, Box<dyn Er
         StatusCode::OK => Ok(serde_json::from_slice(&response.bytes().await?)?),
         _ => Err(server.refused(response).await.into()),
     }
-}
-
-/// An address that can be connected to, of one that is listened on.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header::LOCATION};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use tokio::{sync::Mutex, time};
@@ -67,20 +67,6 @@ impl fmt::Debug for RemoteArchive {
     }
 }
 
-/// An error with what caused it.
-fn with_causes(failure: &dyn Error) -> String {
-    let mut text = failure.to_string();
-    let mut cause = failure.source();
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-        cause = next.source();
-    }
-    text
-}
-
 impl RemoteArchive {
     /// The server whose admin listener is there.
     ///
@@ -90,10 +76,7 @@ impl RemoteArchive {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err("--url must be the address of the admin listener, as in http://127.0.0.1:9180".into());
         }
-        http::install_crypto();
-        let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
-        let client = client.redirect(reqwest::redirect::Policy::none());
-        let client = client.build().map_err(|failure| with_causes(&failure))?;
+        let client = http::builder().connect_timeout(CONNECT_TIMEOUT).build().map_err(http::causes)?;
         Ok(Self { client, base: url.trim_end_matches('/').to_owned(), token, answers: false, stream: Mutex::default() })
     }
 
@@ -124,13 +107,16 @@ impl RemoteArchive {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await;
-        // The URL may have texts that were searched for.
-        response.map_err(|failure| self.failed(with_causes(&failure.without_url())))
+        response.map_err(|failure| self.failed(http::causes(failure)))
     }
 
     /// Why there is no answer of use.
     pub(super) async fn refused(&self, response: Response) -> JournalError {
         let status = response.status();
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if let Some(redirected) = http::redirected(status.as_u16(), location.as_deref()) {
+            return self.failed(redirected);
+        }
         let body = response.text().await.unwrap_or_default();
         match (status, serde_json::from_str::<ErrorBody>(&body)) {
             (StatusCode::UNAUTHORIZED, _) => self.failed(
@@ -147,7 +133,7 @@ impl RemoteArchive {
         if response.status() != StatusCode::OK {
             return Err(self.refused(response).await);
         }
-        let body = response.bytes().await.map_err(|failure| self.failed(with_causes(&failure.without_url())))?;
+        let body = response.bytes().await.map_err(|failure| self.failed(http::causes(failure)))?;
         serde_json::from_slice(&body)
             .map_err(|failure| self.failed(format_args!("an answer cannot be read: {failure}")))
     }
@@ -158,6 +144,19 @@ impl RemoteArchive {
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &Json) -> Result<T, JournalError> {
         self.read(self.send(Method::POST, path, Some(body), true).await?).await
+    }
+
+    /// Ids of the accounts that the server has.
+    pub(super) async fn accounts(&self) -> Result<Vec<String>, JournalError> {
+        let list: Json = self.get("/v1/accounts").await?;
+        let accounts = list.get("accounts").and_then(Json::as_array).into_iter().flatten();
+        Ok(accounts.filter_map(|account| account.get("id")?.as_str().map(str::to_owned)).collect())
+    }
+
+    /// The requests that the server has refused, the newest first.
+    pub(super) async fn refusals(&self) -> Result<Vec<Json>, JournalError> {
+        let list: Json = self.get("/v1/refusals").await?;
+        Ok(list.get("refusals").and_then(Json::as_array).cloned().unwrap_or_default())
     }
 
     async fn detail(&self, id: Uuid) -> Result<Option<EventDetail>, JournalError> {

@@ -8,14 +8,14 @@ use std::{
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{BuildHooks, ConfigArgument, Done};
+use super::{BuildHooks, ConfigArgument, Done, table};
 use crate::{
     clock::Clock,
     config::{Config, Log, LogFormat, find_config},
     hooks::{HandlerError, Hooks},
-    log::{EscapedJson, fields, filter, let_level_change, take_panics},
+    log::{EscapedJson, fields, filter, let_level_change, take_panics, take_panics_as_json},
     server::{Reload, RunError, Server},
     telemetry,
 };
@@ -26,7 +26,15 @@ pub(super) fn run(arguments: &ConfigArgument, hooks: BuildHooks<'_>) -> Done {
     start_log(&config.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&file, config, hooks))
+    let format = config.log.format;
+    match runtime.block_on(serve(&file, config, hooks)) {
+        // Every line of such a log is an object, the last one too.
+        Err(failure) if format == LogFormat::Json => {
+            error!("{failure}");
+            Ok(ExitCode::FAILURE)
+        }
+        done => done,
+    }
 }
 
 async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
@@ -38,7 +46,7 @@ async fn serve(file: &Path, config: Config, build: BuildHooks<'_>) -> Done {
     let hooks = set_up(&config, build).await.map_err(|failure| -> Box<dyn Error> { failure })?;
     let server = Server::bind(&config, hooks, Clock::system()).await?;
     for account in &config.accounts {
-        info!(account = account.id(), "{} is received {}", account.id(), account.receives());
+        info!(account = account.id(), "{}: {}", account.id(), account.receives());
     }
     let (address, admin) = (server.address()?, server.admin_address()?);
     info!(%address, %admin, "listening on {address}, health and metrics on {admin}");
@@ -88,8 +96,11 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
 /// Logs go to standard error; `RUST_LOG` overrides the level.
 pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter(&log.level)?).with_writer(io::stderr);
-    let builder = builder.with_ansi(io::stderr().is_terminal());
-    take_panics();
+    let builder = builder.with_ansi(table::wants_colour() && io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => take_panics(),
+        LogFormat::Json => take_panics_as_json(),
+    }
     match log.format {
         LogFormat::Text => {
             let builder = builder.fmt_fields(fields()).with_filter_reloading();

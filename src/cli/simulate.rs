@@ -1,23 +1,29 @@
 //! `echostr simulate PLATFORM/ACCOUNT EVENT`.
 
-use std::{error::Error, net::IpAddr, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
-use super::{ConfigArgument, Done, accounts, runtime};
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{ConfigArgument, Done, accounts, archive::usage, names, reachable, runtime, table};
 use crate::{
     catalog::{self, Entry},
     clock::Clock,
     config::Config,
+    delivery::Endpoint,
     event::Platform,
-    log::{escape, escape_lines},
+    log::{escape, escape_json, escape_lines},
     payload::Form,
     simulate::{self, Answer, Player, Push},
+    webhook::event_types,
 };
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// The account, as in mp/shop
     account: String,
-    /// Event type (mp.event.subscribe), its last part (subscribe), or its Rust type (Subscribe)
+    /// Event type (mp.event.subscribe), its last part (subscribe), or its Rust type (Subscribe); or url-check, which the console
+    /// does when an address is saved
     event: String,
     /// Replace a field of the sample, by its dotted path; can be repeated
     #[arg(long, value_name = "FIELD=VALUE", value_parser = assignment)]
@@ -31,12 +37,42 @@ pub(super) struct Arguments {
     /// For a third-party platform: AppID of the authorizer whose message it is
     #[arg(long, value_name = "APPID", default_value = simulate::AUTHORIZER)]
     authorizer: String,
-    /// Send JSON where the platform can send XML or JSON
-    #[arg(long)]
+    /// Send this form, where the platform can send XML or JSON
+    #[arg(long, value_name = "FORM")]
+    form: Option<FormArgument>,
+    /// Print one JSON object per delivery, or text for people
+    #[arg(long, value_name = "OUTPUT", default_value = "text")]
+    output: Output,
+    /// What this was called when it meant only one of them.
+    #[arg(long, hide = true)]
     json: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormArgument {
+    Xml,
+    Json,
+}
+
+impl From<FormArgument> for Form {
+    fn from(form: FormArgument) -> Self {
+        match form {
+            FormArgument::Xml => Self::Xml,
+            FormArgument::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// What is given instead of an event to check the address as the console does.
+const URL_CHECK: &str = "url-check";
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (field, value) = text.split_once('=').ok_or("expected FIELD=VALUE")?;
@@ -44,7 +80,16 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Done {
+    if arguments.json {
+        usage("--json could mean two things here: write --form json to send JSON, or --output json to print it");
+    }
     let (config, endpoint) = accounts::load(&arguments.config, &arguments.account)?;
+    if arguments.event == URL_CHECK {
+        if !arguments.set.is_empty() || arguments.form.is_some() {
+            usage("--set and --form are of events; the URL check has a query only");
+        }
+        return check_url(arguments, &config, &endpoint);
+    }
     let mut entry = find_event(endpoint.account.platform, &arguments.event)?;
     let mut set = arguments.set.clone();
     let of = Platform::of_account(&entry.id.replace('.', "/")).unwrap_or(endpoint.account.platform);
@@ -54,17 +99,19 @@ pub(super) fn run(arguments: &Arguments) -> Done {
         set.extend(kf_account);
     }
     let now = Clock::system().now();
-    let form = arguments.json.then_some(Form::Json);
-    let push = Push::sample(&entry, form, &set, now)?;
+    let push = Push::sample(&entry, arguments.form.map(Into::into), &set, now)?;
     let base = arguments.url.clone().unwrap_or_else(|| base_url(&config));
     let url = simulate::address(&base, &endpoint.account, of, &arguments.authorizer);
     let player = Player::new(&endpoint.keys, url)?;
-    println!("→ {} to {} ({} bytes)\n{}", entry.id, arguments.account, push.payload.len(), escape_lines(&push.payload));
+    if arguments.output == Output::Text {
+        let (to, bytes, payload) = (&arguments.account, push.payload.len(), escape_lines(&push.payload));
+        println!("→ {} to {to} ({bytes} bytes)\n{payload}", entry.id);
+    }
     let mut failed = false;
     runtime()?.block_on(async {
         for _ in 0..arguments.repeat {
             let answer = player.deliver(&push, Clock::system().now()).await?;
-            print(&answer);
+            print(arguments, &entry.id, Some(&push.payload), &answer);
             failed |= answer.fault.is_some();
         }
         Ok::<_, Box<dyn Error>>(())
@@ -72,22 +119,70 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print(answer: &Answer) {
+/// Sends the GET with which the console checks an address.
+fn check_url(arguments: &Arguments, config: &Config, endpoint: &Endpoint) -> Done {
+    let platform = endpoint.account.platform;
+    if !endpoint.keys.has_url_check() {
+        let text =
+            format!("the console of {platform} does not check the address with a GET: there is nothing to rehearse");
+        return Err(text.into());
+    }
+    let base = arguments.url.clone().unwrap_or_else(|| base_url(config));
+    let url = simulate::address(&base, &endpoint.account, platform, &arguments.authorizer);
+    let player = Player::new(&endpoint.keys, url.clone())?;
+    // As many digits as consoles send.
+    let echo = (1_000_000_000_000_000_000 + rand::random_range(0..1_000_000_000_000_000_000_u64)).to_string();
+    if arguments.output == Output::Text {
+        println!("→ GET {} with an echostr of {} digits, as the console of {platform} does", escape(&url), echo.len());
+    }
+    let mut failed = false;
+    runtime()?.block_on(async {
+        for _ in 0..arguments.repeat {
+            let Some(answer) = player.check_url(&echo, Clock::system().now()).await? else { continue };
+            print(arguments, URL_CHECK, None, &answer);
+            failed |= answer.fault.is_some();
+            if arguments.output == Output::Text {
+                let verdict = if answer.fault.is_none() { "accepts" } else { "does not accept" };
+                println!("{} the console {verdict} this address", table::mark(answer.fault.is_none()));
+            }
+        }
+        Ok::<_, Box<dyn Error>>(())
+    })?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print(arguments: &Arguments, what: &str, payload: Option<&str>, answer: &Answer) {
+    if arguments.output == Output::Json {
+        let line = json!({
+            "account": arguments.account,
+            "event": what,
+            "payload": payload,
+            "status": answer.status,
+            "decrypted": answer.sealed,
+            "body": answer.body,
+            "milliseconds": answer.took.as_secs_f64() * 1000.0,
+            "fault": answer.fault,
+        });
+        println!("{}", escape_json(&line.to_string()));
+        return;
+    }
     let sealed = if answer.sealed { ", decrypted" } else { "" };
     println!("← {} in {:.1} ms{sealed}", answer.status, answer.took.as_secs_f64() * 1000.0);
     println!("{}", if answer.body.is_empty() { "(empty)".into() } else { escape_lines(&answer.body) });
     if let Some(fault) = &answer.fault {
-        println!("✗ {}", escape(fault));
+        println!("{} {}", table::mark(false), escape(fault));
     }
 }
 
 /// Where the configured server is reached from here.
 fn base_url(config: &Config) -> String {
-    let mut address = config.server.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(IpAddr::from([127, 0, 0, 1]));
-    }
-    format!("http://{address}")
+    format!("http://{}", reachable(config.server.listen))
+}
+
+fn unknown_event(platform: Platform, name: &str) -> String {
+    let types: Vec<&str> = event_types(platform).collect();
+    let hint = names::nearest_type(name, &types).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    format!("unknown event `{name}` of {platform}{hint}; `echostr catalog {platform}` lists them")
 }
 
 /// The entry that `name` means on an account of `platform`.
@@ -116,7 +211,7 @@ pub(super) fn find_event(platform: Platform, name: &str) -> Result<Entry, Box<dy
     }
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(format!("unknown event `{name}` of {platform}; `echostr catalog {platform}` lists them").into()),
+        0 => Err(unknown_event(platform, name).into()),
         _ => {
             let ids: Vec<_> = found.iter().map(|entry| entry.id.as_str()).collect();
             Err(format!("`{name}` is ambiguous; expected one of {}", ids.join(", ")).into())

@@ -6,14 +6,20 @@ use toml::de::{DeTable, DeValue};
 
 pub use super::late_reply::{LateReply, NextMessage};
 use super::{
-    late_reply,
+    late_reply, mistakes,
+    needs::UnreadAccount,
     reader::{Reader, Section, kind, name},
+    routes::{Claims, default_path, path},
     server::{MAX_AGE_RANGE, Server, share},
     values,
     websocket::{self, WebSocket},
 };
 pub use crate::{envelope::Mode, replies::LongText};
-use crate::{event::Platform, platform::AccountRules, secret::Secret};
+use crate::{
+    event::Platform,
+    platform::{AccountRules, Scheme},
+    secret::Secret,
+};
 
 /// In `receive_ids`: any receiver.
 const ANY: &str = "any";
@@ -83,11 +89,11 @@ impl Account {
         format!("{}/{}", self.platform, self.name)
     }
 
-    /// Where its events come from, for a sentence: `at /mp/shop`.
+    /// Where its events come from: `callbacks at /mp/shop`.
     pub fn receives(&self) -> String {
         match &self.websocket {
-            None => format!("at {}", self.path),
-            Some(websocket) => format!("over a WebSocket to {}", websocket.url),
+            None => format!("callbacks at {}", self.path),
+            Some(websocket) => format!("WebSocket to {}", websocket.url),
         }
     }
 
@@ -101,10 +107,6 @@ impl Account {
     pub fn default_path(&self) -> String {
         default_path(self.platform, &self.name)
     }
-}
-
-fn default_path(platform: Platform, name: &str) -> String {
-    format!("/{platform}/{name}")
 }
 
 /// An account's share of the deliveries in flight, so that one whose responders are stuck does not refuse the others'.
@@ -138,9 +140,13 @@ pub enum Verdict {
     Deny,
 }
 
-/// All accounts, in the order of [`Platform::ALL`], then by name.
-pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> Vec<Account> {
-    let mut accounts = Vec::new();
+/// All accounts, in the order of [`Platform::ALL`], then by name; and why a secret of some was not read, by their ids.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    root: &DeTable<'_>,
+    server: &Server,
+) -> (Vec<Account>, HashMap<String, String>) {
+    let (mut accounts, mut unread) = (Vec::new(), HashMap::new());
     let mut claims = Claims::default();
     for platform in Platform::ALL {
         let Some((at, value)) = root.get_key_value(platform.as_str()) else { continue };
@@ -158,10 +164,13 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
             };
             let shown = if is_account_name(key) { key.to_owned() } else { name(key) };
             let section = Section::new(reader, format!("[{platform}.{shown}]"), line, table);
+            let section = section.reading(reader.needs.of_account(platform.as_str(), key));
             if !is_account_name(key) {
                 section.refuse("the name of an account must be 1 to 64 of a-z, 0-9, `_` and `-`: it is in the route");
             }
-            accounts.push(account(platform, key, &section, server, &mut claims));
+            let account = account(platform, key, &section, server, &mut claims);
+            unread.extend(section.unread().map(|why| (account.id(), why.to_owned())));
+            accounts.push(account);
         }
     }
     // One half is divided among the accounts; the other is shared.
@@ -176,13 +185,19 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, server: &Server) -> 
     if accounts.is_empty() && !reader.failed() {
         reader.warning(None, "no account is configured: every callback is answered with 404");
     }
-    accounts
+    (accounts, unread)
+}
+
+/// Takes away the accounts with secrets that were not read.
+pub(super) fn set_apart(accounts: &mut Vec<Account>, mut unread: HashMap<String, String>) -> Vec<UnreadAccount> {
+    let apart: Vec<Account> = accounts.extract_if(.., |account| unread.contains_key(&account.id())).collect();
+    let mut why = |account: &Account| unread.remove(&account.id()).unwrap_or_default();
+    apart.into_iter().map(|account| UnreadAccount { why: why(&account), account }).collect()
 }
 
 fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Server, claims: &mut Claims) -> Account {
-    let elsewhere: Vec<&str> = Platform::ALL.into_iter().flat_map(|other| rules(other).all_keys()).collect();
     let rules = rules(platform);
-    section.only(&rules.all_keys().collect::<Vec<_>>(), &elsewhere);
+    section.only_or(&rules.all_keys().collect::<Vec<_>>(), |key| does_not_apply(platform, key));
     let knows = |key: &str| rules.has(key);
 
     let websocket = websocket::read(rules, section);
@@ -279,7 +294,18 @@ fn long_text(rules: &AccountRules, section: &Section<'_>) -> Option<LongText> {
     Some(written.unwrap_or(if rules.has("backlog") { LongText::Split } else { LongText::Cut }))
 }
 
-fn rules(platform: Platform) -> &'static AccountRules {
+/// Why a key that accounts of other platforms have does not apply.
+fn does_not_apply(platform: Platform, key: &str) -> Option<String> {
+    let why = match (key, platform.protocol().envelope().scheme) {
+        ("mode" | "aes_key" | "aes_key_previous", Scheme::Encrypted) => ": always encrypted",
+        ("mode" | "aes_key" | "aes_key_previous", Scheme::SignedTime) => ": never encrypted",
+        _ => "",
+    };
+    let is_known = Platform::ALL.into_iter().any(|other| rules(other).has(key));
+    is_known.then(|| format!("does not apply to [{platform}]{why}"))
+}
+
+pub(super) fn rules(platform: Platform) -> &'static AccountRules {
     platform.protocol().account()
 }
 
@@ -309,12 +335,12 @@ fn token(rules: &AccountRules, section: &Section<'_>, key: &str) -> Option<Secre
     let token = section.secret(key)?;
     let text = token.expose();
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        section.problem(key, "has a character that no token has: a space, a control character or one beyond ASCII");
+        section.problem(key, "contains a space, control or non-ASCII character");
         return None;
     }
-    let usual = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let usual = (3..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if rules.token_is_alphanumeric && !usual {
-        section.warning(key, format!("`{key}` is not of the platform's form: up to 32 letters and digits"));
+        section.warning(key, format!("`{key}` is not of the platform's form: 3 to 32 letters and digits"));
     }
     Some(token)
 }
@@ -324,13 +350,15 @@ fn aes_key(section: &Section<'_>, key: &str) -> Option<Secret> {
     let text = secret.expose();
     // Letters and digits, say the platforms; the rest of the Base64 alphabet decodes as well and harms nobody.
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/') {
-        let hint = if text.len() == 44 && text.ends_with('=') { "; leave off the `=` at its end" } else { "" };
+        let is_padded = text.len() == 44 && text.ends_with('=');
+        let hint = if is_padded { "; leave off the `=` at its end".to_owned() } else { mistakes::hint(text) };
         section.problem(key, format!("must be the EncodingAESKey of the console, 43 letters and digits{hint}"));
         return None;
     }
     if text.len() != 43 {
-        let length = text.len();
-        section.problem(key, format!("must be the EncodingAESKey of the console, 43 characters; it has {length}"));
+        let (length, hint) = (text.len(), mistakes::hint(text));
+        section
+            .problem(key, format!("must be the EncodingAESKey of the console, 43 characters; it has {length}{hint}"));
         return None;
     }
     Some(secret)
@@ -401,6 +429,8 @@ fn receive_ids(rules: &AccountRules, section: &Section<'_>) -> Vec<String> {
         let customers =
             section.list("receive_ids", "CorpIDs or \"any\"", |text| is_platform_id(text).then(|| text.to_owned()));
         ids.extend(customers.unwrap_or_default().into_iter().map(|(_, id)| id));
+        let wrong = ids.iter().find_map(|id| mistakes::of_id("receive_ids", id).filter(|_| section.has("receive_ids")));
+        wrong.into_iter().for_each(|wrong| section.warning("receive_ids", format!("`receive_ids`: one {wrong}")));
     }
     ids
 }
@@ -411,7 +441,12 @@ fn platform_id(section: &Section<'_>, key: &str) -> Option<String> {
         if text.starts_with("gh_") {
             return Err(format!("{EXPECTED}; one that begins with `gh_` is the original id, not the AppID"));
         }
-        if is_platform_id(text) { Ok(text.to_owned()) } else { Err(EXPECTED.to_owned()) }
+        if !is_platform_id(text) {
+            return Err(EXPECTED.to_owned());
+        }
+        let mistake = mistakes::of_id(key, text);
+        mistake.into_iter().for_each(|mistake| section.warning(key, format!("`{key}` {mistake}")));
+        Ok(text.to_owned())
     })
 }
 
@@ -423,62 +458,4 @@ fn is_platform_id(text: &str) -> bool {
 fn sdk_app_id(section: &Section<'_>) -> Option<u64> {
     section.require("sdk_app_id", "");
     section.integer("sdk_app_id", 1..=u32::MAX.into())
-}
-
-/// What an account has for itself.
-#[derive(Default)]
-struct Claims {
-    /// Accounts by route.
-    routes: HashMap<String, (String, Option<usize>)>,
-    /// Accounts by the bot that they connect for.
-    bots: HashMap<String, String>,
-}
-
-impl Claims {
-    /// Has an account connect for a bot; returns the one that does already.
-    fn connect(&mut self, bot_id: &str, platform: Platform, name: &str) -> Option<String> {
-        // One that is missing is a problem of its own.
-        let known = if bot_id.is_empty() { None } else { self.bots.get(bot_id).cloned() };
-        if known.is_none() {
-            self.bots.insert(bot_id.to_owned(), format!("{platform}/{name}"));
-        }
-        known
-    }
-}
-
-fn path(platform: Platform, name: &str, section: &Section<'_>, claims: &mut Claims) -> String {
-    const PATH: &str = "a path such as \"/callback/shop\": it begins with `/`, has letters, digits, `-`, `_`, `.` and `~` \
-                        between slashes, and no empty, `.` or `..` part; requests may have a slash at the end, and a query, \
-                        which are not written here";
-    let placeholder = platform.protocol().placeholder();
-    let written = section.matching("path", PATH, |text| is_path(text, placeholder).then(|| text.to_owned()));
-    let path = written.unwrap_or_else(|| default_path(platform, name));
-    if let Some(refused) = rules(platform).refused_in_paths.filter(|refused| path.contains(*refused)) {
-        section
-            .warning("path", format!("the console refuses `{refused}` in addresses, and {path} has one: set `path`"));
-    }
-    let line = section.line_of("path");
-    // Beside one with a placeholder an account has its usual path, for what is for nobody.
-    let usual = placeholder.filter(|placeholder| path.contains(placeholder)).map(|_| default_path(platform, name));
-    for path in usual.iter().chain([&path]) {
-        if let Some((other, other_line)) = claims.routes.get(path) {
-            let at = other_line.map(|line| format!(" (line {line})")).unwrap_or_default();
-            section.problem("path", format!("is already used by {other}{at}"));
-        } else {
-            claims.routes.insert(path.clone(), (format!("{platform}/{name}"), line));
-        }
-    }
-    path
-}
-
-/// One part may be the placeholder of the platform.
-fn is_path(text: &str, placeholder: Option<&str>) -> bool {
-    let Some(rest) = text.strip_prefix('/') else { return false };
-    let is_placeholder = |part: &&str| Some(*part) == placeholder;
-    let part = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-        !part.is_empty() && part != "." && part != ".." && part.bytes().all(allowed)
-    };
-    let placeholders = rest.split('/').filter(is_placeholder).count();
-    text.len() <= 256 && placeholders <= 1 && rest.split('/').all(|it| is_placeholder(&it) || part(it))
 }

@@ -121,7 +121,7 @@ pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account]
 fn answer(name: String, section: &Section<'_>, accounts: &[Account], guard: &Guard) -> Option<Answer> {
     let own: Vec<&str> = keys().collect();
     let all: Vec<&str> = own.iter().copied().chain(json::MEMBERS.iter().copied()).collect();
-    section.only(&all, &[]);
+    section.only(&all);
     let (patterns, condition) = target::selection(section, accounts);
     let answered = answered(&patterns, accounts);
     if answered.is_empty() && !patterns.is_empty() {
@@ -151,6 +151,10 @@ fn answer(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gua
     };
     if otherwise.is_none() && rules.is_empty() && !section.has("to") && !section.has("rules") {
         section.refuse("says nothing: it needs `to`, `rules`, or a reply such as `text = \"…\"`");
+    }
+    // Nobody is asked by those who do without its secrets.
+    if section.unread().is_some() {
+        return None;
     }
     Some(Answer { name, line: section.line_of("name"), patterns, condition, rules, otherwise })
 }
@@ -206,7 +210,7 @@ fn rules(section: &Section<'_>, answered: &[Asked<'_>]) -> Vec<Rule> {
     const TESTED: [&str; 6] = ["keyword", "exact", "pattern", "key", "scene", "where"];
     let keys: Vec<&str> = TESTS.iter().chain(json::MEMBERS).copied().collect();
     let read = |rule: Section<'_>| {
-        rule.only(&keys, &[]);
+        rule.only(&keys);
         let tests = tests(&rule);
         if !TESTED.iter().any(|test| rule.has(test)) {
             rule.refuse(&format!(

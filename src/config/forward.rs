@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use super::{
     Account,
+    needs::UnreadForward,
     reader::{Reader, Section},
     tables,
     target::{self, Target},
@@ -15,7 +16,7 @@ use crate::{
     crypto::EncodingKey,
     platform::Scheme,
     secret::Secret,
-    webhook::{Condition, Guard, Patterns},
+    webhook::{Condition, Guard, Patterns, shown_url},
 };
 
 /// The keys of [`Original`].
@@ -133,15 +134,31 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS)
 }
 
-/// All forwards, in the order of the file.
-pub(super) fn read(reader: &Reader<'_>, root: &DeTable<'_>, accounts: &[Account], guard: &Guard) -> Vec<Forward> {
-    let tables = tables::read(reader, root, "forward");
-    tables.into_iter().filter_map(|(name, section)| forward(name, &section, accounts, guard)).collect()
+/// All forwards, in the order of the file; and those with secrets that were not read.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    root: &DeTable<'_>,
+    accounts: &[Account],
+    guard: &Guard,
+) -> (Vec<Forward>, Vec<UnreadForward>) {
+    let (mut forwards, mut unread) = (Vec::new(), Vec::new());
+    for (name, section) in tables::read(reader, root, "forward") {
+        let forward = forward(name.clone(), &section, accounts, guard);
+        match section.unread() {
+            None => forwards.extend(forward),
+            Some(why) => {
+                let to = forward.map(|forward| shown_url(&forward.target.url));
+                let enabled = section.flag("enabled").unwrap_or(true);
+                unread.push(UnreadForward { name, enabled, to, why: why.to_owned() });
+            }
+        }
+    }
+    (forwards, unread)
 }
 
 fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Guard) -> Option<Forward> {
     const RATE: &str = "how many in a time such as \"100/s\" or \"600/m\", from 1/h to 100000/s";
-    section.only(&keys().collect::<Vec<_>>(), &[]);
+    section.only(&keys().collect::<Vec<_>>());
     let (patterns, condition) = target::selection(section, accounts);
     section.require("to", "where the events are sent");
     let target = Target::read(section, guard, TIMEOUT);

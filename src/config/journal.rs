@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use toml::de::DeTable;
 
-use super::reader::Reader;
+use super::{mistakes, reader::Reader};
 use crate::secret::Secret;
 
 pub(super) const KEYS: &[&str] = &["url", "retention", "max_size", "memory_limit"];
@@ -36,6 +36,8 @@ pub enum JournalUrl {
     Sqlite(PathBuf),
     /// `postgres://...`, whole; a secret, as it may have a password in it.
     Postgres(Secret),
+    /// There is one, which was not read: whoever read the configuration needs no journal.
+    Unread,
 }
 
 impl JournalUrl {
@@ -66,6 +68,7 @@ impl fmt::Debug for JournalUrl {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
             Self::Postgres(_) => f.write_str("postgres://…"),
+            Self::Unread => f.write_str("…"),
         }
     }
 }
@@ -76,10 +79,14 @@ impl Journal {
         let days = |days: u64| Duration::from_secs(days * 86_400);
         let parse = |text: Secret| {
             let url = JournalUrl::parse(text.expose());
-            url.map_err(|hint| section.problem("url", format!("must be {URL}{hint}"))).ok()
+            let hint = |hint: &str| if hint.is_empty() { mistakes::hint(text.expose()) } else { hint.to_owned() };
+            url.map_err(|wrong| section.problem("url", format!("must be {URL}{}", hint(wrong)))).ok()
         };
         let url = section.secret("url").and_then(parse);
-        let url = url.unwrap_or_else(|| JournalUrl::Sqlite("data/echostr.db".into()));
+        let url = url.unwrap_or_else(|| match section.unread() {
+            Some(_) => JournalUrl::Unread,
+            None => JournalUrl::Sqlite("data/echostr.db".into()),
+        });
         if url == JournalUrl::Memory {
             section.warning("url", "`url` is \"memory:\": what was acknowledged is lost when the process ends");
         }

@@ -14,9 +14,12 @@ mod handlers;
 mod journal;
 mod late_reply;
 mod log;
+mod mistakes;
+mod needs;
 mod observers;
 mod problem;
 mod reader;
+mod routes;
 mod server;
 mod tables;
 mod target;
@@ -53,7 +56,8 @@ pub use self::{
 };
 pub(crate) use self::{
     answer::{Rule, Said, Source, Test},
-    reader::suggestion,
+    needs::{Needs, UnreadAccount, UnreadForward},
+    reader::{nearest, suggestion},
 };
 use crate::{event::Platform, secret::Secret, webhook::Guard};
 
@@ -85,6 +89,10 @@ pub struct Config {
     pub answers: Vec<Answer>,
     /// `[[forward]]`, in the order of the file.
     pub forwards: Vec<Forward>,
+    /// Accounts with secrets that were not read; none where all are needed.
+    pub(crate) unread_accounts: Vec<UnreadAccount>,
+    /// The same of forwards.
+    pub(crate) unread_forwards: Vec<UnreadForward>,
     handlers: Vec<handlers::Table>,
     warnings: Vec<Problem>,
     origin: Arc<str>,
@@ -99,11 +107,16 @@ impl Config {
     ///
     /// The file cannot be read, or is wrong: then with every problem in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_for(path, Needs::ALL)
+    }
+
+    /// The same with only the secrets that somebody needs.
+    pub(crate) fn load_for(path: &Path, needs: Needs<'_>) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
         let text = fs::read_to_string(path)
             .map(Zeroizing::new)
             .map_err(|error| ConfigError::one(&origin, None, format!("cannot be read: {}", values::reason(&error))))?;
-        Self::parse(&text, &origin, |name| env::var(name))
+        Self::parse_for(&text, &origin, |name| env::var(name), needs)
     }
 
     /// Reads and checks `text`; problems call it `origin`, `{ env = "NAME" }` asks `env` (usually [`std::env::var`]).
@@ -116,13 +129,25 @@ impl Config {
         origin: &str,
         env: impl Fn(&str) -> Result<String, VarError>,
     ) -> Result<Self, ConfigError> {
-        let reader = Reader::new(text, origin, &env);
+        Self::parse_for(text, origin, env, Needs::ALL)
+    }
+
+    /// The same with only the secrets that somebody needs.
+    fn parse_for(
+        text: &str,
+        origin: &str,
+        env: impl Fn(&str) -> Result<String, VarError>,
+        needs: Needs<'_>,
+    ) -> Result<Self, ConfigError> {
+        let reader = Reader::new(text, origin, &env, needs);
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What was recovered is a guess: problems in it would be noise.
             for error in errors {
                 let line = error.span().map(|span| reader.offset_line(span.start));
-                reader.problem(line, format!("not TOML: {}", syntax(error.message())));
+                let twice = line.filter(|_| error.message().starts_with("duplicate"));
+                let twice = twice.and_then(|line| mistakes::defined_twice(text, line));
+                reader.problem(line, twice.unwrap_or_else(|| format!("not TOML: {}", syntax(error.message()))));
             }
             return Err(ConfigError { problems: reader.finish().0 });
         }
@@ -134,13 +159,15 @@ impl Config {
         let journal = Journal::read(&reader, root);
         let observers = Observers::read(&reader, root);
         let api = Api::read(&reader, root);
-        let accounts = accounts::read(&reader, root, &server);
+        let (mut accounts, unread) = accounts::read(&reader, root, &server);
         let guard = Guard::default();
         guard.protect([server.listen, admin.listen].into_iter().filter(|address| address.port() != 0));
-        let forwards = forward::read(&reader, root, &accounts, &guard);
+        let (forwards, unread_forwards) = forward::read(&reader, root, &accounts, &guard);
         let mut answers = answer::read(&reader, root, &accounts, &guard);
         answers.extend(answer::of_forwards(&forwards));
         let handlers = handlers::read(&reader, root);
+        // What they match does not depend on secrets.
+        let unread_accounts = accounts::set_apart(&mut accounts, unread);
         let (problems, warnings) = reader.finish();
         if !problems.is_empty() {
             return Err(ConfigError { problems });
@@ -156,6 +183,8 @@ impl Config {
             accounts,
             answers,
             forwards,
+            unread_accounts,
+            unread_forwards,
             handlers,
             warnings,
             origin,
@@ -173,6 +202,11 @@ impl Config {
     pub fn account(&self, id: &str) -> Option<&Account> {
         let (platform, name) = id.split_once('/')?;
         self.accounts.iter().find(|account| account.platform.as_str() == platform && account.name == name)
+    }
+
+    /// All accounts of the file, also those whose secrets were not read, and with which nothing can be signed or opened.
+    pub(crate) fn known_accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter().chain(self.unread_accounts.iter().map(|unread| &unread.account))
     }
 
     /// Deliveries in flight that are reserved for no account.
@@ -235,7 +269,8 @@ fn check_tables(reader: &Reader<'_>, root: &DeTable<'_>) {
             let hint = suggestion(key, &known);
             let hint = match value.get_ref().is_table() {
                 false if hint.is_empty() => format!("; it is {} outside of any table", kind(value.get_ref())),
-                _ => hint,
+                false => hint,
+                true => format!("{hint}; tables are {}", known.join(", ")),
             };
             reader.problem(line, format!("unknown {what} {}{hint}", name(key)));
         }

@@ -164,7 +164,7 @@ fn read_named(reader: &Reader<'_>, name: &str, line: usize, table: &DeTable<'_>)
             return Policy::default();
         }
     }
-    section.only(KEYS, &[]);
+    section.only(KEYS);
     let policy = Policy::read(&section);
     if policy.timeout.is_some() && name.starts_with(crate::journal::INTERNAL_PREFIX) {
         section.problem("timeout", "of an internal observer cannot be changed");

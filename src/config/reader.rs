@@ -2,12 +2,21 @@
 //!
 //! Serde would stop at the first problem and quote the value it disliked. Nothing here prints a value.
 
-use std::{cell::RefCell, env::VarError, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    cell::{OnceCell, RefCell},
+    env::VarError,
+    ops::RangeInclusive,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    mistakes,
+    needs::{Needs, Secrets},
     problem::Problem,
     values::{self, Source},
 };
@@ -30,19 +39,20 @@ impl Lines {
     }
 }
 
-/// What the reading of one file shares: its name and lines, the environment, what was found.
+/// What the reading of one file shares: its name and lines, the environment, which secrets are read, what was found.
 pub(super) struct Reader<'a> {
     origin: Arc<str>,
     lines: Lines,
     env: Env<'a>,
+    pub(super) needs: Needs<'a>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &str, origin: &str, env: Env<'a>) -> Self {
+    pub(super) fn new(text: &str, origin: &str, env: Env<'a>, needs: Needs<'a>) -> Self {
         let (problems, warnings) = Default::default();
-        Self { origin: origin.into(), lines: Lines::new(text), env, problems, warnings }
+        Self { origin: origin.into(), lines: Lines::new(text), env, needs, problems, warnings }
     }
 
     pub(super) fn line<T>(&self, at: &Spanned<T>) -> usize {
@@ -78,16 +88,17 @@ impl<'a> Reader<'a> {
     /// The table `key` of `parent`, which may be absent; its keys must be among `known`.
     pub(super) fn section<'s>(&'s self, parent: &'s DeTable<'s>, key: &str, known: &[&str]) -> Section<'s> {
         let label = format!("[{key}]");
+        let (secrets, unread) = (self.needs.of_section(key), Rc::default());
         let Some((at, value)) = parent.get_key_value(key) else {
-            return Section { reader: self, label, line: None, table: None };
+            return Section { reader: self, label, line: None, table: None, secrets, unread };
         };
         let line = Some(self.line(at));
         let table = value.get_ref().as_table();
         if table.is_none() {
             self.problem(line, format!("`{key}` must be a table, not {}", kind(value.get_ref())));
         }
-        let section = Section { reader: self, label, line, table };
-        section.only(known, &[]);
+        let section = Section { reader: self, label, line, table, secrets, unread };
+        section.only(known);
         section
     }
 }
@@ -98,22 +109,46 @@ pub(super) struct Section<'a> {
     label: String,
     line: Option<usize>,
     table: Option<&'a DeTable<'a>>,
+    /// Whether its secrets are read.
+    secrets: Secrets,
+    /// Why one of them was not; shared with the tables in it.
+    unread: Rc<OnceCell<String>>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn new(reader: &'a Reader<'a>, label: String, line: usize, table: &'a DeTable<'a>) -> Self {
-        Self { reader, label, line: Some(line), table: Some(table) }
+        let (secrets, unread) = (Secrets::Required, Rc::default());
+        Self { reader, label, line: Some(line), table: Some(table), secrets, unread }
     }
 
-    /// Reports every key that is not among `known`; `elsewhere` are keys that other tables of this sort have.
-    pub(super) fn only(&self, known: &[&str], elsewhere: &[&str]) {
+    /// The same, with its secrets read in this way.
+    pub(super) fn reading(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// Why a secret that is written there was not read. Then nothing may be done with what the table says.
+    pub(super) fn unread(&self) -> Option<&str> {
+        self.unread.get().map(String::as_str)
+    }
+
+    /// Reports every key that is not among `known`.
+    pub(super) fn only(&self, known: &[&str]) {
+        self.only_or(known, |_| None);
+    }
+
+    /// The same; `elsewhere` may know why a key does not apply.
+    pub(super) fn only_or(&self, known: &[&str], elsewhere: impl Fn(&str) -> Option<String>) {
         for (at, _) in self.table.into_iter().flatten() {
             let key: &str = at.get_ref();
             if known.contains(&key) {
                 continue;
             }
-            let what = if elsewhere.contains(&key) { "not a key of this platform's accounts:" } else { "unknown key" };
-            self.at(Some(self.reader.line(at)), format!("{what} {}{}", name(key), suggestion(key, known)));
+            let hint = suggestion(key, known);
+            let text = match elsewhere(key) {
+                Some(why) => format!("{} {why}{hint}", name(key)),
+                None => format!("unknown key {}{hint}", name(key)),
+            };
+            self.at(Some(self.reader.line(at)), text);
         }
     }
 
@@ -283,12 +318,7 @@ impl<'a> Section<'a> {
             self.problem(key, format!("must be {expected}, not {}", kind(value)));
             return None;
         };
-        Some(Self {
-            reader: self.reader,
-            label: format!("{} `{key}`:", self.label),
-            line: Some(line),
-            table: Some(table),
-        })
+        Some(self.inner(key, line, table))
     }
 
     /// The tables of an array, whose keys may be any.
@@ -302,12 +332,7 @@ impl<'a> Section<'a> {
         for item in items {
             let line = self.reader.line(item);
             match item.get_ref().as_table() {
-                Some(table) => tables.push(Self {
-                    reader: self.reader,
-                    label: format!("{} `{key}`:", self.label),
-                    line: Some(line),
-                    table: Some(table),
-                }),
+                Some(table) => tables.push(self.inner(key, line, table)),
                 None => self.problem_at(line, key, &format!("must be {expected}")),
             }
         }
@@ -319,8 +344,24 @@ impl<'a> Section<'a> {
         self.table.into_iter().flatten().map(|(at, value)| (&**at.get_ref(), value.get_ref()))
     }
 
-    /// A string, `{ env = "NAME" }` or `{ file = "path" }`, read at once.
+    fn inner(&self, key: &str, line: usize, table: &'a DeTable<'a>) -> Self {
+        let label = format!("{} `{key}`:", self.label);
+        let (secrets, unread) = (self.secrets, Rc::clone(&self.unread));
+        Self { reader: self.reader, label, line: Some(line), table: Some(table), secrets, unread }
+    }
+
+    /// A string, `{ env = "NAME" }` or `{ file = "path" }`, read at once, where the secrets of the table are needed. One that
+    /// is surely a mistake gets a warning.
     pub(super) fn secret(&self, key: &str) -> Option<Secret> {
+        let secret = self.any_secret(key)?;
+        if let Some(mistake) = mistakes::of_secret(secret.expose()) {
+            self.warning(key, format!("`{key}` {mistake}"));
+        }
+        Some(secret)
+    }
+
+    /// The same for what may look like anything.
+    pub(super) fn any_secret(&self, key: &str) -> Option<Secret> {
         let (_, value) = self.entry(key)?;
         let source = match value {
             DeValue::String(text) => Some(Source::Text(text)),
@@ -338,7 +379,23 @@ impl<'a> Section<'a> {
             self.problem(key, format!("must be {}", values::SECRET));
             return None;
         };
-        source.read(self.reader.env).map_err(|wrong| self.problem(key, wrong)).ok()
+        let read = match self.secrets {
+            Secrets::Skipped => Err("its secrets were not read".to_owned()),
+            Secrets::Required | Secrets::Optional => source.read(self.reader.env),
+        };
+        match (read, self.secrets) {
+            (Ok(secret), _) => Some(secret),
+            (Err(wrong), Secrets::Required) => {
+                self.problem(key, wrong);
+                None
+            }
+            (Err(why), Secrets::Optional | Secrets::Skipped) => {
+                // The first one is enough.
+                let why = if self.secrets == Secrets::Optional { format!("`{key}` {why}") } else { why };
+                let _ = self.unread.set(why);
+                None
+            }
+        }
     }
 
     fn at(&self, line: Option<usize>, text: String) {
@@ -363,6 +420,13 @@ pub(super) fn kind(value: &DeValue<'_>) -> String {
     let kind = value.type_str();
     let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {kind}")
+}
+
+/// The known word that is closest, if it is close enough.
+pub(crate) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let distances = known.map(|key| (strsim::damerau_levenshtein(word, key), key));
+    let near = distances.filter(|(distance, key)| *distance <= (key.len().max(word.len()) / 3).max(1));
+    near.min_by_key(|(distance, _)| *distance).map(|(_, key)| key)
 }
 
 /// "; did you mean ...?", where a known word is close enough.
@@ -397,10 +461,8 @@ pub(crate) fn suggestion(word: &str, known: &[&str]) -> String {
         return String::new();
     }
     let alias = ALIASES.iter().find(|(alias, key)| *alias == plain && known.contains(key)).map(|(_, key)| *key);
-    let close = || {
-        let distances = known.iter().map(|key| (strsim::damerau_levenshtein(&plain, key), *key));
-        let near = distances.filter(|(distance, key)| *distance <= (key.len().max(plain.len()) / 3).max(1));
-        near.min_by_key(|(distance, _)| *distance).map(|(_, key)| key)
-    };
-    alias.or_else(close).map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+    alias
+        .or_else(|| nearest(&plain, known.iter().copied()))
+        .map(|key| format!("; did you mean `{key}`?"))
+        .unwrap_or_default()
 }

@@ -24,7 +24,9 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, root: &'r DeTable<'r>, key: &str)
             reader.problem(Some(line), text);
             continue;
         };
+        let name = table.get("name").and_then(|name| name.get_ref().as_str()).unwrap_or_default();
         let section = Section::new(reader, format!("[[{key}]]"), line, table);
+        let section = section.reading(reader.needs.of_table(key, name));
         section.require("name", "it is how this one is called in commands, logs and metrics");
         let is_name = |text: &&str| super::accounts::is_account_name(text);
         if let Some(name) = section.matching("name", NAME, |text| Some(text).filter(is_name)) {

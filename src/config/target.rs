@@ -9,7 +9,7 @@ use reqwest::{
 use toml::de::DeValue;
 
 use super::{
-    Account,
+    Account, mistakes,
     reader::{Section, kind, suggestion},
 };
 use crate::{
@@ -68,7 +68,7 @@ fn url(section: &Section<'_>, key: &str, expected: &str, guard: &Guard) -> Optio
     let text = section.secret(key)?;
     let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none();
     let Some(url) = Url::parse(text.expose()).ok().filter(usable) else {
-        section.problem(key, format!("must be {expected}"));
+        section.problem(key, format!("must be {expected}{}", mistakes::hint(text.expose())));
         return None;
     };
     let wrong = match guard.check_literal(&url) {
@@ -83,7 +83,8 @@ fn url(section: &Section<'_>, key: &str, expected: &str, guard: &Guard) -> Optio
 fn signer(section: &Section<'_>) -> Option<Signer> {
     let read = |key: &str| {
         let text: Secret = section.secret(key)?;
-        SigningKey::parse(&text).map_err(|wrong| section.problem(key, wrong.to_string())).ok()
+        let wrong = |wrong: &dyn fmt::Display| format!("{wrong}{}", mistakes::hint(text.expose()));
+        SigningKey::parse(&text).map_err(|failure| section.problem(key, wrong(&failure))).ok()
     };
     let (key, previous) = (read("secret"), read("secret_previous"));
     if section.has("secret_previous") && !section.has("secret") {
@@ -117,7 +118,7 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
             table.problem(key, "is set by echostr itself");
             continue;
         }
-        let Some(text) = table.secret(key) else { continue };
+        let Some(text) = table.any_secret(key) else { continue };
         match HeaderValue::from_str(text.expose()) {
             Ok(mut value) => {
                 value.set_sensitive(true);
@@ -199,7 +200,7 @@ fn tests(whole: &Section<'_>, table: &Section<'_>, below: &str, condition: &mut 
                     tests(whole, &inside, &path, condition);
                     continue;
                 }
-                inside.only(&TESTS, &[]);
+                inside.only(&TESTS);
                 let prefix = inside.matching("prefix", "a text", |text| Some(text.to_owned()));
                 prefix.into_iter().for_each(|prefix| condition.add(&path, Test::Prefix(prefix)));
                 inside.flag("exists").into_iter().for_each(|flag| condition.add(&path, Test::Exists(flag)));

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 mod forward;
+mod mistakes;
+mod needs;
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FILE: &str = include_str!("../../config/echostr.toml");
@@ -37,9 +39,11 @@ fn check(text: &str, expected: &[&str]) {
 
 #[test]
 fn names_unknown_tables_and_keys() {
-    check("[sever]\n", &["c.toml:1: unknown table `sever`; did you mean `server`?"]);
-    check("\n[wechat.shop]\n", &["c.toml:2: unknown table `wechat`; did you mean `mp`?"]);
-    check("[zzzzzzzz]\n", &["c.toml:1: unknown table `zzzzzzzz`"]);
+    let tables = "tables are server, log, admin, journal, observers, api, handlers, forward, answer, mp, miniprogram, \
+                  openplatform, wecom, wecom_suite, wecom_kf, wecom_bot, im";
+    check("[sever]\n", &[&format!("c.toml:1: unknown table `sever`; did you mean `server`?; {tables}")]);
+    check("\n[wechat.shop]\n", &[&format!("c.toml:2: unknown table `wechat`; did you mean `mp`?; {tables}")]);
+    check("[zzzzzzzz]\n", &[&format!("c.toml:1: unknown table `zzzzzzzz`; {tables}")]);
     check("listen = 1\n", &["c.toml:1: unknown key `listen`; it is an integer outside of any table"]);
     check("server = 1\n", &["c.toml:1: `server` must be a table, not an integer"]);
     check("mp = []\n", &["c.toml:1: `mp` must be a table of accounts, not an array"]);
@@ -52,11 +56,11 @@ fn names_unknown_tables_and_keys() {
     );
     check(
         "[im.chat]\napp_id = 3\nsdk_app_id = 3\n",
-        &["c.toml:2: [im.chat] not a key of this platform's accounts: `app_id`; did you mean `sdk_app_id`?"],
+        &["c.toml:2: [im.chat] `app_id` does not apply to [im]; did you mean `sdk_app_id`?"],
     );
     check(
         "[im.chat]\nsdk_app_id = 3\nmode = \"safe\"\n",
-        &["c.toml:3: [im.chat] not a key of this platform's accounts: `mode`"],
+        &["c.toml:3: [im.chat] `mode` does not apply to [im]: never encrypted"],
     );
     check("answer = 1\n", &["c.toml:1: `answer` must be an array of tables, [[answer]], not an integer"]);
 }
@@ -72,7 +76,7 @@ fn says_what_is_not_toml() {
             "c.toml:5: not TOML: invalid boolean; a string has quotes",
         ],
     );
-    check("[mp.a]\n[mp.a]\n", &["c.toml:2: not TOML: duplicate key"]);
+    check("[mp.a]\n[mp.a]\n", &["c.toml:2: table `mp.a` is defined twice, in lines 1 and 2; put its keys together"]);
 }
 
 #[test]
@@ -221,8 +225,7 @@ fn checks_accounts() {
         "[mp.shop]\napp_id = \"\"\ntoken = \"a b\"\n",
         &[
             "c.toml:2: [mp.shop] `app_id` must be an id such as \"wx0123456789abcdef\"",
-            "c.toml:3: [mp.shop] `token` has a character that no token has: \
-             a space, a control character or one beyond ASCII",
+            "c.toml:3: [mp.shop] `token` contains a space, control or non-ASCII character",
         ],
     );
     check(
@@ -317,15 +320,9 @@ fn checks_accounts() {
             "[wecom_suite.x]\nreceive_ids = \"any\"\n",
             "2: [wecom_suite.x] `receive_ids` must be a list of CorpIDs or \"any\"",
         ),
-        (
-            "[wecom_bot.x]\nlate_reply = \"hold\"\n",
-            "2: [wecom_bot.x] not a key of this platform's accounts: `late_reply`",
-        ),
-        (
-            "[wecom_kf.x]\nlate_reply = \"next\"\n",
-            "2: [wecom_kf.x] not a key of this platform's accounts: `late_reply`",
-        ),
-        ("[im.x]\nlate_reply = \"next\"\n", "2: [im.x] not a key of this platform's accounts: `late_reply`"),
+        ("[wecom_bot.x]\nlate_reply = \"hold\"\n", "2: [wecom_bot.x] `late_reply` does not apply to [wecom_bot]"),
+        ("[wecom_kf.x]\nlate_reply = \"next\"\n", "2: [wecom_kf.x] `late_reply` does not apply to [wecom_kf]"),
+        ("[im.x]\nlate_reply = \"next\"\n", "2: [im.x] `late_reply` does not apply to [im]"),
         ("[wecom_suite.x]\nlate_reply = \"send\"\n", "2: [wecom_suite.x] `late_reply` must be \"next\" or \"drop\""),
     ] {
         let shown = everything_shown(table);
@@ -458,7 +455,7 @@ fn warns() {
         [
             "c.toml:1: [im.chat] no `token`: anybody who knows the address can post callbacks",
             "c.toml:3: [mp.a] plain mode: whoever holds a request back can send another body with its signature",
-            "c.toml:5: [mp.a] `token` is not of the platform's form: up to 32 letters and digits",
+            "c.toml:5: [mp.a] `token` is not of the platform's form: 3 to 32 letters and digits",
             "c.toml:6: [mp.a] `max_age` is off: a recorded request is accepted again at any time",
             "c.toml:11: [mp.b] compat mode accepts clear text: whoever holds a request back can send another body with \
              its signature",

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(websocket.url, "wss://openws.work.weixin.qq.com");
         assert_eq!((websocket.ping_interval.as_secs(), account.deadline), (30, Duration::from_secs(300)));
         assert!(account.path.is_empty() && account.secret.is_none());
-        assert_eq!(account.receives(), "over a WebSocket to wss://openws.work.weixin.qq.com");
+        assert_eq!(account.receives(), "WebSocket to wss://openws.work.weixin.qq.com");
         assert!(!format!("{config:?}").contains("s3cret"));
         let config = parse(&GOOD.replace("\"s3cret\"", "{ env = \"BOT\" }")).unwrap();
         assert_eq!(config.accounts[0].websocket.as_ref().unwrap().secret.expose(), "s3cret");

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Delivery, PushedEvent, Receiver};
 use crate::{
+    blocking::{Handler, Timed},
     config::LateReply,
     dispatch::{Attempt, Call, Incoming, Source},
     event::{Answer, EventSpec, ReplyKind},
@@ -139,7 +140,9 @@ impl Receiver {
             && request.authorizer.is_some()
             && let Some(step) = ReleaseTest::of(event.tree)
         {
-            call.running = Ok(self.answer_release_test(&endpoint.id, step));
+            let running = self.answer_release_test(&endpoint.id, step);
+            let handler = Handler::Responder(call.context.raw().event_type);
+            call.running = Ok(Timed::new(running, self.dispatcher.blocking.clone(), Arc::clone(&endpoint.id), handler));
         }
         call
     }

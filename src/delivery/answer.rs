@@ -1,6 +1,6 @@
 //! The response: the reply if it is there in time, else the default answer, sealed when the delivery was.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::time;
@@ -17,6 +17,7 @@ use crate::{
     event::{EventSpec, Platform, ReplyKind},
     hooks::RawEvent,
     journal::{GiveUp, JournalError},
+    log::seconds,
     metrics::Outcome,
     payload::{Object, Value},
     platform::{self, Body},
@@ -37,6 +38,10 @@ pub(super) enum Unanswered {
     /// The reply is not ready, and the platform retries.
     #[error("the reply is not ready; the platform retries")]
     Held,
+    /// A handler blocked its thread for so long that nothing could be stored in time.
+    /// A handler blocked its thread for so long that nothing could be stored in time.
+    #[error("{0}")]
+    Blocked(Arc<str>),
 }
 
 impl Receiver {
@@ -83,8 +88,15 @@ impl Receiver {
             }
             return Ok(reply.clone()?);
         }
-        let slow = || JournalError::storage("the journal takes too long");
-        entry.stored().now_or_never().unwrap_or_else(|| Err(slow()))?;
+        // The journal is as late as the thread that waits for it.
+        let slow = || match self.dispatcher.blocking.since(delivery.request.arrived) {
+            Some(what) => Unanswered::Blocked(what),
+            None => JournalError::storage("the journal takes too long").into(),
+        };
+        match entry.stored().now_or_never() {
+            Some(stored) => stored?,
+            None => return Err(slow()),
+        }
         if let Err(failure @ JournalError::Storage(_)) = self.journal.health() {
             return Err(failure.into());
         }
@@ -95,7 +107,7 @@ impl Receiver {
         // had no time because the journal took it, and what another node runs that node has to know.
         let patience = wait.deadline.saturating_sub(ADMISSION_TIME);
         if !entry.give_up(patience) {
-            return Err(slow().into());
+            return Err(slow());
         }
         let waits = if wait.waits() { sender_of(delivery, pushed) } else { None };
         let is_awaited = waits.is_some();
@@ -155,6 +167,15 @@ impl Receiver {
                 endpoint.metrics.count(Outcome::Held);
                 Response::Unavailable("held")
             }
+            Unanswered::Blocked(what) => {
+                let (account, advice) = (&*endpoint.id, "use async I/O or tokio::task::spawn_blocking");
+                endpoint.metrics.count(Outcome::Blocked);
+                warn!(
+                    account,
+                    "{account}: answered 503 so the platform retries, as the time was over: {what}: {advice}"
+                );
+                self.verdict_instead(delivery, tree, Response::Unavailable("blocked"))
+            }
         }
     }
 
@@ -165,8 +186,13 @@ impl Receiver {
         tree: &Value<'_>,
         failure: &JournalError,
     ) -> Response {
+        let unavailable = self.not_stored(delivery.request.endpoint, failure);
+        self.verdict_instead(delivery, tree, unavailable)
+    }
+
+    /// The configured verdict for a question; for anything else that it is unavailable.
+    fn verdict_instead(&self, delivery: &Delivery<'_>, tree: &Value<'_>, unavailable: Response) -> Response {
         let endpoint = delivery.request.endpoint;
-        let unavailable = self.not_stored(endpoint, failure);
         let platform = endpoint.account.platform;
         match delivery.identity.answered_as(platform).filter(|spec| spec.reply == ReplyKind::Verdict) {
             Some(spec) => self.write(endpoint, default_of(allows(endpoint), Some(spec), platform, tree), None),
@@ -217,8 +243,8 @@ fn log_late(endpoint: &Endpoint, Admitted { entry, wait, .. }: &Admitted, sends:
         (true, false) => ("gave the default answer", "the reply is sent through the API when it is ready".to_owned()),
         (false, _) => ("gave the default answer", dropped()),
     };
-    let waited = wait.deadline.as_secs_f64();
-    warn!(account, %event, attempt, "{account}: no reply within {waited} s, {given}; {then}");
+    let waited = seconds(wait.deadline);
+    warn!(account, %event, attempt, "{account}: no reply within {waited}, {given}; {then}");
 }
 
 /// What needs no API.

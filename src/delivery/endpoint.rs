@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::{
     config,
     crypto::{EncodingKey, KeyError},
-    envelope::{Guarded, Keys, Query, ReceiveIds, Refusal, StepResult},
+    envelope::{Guarded, Keys, Neighbour, Query, ReceiveIds, Refusal, Step, StepResult},
     in_flight::Load,
     metrics::{AccountMetrics, Metrics, Outcome},
     secret::Secret,
@@ -47,6 +47,26 @@ impl Explaining {
     }
 }
 
+/// Other accounts whose keys are tried with a refused request, at most.
+const MAX_NEIGHBOURS: usize = 200;
+
+/// All accounts of a server with their keys: a request that one of them refuses may be of another. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbours(Arc<[(Arc<str>, Keys)]>);
+
+impl Neighbours {
+    /// These, and their keys.
+    pub fn of<'e>(endpoints: impl IntoIterator<Item = &'e Endpoint>) -> Self {
+        Self(endpoints.into_iter().map(|endpoint| (Arc::clone(&endpoint.id), endpoint.keys.clone())).collect())
+    }
+
+    /// Those but one.
+    fn but<'n>(&'n self, id: &'n str) -> impl Iterator<Item = Neighbour<'n>> {
+        let others = self.0.iter().filter(move |(other, _)| **other != *id).take(MAX_NEIGHBOURS);
+        others.map(|(id, keys)| Neighbour { id, keys })
+    }
+}
+
 /// One configured account, ready to receive.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -62,6 +82,7 @@ pub struct Endpoint {
     /// What it has in flight.
     pub(super) load: Arc<Load>,
     explaining: Explaining,
+    neighbours: Neighbours,
     /// Which lines about it were written lately.
     pub(crate) lines: AccountLines,
 }
@@ -97,6 +118,7 @@ impl Endpoint {
             load,
             lines: AccountLines::default(),
             explaining: Explaining::default(),
+            neighbours: Neighbours::default(),
             account,
         })
     }
@@ -112,6 +134,17 @@ impl Endpoint {
     #[must_use]
     pub fn guarding(self, clear: &[Secret]) -> Self {
         Self { guarded: Guarded::of(&self.keys, clear), ..self }
+    }
+
+    /// Knows the other accounts of its server.
+    #[must_use]
+    pub fn among(self, neighbours: &Neighbours) -> Self {
+        Self { neighbours: neighbours.clone(), ..self }
+    }
+
+    /// Walks through the verification of a request up to its fault, which names other accounts that fit.
+    pub(crate) fn explain(&self, query: &Query<'_>, body: Option<&[u8]>, now: i64) -> Vec<Step> {
+        self.keys.explain_among(query, body, now, self.neighbours.but(&self.id))
     }
 
     /// Counts a delivery that ended before it was a request.
@@ -157,10 +190,9 @@ impl Endpoint {
     pub(super) fn refused_request(&self, refusal: Refusal, query: &str, body: Option<&[u8]>, now: i64) -> Response {
         self.metrics.count_refusal(&refusal);
         let is_small = body.is_none_or(|body| body.len() <= MAX_EXPLAINED);
-        // The walk goes on behind a time that is too long ago.
-        let is_explained = is_small && !matches!(refusal, Refusal::Stale(_)) && self.explaining.allow();
+        let is_explained = is_small && self.explaining.allow();
         let query = Query::parse(query).ok().filter(|_| is_explained);
-        let steps = query.map(|query| self.keys.explain(&query, body, now)).unwrap_or_default();
+        let steps = query.map(|query| self.explain(&query, body, now)).unwrap_or_default();
         let step = steps.into_iter().find(|step| step.result == StepResult::Failed).map(Box::new);
         Response::Refused(Refused { refusal, step })
     }

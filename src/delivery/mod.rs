@@ -36,12 +36,13 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-pub use self::endpoint::Endpoint;
+pub use self::endpoint::{Endpoint, Neighbours};
 pub(crate) use self::memory::{Answered, LatestDeliveries, Memory};
 pub(crate) use self::pushed::{NotReceived, request_id};
 use self::{admit::Admitted, answer::Unanswered, open::Opened};
 use crate::{
     api::Apis,
+    blocking::Blocking,
     bots::Bots,
     clock::Clock,
     dispatch::Dispatcher,
@@ -170,7 +171,8 @@ impl Receiver {
     /// A receiver with these handlers, and permits for so many deliveries in flight beside those reserved for each account.
     pub fn new(hooks: Arc<Hooks>, journal: Arc<dyn Journal>, clock: Clock, in_flight: usize) -> Self {
         let subscribers = Subscribers::new(Arc::clone(&hooks), Vec::new(), Arc::default());
-        let dispatcher = Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock };
+        let dispatcher =
+            Dispatcher { hooks, apis: Apis::default(), bots: Bots::default(), clock, blocking: Blocking::default() };
         let memory = Memory::of(&*journal);
         Self::of(dispatcher, subscribers, journal, memory, in_flight, &Supervisor::default())
     }

@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use super::{Delivery, PushedEvent, Receiver, reply::Reply};
 use crate::{
+    blocking::Timed,
     config::NextMessage,
     event::{EventSpec, Platform, ReplyKind},
-    hooks::{Responded, Running},
+    hooks::Responded,
     journal::{self, EventRecord, JournalError, Recipient, ReplyRecord, ReplySender, TakenReply, Wait, WaitingReply},
     metrics::Outcome,
     next_message::OBSERVER,
@@ -30,7 +31,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// What answers an event without any other reply.
 pub(super) enum Own {
     /// Its responder.
-    Responder(Running<Responded>),
+    Responder(Timed<Responded>),
     /// The default answer, as it has none.
     Default(Outcome, Body),
 }

@@ -15,12 +15,14 @@ use super::{
     answer::{allows, default_answer, late_advice},
 };
 use crate::{
+    blocking::Timed,
     config::LongText,
     event::{Answer, AnswerStream, EventSpec, StreamError},
-    hooks::{Context, RespondError, Responded, Running},
+    hooks::{Context, RespondError, Responded},
     in_flight::Permit,
     journal::{self, Entry, Journal, Millis, ReplyRecord, ReplySender},
     late,
+    log::seconds,
     metrics::Outcome,
     panics::Panicked,
     platform::{self, Address, Body},
@@ -75,7 +77,7 @@ impl From<(Body, Option<String>, Outcome)> for Written {
 
 impl Reply {
     /// Polls a responder once; one that is ready is done. The others are to be [waited for](Self::wait_for).
-    pub(super) fn poll(self, mut running: Running<Responded>, started: Instant) -> Option<(Self, Running<Responded>)> {
+    pub(super) fn poll(self, mut running: Timed<Responded>, started: Instant) -> Option<(Self, Timed<Responded>)> {
         // Whoever polls next brings a waker of its own.
         match running.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => {
@@ -91,7 +93,7 @@ impl Reply {
     }
 
     /// Waits for a responder that was not ready.
-    pub(super) async fn wait_for(mut self, running: Running<Responded>, started: Instant) {
+    pub(super) async fn wait_for(mut self, running: Timed<Responded>, started: Instant) {
         let event_type = self.context.raw().event_type;
         let permit = Arc::clone(&self.permit);
         let run = permit.run(event_type, started);
@@ -210,7 +212,7 @@ impl Reply {
                 Err(NoAnswer::Stream(StreamError::Failed(failure))) => self.failed(&RespondError::Handler(failure)),
                 Err(NoAnswer::Journal(failure)) => {
                     let (account, event) = (&*self.endpoint.id, self.context.event_id());
-                    warn!(account, %event, "{account}: no reply, gave the default answer: {failure}");
+                    warn!(account, %event, "{account}: cannot keep a streamed answer, user got the default answer: {failure}");
                     (self.default_answer(), Some(failure.to_string()), Outcome::Failed)
                 }
             };
@@ -224,9 +226,8 @@ impl Reply {
     /// The platform was answered without the reply, which nobody sends. Says so, and returns what is recorded of it.
     fn dropped(&self, started: Instant) -> String {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        let (seconds, advice) = (started.elapsed().as_secs_f64(), late_advice(&self.endpoint.account));
-        let dropped =
-            format!("the reply was ready after {seconds:.1} s, which was too late, and was DROPPED: {advice}");
+        let (took, advice) = (seconds(started.elapsed()), late_advice(&self.endpoint.account));
+        let dropped = format!("the reply was ready after {took}, which was too late, and was DROPPED: {advice}");
         warn!(account, %event, kind, "{account}: {kind}: {dropped}");
         dropped
     }
@@ -234,13 +235,13 @@ impl Reply {
     /// The platform was answered without the reply, which the next message of the user is answered with.
     fn log_waiting(&self, started: Instant, wait: &journal::Wait) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        let (seconds, keep) = (started.elapsed().as_secs_f64(), wait.keep.as_secs_f64());
+        let (took, keep) = (seconds(started.elapsed()), seconds(wait.keep));
         info!(
             account,
             %event,
             kind,
-            "{account}: {kind}: the reply was ready after {seconds:.1} s; it answers the next message of the user, if \
-             that comes within {keep} s"
+            "{account}: {kind}: the reply was ready after {took}; it answers the next message of the user, if that comes \
+             within {keep}"
         );
     }
 
@@ -250,17 +251,18 @@ impl Reply {
 
     fn failed(&self, failure: &RespondError) -> (Body, Option<String>, Outcome) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        warn!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: {failure}");
-        let outcome = match failure {
-            RespondError::Handler(_) => Outcome::Failed,
-            RespondError::Reply(_) => Outcome::BadReply,
+        let (what, why, outcome) = match failure {
+            RespondError::Handler(why) => ("failed", why.clone(), Outcome::Failed),
+            RespondError::Reply(why) => ("returned what the platform refuses", why.to_string(), Outcome::BadReply),
         };
+        warn!(account, %event, kind, "{account}: responder of {kind} {what}, user got the default answer: {why}");
         (self.default_answer(), Some(failure.to_string()), outcome)
     }
 
     fn panicked(&self, panicked: &Panicked) -> (Body, Option<String>, Outcome) {
         let (account, event, kind) = (&*self.endpoint.id, self.context.event_id(), self.context.raw().event_type);
-        error!(account, %event, kind, "{account}: no reply to {kind}, gave the default answer: the responder {panicked}");
+        let said = panicked.text();
+        error!(account, %event, kind, "{account}: responder of {kind} panicked, user got the default answer: {said}");
         (self.default_answer(), Some(format!("the responder {panicked}")), Outcome::Panicked)
     }
 }

@@ -13,10 +13,11 @@ use super::{
     reply::{Reply, record},
 };
 use crate::{
+    blocking::Timed,
     config::{self, LongText},
     dispatch::Call,
     event::{EventSpec, ReplyKind},
-    hooks::{Responded, Running},
+    hooks::Responded,
     journal::{Entry, Journal, Millis, ReplyRecord},
     metrics::Outcome,
     payload::PayloadError,
@@ -94,7 +95,7 @@ impl Receiver {
 
     /// Runs the responder. One that is ready at once needs no task; any other becomes a task of its own, which survives
     /// a client that hangs up. Either way its panic is only its own.
-    fn run(&self, running: Running<Responded>, reply: Reply) {
+    fn run(&self, running: Timed<Responded>, reply: Reply) {
         let started = Instant::now();
         reply.entry.begin(started);
         if let Some((reply, running)) = reply.poll(running, started) {

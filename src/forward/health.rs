@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     journal::{self, Millis},
+    log::seconds,
     metrics::ForwardMetrics,
     observers::{Gate, Width},
 };
@@ -180,8 +181,8 @@ impl Health {
         self.apply(&state, now);
         drop(state);
         if is_new {
-            let (name, seconds) = (&*self.name, pause.as_secs_f64());
-            warn!(forward = name, "forward {name}: {why}; nothing is sent for {seconds} s, what waits is kept");
+            let (name, pause) = (&*self.name, seconds(pause));
+            warn!(forward = name, "forward {name}: {why}; nothing is sent for {pause}, what waits is kept");
         }
         pause
     }

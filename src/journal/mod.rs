@@ -117,6 +117,7 @@ pub fn open(
         JournalUrl::Sqlite(path) => Arc::new(sqlite::SqliteJournal::open(path, &options)?),
         #[cfg(feature = "postgres")]
         JournalUrl::Postgres(url) => Arc::new(postgres::PostgresJournal::open(url.expose(), &options)?),
+        JournalUrl::Unread => return Err(unread()),
         #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
         other => return Err(not_built(other)),
     })
@@ -133,21 +134,52 @@ pub fn open_archive(config: &config::Journal) -> Result<Box<dyn Archive>, Journa
         JournalUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteArchive::open(path)?)),
         #[cfg(feature = "postgres")]
         JournalUrl::Postgres(url) => Ok(Box::new(postgres::PostgresArchive::open(url.expose())?)),
+        JournalUrl::Unread => Err(unread()),
         #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
         other => Err(not_built(other)),
     }
 }
 
-/// Checks whether a journal can be used, without changing it.
+/// The configuration was read by somebody who needs no journal.
+fn unread() -> JournalError {
+    JournalError::storage("its url was not read")
+}
+
+/// Whether a server could use a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Usable {
+    /// It could.
+    Yes,
+    /// Another server uses it, and has to stop before.
+    InUse,
+    /// Its database cannot be reached now. A server starts all the same, and is not ready until it can.
+    Unreachable(JournalError),
+}
+
+/// Checks whether a journal can be used now, without changing it.
 ///
 /// # Errors
 /// Why it cannot.
 pub async fn check(config: &config::Journal) -> Result<(), JournalError> {
+    match usable(config).await? {
+        Usable::Yes | Usable::InUse => Ok(()),
+        Usable::Unreachable(failure) => Err(failure),
+    }
+}
+
+/// Checks whether a server could start with a journal. Nothing is left behind.
+///
+/// # Errors
+/// Why it could not.
+pub(crate) async fn usable(config: &config::Journal) -> Result<Usable, JournalError> {
     match &config.url {
-        JournalUrl::Memory => Ok(()),
+        JournalUrl::Memory => Ok(Usable::Yes),
         #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => sqlite::check(path),
-        _ => open_archive(config)?.observers().await.map(drop),
+        _ => match open_archive(config)?.observers().await {
+            Ok(_) => Ok(Usable::Yes),
+            Err(failure) => Ok(Usable::Unreachable(failure)),
+        },
     }
 }
 

@@ -28,3 +28,32 @@ fn json_stays_the_same_json() {
         assert!(escaped.chars().all(|character| character == '\n' || !acts(character)), "{escaped:?}");
     }
 }
+
+#[test]
+fn a_field_that_the_message_has_is_not_written_again() {
+    for (message, name, value, expected) in [
+        ("mp/shop: no reply", "account", "\"mp/shop\"", true),
+        ("mp/shop2: no reply", "account", "\"mp/shop\"", false),
+        ("im/mp/shop: no reply", "account", "\"mp/shop\"", false),
+        ("of 10.0.0.1: stale", "client", "10.0.0.1", true),
+        ("of 10.0.0.1.", "client", "10.0.0.1", true),
+        ("of 10.0.0.12: stale", "client", "10.0.0.1", false),
+        ("of 10.0.0.1.5", "client", "10.0.0.1", false),
+        ("failed, attempt 3", "attempt", "3", true),
+        ("failed after 3 s", "attempt", "3", false),
+        ("nothing", "empty", "\"\"", false),
+        ("订单号 12345。", "order", "12345", true),
+    ] {
+        assert_eq!(super::says(message, name, value), expected, "{message} {name}={value}");
+    }
+}
+
+#[test]
+fn durations_have_one_decimal() {
+    use std::time::Duration;
+    for (millis, expected) in
+        [(5000, "5.0 s"), (4500, "4.5 s"), (80_372, "80.4 s"), (0, "0.0 s"), (20, "20 ms"), (100, "0.1 s")]
+    {
+        assert_eq!(super::seconds(Duration::from_millis(millis)).to_string(), expected);
+    }
+}

@@ -19,7 +19,6 @@ use axum::{
         request::Parts,
     },
 };
-use hashbrown::HashMap;
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
@@ -35,12 +34,14 @@ use super::{
     client,
     files::{self, Files},
     refusals::{Refusals, RefusedRequest},
+    routes::Routes,
     unrouted,
 };
 use crate::{
     config::{self, IpRange},
     delivery::{self, Content, Endpoint, Receiver},
     envelope::{Refusal, RefusalKind},
+    log::seconds,
     metrics::{Metrics, Outcome},
     throttle::{LineKind, Throttle},
 };
@@ -49,8 +50,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Callbacks {
     receiver: Arc<Receiver>,
-    endpoints: HashMap<String, Arc<Endpoint>>,
-    patterns: Vec<Pattern>,
+    routes: Routes<Endpoint>,
     body_limit: usize,
     body_timeout: Duration,
     bodies: Arc<Budget>,
@@ -60,52 +60,6 @@ pub(super) struct Callbacks {
     metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
     refusals: Arc<Refusals>,
-}
-
-/// A path with a placeholder.
-#[derive(Debug)]
-struct Pattern {
-    before: String,
-    behind: String,
-    endpoint: Arc<Endpoint>,
-}
-
-impl Pattern {
-    /// Takes the paths with placeholders. What does not depend on whom it is for comes to the path that the account would have
-    /// without one of its own.
-    fn take(endpoints: &mut HashMap<String, Arc<Endpoint>>) -> Vec<Self> {
-        let split = |path: &String, endpoint: &mut Arc<Endpoint>| {
-            let (before, behind) = path.split_once(endpoint.account.platform.protocol().placeholder()?)?;
-            Some((before.to_owned(), behind.to_owned()))
-        };
-        let taken: Vec<_> = endpoints.extract_if(|path, endpoint| split(path, endpoint).is_some()).collect();
-        let mut patterns = Vec::with_capacity(taken.len());
-        for (path, mut endpoint) in taken {
-            endpoints.entry(endpoint.account.default_path()).or_insert_with(|| Arc::clone(&endpoint));
-            if let Some((before, behind)) = split(&path, &mut endpoint) {
-                patterns.push(Self { before, behind, endpoint });
-            }
-        }
-        patterns
-    }
-
-    /// What stands in place of the placeholder.
-    fn id<'p>(&self, path: &'p str) -> Option<&'p str> {
-        path.strip_prefix(&self.before)?.strip_suffix(&self.behind)
-    }
-}
-
-/// The account that a request is for, with an id in the place of the placeholder, or the placeholder itself: a console may
-/// check the address as it is written.
-fn placed(endpoint: Arc<Endpoint>, id: &str) -> Option<(Arc<Endpoint>, Option<&str>)> {
-    let protocol = endpoint.account.platform.protocol();
-    if protocol.placeholder()? == id {
-        return Some((endpoint, None));
-    }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || (!protocol.routes_authorizers() && b"-_".contains(&byte));
-    let is_id = (1..=64).contains(&id.len()) && id.bytes().all(allowed);
-    let authorizer = Some(id).filter(|_| protocol.routes_authorizers());
-    is_id.then_some((endpoint, authorizer))
 }
 
 /// Why a request has no body.
@@ -125,16 +79,14 @@ impl From<BodyError> for Unread {
 impl Callbacks {
     pub(super) fn new(
         receiver: Arc<Receiver>,
-        mut endpoints: HashMap<String, Arc<Endpoint>>,
+        routes: Routes<Endpoint>,
         server: &config::Server,
         metrics: &Metrics,
         refusals: Arc<Refusals>,
     ) -> Self {
-        let patterns = Pattern::take(&mut endpoints);
         Self {
             receiver,
-            endpoints,
-            patterns,
+            routes,
             body_limit: server.body_limit,
             body_timeout: server.body_timeout,
             bodies: Budget::new(server.body_memory, metrics.body_memory.clone()),
@@ -154,8 +106,7 @@ impl Callbacks {
 
     /// Logs how many lines of each account were suppressed whose minute is over, or of `all`.
     pub(super) fn log_omitted(&self, all: bool) {
-        let of_patterns = self.patterns.iter().map(|pattern| &pattern.endpoint);
-        self.endpoints.values().chain(of_patterns).for_each(|endpoint| endpoint.log_omitted(all));
+        self.routes.each().for_each(|endpoint| endpoint.log_omitted(all));
     }
 
     async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -163,7 +114,7 @@ impl Callbacks {
         let (head, body) = request.into_parts();
         // To look whether the body has come must not send `100 Continue` to a client that asks for it.
         let asks = || head.headers.contains_key(EXPECT);
-        let Some((endpoint, authorizer)) = self.route(head.uri.path()) else {
+        let Some((endpoint, authorizer)) = self.routes.find(head.uri.path()) else {
             if let Some(response) = self.ownership_file(&head).await {
                 return dismiss(peer, body, asks, response).await;
             }
@@ -233,7 +184,7 @@ impl Callbacks {
         let (client, path) = (self.client(peer, &head.headers), unrouted::shown(head.uri.path()));
         let more = self.unrouted.allow();
         // The nearest path takes a while to find.
-        let nearest = more.as_ref().map(|_| self.nearest(path));
+        let nearest = more.as_ref().map(|_| self.routes.nearest(path));
         let hint =
             format!("no account has this path{}", nearest.as_ref().map_or_else(String::new, |it| format!("; {it}")));
         self.refusals.add(RefusedRequest::new(head, client, "unknown_account", hint));
@@ -244,36 +195,6 @@ impl Callbacks {
             reason = "unknown_account",
             "refused a signed request of {client} with 404: no account has the path {path}; {nearest}{more}"
         );
-    }
-
-    /// Which configured path is most like one.
-    fn nearest(&self, path: &str) -> String {
-        let with_placeholder = self.patterns.iter().map(|pattern| &*pattern.endpoint.account.path);
-        match unrouted::nearest(self.endpoints.keys().map(|path| &**path).chain(with_placeholder), path) {
-            Some(nearest) => format!("the nearest is {nearest}"),
-            None => "none is configured".to_owned(),
-        }
-    }
-
-    /// The account of a path; and whose message it is, where a third-party platform is given those of others.
-    fn route<'p>(&self, path: &'p str) -> Option<(Arc<Endpoint>, Option<&'p str>)> {
-        let known = |path: &str| self.endpoints.get(path).map(Arc::clone);
-        if let Some(endpoint) = known(path) {
-            return Some((endpoint, None));
-        }
-        let path = path.strip_suffix('/').unwrap_or(path);
-        if let Some(endpoint) = known(path) {
-            return Some((endpoint, None));
-        }
-        let below = |path: &'p str| {
-            let (path, id) = path.rsplit_once('/')?;
-            let endpoint = known(path)?;
-            placed(endpoint, id)
-        };
-        let by_pattern =
-            || self.patterns.iter().find_map(|pattern| placed(Arc::clone(&pattern.endpoint), pattern.id(path)?));
-        // As the console's own example ends.
-        below(path).or_else(|| below(path.strip_suffix("/callback")?)).or_else(by_pattern)
     }
 
     /// Reads a body of bounded size in bounded time and memory, unless what is known without it refuses the request.
@@ -330,7 +251,7 @@ impl Callbacks {
         } else {
             let hint = match failure {
                 BodyError::TooLarge => format!("the body is larger than `body_limit` ({} bytes)", self.body_limit),
-                BodyError::Slow => format!("the body did not come within {} s", self.body_timeout.as_secs_f64()),
+                BodyError::Slow => format!("the body did not come within {}", seconds(self.body_timeout)),
                 BodyError::Broken | BodyError::NoMemory => "the connection ended before the body did".to_owned(),
             };
             let client = self.client(peer, &head.headers);
@@ -359,8 +280,9 @@ impl Callbacks {
                 self.refusals.add(refused.of(&endpoint.id, step.as_deref()));
                 // Anybody can cause this line.
                 if let Some(more) = endpoint.lines.allow(LineKind::Refused, refusal.reason()) {
+                    let hint = step.as_ref().map_or_else(|| refusal.to_string(), |step| step.detail.clone());
                     warn!(account = &*endpoint.id, %client, reason = refusal.reason(),
-                        "{}: refused a request of {client}: {refusal}{more}", endpoint.id);
+                        "{}: refused a request of {client}: {hint}{more}", endpoint.id);
                 }
                 refuse(status(&refusal), refusal.reason())
             }

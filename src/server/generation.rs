@@ -8,19 +8,20 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use hashbrown::HashMap;
 use tokio::task::JoinHandle;
 
 use super::{
-    StartError, callback::Callbacks, check_observers, internal_observers, refusals::Refusals, registered_observers,
+    Routes, StartError, callback::Callbacks, check_observers, internal_observers, refusals::Refusals,
+    registered_observers,
 };
 use crate::{
     answers::{self, Deferred, Listeners},
     api::{Apis, WeakApis},
+    blocking::Blocking,
     bots::Bots,
     clock::Clock,
     config::{self, Config},
-    delivery::{Endpoint, Memory, Receiver},
+    delivery::{Endpoint, Memory, Neighbours, Receiver},
     dispatch::Dispatcher,
     envelope::Guarded,
     forward::{self, Delivered, Forwards, WeakForwards},
@@ -88,6 +89,18 @@ impl Plan {
         common: &Common,
         former: &[Arc<Endpoint>],
     ) -> Result<Self, StartError> {
+        let plan = Self::with(config, hooks, common, former)?;
+        check_observers(config, &plan.hooks, true)?;
+        Ok(plan)
+    }
+
+    /// The same with handlers that may not be all that the configuration has settings for.
+    pub(super) fn with(
+        config: &Config,
+        hooks: Hooks,
+        common: &Common,
+        former: &[Arc<Endpoint>],
+    ) -> Result<Self, StartError> {
         let Common { guard, deferred, delivered, listeners, metrics, .. } = common;
         let hooks = Arc::new(answers::install(config, hooks, guard, deferred, delivered, listeners)?);
         let prepared = config.accounts.iter().map(|account| {
@@ -95,8 +108,9 @@ impl Plan {
         });
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let clear: Vec<_> = prepared.iter().flat_map(|it| Guarded::clear_tokens(&it.keys)).cloned().collect();
+        let neighbours = Neighbours::of(&prepared);
         let endpoints = prepared.into_iter().map(|endpoint| {
-            let endpoint = endpoint.guarding(&clear);
+            let endpoint = endpoint.guarding(&clear).among(&neighbours);
             Arc::new(match former.iter().find(|former| former.id == endpoint.id) {
                 Some(former) => endpoint.continuing(former),
                 None => endpoint,
@@ -106,9 +120,13 @@ impl Plan {
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
             return Err(StartError::UnknownAccount(unknown.to_owned()));
         }
-        check_observers(config, &hooks, true)?;
         let internal = internal_observers(config, &hooks);
         Ok(Self { config: config.clone(), hooks, endpoints, internal })
+    }
+
+    /// Its handlers.
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// Its observers, as the journal knows them.
@@ -153,7 +171,13 @@ impl Generation {
             .map_err(|failure| StartError::Forward(failure.to_string()))?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal, forward::forwarded(&config));
         let links = Links::new(&config);
-        let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(&config, &links)?, clock: clock.clone() };
+        let dispatcher = Dispatcher {
+            hooks,
+            apis,
+            bots: Bots::new(&config, &links)?,
+            clock: clock.clone(),
+            blocking: Blocking::new(metrics),
+        };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
         jobs.extend(kf::jobs(&config, &dispatcher, &subscribers, journal, metrics));
         jobs.extend(sends_late.then(|| late::job(&config, &dispatcher, journal)));
@@ -169,9 +193,8 @@ impl Generation {
         let connecting = endpoints.iter().filter(connects).cloned().collect();
         let connections = Connections::new(connecting, links, &receiver, &journal, metrics, supervisor);
         jobs.extend(connections.job());
-        let routed = endpoints.iter().filter(|it| !connects(it));
-        let routed: HashMap<_, _> = routed.map(|it| (it.account.path.clone(), Arc::clone(it))).collect();
-        let callbacks = Callbacks::new(receiver, routed, &config.server, metrics, Arc::clone(refusals));
+        let routes = Routes::new(endpoints.iter().cloned());
+        let callbacks = Callbacks::new(receiver, routes, &config.server, metrics, Arc::clone(refusals));
         Ok(Self {
             callbacks: Arc::new(callbacks),
             config,

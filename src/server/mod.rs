@@ -10,6 +10,8 @@ mod files;
 mod generation;
 mod refusals;
 mod reload;
+mod routes;
+pub(crate) mod trial;
 mod unrouted;
 mod watch;
 
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{dispatcher, error, info, warn};
 
 pub use self::reload::{Loaded, Reload, ReloadError, Reloaded};
+pub(crate) use self::routes::Routes;
 use self::{
     callback::Callbacks,
     connection::Listener,
@@ -73,7 +76,7 @@ type Current = ArcSwap<Callbacks>;
 #[non_exhaustive]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} ({section}): {source}")]
+    #[error("{}", cannot_listen(*.address, .section, .source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -108,6 +111,19 @@ pub enum StartError {
     /// The journal cannot be used.
     #[error("[journal] {0}")]
     Journal(#[from] JournalError),
+}
+
+/// That an address cannot be listened on, and what to do.
+pub(crate) fn cannot_listen(address: SocketAddr, section: &str, failure: &io::Error) -> String {
+    let advice = match failure.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: stop it, or use another port",
+        io::ErrorKind::AddrNotAvailable => "; it is no address of this machine: 0.0.0.0 is all of them",
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; ports below 1024 need the right to (CAP_NET_BIND_SERVICE): use a higher one"
+        }
+        _ => "",
+    };
+    format!("cannot listen on {address} ({section}): {failure}{advice}")
 }
 
 impl From<InstallError> for StartError {
@@ -330,7 +346,7 @@ impl Server {
             }
             let _ = answer.send(done);
         };
-        info!("shutting down: waiting {} s at most for what is in flight", grace.as_secs_f64());
+        info!("shutting down: waiting {} at most for what is in flight", log::seconds(grace));
         stopping.cancel();
         self.reloads.close();
         running.stop();

@@ -34,7 +34,7 @@ pub(super) fn nearest<'p>(paths: impl Iterator<Item = &'p str>, path: &str) -> O
 }
 
 /// A path without doubled slashes and upper case.
-fn plain(path: &str) -> String {
+pub(super) fn plain(path: &str) -> String {
     let mut plain = shown(path).to_ascii_lowercase();
     while plain.contains("//") {
         plain = plain.replace("//", "/");

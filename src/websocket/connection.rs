@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config,
     journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, millis, now_millis},
+    log::seconds,
     metrics::WebSocketMetrics,
 };
 
@@ -268,7 +269,7 @@ impl Connection {
         if left > 0 {
             self.show(State::Kicked);
             let left = Duration::from_millis(left).min(LONGEST_KICK_PAUSE);
-            info!(account, "{account}: another client uses this bot; it is left to it for {} s", left.as_secs());
+            info!(account, "{account}: another client uses this bot; it is left to it for {}", seconds(left));
             self.pause(left).await?;
         }
         loop {
@@ -300,11 +301,11 @@ impl Connection {
                     self.show(State::Refused);
                     self.metrics.refused.increment(1);
                     let rest = backoff.next(LONGEST_REFUSED_PAUSE);
-                    let seconds = rest.as_secs_f64();
+                    let pause = seconds(rest);
                     error!(
                         account,
                         "{account}: the platform refused to subscribe: {why}; check `bot_id` and `secret`. It is tried \
-                         again in {seconds:.1} s"
+                         again in {pause}"
                     );
                     rest
                 }
@@ -323,7 +324,7 @@ impl Connection {
         self.metrics.broken.increment(1);
         backoff.failures = backoff.failures.saturating_add(1);
         let rest = backoff.next(LONGEST_PAUSE);
-        warn!(account, "{account}: no connection: {why}; it is made again in {:.1} s", rest.as_secs_f64());
+        warn!(account, "{account}: no connection: {why}; it is made again in {}", seconds(rest));
         rest
     }
 

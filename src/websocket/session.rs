@@ -26,6 +26,7 @@ use super::{
     socket::Socket,
 };
 use crate::journal::{Millis, now_millis};
+use crate::log::seconds;
 
 /// The platform acknowledges a frame within this.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -273,8 +274,8 @@ impl Session {
                 waiting.drain(..).for_each(|(id, _)| drop(lock(&self.pending).remove(&id)));
             }
             if waiting.len() >= MAX_MISSED_PINGS {
-                let seconds = interval.as_secs_f64();
-                return End::Broken(format!("two pings in a row had no answer, {seconds} s apart: it is dead"));
+                let interval = seconds(interval);
+                return End::Broken(format!("two pings in a row had no answer, {interval} apart: it is dead"));
             }
             let id = self.next_id(frame::PING);
             let (answer, answered) = oneshot::channel();

@@ -72,10 +72,12 @@ async fn errors_of_handlers_stay_in_their_line() {
     let text = log.text();
     assert_eq!(forged(&text), None, "{text}");
     // It is all there, in its line.
-    let line = text.lines().find(|line| line.contains("no reply to mp.message.text")).unwrap();
+    let line = text.lines().find(|line| line.contains("responder of mp.message.text failed")).unwrap();
     assert!(line.contains(r"no stock\nERROR forged line\r\u{b}ERROR forged\u{85}ERROR"), "{line}");
     assert!(line.contains(r"\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}txet"), "{line}");
-    assert!(line.contains("account=\"mp/shop\"") && line.contains("kind=\"mp.message.text\""), "{line}");
+    // What the message has is not written again; what it has not is there.
+    assert!(line.contains("mp/shop: responder") && line.contains(" event="), "{line}");
+    assert!(!line.contains("account=") && !line.contains("kind="), "{line}");
 }
 
 #[tokio::test]
@@ -137,7 +139,11 @@ async fn an_error_of_a_platform_writes_no_line(format: &str) {
     fs::write(file("echostr.toml"), config).unwrap();
     let command = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
-        command.args(arguments).env("ECHOSTR_CONFIG", file("echostr.toml")).env_remove("RUST_LOG");
+        command
+            .args(arguments)
+            .env("ECHOSTR_CONFIG", file("echostr.toml"))
+            .env("COLUMNS", "1000")
+            .env_remove("RUST_LOG");
         command
     };
     let mut serve = command(&["serve"]);
@@ -212,7 +218,7 @@ async fn what_is_shown_of_a_payload_does_nothing_to_a_terminal() {
     let body = folder.path().join("body.xml");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
-        command.args(arguments).env("ECHOSTR_CONFIG", folder.path().join("echostr.toml"));
+        command.args(arguments).env("ECHOSTR_CONFIG", folder.path().join("echostr.toml")).env("COLUMNS", "1000");
         let output = command.output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
@@ -253,7 +259,11 @@ async fn whatever_a_journal_holds_is_a_line_of_its_own() {
     assert_eq!(server.post("/mp/shop", &MP.safe(&text_message(1, "hi"), "1")).await.status, 200);
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
-        command.args(arguments).env("ECHOSTR_CONFIG", folder.path().join("echostr.toml")).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("ECHOSTR_CONFIG", folder.path().join("echostr.toml"))
+            .env("COLUMNS", "1000")
+            .stdin(Stdio::null());
         let output = command.output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };

@@ -202,7 +202,12 @@ async fn an_account_that_has_lost_its_secret_keeps_its_notices_and_the_log_says_
 /// Runs `echostr` with a configuration; gives its exit code and what it prints, on either of its outputs.
 async fn echostr(config: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
-    command.args(arguments).env("ECHOSTR_CONFIG", config).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env("ECHOSTR_CONFIG", config)
+        .env("COLUMNS", "200")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }

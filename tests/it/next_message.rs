@@ -270,7 +270,7 @@ async fn a_late_reply_answers_the_next_message_once() {
         let lines = log.text();
         for part in [
             "answered `late_text`; the reply answers the next message of the user when it is ready",
-            "; it answers the next message of the user, if that comes within 600 s",
+            "; it answers the next message of the user, if that comes within 600.0 s",
             &note,
         ] {
             assert_eq!(lines.matches(part).count(), 1, "{part} in {lines}");
@@ -387,7 +387,7 @@ async fn a_reply_waits_no_longer_than_it_is_kept() {
     let dropped = "echostr_observations_total{result=\"dropped\"}";
     wait_for("it is dropped", async || server.metric(dropped).await == 1.0).await;
     assert!(PLAIN_MP.say(&server, 2, "next").await.contains("own: next"));
-    let reason = "the reply was late and was DROPPED: no next message of the user within 1 s (`late_keep`)";
+    let reason = "the reply was late and was DROPPED: no next message of the user within 1.0 s (`late_keep`)";
     wait_for("the event says so", async || disk.events().await[0]["failure"] == reason).await;
     let event = &disk.events().await[0];
     assert_eq!(event["state"], "defaulted");
@@ -455,7 +455,7 @@ async fn check_says_where_it_works() {
     assert!(is_good && said.contains("users of this platform do not see texts in the response"), "{said}");
     for platform in ["wecom_kf", "wecom_bot", "im"] {
         let (is_good, said) = check(&format!("[{platform}.x]\nlate_reply = \"next\"\n")).await;
-        let line = format!("[{platform}.x] not a key of this platform's accounts: `late_reply`");
+        let line = format!("[{platform}.x] `late_reply` does not apply to [{platform}]");
         assert!(!is_good && said.contains(&line), "{said}");
     }
 }

@@ -21,6 +21,11 @@ const MAX_TEXT: usize = 300;
 pub struct Panicked(Box<str>);
 
 impl Panicked {
+    /// What it said.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// What was thrown.
     pub fn of(payload: Box<dyn Any + Send>) -> Self {
         let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
@@ -28,13 +33,16 @@ impl Panicked {
             (_, Some(text)) => text,
             (None, None) => "without a message",
         };
-        // It is written into one line of the log.
-        let text: String = text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // It is written into one line of the log, and stored.
+        let mut kept = String::with_capacity(text.len().min(MAX_TEXT));
+        for character in text.chars().take(MAX_TEXT) {
+            if character.is_control() { kept.extend(character.escape_default()) } else { kept.push(character) }
+        }
         // The payload of a panic may itself panic when it is dropped. That second payload is leaked, a few bytes.
         if let Err(second) = panic::catch_unwind(AssertUnwindSafe(move || drop(payload))) {
             std::mem::forget(second);
         }
-        Self(text.into())
+        Self(kept.into())
     }
 }
 
@@ -146,7 +154,7 @@ mod tests {
         assert!(matches!(poll(&mut fine), Poll::Ready(Err(_))));
 
         let mut polled = Caught::new(Box::pin(poll_fn(|_| -> Poll<i32> { panic!("when\nit was polled") })) as Boxed<_>);
-        assert_eq!(poll(&mut polled), Poll::Ready(Err("panicked: when it was polled".to_owned())));
+        assert_eq!(poll(&mut polled), Poll::Ready(Err("panicked: when\\nit was polled".to_owned())));
 
         // Captured, and so dropped with the future rather than by a poll.
         let bomb = Bomb;

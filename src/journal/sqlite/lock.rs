@@ -90,6 +90,12 @@ impl ServerLock {
     }
 }
 
+/// Whether another server has locked a file.
+pub(super) fn is_taken(file: &File) -> bool {
+    // Released with the file. One that starts in this moment tries once, and would be refused; so this is brief.
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 fn taken(path: &Path) -> JournalError {
     JournalError::storage(format!(
         "another echostr uses {}; to run several nodes, share a PostgreSQL journal",

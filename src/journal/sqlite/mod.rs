@@ -11,6 +11,7 @@
 //! looks after the files while it runs (`guard.rs`).
 
 mod archive;
+mod check;
 mod db;
 mod events;
 mod guard;
@@ -66,6 +67,7 @@ use crate::{
 };
 
 pub use archive::SqliteArchive;
+pub(super) use check::check;
 
 /// Keys of a kind that are held in memory, about 64 bytes each.
 const MAX_INDEXED: usize = 1 << 17;
@@ -406,28 +408,6 @@ impl Drop for SqliteJournal {
     fn drop(&mut self) {
         let _ = self.end()();
         self.shared.leave_alone(&self.reader.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Checks whether a server could use the file; a server may run on it. Nothing is created.
-///
-/// # Errors
-/// When it cannot be read, is not a journal, or could not be created.
-pub(super) fn check(path: &Path) -> Result<(), JournalError> {
-    if path.exists() {
-        return SqliteArchive::open(path).map(drop);
-    }
-    // A server creates the directory, where it is not there.
-    let known =
-        path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let Some(folder) = known.into_iter().find(|folder| folder.exists()) else { return Ok(()) };
-    let cannot =
-        |why: &str| JournalError::storage(format!("{} cannot be created: {} {why}", path.display(), folder.display()));
-    match folder.metadata() {
-        Ok(found) if !found.is_dir() => Err(cannot("is not a directory")),
-        Ok(found) if found.permissions().readonly() => Err(cannot("is not writable")),
-        Ok(_) => Ok(()),
-        Err(failure) => Err(cannot(&failure.to_string())),
     }
 }
 

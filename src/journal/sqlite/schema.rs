@@ -140,6 +140,12 @@ pub(super) fn check(db: &Connection) -> Result<(), Migration> {
     }
 }
 
+/// Whether the tables of a file are of an earlier version, which a server migrates; none is the first.
+pub(super) fn is_older(path: &Path) -> bool {
+    let version = db::open_known(path).and_then(|db| version(&db));
+    version.is_ok_and(|version| version < STEPS.len())
+}
+
 fn version(db: &Connection) -> Result<usize> {
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok(usize::try_from(version).unwrap_or(usize::MAX))

@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     http::{
         StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE},
+        header::{AUTHORIZATION, CONTENT_TYPE, SERVER},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -30,7 +30,10 @@ pub(super) fn routes(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(admin), authorize));
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).merge(guarded)
+    Router::new()
+        .route("/healthz", get(async || ([(SERVER, "echostr")], "ok\n")))
+        .route("/readyz", get(ready))
+        .merge(guarded)
 }
 
 /// The threads that serve deliveries and run handlers.

@@ -53,6 +53,7 @@ impl Store {
             JournalUrl::Memory => "memory",
             JournalUrl::Sqlite(_) => "sqlite",
             JournalUrl::Postgres(_) => "postgres",
+            JournalUrl::Unread => "unread",
         }
     }
 
@@ -60,7 +61,7 @@ impl Store {
     pub(super) const fn max_bytes(&self) -> u64 {
         match self.config.url {
             JournalUrl::Memory => self.config.memory_limit as u64,
-            JournalUrl::Sqlite(_) | JournalUrl::Postgres(_) => self.config.max_size,
+            JournalUrl::Sqlite(_) | JournalUrl::Postgres(_) | JournalUrl::Unread => self.config.max_size,
         }
     }
 

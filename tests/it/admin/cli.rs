@@ -80,11 +80,17 @@ async fn what_is_printed_is_the_same_over_the_api_as_on_the_journal() {
     works.store(true, Ordering::SeqCst);
     let letter = format!("{id}/stock");
     let replayed = ok(folder.path(), "", &["dead", "replay", &letter, "--url", &url]).await;
-    assert_eq!(replayed, "replayed: 1\n");
-    assert_eq!(ok(folder.path(), "", &["dead", "drop", "--text", "two", "--url", &url]).await, "removed: 1\n");
-    assert_eq!(ok(folder.path(), "", &["dead", "replay", "--all", "--url", &url]).await, "replayed: 2\n");
+    assert_eq!(replayed, "queued 1 dead letter again\n");
+    assert_eq!(
+        ok(folder.path(), "", &["dead", "drop", "--text", "two", "--url", &url]).await,
+        "removed 1 dead letter\n"
+    );
+    assert_eq!(
+        ok(folder.path(), "", &["dead", "replay", "--all", "--url", &url]).await,
+        "queued 2 dead letters again\n"
+    );
     let replayed = ok(folder.path(), "", &["events", "replay", "--all", "--observer", "audit", "--url", &url]).await;
-    assert!(replayed.starts_with("replayed: 4;"), "{replayed}");
+    assert!(replayed.starts_with("queued 4 events again;"), "{replayed}");
     let missing = run(folder.path(), "", &["events", "replay", "--all", "--observer", "nobody", "--url", &url]).await;
     assert!(
         String::from_utf8_lossy(&missing.stderr).contains("unknown observer `nobody`; expected one of audit, stock")
@@ -123,11 +129,11 @@ async fn an_error_says_what_went_wrong_and_what_to_do() {
     for (token, url, parts) in [
         ("", &*url, &["401", "ECHOSTR_ADMIN_TOKEN", "--token"][..]),
         ("wrong", &url, &["401", "ECHOSTR_ADMIN_TOKEN"]),
-        ("", &closed, &["Connection refused"]),
+        ("", &closed, &["Connection refused", "is the server running"]),
         ("", &callbacks, &["404", "is this the admin listener"]),
-        ("", "http://no-such-host.invalid", &["dns error"]),
+        ("", "http://no-such-host.invalid", &["dns error", "check its spelling"]),
         ("", "127.0.0.1:9180", &["--url must be", "http://127.0.0.1:9180"]),
-        ("", &tls, &[&tls, "error sending request: "]),
+        ("", &tls, &[&tls, "error sending request: ", "it answers without TLS", "use http://"]),
     ] {
         let output = run(folder.path(), token, &["events", "ls", "--url", url]).await;
         let error = String::from_utf8(output.stderr).unwrap();

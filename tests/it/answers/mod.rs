@@ -297,7 +297,7 @@ async fn the_log_says_what_was_wrong_and_no_secret() {
     ] {
         assert_eq!(plain(&server, id, text).await.body, "success");
         let text = log.text();
-        let line = text.lines().rfind(|line| line.contains("no reply to mp.message.text")).unwrap();
+        let line = text.lines().rfind(|line| line.contains("responder of mp.message.text failed")).unwrap();
         named.iter().for_each(|named| assert!(line.contains(named), "{line}"));
     }
     let text = log.text();

@@ -4,7 +4,7 @@ mod answers;
 mod faults;
 mod media;
 mod nodes;
-mod tls;
+pub mod tls;
 
 use std::{
     path::{Path, PathBuf},

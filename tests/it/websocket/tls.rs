@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// Serves `target` with TLS, under this certificate; returns where.
-async fn tls_before(target: String, (certificate, key): (String, String)) -> u16 {
+pub async fn tls_before(target: String, (certificate, key): (String, String)) -> u16 {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();

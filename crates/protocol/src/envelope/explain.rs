@@ -1,13 +1,15 @@
 //! Verification step by step, for `explain`: names the first step that fails and its likely cause.
 
 use super::{
-    Keys, Query, ReceiveIds, Refusal, answer,
+    Keys, Query, ReceiveIds, Refusal,
+    age::{Age, duration_in_words},
+    answer,
     keys::{Expected, signed_parts},
     open::{is_short_number, lossy, opened_form, text},
 };
 use crate::{
     payload::{self, Form},
-    platform::{Members, UrlCheck},
+    platform::{Members, Scheme, UrlCheck},
 };
 
 /// The result of a step.
@@ -37,9 +39,78 @@ struct Captured<'c> {
     now: i64,
 }
 
+/// Another account that a request may be of.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour<'n> {
+    /// As in `mp/shop`.
+    pub id: &'n str,
+    /// What its requests are checked with.
+    pub keys: &'n Keys,
+}
+
 impl Keys {
-    /// Walks through the verification of a captured request, up to the first fault. A GET has no `body`. Freshness
-    /// is reported and does not end the walk: a captured request is old.
+    /// The same as [`Keys::explain`]; a fault names the accounts among these whose token or key fits the request.
+    pub fn explain_among<'n>(
+        &self,
+        query: &Query<'_>,
+        body: Option<&[u8]>,
+        now: i64,
+        others: impl Iterator<Item = Neighbour<'n>>,
+    ) -> Vec<Step> {
+        /// So many are named.
+        const MAX_NAMED: usize = 3;
+        let mut steps = self.explain(query, body, now);
+        let is_fault = |step: &&mut Step| step.result == StepResult::Failed && step.name != FRESHNESS;
+        let Some(fault) = steps.last_mut().filter(is_fault) else { return steps };
+        let captured = Captured { query, body, now };
+        let (mut tokens, mut keys) = (Vec::new(), Vec::new());
+        for Neighbour { id, keys: other } in others {
+            let sealed = other.captured_text(&captured);
+            if fault.name != "decryption" && other.signs(query, sealed.as_deref()) {
+                tokens.push(id);
+            }
+            if sealed.is_some_and(|sealed| other.opens(&sealed)) {
+                keys.push(id);
+            }
+        }
+        for (what, ids) in [("the signature fits the token of", tokens), ("it opens with the AES key of", keys)] {
+            if !ids.is_empty() {
+                let more = if ids.len() > MAX_NAMED { " and others" } else { "" };
+                let named = ids.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+                fault.detail = format!("{}; {what} {named}{more}", fault.detail);
+            }
+        }
+        steps
+    }
+
+    /// The cipher text of a request, if it has one.
+    fn captured_text(&self, captured: &Captured<'_>) -> Option<String> {
+        let Some(body) = captured.body else { return captured.query.get("echostr").map(str::to_owned) };
+        let (text, form) = text(body).ok()?;
+        let outer = self.envelope(form, text).ok()?;
+        self.sealed_text(&outer).ok().map(|(sealed, _)| sealed.to_owned())
+    }
+
+    /// Whether one of the tokens signed a request.
+    fn signs(&self, query: &Query<'_>, sealed: Option<&str>) -> bool {
+        let is_of = |name: &str, sealed: Option<&str>| {
+            let (Some(given), Ok((time, nonce))) = (query.get(name), signed_parts(query)) else { return false };
+            self.signed_by(given, time, nonce, sealed).is_some()
+        };
+        let signed_time = || query.get("Sign").zip(query.get("RequestTime"));
+        match self.rules().scheme {
+            Scheme::SignedTime => signed_time().is_some_and(|(given, time)| self.im_signed_by(given, time).is_some()),
+            _ => sealed.is_some_and(|sealed| is_of("msg_signature", Some(sealed))) || is_of("signature", None),
+        }
+    }
+
+    /// Whether one of the keys opens a cipher text.
+    fn opens(&self, sealed: &str) -> bool {
+        self.aes_keys.iter().any(|key| key.open(sealed).is_ok_and(|opened| looks_like_payload(opened.message())))
+    }
+
+    /// Walks through the verification of a captured request, up to the first fault. A GET has no `body`. A request that is
+    /// too old is a fault that does not end the walk: a captured request is old.
     pub fn explain(&self, query: &Query<'_>, body: Option<&[u8]>, now: i64) -> Vec<Step> {
         let captured = Captured { query, body, now };
         let mut steps = Vec::new();
@@ -189,13 +260,16 @@ impl Keys {
     /// A signature of the other kind that does match shows that the token is right.
     fn signature_hint(&self, query: &Query<'_>, name: &str, sealed: Option<&str>) -> &'static str {
         let (Some(time), Some(nonce)) = (query.get("timestamp"), query.get("nonce")) else { return "" };
-        let is_encoded_again = sealed.is_some_and(|sealed| {
-            let decoded = percent_encoding::percent_decode_str(sealed).decode_utf8_lossy();
-            decoded != sealed
-                && query.get(name).is_some_and(|given| self.signed_by(given, time, nonce, Some(&decoded)).is_some())
-        });
-        if is_encoded_again {
-            return "it matches once the query is decoded again: something in front encodes it twice";
+        let is_signed_again = |again: &Query<'_>| {
+            let (Some(given), Ok((time, nonce))) = (again.get(name), signed_parts(again)) else { return false };
+            // Of a GET the cipher text is in the query, too.
+            let sealed = sealed
+                .map(|sealed| if query.get("echostr") == Some(sealed) { again.get("echostr") } else { Some(sealed) });
+            sealed.is_none_or(|sealed| sealed.is_some())
+                && self.signed_by(given, time, nonce, sealed.flatten()).is_some()
+        };
+        if query.decoded_again().is_some_and(|again| is_signed_again(&again)) {
+            return "it matches once the query is decoded again";
         }
         let swapped = sealed.is_some_and(|sealed| {
             let decoded = sealed.replace(' ', "+");
@@ -220,22 +294,22 @@ impl Keys {
     }
 
     fn walk_age(&self, captured: &Captured<'_>, name: &'static str, steps: &mut Vec<Step>) -> Result<(), Step> {
-        let time = captured.query.require(name).map_err(|refusal| failed("freshness", &refusal, ""))?;
+        let time = captured.query.require(name).map_err(|refusal| failed(FRESHNESS, &refusal, ""))?;
         match self.check_age(name, time, captured.now) {
             Ok(()) => {
-                steps.push(passed("freshness", "within `max_age`".to_owned()));
+                steps.push(passed(FRESHNESS, "within `max_age`".to_owned()));
                 Ok(())
             }
             Err(Refusal::Stale(age)) => {
-                let found = if age >= 0 { format!("{age} s old") } else { format!("{} s in the future", -age) };
-                let limit = self.max_age.map_or(0, |age| age.as_secs());
-                let text = format!(
-                    "{found}, limit {limit} s: normal for a captured request; had it just arrived, this clock would be wrong"
+                let limit = duration_in_words(self.max_age.unwrap_or_default());
+                let detail = format!(
+                    "{}; the server takes {limit}: normal for a captured request; if it has just arrived, a clock is wrong",
+                    Age(age)
                 );
-                steps.push(passed("freshness", text));
+                steps.push(Step { name: FRESHNESS, result: StepResult::Failed, detail });
                 Ok(())
             }
-            Err(refusal) => Err(failed("freshness", &refusal, "")),
+            Err(refusal) => Err(failed(FRESHNESS, &refusal, "")),
         }
     }
 
@@ -317,6 +391,9 @@ impl Keys {
         Ok(())
     }
 }
+
+/// The step that looks at the time of a request.
+const FRESHNESS: &str = "freshness";
 
 /// A payload is never refused: the sender is authentic.
 fn walk_payload(form: Form, text: &str, steps: &mut Vec<Step>) {

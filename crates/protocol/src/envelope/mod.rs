@@ -2,6 +2,7 @@
 //!
 //! [`Keys::open`] is the only way to a [`Verified`] request, and only a verified one can be read as an event.
 
+mod age;
 mod answer;
 mod early;
 mod explain;
@@ -16,7 +17,7 @@ mod tests;
 
 pub use self::{
     answer::SealError,
-    explain::{Step, StepResult},
+    explain::{Neighbour, Step, StepResult},
     keys::{Keys, Mode, ReceiveIds},
     open::{Seal, Verified},
     query::Query,

@@ -77,14 +77,35 @@ impl<'q> Query<'q> {
         data
     }
 
-    /// What has been done to a query, where the names of its parameters show it.
-    pub(super) fn cause(&self) -> Option<&'static str> {
+    /// What has been done to a query, where its parameters show it.
+    pub(super) fn cause(&self) -> Option<String> {
         let mut names = self.parameters.iter().map(|(name, _)| name.as_ref());
         if names.clone().any(|name| name.starts_with("amp;")) {
-            return Some("the query has `&amp;` for `&`: it was copied from HTML, or something in front escapes it");
+            return Some(
+                "the query has `&amp;` for `&`: it was copied from HTML, or something in front escapes it".into(),
+            );
         }
         let is_escaped = |name: &str| ["=", "%3D", "%3d"].iter().any(|sign| name.contains(sign));
-        names.any(is_escaped).then_some("the query is encoded as a whole: something in front encodes it twice")
+        if names.any(is_escaped) {
+            return Some("the query is encoded as a whole: something in front encodes it twice".into());
+        }
+        // No value of a platform has such signs once it is decoded.
+        let twice = self.parameters.iter().find(|(name, value)| ONCE.contains(&name.as_ref()) && is_encoded(value));
+        twice.map(|(name, _)| {
+            format!(
+                "`{name}` is encoded twice (`%25…` is `%…` encoded again): something in front encodes the query again"
+            )
+        })
+    }
+
+    /// The same query with its values decoded once more, if that makes a difference.
+    pub(super) fn decoded_again(&self) -> Option<Query<'static>> {
+        let decoded = |(name, value): &(Cow<'q, str>, Cow<'q, str>)| {
+            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            (Cow::Owned(name.clone().into_owned()), Cow::Owned(value))
+        };
+        let is_encoded = self.parameters.iter().any(|(_, value)| is_encoded(value));
+        is_encoded.then(|| Query { parameters: self.parameters.iter().map(decoded).collect() })
     }
 
     /// The value of a parameter.
@@ -94,6 +115,12 @@ impl<'q> Query<'q> {
     pub fn require(&self, name: &'static str) -> Result<&str, Refusal> {
         self.get(name).ok_or(Refusal::MissingParameter(name))
     }
+}
+
+/// Whether a decoded value still has signs that are encoded.
+fn is_encoded(value: &str) -> bool {
+    let is_sign = |three: &[u8]| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit);
+    value.as_bytes().windows(3).any(is_sign)
 }
 
 /// The parameters of a query as they are written.

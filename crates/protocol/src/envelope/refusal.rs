@@ -34,7 +34,7 @@ pub enum Refusal {
     #[error("`{0}` is not a time in Unix seconds")]
     BadTimestamp(&'static str),
     /// The timestamp is too far from now; positive: in the past.
-    #[error("the request is {0} s old, which is outside `max_age`; the clock is wrong or it is a replay")]
+    #[error("the request is {}, which is outside `max_age`; the clock is wrong or it is a replay", super::age::Age(*.0))]
     Stale(i64),
     /// A plain body on an account that wants encrypted ones.
     #[error("the body is not encrypted, and `mode` does not allow that")]
