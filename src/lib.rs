@@ -84,6 +84,7 @@ pub use self::cli::run;
 
 mod answers;
 pub mod api;
+mod background;
 mod bots;
 pub mod catalog;
 mod cli;

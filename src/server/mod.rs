@@ -38,6 +38,7 @@ use self::{callback::Callbacks, connection::Listener, refusals::Refusals, watch:
 use crate::{
     answers::{self, Deferred, InstallError, Listeners},
     api::{ApiError, Apis},
+    background::Backgrounds,
     bots::Bots,
     clock::Clock,
     config::{self, Config, ConfigError},
@@ -57,6 +58,8 @@ use crate::{
     webhook::Guard,
     websocket::{self, Connections, Links},
 };
+
+pub use crate::hooks::ServerHandle;
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +136,8 @@ pub struct Server {
     supervisor: Supervisor,
     jobs: Vec<Job>,
     forwards: Forwards,
+    handle: ServerHandle,
+    backgrounds: Backgrounds,
     journal: Arc<dyn Journal>,
     observer_settings: config::Observers,
     grace: Duration,
@@ -179,7 +184,10 @@ impl Server {
             .map_err(|failure| StartError::Forward(failure.to_string()))?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal, forward::forwarded(config));
         let links = Links::new(config);
-        let dispatcher = Dispatcher { hooks, apis, bots: Bots::new(config, &links)?, clock };
+        let (handle, bots) = (ServerHandle::new(&clock), Bots::new(config, &links)?);
+        handle.show(config, &apis, &bots);
+        let backgrounds = Backgrounds::new(hooks.background_jobs(), &handle, &journal);
+        let dispatcher = Dispatcher { hooks, apis, bots, clock };
         let mut jobs = observers::jobs_of_hooks(&dispatcher, config.accounts.len());
         jobs.extend(kf::jobs(config, &dispatcher, &subscribers, &journal));
         jobs.extend(sends_late.then(|| late::job(config, &dispatcher, &journal)));
@@ -232,6 +240,8 @@ impl Server {
             callbacks,
             connections,
             forwards,
+            handle,
+            backgrounds,
             listener: Arc::new(listener.counted(metrics.connections.clone())),
             admin: Arc::new(admin),
             admin_parts,
@@ -260,6 +270,11 @@ impl Server {
         self.admin.address()
     }
 
+    /// What the program around it may use while it runs: the platforms' API, and when it stops.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
     /// The journal, for tests that wait until observers are done.
     #[doc(hidden)]
     pub fn journal(&self) -> &Arc<dyn Journal> {
@@ -278,8 +293,8 @@ impl Server {
     /// # Errors
     /// [`RunError`] when something in flight was cancelled, or when a background task ended that the server cannot do
     /// without: then it does not wait for `shutdown`.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let (stopping, supervisor) = (CancellationToken::new(), self.supervisor);
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let (stopping, supervisor) = (self.handle.token().clone(), self.supervisor);
         let admin = Arc::new(admin::Admin::new(
             self.admin_parts,
             self.metrics.clone(),
@@ -302,6 +317,7 @@ impl Server {
         };
         self.connections.start(&supervisor);
         self.forwards.start(&supervisor);
+        self.backgrounds.start(&supervisor);
         let mut serving = tokio::spawn(supervisor.keep("listener", serve));
         let serving_admin = serve_admin(self.admin, &admin, stopped.clone(), &supervisor);
         let upkeep = {
@@ -322,6 +338,7 @@ impl Server {
             let _ = (&mut serving).await;
             self.callbacks.drain().await;
             observers.drain().await;
+            self.backgrounds.drain().await;
         });
         let finished = drained.await.is_ok();
         if !finished {
@@ -334,7 +351,12 @@ impl Server {
             if !serving.is_finished() {
                 let _ = serving.await;
             }
-            tokio::join!(supervisor.cancel_groups(), observers.cancel(), self.connections.stop());
+            tokio::join!(
+                supervisor.cancel_groups(),
+                observers.cancel(),
+                self.backgrounds.cancel(),
+                self.connections.stop()
+            );
             admin.close();
             self.journal.close().await
         });
