@@ -73,9 +73,6 @@
 //!
 //! Dependencies point downwards; ARCHITECTURE.md has the invariants.
 
-// The README's handlers use the name `echostr`, and can be pasted into this crate as they are.
-extern crate self as echostr;
-
 use echostr_protocol::panics;
 /// The protocol, which [`echostr_protocol`] documents: an application can use that crate alone.
 pub use echostr_protocol::{crypto, envelope, event, events, payload, platform, replies, secret, wire};
@@ -84,6 +81,7 @@ pub use self::cli::run;
 
 mod answers;
 pub mod api;
+mod background;
 mod blocking;
 mod bots;
 pub mod catalog;
@@ -117,25 +115,6 @@ pub mod thirdparty;
 mod throttle;
 mod webhook;
 pub mod websocket;
-
-/// The Rust code of the documents compiles.
-#[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-    #[doc = include_str!("../README.zh-CN.md")]
-    struct ReadmeZhCn;
-    #[doc = include_str!("../docs/handlers.md")]
-    struct Handlers;
-    #[doc = include_str!("../docs/wecom_kf.md")]
-    struct WeComKf;
-    #[doc = include_str!("../docs/openplatform.md")]
-    struct OpenPlatform;
-    #[doc = include_str!("../docs/wecom_bot.md")]
-    struct WeComBot;
-    #[doc = include_str!("../docs/wecom_bot.zh-CN.md")]
-    struct WeComBotZhCn;
-}
 
 #[cfg(test)]
 mod tests {

@@ -78,6 +78,17 @@ pub enum ApiError {
     /// The account has no `secret`, or its platform has no API here.
     #[error("{0} has no `secret`, so its API cannot be called")]
     NoSecret(String),
+    /// There is no such account.
+    #[error("no account `{account}` is configured{hint}")]
+    UnknownAccount {
+        /// What was asked for.
+        account: String,
+        /// A similar one: `; did you mean …?`.
+        hint: String,
+    },
+    /// The server that the account is of has ended.
+    #[error("the server has ended")]
+    Ended,
     /// The platform pushes a ticket every ten minutes; access tokens are requested with it.
     #[error("{0}: the platform has pushed no ticket yet; it does so every ten minutes, to the account's address")]
     NoTicket(String),

@@ -7,6 +7,7 @@ use super::{Api, ApiError, Repeat, Sent};
 
 const SYNC: &str = "cgi-bin/kf/sync_msg";
 const SEND: &str = "cgi-bin/kf/send_msg";
+const TRANSFER: &str = "cgi-bin/kf/service_state/trans";
 const SEND_ON_EVENT: &str = "cgi-bin/kf/send_msg_on_event";
 
 /// Entries of one page; the platform gives no more.
@@ -87,5 +88,21 @@ impl Api {
         body.insert("code".to_owned(), code.into());
         body.insert("msgid".to_owned(), id.into());
         self.call_once(SEND_ON_EVENT, &body).await
+    }
+
+    /// Changes who has the session of a customer. `to` has `service_state`, and `servicer_userid` where that needs one.
+    ///
+    /// # Errors
+    /// [`ApiError`]; 95016 when the session cannot change to that state, or has it already.
+    pub async fn kf_transfer(
+        &self,
+        open_kfid: &str,
+        customer: &str,
+        to: &serde_json::Map<String, Value>,
+    ) -> Result<Value, ApiError> {
+        let mut body = to.clone();
+        body.insert("external_userid".to_owned(), customer.into());
+        body.insert("open_kfid".to_owned(), open_kfid.into());
+        self.call_once(TRANSFER, &body).await
     }
 }

@@ -121,13 +121,18 @@ impl Apis {
 }
 
 /// The API of every account, for whoever must not keep the journal open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct WeakApis(Weak<HashMap<Arc<str>, Api>>);
 
 impl WeakApis {
     /// That of an account, while the server runs.
     pub(crate) fn get(&self, account: &str) -> Option<Api> {
-        self.0.upgrade()?.get(account).cloned()
+        self.upgrade()?.get(account).cloned()
+    }
+
+    /// All of them, while the server runs.
+    pub(crate) fn upgrade(&self) -> Option<Apis> {
+        self.0.upgrade().map(Apis)
     }
 }
 

@@ -13,6 +13,7 @@
 //! # drop(hooks);
 //! ```
 
+mod background;
 #[doc(hidden)]
 pub mod compiler_help;
 mod context;
@@ -24,17 +25,19 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, panic::Location, sync::Arc};
+use std::{fmt, future::Future, mem, panic::Location, sync::Arc};
 
 use hashbrown::HashMap;
 
 use self::selection::Selection;
 pub(crate) use self::{
+    background::BackgroundJob,
     context::ContextInner,
     failure::{ObserveError, Retry},
     handler::{AnyHandler, Observed, Responded, Running},
 };
 pub use self::{
+    background::{Background, ServerHandle},
     context::{Context, RawEvent},
     failure::{Permanent, RetryAfter},
     handler::{Handler, HandlerError, RespondError},
@@ -80,6 +83,7 @@ pub struct Hooks {
     by_type: HashMap<&'static str, Responder>,
     by_pattern: Vec<Responder>,
     observers: Vec<Observer>,
+    background: Vec<BackgroundJob>,
     accounts: HashMap<String, Hooks>,
     /// Those of the configuration.
     answers: Vec<Configured>,
@@ -163,6 +167,22 @@ impl Hooks {
         self.add_observer(how.into(), AnyHandler::observes_raw(Self::selection(pattern), handler))
     }
 
+    /// Registers a job that starts with the server and ends with it, on every node (but see [`Background::on_one_node`]). An error or a
+    /// panic starts it again after a pause; readiness names one that has panicked. `Ok` ends it.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    #[must_use]
+    #[track_caller]
+    pub fn background<F, Fut>(mut self, how: impl Into<Background>, job: F) -> Self
+    where
+        F: Fn(ServerHandle) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        self.add_background(BackgroundJob::new(how.into(), job));
+        self
+    }
+
     /// Hooks of one account (`mp/shop`); its responders come before those of all accounts, its observers beside them. Several
     /// modules may have hooks for one account.
     ///
@@ -172,7 +192,7 @@ impl Hooks {
     #[must_use]
     #[track_caller]
     pub fn account(mut self, account: &str, hooks: impl Into<Self>) -> Self {
-        let hooks = hooks.into();
+        let mut hooks = hooks.into();
         if let Some(inner) = hooks.accounts.keys().min() {
             panic!(
                 "the hooks of account `{account}` have hooks of account `{inner}` in them, and would never be asked for that: \
@@ -182,6 +202,8 @@ impl Hooks {
         for observer in &hooks.observers {
             self.refuse_taken(&observer.how.name);
         }
+        // Jobs are of the server.
+        mem::take(&mut hooks.background).into_iter().for_each(|job| self.add_background(job));
         let hooks = match self.accounts.remove(account) {
             Some(earlier) => earlier.merge(hooks),
             None => hooks,
@@ -216,6 +238,7 @@ impl Hooks {
             self.refuse_taken(&observer.how.name);
             self.observers.push(observer);
         }
+        other.background.into_iter().for_each(|job| self.add_background(job));
         for (account, hooks) in other.accounts {
             self = self.account(&account, hooks);
         }
@@ -231,7 +254,7 @@ impl Hooks {
     #[track_caller]
     pub fn with_defaults(mut self, other: impl Into<Self>) -> Self {
         let mut other = other.into();
-        self.defaults.extend(std::mem::take(&mut other.by_type));
+        self.defaults.extend(mem::take(&mut other.by_type));
         self.merge(other)
     }
 
@@ -318,6 +341,11 @@ impl Hooks {
         self.observers.iter().map(|observer| (None, observer)).chain(own)
     }
 
+    /// The background jobs.
+    pub(crate) fn background_jobs(&self) -> Vec<BackgroundJob> {
+        self.background.clone()
+    }
+
     /// What observers have instead of the settings of all, as their handlers were registered.
     pub(crate) fn policies(&self) -> impl Iterator<Item = (&str, &Policy)> {
         self.each_observer().map(|(_, observer)| (&*observer.how.name, &observer.how.policy))
@@ -338,6 +366,15 @@ impl Hooks {
         self.refuse_taken(&how.name);
         self.observers.push(Observer { how, handler });
         self
+    }
+
+    #[track_caller]
+    fn add_background(&mut self, job: BackgroundJob) {
+        if let Some(earlier) = self.background.iter().find(|other| other.how.name == job.how.name) {
+            let (name, earlier, later) = (&job.how.name, earlier.registered, job.registered);
+            panic!("two background jobs are called `{name}`, registered at {earlier} and at {later}");
+        }
+        self.background.push(job);
     }
 
     #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{Context, HandlerError, Hooks, Observe, RawEvent};
+use super::{Background, Context, HandlerError, Hooks, Observe, RawEvent, ServerHandle};
 use crate::{event::Event, replies::RawReply};
 
 /// Registers handlers that get a state beside the event: a pool of connections, an HTTP client, a cache. [`Hooks::with`] makes it.
@@ -110,6 +110,21 @@ impl<S: Send + Sync + 'static> HooksWith<S> {
     {
         let handler = self.bind(handler);
         Self { hooks: self.hooks.observe_any(how, pattern, handler), state: self.state }
+    }
+
+    /// As [`Hooks::background`].
+    ///
+    /// # Panics
+    /// As it does.
+    #[must_use]
+    #[track_caller]
+    pub fn background<F, Fut>(self, how: impl Into<Background>, job: F) -> Self
+    where
+        F: Fn(Arc<S>, ServerHandle) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        let state = Arc::clone(&self.state);
+        Self { hooks: self.hooks.background(how, move |server| job(Arc::clone(&state), server)), state: self.state }
     }
 
     /// As [`Hooks::account`]: hooks of one account, which may have a state of their own or none.

@@ -57,8 +57,15 @@ fn what_two_answer_or_two_are_called_is_refused_wherever_it_comes_together() {
     ] {
         assert!(message.contains(expected), "{message}");
     }
-    let message = panic_of(|| text_hooks().merge(text_hooks()));
-    assert_eq!(message.matches("hooks/tests.rs:").count(), 2, "both places: {message}");
+    let job = || Hooks::default().background("tick", async |_| Ok(()));
+    for message in [
+        panic_of(|| text_hooks().merge(text_hooks())),
+        panic_of(|| job().merge(job())),
+        panic_of(|| job().account("mp/x", job())),
+        panic_of(|| Hooks::default().account("mp/x", job()).account("mp/y", job())),
+    ] {
+        assert_eq!(message.matches("hooks/tests.rs:").count(), 2, "both places: {message}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod cloudevent;
 mod core;
 mod entry;
 mod id;
+mod kept;
 pub mod memory;
 mod model;
 #[cfg(feature = "postgres")]
@@ -32,7 +33,6 @@ use metrics::Histogram;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub(crate) use self::cloudevent::view;
 pub use self::{
     archive::{
         Archive, DeadLetter, Filter, NotAPlace, Observation, ObservationState, ObserverState, Page, Place, Stored,
@@ -44,6 +44,10 @@ pub use self::{
         Observer, Options, Pulled, Recipient, ReplyRecord, ReplySender, Room, State, TakenReply, Undecoded, Usage,
         Wait, WaitingReply, Wants,
     },
+};
+pub(crate) use self::{
+    cloudevent::view,
+    kept::{KeptLease, LEASE_DURATION},
 };
 use crate::{
     clock::Clock,

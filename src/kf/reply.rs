@@ -24,6 +24,14 @@ use crate::{
 /// How many messages a customer is sent in answer to one.
 const MAX_PARTS: usize = 5;
 
+/// The session cannot change to that state: it may have it already.
+const NOT_TO_THAT_STATE: i64 = 95016;
+
+/// A servicer has the session, or it waits for one.
+const NOT_OURS: i64 = 95018;
+
+const NO_CUSTOMER: &str = "the message names no customer";
+
 /// Answers what was pulled.
 pub(super) struct Replier {
     /// What happens to long texts, by account.
@@ -94,8 +102,23 @@ impl Replier {
             }
         };
         let Body::Document(message) = body else { return Ok(()) };
-        let message = serde_json::from_str(&message).map_err(|failure| Failed::Permanent(failure.to_string()))?;
-        self.send(&api.without_waiting(), &lease, &destination, &message).await
+        let mut message: Map<String, Json> =
+            serde_json::from_str(&message).map_err(|failure| Failed::Permanent(failure.to_string()))?;
+        let transfer = message.remove(replies::wecom_kf::TRANSFER);
+        let api = api.without_waiting();
+        if !message.is_empty() {
+            match self.send(&api, &lease, &destination, &message).await {
+                Err(Unsent { code: Some(NOT_OURS), .. }) if lease.attempt > 1 && transfer.is_some() => {
+                    info!(account = &*account, event = %lease.id, "an earlier attempt was sent, and handed the session over");
+                    return Ok(());
+                }
+                sent => sent.map_err(|unsent| unsent.failed)?,
+            }
+        }
+        match transfer {
+            Some(Json::Object(to)) => hand_over(&api, &lease, &destination, &to).await,
+            _ => Ok(()),
+        }
     }
 
     /// Runs the responder.
@@ -130,7 +153,7 @@ impl Replier {
         lease: &Lease,
         destination: &Destination,
         message: &Map<String, Json>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), Unsent> {
         let id = lease.id.simple().to_string();
         let splits = self.long_texts.get(&lease.account) == Some(&LongText::Split) && destination.code.is_none();
         let parts = in_parts(message, splits);
@@ -151,7 +174,7 @@ impl Replier {
         destination: &Destination,
         (id, message): (&str, &Map<String, Json>),
         may_be_sent: bool,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), Unsent> {
         let Destination { open_kfid, customer, code, is_event } = destination;
         let sent = match (code, customer) {
             (Some(code), _) => api.kf_send_on_event(code, id, message).await,
@@ -160,7 +183,7 @@ impl Replier {
                 return Ok(());
             }
             (None, Some(customer)) => api.kf_send(open_kfid, customer, id, message).await,
-            (None, None) => return Err(Failed::Permanent("the message names no customer".to_owned())),
+            (None, None) => return Err(Failed::Permanent(NO_CUSTOMER.to_owned()).into()),
         };
         match sent {
             Ok(_) => Ok(()),
@@ -169,9 +192,38 @@ impl Replier {
                 Ok(())
             }
             // The platform knows the id, so that it may be sent again.
-            Err(failure) if failure.is_uncertain() => Err(Failed::Retry(failure.to_string())),
-            Err(failure) => Err(late::failed(api, &failure)),
+            Err(failure) if failure.is_uncertain() => Err(Failed::Retry(failure.to_string()).into()),
+            Err(failure) => Err(Unsent { code: failure.code(), failed: late::failed(api, &failure) }),
         }
+    }
+}
+
+/// Why a message was not sent.
+struct Unsent {
+    /// The platform's code.
+    code: Option<i64>,
+    failed: Failed,
+}
+
+impl From<Failed> for Unsent {
+    fn from(failed: Failed) -> Self {
+        Self { code: None, failed }
+    }
+}
+
+/// Hands the session over. The call has no id, so that one that was made already is refused: the session has that state.
+async fn hand_over(api: &Api, lease: &Lease, destination: &Destination, to: &Map<String, Json>) -> Result<(), Failed> {
+    let Destination { open_kfid, customer: Some(customer), .. } = destination else {
+        return Err(Failed::Permanent(NO_CUSTOMER.to_owned()));
+    };
+    match api.kf_transfer(open_kfid, customer, to).await {
+        Ok(_) => Ok(()),
+        Err(failure) if lease.attempt > 1 && failure.code() == Some(NOT_TO_THAT_STATE) => {
+            info!(account = api.account(), event = %lease.id, "the session was handed over already: {failure}");
+            Ok(())
+        }
+        Err(failure) if failure.is_uncertain() => Err(Failed::Retry(failure.to_string())),
+        Err(failure) => Err(late::failed(api, &failure)),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time};
 
 use super::{
     Routes, StartError, callback::Callbacks, check_observers, internal_observers, refusals::Refusals,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     answers::{self, Deferred, Listeners},
     api::{Apis, WeakApis},
+    background::Backgrounds,
     blocking::Blocking,
     bots::Bots,
     clock::Clock,
@@ -25,7 +26,7 @@ use crate::{
     dispatch::Dispatcher,
     envelope::Guarded,
     forward::{self, Delivered, Forwards, WeakForwards},
-    hooks::Hooks,
+    hooks::{Hooks, ServerHandle},
     journal::{self, Journal},
     kf, late,
     metrics::Metrics,
@@ -51,6 +52,7 @@ pub(super) struct Common {
     pub(super) listeners: Listeners,
     pub(super) refusals: Arc<Refusals>,
     pub(super) clock: Clock,
+    pub(super) handle: ServerHandle,
 }
 
 impl Common {
@@ -64,6 +66,7 @@ impl Common {
             delivered: Delivered::default(),
             listeners: Listeners::default(),
             refusals: Arc::default(),
+            handle: ServerHandle::new(&clock),
             clock,
         }
     }
@@ -141,9 +144,11 @@ pub(super) struct Generation {
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) config: Config,
     endpoints: Vec<Arc<Endpoint>>,
-    apis: WeakApis,
+    apis: Apis,
+    bots: Bots,
     connections: Connections,
     forwards: Forwards,
+    backgrounds: Backgrounds,
     jobs: Vec<Job>,
     observer_settings: config::Observers,
 }
@@ -158,7 +163,7 @@ impl Generation {
         common: &Common,
     ) -> Result<Self, StartError> {
         let Plan { config, hooks, endpoints, internal } = plan;
-        let Common { metrics, supervisor, guard, delivered, refusals, clock, .. } = common;
+        let Common { metrics, supervisor, guard, delivered, refusals, clock, handle, .. } = common;
         let has = |name: &str| internal.iter().any(|observer| *observer.name == *name);
         let (sends_late, redeems) = (has(late::OBSERVER), has(thirdparty::OBSERVER));
         let keeps_late = has(next_message::OBSERVER);
@@ -166,15 +171,16 @@ impl Generation {
         let of_forwards = of_forwards.iter().map(|(name, policy)| (name.as_str(), policy));
         let observer_settings = config.observers.clone().with_policies(hooks.policies().chain(of_forwards));
         let apis = Apis::new(&config, journal, metrics, supervisor)?;
-        let weak_apis = apis.downgrade();
         let forwards = Forwards::new(&config, guard, journal, metrics, clock, delivered)
             .map_err(|failure| StartError::Forward(failure.to_string()))?;
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal, forward::forwarded(&config));
         let links = Links::new(&config);
+        let bots = Bots::new(&config, &links)?;
+        let backgrounds = Backgrounds::new(hooks.background_jobs(), handle, journal);
         let dispatcher = Dispatcher {
             hooks,
-            apis,
-            bots: Bots::new(&config, &links)?,
+            apis: apis.clone(),
+            bots: bots.clone(),
             clock: clock.clone(),
             blocking: Blocking::new(metrics),
         };
@@ -199,9 +205,11 @@ impl Generation {
             callbacks: Arc::new(callbacks),
             config,
             endpoints,
-            apis: weak_apis,
+            apis,
+            bots,
             connections,
             forwards,
+            backgrounds,
             jobs,
             observer_settings,
         })
@@ -211,7 +219,7 @@ impl Generation {
     pub(super) fn view(&self) -> View {
         View {
             endpoints: self.endpoints.clone(),
-            apis: self.apis.clone(),
+            apis: self.apis.downgrade(),
             connections: self.connections.statuses(),
             forwards: self.forwards.downgrade(),
         }
@@ -219,12 +227,25 @@ impl Generation {
 
     /// Starts everything but the listener.
     pub(super) fn start(self, journal: &Arc<dyn Journal>, common: &Common) -> Running {
-        let Self { callbacks, config, endpoints, connections, forwards, jobs, observer_settings, .. } = self;
-        let Common { metrics, supervisor, .. } = common;
+        let Self {
+            callbacks,
+            config,
+            endpoints,
+            apis,
+            bots,
+            connections,
+            forwards,
+            mut backgrounds,
+            jobs,
+            observer_settings,
+        } = self;
+        let Common { metrics, supervisor, handle, .. } = common;
+        handle.show(&config, &apis, &bots);
         let observers = Observers::start(jobs, journal, &observer_settings, metrics, supervisor);
         connections.start(supervisor);
         forwards.start(supervisor);
-        Running { callbacks, config, endpoints, connections, forwards, observers }
+        backgrounds.start(supervisor);
+        Running { callbacks, config, endpoints, connections, forwards, backgrounds, observers }
     }
 }
 
@@ -245,6 +266,7 @@ pub(super) struct Running {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     connections: Connections,
     forwards: Forwards,
+    backgrounds: Backgrounds,
     observers: Observers,
 }
 
@@ -253,6 +275,7 @@ impl Running {
     pub(super) fn stop(&self) {
         self.observers.stop();
         self.forwards.stop();
+        self.backgrounds.stop();
     }
 
     /// Closes the connections of bots, with their answers sent.
@@ -264,11 +287,12 @@ impl Running {
     pub(super) async fn drain(&self) {
         self.callbacks.drain().await;
         self.observers.drain().await;
+        self.backgrounds.drain().await;
     }
 
-    /// Cancels what observers still do.
+    /// Cancels what observers and background jobs still do.
     pub(super) async fn cancel(&self) {
-        tokio::join!(self.observers.cancel(), self.connections.stop());
+        tokio::join!(self.observers.cancel(), self.backgrounds.cancel(), self.connections.stop());
     }
 }
 
@@ -282,6 +306,11 @@ impl Retired {
         let former = Arc::new(former);
         let finishing = Arc::clone(&former);
         let task = tokio::spawn(async move {
+            // The jobs of the new configuration do the same work.
+            let ended = time::timeout(finishing.config.server.shutdown_grace, finishing.backgrounds.drain());
+            if ended.await.is_err() {
+                finishing.backgrounds.cancel().await;
+            }
             tokio::join!(finishing.disconnect(), finishing.drain());
             finishing.callbacks.log_omitted(true);
         });

@@ -71,6 +71,8 @@ use crate::{
 /// What requests are given to.
 type Current = ArcSwap<Callbacks>;
 
+pub use crate::hooks::ServerHandle;
+
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -231,6 +233,11 @@ impl Server {
         self.admin.address()
     }
 
+    /// What the program around it may use while it runs: the platforms' API, and when it stops.
+    pub fn handle(&self) -> ServerHandle {
+        self.common.handle.clone()
+    }
+
     /// The journal, for tests that wait until observers are done.
     #[doc(hidden)]
     pub fn journal(&self) -> &Arc<dyn Journal> {
@@ -280,7 +287,7 @@ impl Server {
         L: Fn() -> F,
         F: Future<Output = Loaded>,
     {
-        let (stopping, supervisor) = (CancellationToken::new(), self.common.supervisor.clone());
+        let (stopping, supervisor) = (self.common.handle.token().clone(), self.common.supervisor.clone());
         let admin = Arc::new(admin::Admin::new(
             self.admin_parts,
             self.common.metrics.clone(),

@@ -24,20 +24,10 @@ use super::{
 };
 use crate::{
     config,
-    journal::{Journal, JournalError, LeaseWrite, Millis, NamedLease, millis, now_millis},
+    journal::{Journal, JournalError, KeptLease, LEASE_DURATION, LeaseWrite, Millis, NamedLease, millis, now_millis},
     log::seconds,
     metrics::WebSocketMetrics,
 };
-
-/// How long the lease lasts. A node that cannot renew it closes its connection before its end.
-const LEASE_DURATION: Duration = Duration::from_secs(10);
-const RENEW_INTERVAL: Duration = Duration::from_secs(3);
-
-/// The connection is closed this long before the lease ends.
-const LEASE_MARGIN: Duration = Duration::from_secs(1);
-
-/// How often a node without the lease tries to get it, or one that cannot renew it tries again.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The pause before another connection, twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -146,8 +136,8 @@ pub(super) struct Connection {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) metrics: WebSocketMetrics,
     pub(super) status: Arc<Status>,
-    /// The lease that this process has: what is left of it when the task panics, so that nobody waits for its end.
-    pub(super) held: Mutex<Option<NamedLease>>,
+    /// Which node has the connection. What is left of it when the task panics is released, so that nobody waits for its end.
+    pub(super) lease: KeptLease,
     /// Makes no more connections; the one there is ends when its answers are sent.
     pub(super) stopping: CancellationToken,
 }
@@ -181,18 +171,21 @@ enum NotSubscribed {
 impl Connection {
     /// Has the connection whenever no other node has it, until the server shuts down.
     pub(super) async fn run(&self) {
-        self.release().await;
+        let account = &*self.account;
+        self.lease.release().await;
         let mut backoff = Backoff::new();
         while !self.stopping.is_cancelled() {
             self.show(State::Standby);
-            let Some((held, until)) = self.acquire().await else { break };
-            *lock(&self.held) = Some(held.clone());
+            let Some(acquired) = self.lease.acquire(&self.stopping).await else { break };
             let rest = tokio::select! {
-                () = self.renew(&held, until) => None,
-                rest = self.connect(&held, &mut backoff) => rest,
+                why = self.lease.renew(&acquired) => {
+                    warn!(account, "{account}: closed the connection: {why}");
+                    None
+                }
+                rest = self.connect(&acquired.held, &mut backoff) => rest,
             };
             self.link.send_replace(Link::Absent);
-            self.release().await;
+            self.lease.release().await;
             if let Some(rest) = rest {
                 self.show(State::Disconnected);
                 self.link.send_replace(Link::Absent);
@@ -200,14 +193,6 @@ impl Connection {
             }
         }
         self.show(State::Standby);
-    }
-
-    /// Gives the lease to other nodes.
-    async fn release(&self) {
-        let Some(held) = lock(&self.held).take() else { return };
-        let release = LeaseWrite { value: None, keep: None, expires: None, events: Vec::new() };
-        // One that is lost already is somebody else's.
-        let _ = time::timeout(LEASE_MARGIN, self.journal.write_lease(&held, release)).await;
     }
 
     fn show(&self, state: State) {
@@ -220,44 +205,9 @@ impl Connection {
         self.metrics.connected.set(if state == State::Connected { 1.0 } else { 0.0 });
     }
 
-    /// Waits until this node has the lease; returns until when. `None` when the server shuts down.
-    async fn acquire(&self) -> Option<(NamedLease, Instant)> {
-        let name = format!("websocket/{}", self.account);
-        loop {
-            let began = Instant::now();
-            // The journal logs what is wrong.
-            if let Ok(Some(held)) = self.journal.acquire_lease(&name, LEASE_DURATION).await {
-                return Some((held, began + LEASE_DURATION - LEASE_MARGIN));
-            }
-            self.pause(POLL_INTERVAL.mul_f64(rand::random_range(1.0..=2.0))).await?;
-        }
-    }
-
     /// Waits; `None` when the server shuts down meanwhile.
     async fn pause(&self, pause: Duration) -> Option<()> {
         self.stopping.run_until_cancelled(time::sleep(pause)).await
-    }
-
-    /// Keeps the lease; ready when it is lost, or about to be.
-    async fn renew(&self, held: &NamedLease, mut until: Instant) {
-        let account = &*self.account;
-        loop {
-            time::sleep(RENEW_INTERVAL.min(until.saturating_duration_since(Instant::now()))).await;
-            let began = Instant::now();
-            let write = LeaseWrite { value: None, keep: Some(LEASE_DURATION), expires: None, events: Vec::new() };
-            match time::timeout_at(until.into(), self.journal.write_lease(held, write)).await {
-                Ok(Ok(_)) => until = began + LEASE_DURATION - LEASE_MARGIN,
-                Ok(Err(JournalError::Lost)) => {
-                    warn!(account, "{account}: another node has the lease of the connection: closed it");
-                    return;
-                }
-                Ok(Err(_)) if Instant::now() + POLL_INTERVAL < until => time::sleep(POLL_INTERVAL).await,
-                Ok(Err(_)) | Err(_) => {
-                    warn!(account, "{account}: the lease of the connection could not be renewed: closed it");
-                    return;
-                }
-            }
-        }
     }
 
     /// Connects, again and again, until the server shuts down or the lease is lost; or until another node may have more

@@ -24,11 +24,7 @@ mod sending;
 mod session;
 mod socket;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -48,7 +44,7 @@ use crate::{
     delivery::{Endpoint, Receiver},
     event,
     hooks::Hooks,
-    journal::{self, Journal},
+    journal::{self, Journal, KeptLease},
     metrics::Metrics,
     observers::{Job, Scope},
     supervisor::Supervisor,
@@ -146,12 +142,12 @@ impl Connections {
             Some(Arc::new(Connection {
                 metrics: metrics.websocket(&account),
                 answers: Arc::new(Answers::new(endpoint, Arc::clone(receiver), sender, tasks.clone())),
+                lease: KeptLease::new(journal, format!("websocket/{account}")),
                 account,
                 settings,
                 link,
                 journal: Arc::clone(journal),
                 status: Arc::default(),
-                held: Mutex::default(),
                 stopping: stopping.clone(),
             }))
         });

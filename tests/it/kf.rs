@@ -9,7 +9,7 @@ use std::{
 use echostr::{
     events::wecom_kf,
     hooks::{Context, Hooks, RawEvent},
-    replies::wecom_kf::{EventReply, Menu, Reply},
+    replies::wecom_kf::{EventReply, Menu, Reply, Transfer},
     simulate::api::{FakeApi, Faults},
 };
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::support::{
     TestServer,
     api::{accounts, announce, announce_with, sent},
     postgres::database,
-    wait_for,
+    until, wait_for,
 };
 
 const DESK: &str = "wkDesk1";
@@ -248,4 +248,42 @@ async fn two_nodes_pull_and_answer_once_with_one_token() {
     let counts = api.counts();
     assert_eq!((sent.len(), counts.repeats), (100, 0));
     assert_eq!(counts.tokens, 2, "one at first, one for the revocation");
+}
+
+#[tokio::test]
+async fn a_reply_and_a_transfer_are_each_done_once_whatever_the_platform_does() {
+    const CUSTOMERS: usize = 6;
+    let hooks = Hooks::default()
+        .on(async |message: wecom_kf::TextMessage, _: Context| {
+            Ok(match &*message.text.content {
+                "human" => Reply::text("A colleague takes over.").transfer(Transfer::queue()),
+                "silent" => Reply::none().transfer(Transfer::servicer("zhang")),
+                other => Reply::text(other),
+            })
+        })
+        .on(async |_: wecom_kf::EnterSession, _: Context| Ok(EventReply::text("Hi").transfer(Transfer::queue())));
+    let api = FakeApi::start(11).await.unwrap();
+    let server = start(&api, hooks).await;
+    api.set_faults(Faults { cut: 0.4, bad_gateway: 0.1, ..Faults::default() });
+    for customer in 0..CUSTOMERS {
+        api.customer_writes(DESK, &format!("wm{customer}"), "human");
+    }
+    api.customer_writes(DESK, "wmSilent", "silent");
+    api.customer_enters(DESK, "wmEnters");
+    announce(&server, &api, DESK, "a").await;
+    let sent = sent(&api, 2 * CUSTOMERS + 3).await;
+    until(async || server.metric("echostr_observations_waiting").await == 0.0).await;
+    assert_eq!((api.sent().len(), server.metric("echostr_dead_letters").await), (2 * CUSTOMERS + 3, 0.0));
+    let of = |customer: &str| sent.iter().filter(|one| one.to == customer).collect::<Vec<_>>();
+    for customer in (0..CUSTOMERS).map(|customer| format!("wm{customer}")) {
+        let [message, transfer] = of(&customer)[..] else { panic!("{sent:?}") };
+        let expected = json!({ "content": "A colleague takes over." });
+        assert_eq!((&*message.path, &message.body["text"]), ("/cgi-bin/kf/send_msg", &expected));
+        assert!(message.body.get("transfer").is_none(), "{message:?}");
+        let expected = json!({ "open_kfid": DESK, "external_userid": customer, "service_state": 2 });
+        assert_eq!((&*transfer.path, &transfer.body), ("/cgi-bin/kf/service_state/trans", &expected));
+    }
+    let [transfer] = of("wmSilent")[..] else { panic!("{sent:?}") };
+    assert_eq!((&transfer.body["service_state"], &transfer.body["servicer_userid"]), (&json!(3), &json!("zhang")));
+    assert_eq!(of("wmEnters").len(), 2);
 }

@@ -10,6 +10,7 @@ mod admin;
 mod answers;
 mod architecture;
 mod archive;
+mod background;
 mod bad_input;
 mod blocked;
 mod bodies;

@@ -29,7 +29,8 @@ use crate::support::{
 /// An observer that counts.
 fn counting(seen: &Arc<AtomicU32>) -> Hooks {
     let seen = Arc::clone(seen);
-    Hooks::default().observe("push", move |_: mp::TextMessage, _: Context| {
+    let hooks = Hooks::default().background("tick", async |server| Ok(server.stopping().await));
+    hooks.observe("push", move |_: mp::TextMessage, _: Context| {
         seen.fetch_add(1, Ordering::SeqCst);
         async { Ok(()) }
     })
@@ -80,7 +81,8 @@ async fn fail_each(url: &str, tasks: &[&str]) {
     assert!(server.stop().await.unwrap(), "everything finished");
 }
 
-const OF_EVERY_SERVER: [&str; 5] = ["listener", "admin", "metrics", "observer push", "observers.finish"];
+const OF_EVERY_SERVER: [&str; 6] =
+    ["listener", "admin", "metrics", "observer push", "observers.finish", "background tick"];
 
 #[tokio::test]
 async fn a_task_that_panics_is_started_again() {

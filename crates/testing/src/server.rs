@@ -10,7 +10,7 @@ use echostr::{
     event::{Event, Platform},
     hooks::{HandlerError, Hooks},
     journal::Journal,
-    server::{RunError, Server},
+    server::{RunError, Server, ServerHandle},
     testing,
 };
 use tokio::{
@@ -74,6 +74,7 @@ pub struct TestServer {
     clock: Clock,
     api: FakeApi,
     journal: Arc<dyn Journal>,
+    handle: ServerHandle,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), RunError>>,
 }
@@ -129,12 +130,12 @@ impl Builder {
         let clock = Clock::fixed(NOW);
         let server = Server::bind(&config, hooks, clock.clone()).await.unwrap_or_else(|failure| panic!("{failure}"));
         let address = server.address().unwrap_or_else(|failure| panic!("{failure}"));
-        let journal = Arc::clone(server.journal());
+        let (journal, handle) = (Arc::clone(server.journal()), server.handle());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        TestServer { base: format!("http://{address}"), config, clock, api, journal, stop, running }
+        TestServer { base: format!("http://{address}"), config, clock, api, journal, handle, stop, running }
     }
 }
 
@@ -208,6 +209,11 @@ impl TestServer {
     /// The API of the platforms, as it is played: what was sent through it, and faults.
     pub fn api(&self) -> &FakeApi {
         &self.api
+    }
+
+    /// The server as background jobs see it: a job is a function that takes this.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
     }
 
     /// The time of day of server and handlers, [`NOW`] until it is set.

@@ -139,6 +139,7 @@ impl Shared {
             (&Method::POST, "/cgi-bin/kf/sync_msg") => self.sync(&body),
             (&Method::POST, "/cgi-bin/kf/send_msg") => self.kf_send(&body),
             (&Method::POST, "/cgi-bin/kf/send_msg_on_event") => self.kf_send_on_event(&body),
+            (&Method::POST, path @ "/cgi-bin/kf/service_state/trans") => self.kf_transfer(path, &body),
             (&Method::POST, path @ "/cgi-bin/message/custom/send") => self.send(path, &body),
             (&Method::POST, path @ "/cgi-bin/message/send") => {
                 if !body["agentid"].is_u64() {

@@ -29,6 +29,8 @@ pub(super) struct Desk {
     ids: HashSet<String>,
     /// When each customer wrote last, and how often that was answered.
     customers: HashMap<String, (Instant, u32)>,
+    /// Customers whose session a servicer has, or who wait for one: the state.
+    handed_over: HashMap<String, u64>,
 }
 
 pub(super) struct Code {
@@ -178,6 +180,9 @@ impl Shared {
             self.counts.repeats += 1;
             return Err(Refused(USED_BEFORE, "msgid was used before"));
         }
+        if desk.handed_over.contains_key(&customer) {
+            return Err(Refused(95018, "session status is not allowed to send"));
+        }
         match desk.customers.get_mut(&customer) {
             Some((wrote, _)) if wrote.elapsed() > WINDOW => return Err(Refused(95002, "48 hours are over")),
             None => return Err(Refused(95002, "the customer wrote nothing")),
@@ -186,6 +191,24 @@ impl Shared {
         }
         desk.ids.insert(id.to_owned());
         self.note("/cgi-bin/kf/send_msg", customer, body)
+    }
+
+    /// Hands a session over. From the servicers it comes back when it ends.
+    pub(super) fn kf_transfer(&mut self, path: &str, body: &Value) -> Answer {
+        let open_kfid = body["open_kfid"].as_str().unwrap_or_default();
+        let customer = body["external_userid"].as_str().ok_or(Refused(40003, "missing external_userid"))?.to_owned();
+        let desk = self.desks.get_mut(open_kfid).ok_or(Refused(95000, "invalid open_kfid"))?;
+        let before = desk.handed_over.get(&customer).copied();
+        match body["service_state"].as_u64() {
+            Some(3) if !body["servicer_userid"].is_string() => return Err(Refused(40058, "missing servicer_userid")),
+            Some(state @ 2..=3) if before.is_none_or(|before| before < state) => {
+                desk.handed_over.insert(customer.clone(), state);
+            }
+            Some(4) => drop(desk.handed_over.remove(&customer)),
+            Some(0..=3) => return Err(Refused(95016, "not allowed to change to that state")),
+            _ => return Err(Refused(40058, "invalid service_state")),
+        }
+        self.note(path, customer, body)
     }
 
     pub(super) fn kf_send_on_event(&mut self, body: &Value) -> Answer {

@@ -15,9 +15,10 @@ pub const MAX_ITEMS: usize = 10;
 /// default says nothing.
 ///
 /// ```
-/// # use echostr_protocol::replies::wecom_kf::{Menu, Reply};
+/// # use echostr_protocol::replies::wecom_kf::{Menu, Reply, Transfer};
 /// let text = Reply::text("Your parcel is on its way.");
 /// let menu: Reply = Menu::new("Did this help?").click("yes", "Yes").click("no", "No").into();
+/// let handed_over = Reply::text("A colleague takes over.").transfer(Transfer::queue());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
@@ -131,6 +132,20 @@ impl Reply {
         Self::one("ca_link", "link_url", link_url.into())
     }
 
+    /// A message as the API wants it.
+    pub(crate) const fn document(message: Object<'static>) -> Self {
+        Self(Ok(Some(message)))
+    }
+
+    /// Hands the session over once the message is sent; [`Reply::none`] hands it over without one.
+    pub fn transfer(self, to: Transfer) -> Self {
+        Self(self.0.and_then(|message| {
+            let mut message = message.unwrap_or_default();
+            message.push(TRANSFER, Value::Object(to.0?));
+            Ok(Some(message))
+        }))
+    }
+
     fn media(kind: &'static str, media_id: String) -> Self {
         Self::one(kind, "media_id", media_id)
     }
@@ -183,11 +198,53 @@ impl EventReply {
     pub fn text(content: impl Into<String>) -> Self {
         Self(Reply::text(content))
     }
+
+    /// Hands the session over once the message is sent; [`EventReply::none`] hands it over without one.
+    pub fn transfer(self, to: Transfer) -> Self {
+        Self(self.0.transfer(to))
+    }
 }
 
 impl crate::event::Reply for EventReply {
     fn into_answer(self) -> Result<Answer, ReplyError> {
         self.0.into_answer()
+    }
+}
+
+/// The member of a recorded reply that says where the session goes. It is no part of the message.
+pub const TRANSFER: &str = "transfer";
+
+/// Where the session of a customer goes (变更会话状态): the call `kf/service_state/trans`. While a servicer has it, or it waits for one, the
+/// platform takes no message of a program.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Transfer(Result<Object<'static>, ReplyError>);
+
+impl Transfer {
+    /// To the servicers (待接入池): whoever is free takes it.
+    pub fn queue() -> Self {
+        Self(Ok(Self::state(2)))
+    }
+
+    /// To one servicer, by userid.
+    pub fn servicer(userid: impl Into<String>) -> Self {
+        let userid = userid.into();
+        Self(required("the servicer", &userid).map(|()| {
+            let mut state = Self::state(3);
+            state.push("servicer_userid", text(userid));
+            state
+        }))
+    }
+
+    /// The session ends; it begins again with the customer's next message.
+    pub fn end() -> Self {
+        Self(Ok(Self::state(4)))
+    }
+
+    fn state(state: i64) -> Object<'static> {
+        let mut object = Object::with_capacity(2);
+        object.push("service_state", Value::Number(Number::Int(state)));
+        object
     }
 }
 
@@ -281,7 +338,7 @@ impl From<Menu> for EventReply {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Menu, Reply};
+    use super::{Menu, Reply, Transfer};
     use crate::{
         event::{Answer, Reply as _},
         payload,
@@ -298,6 +355,10 @@ mod tests {
     fn messages_are_as_the_api_wants_them() {
         assert_eq!(written(Reply::text("好")), json!({"msgtype": "text", "text": {"content": "好"}}));
         assert_eq!(written(Reply::file("m1")), json!({"msgtype": "file", "file": {"media_id": "m1"}}));
+        let handed_over = json!({"msgtype": "text", "text": {"content": "bye"}, "transfer": {"service_state": 2}});
+        assert_eq!(written(Reply::text("bye").transfer(Transfer::queue())), handed_over);
+        let silent = json!({"transfer": {"service_state": 3, "servicer_userid": "zhang"}});
+        assert_eq!(written(Reply::none().transfer(Transfer::servicer("zhang"))), silent);
         let place = json!({"name": "n", "latitude": 22.5, "longitude": 114.0});
         assert_eq!(written(Reply::location(Some("n".into()), None, 22.5, 114.0))["location"], place);
         let menu = Menu::new("?").click("1", "yes").view("https://a.example", "more").text("line").tail("bye");
@@ -324,5 +385,7 @@ mod tests {
             assert!(reply.into_answer().is_err());
         }
         assert_eq!(Reply::none().into_answer(), Ok(Answer::Default));
+        assert!(Reply::text("bye").transfer(Transfer::servicer(" ")).into_answer().is_err());
+        assert!(Reply::text(" ").transfer(Transfer::queue()).into_answer().is_err());
     }
 }

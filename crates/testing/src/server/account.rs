@@ -81,7 +81,7 @@ impl<'s> TestAccount<'s> {
         let set = [("Token".to_owned(), api.callback_token(&open_kfid)), ("OpenKfId".to_owned(), open_kfid)];
         self.accepted(&sample_push(notice, &set), notice).await;
         self.server.observed().await;
-        Reply::of_message(api.sent().into_iter().skip(sent).find(|sent| sent.path.starts_with("/cgi-bin/kf/")))
+        Reply::of_message(api.sent().into_iter().skip(sent).find(|sent| sent.path.starts_with("/cgi-bin/kf/send_")))
     }
 
     /// Asks for the rest of a streamed answer until it is finished, as the platform does.

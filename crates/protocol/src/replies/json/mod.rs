@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `mp`, `miniprogram`, `wecom` | `text`, `image`, `voice`, `video`, `news`; also `music`, `transfer` or `update_button`, `update_taskcard` |
 //! | `wecom_bot` | `text` (Markdown), `card`, `userids` |
-//! | `wecom_kf` | `text`, `menu`; of messages also `image`, `voice`, `video`, `file`, `link`, `miniprogram`, `location`, `business_card`, `acquisition_link` |
+//! | `wecom_kf` | `text`, `menu`; of messages also `image`, `voice`, `video`, `file`, `link`, `miniprogram`, `location`, `business_card`, `acquisition_link`; `transfer` beside them or alone |
 //! | `im` | `allow`, `deny` with `info`, `drop`, `text`, `msg_body`, `cloud_custom_data`, `refused`, `accounts`, `rsp_data` |
 //!
 //! ```
@@ -154,6 +154,10 @@ impl Members {
 
     fn has(&self, name: &str) -> bool {
         self.members.contains_key(name)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 
     fn take(&mut self, name: &str) -> Option<Json> {

@@ -76,6 +76,21 @@ fn a_short_form_becomes_the_document_of_the_platform() {
             json!({"card": card, "userids": ["u1"]}),
             Some(json!({"response_type": "update_template_card", "userids": ["u1"], "template_card": card})),
         ),
+        (
+            "wecom_kf.message.text",
+            json!({"text": "bye", "transfer": true}),
+            Some(json!({"msgtype": "text", "text": {"content": "bye"}, "transfer": {"service_state": 2}})),
+        ),
+        (
+            "wecom_kf.event.enter_session",
+            json!({"transfer": "zhang"}),
+            Some(json!({"transfer": {"service_state": 3, "servicer_userid": "zhang"}})),
+        ),
+        (
+            "wecom_kf.message.text",
+            json!({"msgtype": "text", "text": {"content": "bye"}, "transfer": true}),
+            Some(json!({"msgtype": "text", "text": {"content": "bye"}, "transfer": {"service_state": 2}})),
+        ),
         ("wecom_kf.message.text", json!({"text": "hi"}), Some(json!({"msgtype": "text", "text": {"content": "hi"}}))),
         (
             "wecom_kf.event.enter_session",
@@ -154,6 +169,7 @@ fn what_is_no_reply_is_rejected_and_named() {
         ("wecom_bot.event.enter_chat", json!({"markdown": "x"}), "welcome"),
         ("wecom_bot.message.text", json!({"card": {}}), "card_type"),
         ("wecom_kf.event.enter_session", json!({"image": "m"}), "`image`"),
+        ("wecom_kf.message.text", json!({"text": "bye", "transfer": 1}), "`transfer`"),
         ("wecom_kf.message.text", json!({"location": {"latitude": "x"}}), "`location.latitude`"),
         (group, json!({"allow": true, "deny": true}), "one thing"),
         (group, json!({"deny": 5}), "10100"),

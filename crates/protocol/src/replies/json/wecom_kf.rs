@@ -8,7 +8,7 @@ use crate::{
     events::wecom_kf::{EnterSession, SessionStatusChange},
     replies::{
         rules::broken,
-        wecom_kf::{EventReply, Menu, Reply as Message},
+        wecom_kf::{Menu, Reply as Message, TRANSFER, Transfer},
     },
 };
 
@@ -27,17 +27,30 @@ pub(crate) fn reply(asked: &Asked<'_>, mut members: Members) -> Result<Answer, R
         "business_card",
         "acquisition_link",
     ];
-    if members.has("msgtype") {
-        return members.into_document().map(Answer::Body);
-    }
     let is_event = [EnterSession::SPEC, SessionStatusChange::SPEC].into_iter().any(|spec| asked.spec == Some(spec));
-    if is_event {
-        return match members.kind(&["text", "menu"], &[])? {
-            "menu" => EventReply::from(menu(members.take("menu").unwrap_or_default())?).into_answer(),
-            _ => EventReply::text(members.needed("text")?).into_answer(),
-        };
+    let to = match members.take(TRANSFER) {
+        None => None,
+        Some(Json::Bool(true)) => Some(Transfer::queue()),
+        Some(Json::String(servicer)) => Some(Transfer::servicer(servicer)),
+        Some(_) => return Err(broken("`transfer` is neither true nor the userid of a servicer")),
+    };
+    let with_transfer = |message: Message| match to.clone() {
+        Some(to) => message.transfer(to).into_answer(),
+        None => message.into_answer(),
+    };
+    if members.is_empty() {
+        return with_transfer(Message::none());
     }
-    let kind = members.kind(&KINDS, &[])?;
+    if members.has("msgtype") {
+        return with_transfer(Message::document(members.into_document()?));
+    }
+    if is_event {
+        return with_transfer(match members.kind(&["text", "menu"], &[TRANSFER])? {
+            "menu" => menu(members.take("menu").unwrap_or_default())?.into(),
+            _ => Message::text(members.needed("text")?),
+        });
+    }
+    let kind = members.kind(&KINDS, &[TRANSFER])?;
     let value = members.take(kind).unwrap_or_default();
     let message = match kind {
         "menu" => menu(value)?.into(),
@@ -78,7 +91,7 @@ pub(crate) fn reply(asked: &Asked<'_>, mut members: Members) -> Result<Answer, R
             }
         }
     };
-    message.into_answer()
+    with_transfer(message)
 }
 
 fn degrees(place: &mut Members, name: &'static str) -> Result<f64, ReplyError> {

@@ -1,0 +1,78 @@
+//! The code of the pages, compiled as readers paste it, and registered.
+
+#![cfg(test)]
+
+use std::{future::Future, pin::Pin};
+
+use echostr::{
+    config::Config,
+    hooks::{HandlerError, Hooks},
+};
+
+/// Sets up hooks for a configuration.
+type SetUp = for<'c> fn(&'c Config) -> Pin<Box<dyn Future<Output = Result<Hooks, HandlerError>> + 'c>>;
+
+/// What [`HOOKS`] and [`SET_UPS`] list, by page.
+// Readers write as they like.
+#[allow(clippy::all, dead_code, missing_docs, unreachable_pub)]
+mod pages {
+    use super::{Hooks, SetUp};
+
+    include!(concat!(env!("OUT_DIR"), "/pages.rs"));
+}
+
+use pages::{HOOKS, SET_UPS};
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "test", |name| std::env::var(name)).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// All accounts have handlers of the demo, and `[handlers.greeter]` is what a page reads.
+const DEMO: &str =
+    "[handlers.demo]\nwelcome = \"Hello.\"\n[handlers.greeter]\ngreeting = \"Hi.\"\napi_key = \"none\"\n";
+
+#[tokio::test]
+async fn every_file_can_be_registered_alone_and_before_the_demo() {
+    let config = config(DEMO);
+    let demo = || echostr::demo::hooks(&config).expect("the demo").expect("its table is there");
+    for (file, hooks) in HOOKS {
+        assert!(!format!("{:?}", hooks().with_defaults(demo())).is_empty(), "{file}");
+    }
+    for (file, set_up) in SET_UPS {
+        let hooks = set_up(&config).await.unwrap_or_else(|failure| panic!("{file}: {failure}"));
+        drop(hooks.with_defaults(demo()));
+    }
+    assert!(HOOKS.len() > 10 && SET_UPS.len() > 2, "{} and {}", HOOKS.len(), SET_UPS.len());
+}
+
+/// The code of a page without what is written for its readers: texts and comments.
+fn code(page: &str) -> String {
+    let mut code = String::new();
+    let mut is_code = false;
+    for line in page.lines() {
+        match line {
+            "```rust" => is_code = true,
+            "```" => is_code = false,
+            line if is_code => {
+                let line =
+                    if line.starts_with("// src/") { line } else { line.split("// ").next().unwrap_or_default() };
+                let outside = line.split('"').step_by(2).collect::<Vec<_>>().join("\"");
+                code.push_str(outside.trim_end());
+                code.push('\n');
+            }
+            _ => {}
+        }
+    }
+    code
+}
+
+#[test]
+fn pages_in_two_languages_have_the_same_code() {
+    for (english, chinese) in [
+        (include_str!("../../../README.md"), include_str!("../../../README.zh-CN.md")),
+        (include_str!("../../../docs/handlers.md"), include_str!("../../../docs/handlers.zh-CN.md")),
+        (include_str!("../../../docs/wecom_bot.md"), include_str!("../../../docs/wecom_bot.zh-CN.md")),
+    ] {
+        assert_eq!(code(english), code(chinese));
+    }
+}
