@@ -92,7 +92,10 @@ async fn a_job_that_fails_or_panics_runs_again_and_one_that_is_done_does_not() {
             1 => Err("the shop is closed".into()),
             _ => Ok(server.stopping().await),
         })
-        .background("once", async |runs, _| Ok(drop(runs[1].fetch_add(1, Ordering::SeqCst))));
+        .background("once", async |runs, _| {
+            runs[1].fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
     let server = TestServer::start_with("", ACCOUNTS, hooks.into()).await;
     until(async || runs[0].load(Ordering::SeqCst) == 3).await;
     assert_eq!(runs[1].load(Ordering::SeqCst), 1);
@@ -145,7 +148,10 @@ async fn a_job_of_one_node_moves_to_another_when_that_stops() {
                 running.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             })
-            .background("everywhere", async |running, _| Ok(drop(running.fetch_add(10, Ordering::SeqCst))));
+            .background("everywhere", async |running, _| {
+                running.fetch_add(10, Ordering::SeqCst);
+                Ok(())
+            });
         TestServer::start_at(&url, hooks.into()).await
     };
     let count = |node: usize| running[node].load(Ordering::SeqCst);

@@ -20,6 +20,7 @@ mod catalogue;
 mod cli;
 mod connections;
 mod cost;
+mod dashboards;
 mod deadlines;
 mod disk;
 mod drift;

@@ -25,6 +25,7 @@ async fn a_command_needs_no_secret_that_it_does_not_use() {
     write(folder.path(), &config(&journal.display().to_string(), &target.url()));
     // A journal, to be listed.
     let options = echostr::journal::Options {
+        commits: metrics::Histogram::noop(),
         retention: std::time::Duration::from_secs(3600),
         max_size: 1 << 30,
         observers: Vec::new(),
