@@ -5,7 +5,8 @@
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -60,6 +61,22 @@ impl Blocking {
         lock(&self.0.latest).as_ref().filter(|(ended, _)| *ended >= then).map(|(_, what)| Arc::clone(what))
     }
 
+    /// Runs what is of a handler, and times each of its polls.
+    pub(crate) async fn timing<F: Future>(&self, account: &str, handler: &Handler, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|context| self.timed(account, handler, || future.as_mut().poll(context))).await
+    }
+
+    fn timed<R>(&self, account: &str, handler: &Handler, poll: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let polled = poll();
+        let took = begun.elapsed();
+        if took >= LONGEST_POLL {
+            self.blocked(account, handler, took);
+        }
+        polled
+    }
+
     #[cold]
     fn blocked(&self, account: &str, handler: &Handler, took: Duration) {
         let what = format!("{handler} blocked its thread for {}", seconds(took));
@@ -96,13 +113,8 @@ impl<T> Future for Timed<T> {
     type Output = Result<T, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let begun = Instant::now();
-        let polled = self.running.poll_unpin(context);
-        let took = begun.elapsed();
-        if took >= LONGEST_POLL {
-            self.blocking.blocked(&self.account, &self.handler, took);
-        }
-        polled
+        let Self { running, blocking, account, handler } = &mut *self;
+        blocking.timed(account, handler, || running.poll_unpin(context))
     }
 }
 

@@ -81,17 +81,18 @@ fn advice(cause: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(failure) = cause.downcast_ref::<rustls::Error>() {
         return tls_advice(failure);
     }
-    if let Some(failure) = cause.downcast_ref::<hyper::Error>() {
-        let is_no_http = failure.is_parse() || failure.is_incomplete_message();
-        return is_no_http.then_some("it does not answer as an HTTP/1.1 server: if it is a TLS port, use https://");
-    }
     let failure = cause.downcast_ref::<io::Error>();
     if let Some(advice) = failure.and_then(io_advice) {
         return Some(advice);
     }
-    // The type of the client is not public.
+    // The types of the client are not public.
     let text = cause.to_string();
-    text.starts_with("dns error").then_some("the name is not resolved: check its spelling, and the DNS of this machine")
+    let begins = |start: &str| text.starts_with(start);
+    if begins("dns error") {
+        return Some("the name is not resolved: check its spelling, and the DNS of this machine");
+    }
+    let is_no_http = ["invalid HTTP", "connection closed before message completed"].into_iter().any(begins);
+    is_no_http.then_some("it does not answer as an HTTP/1.1 server: if it is a TLS port, use https://")
 }
 
 fn tls_advice(failure: &rustls::Error) -> Option<&'static str> {

@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn responders_that_run_for_minutes_are_known_by_their_event() {
         let (shared, loads, load) = (Arc::new(Semaphore::new(8)), Loads::default(), load("mp/a", 8, 0));
-        loads.add(Arc::clone(&load));
+        loads.add(&load);
         let permits: Vec<_> = std::iter::from_fn(|| load.enter(&shared)).collect();
         let began = Instant::now();
         let mut runs: Vec<_> = permits.iter().take(3).map(|permit| permit.run("mp.message.text", began)).collect();

@@ -92,6 +92,10 @@ impl Visit for Line {
 fn says(message: &str, name: &str, value: &str) -> bool {
     const SHORT: usize = 4;
     let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    // A plain word may be part of the sentence, and mean something else there.
+    if value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return false;
+    }
     let is_word = |at: usize, length: usize| {
         let (before, behind) = (&message[..at], &message[at + length..]);
         let joins = |sign: Option<char>| sign.is_some_and(|sign| sign.is_alphanumeric() || sign == '_');
@@ -109,10 +113,9 @@ pub fn seconds(duration: Duration) -> impl fmt::Display {
     impl fmt::Display for Seconds {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self.0 {
-                // Nothing would be left of it.
-                short if !short.is_zero() && short < Duration::from_millis(100) => {
-                    write!(f, "{} ms", short.as_millis())
-                }
+                // With one decimal nothing would be left of it.
+                short if short < Duration::from_millis(10) && !short.is_zero() => write!(f, "{:.3} s", short.as_secs_f64()),
+                short if short < Duration::from_millis(100) && !short.is_zero() => write!(f, "{:.2} s", short.as_secs_f64()),
                 long => write!(f, "{:.1} s", long.as_secs_f64()),
             }
         }

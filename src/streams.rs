@@ -19,6 +19,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
+    blocking::Handler,
     dispatch::{Attempt, Dispatcher, Source},
     event::{Answer, AnswerStream, Platform, StreamError},
     hooks::Context,
@@ -198,9 +199,10 @@ impl Streams {
             runs: 1,
             payload: raw.payload.text().to_owned(),
         };
+        let (blocking, handler) = (&self.dispatcher.blocking, Handler::Responder(event_type));
         let mut empty = 0;
         while empty < MAX_EMPTY_CHUNKS
-            && let Some(next) = chunks.next_chunk().now_or_never()
+            && let Some(next) = blocking.timing(&account, &handler, chunks.next_chunk()).now_or_never()
         {
             match next {
                 Some(Ok(chunk)) => {
@@ -363,11 +365,12 @@ impl Streams {
     /// Takes chunks until the end, and writes the text so far now and then.
     async fn pump(&self, pump: Pump, mut kept: Kept, live: &Mutex<Seen>) {
         let Pump { account, event_type, id, held, mut chunks, shown, _permit } = pump;
-        let ends = Instant::now() + POLL_PERIOD;
+        let (ends, handler) = (Instant::now() + POLL_PERIOD, Handler::Responder(event_type));
         let (mut written, mut changed, mut empty) = (Instant::now(), false, 0_u32);
         while !kept.finished {
             let rest = if changed { FLUSH_INTERVAL } else { KEEPALIVE_INTERVAL }.saturating_sub(written.elapsed());
-            match time::timeout(rest, chunks.next_chunk()).await {
+            let next = self.dispatcher.blocking.timing(&account, &handler, chunks.next_chunk());
+            match time::timeout(rest, next).await {
                 Ok(Some(Ok(chunk))) if chunk.is_empty() => {
                     empty += 1;
                     match empty.is_multiple_of(MAX_EMPTY_CHUNKS) {

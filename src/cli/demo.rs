@@ -293,8 +293,8 @@ fn print(scenes: &[Scene]) -> usize {
             (status, _) => format!("{status} "),
         };
         let body = if scene.answer.body.is_empty() { "(empty)" } else { &scene.answer.body };
-        println!("{:<17} {took:>8.2}  → {}", scene.account, scene.sent);
-        println!("{:<26}  ← {how}{body}", "");
+        println!("{}", table::fitted(&format!("{:<17} {took:>8.2}  → {}", scene.account, scene.sent)));
+        println!("{}", table::fitted(&format!("{:<26}  ← {how}{body}", "")));
         if let Some(fault) = scene.fault() {
             failures += 1;
             println!("{:<26}  {} {fault}", "", table::mark(false));

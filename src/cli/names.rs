@@ -59,7 +59,16 @@ pub(super) fn check_type(wanted: &str, of: Option<Platform>) -> Result<(), Strin
             "accounts of {of} have no events of the type `{shown}`; `echostr catalog {of}` lists them"
         ));
     }
-    let hint = nearest_type(prefix.unwrap_or(wanted), &of_platforms(of).collect::<Vec<_>>());
+    let types: Vec<&'static str> = of_platforms(of).collect();
+    let hint = match prefix {
+        // What types have in common, up to a dot.
+        Some(prefix) => {
+            let ends = |known: &'static str| known.match_indices('.').map(move |(dot, _)| &known[..=dot]);
+            let families: Vec<&str> = types.iter().flat_map(|known| ends(known)).collect();
+            nearest(prefix, families.into_iter()).map(|family| format!("{family}*"))
+        }
+        None => nearest_type(wanted, &types).map(str::to_owned),
+    };
     let hint = hint.map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
     Err(format!("unknown event type `{shown}`{hint}; `echostr catalog` lists them"))
 }

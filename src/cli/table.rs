@@ -144,6 +144,11 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     kept
 }
 
+/// A line of a table whose columns are its own: cut on a terminal, where it would wrap.
+pub(super) fn fitted(line: &str) -> String {
+    if io::stdout().is_terminal() { cut(line, terminal_width()) } else { line.to_owned() }
+}
+
 /// Whether standard output shows colours.
 pub(super) fn has_colour() -> bool {
     wants_colour() && io::stdout().is_terminal()

@@ -190,7 +190,8 @@ impl Endpoint {
     pub(super) fn refused_request(&self, refusal: Refusal, query: &str, body: Option<&[u8]>, now: i64) -> Response {
         self.metrics.count_refusal(&refusal);
         let is_small = body.is_none_or(|body| body.len() <= MAX_EXPLAINED);
-        let is_explained = is_small && self.explaining.allow();
+        // There is no more to be said of a time that is too long ago.
+        let is_explained = is_small && !matches!(refusal, Refusal::Stale(_)) && self.explaining.allow();
         let query = Query::parse(query).ok().filter(|_| is_explained);
         let steps = query.map(|query| self.explain(&query, body, now)).unwrap_or_default();
         let step = steps.into_iter().find(|step| step.result == StepResult::Failed).map(Box::new);

@@ -42,6 +42,7 @@ fn a_field_that_the_message_has_is_not_written_again() {
         ("failed, attempt 3", "attempt", "3", true),
         ("failed after 3 s", "attempt", "3", false),
         ("nothing", "empty", "\"\"", false),
+        ("a drop of it", "action", "\"drop\"", false),
         ("订单号 12345。", "order", "12345", true),
     ] {
         assert_eq!(super::says(message, name, value), expected, "{message} {name}={value}");
@@ -52,7 +53,7 @@ fn a_field_that_the_message_has_is_not_written_again() {
 fn durations_have_one_decimal() {
     use std::time::Duration;
     for (millis, expected) in
-        [(5000, "5.0 s"), (4500, "4.5 s"), (80_372, "80.4 s"), (0, "0.0 s"), (20, "20 ms"), (100, "0.1 s")]
+        [(5000, "5.0 s"), (4500, "4.5 s"), (80_372, "80.4 s"), (0, "0.0 s"), (20, "0.02 s"), (3, "0.003 s"), (100, "0.1 s")]
     {
         assert_eq!(super::seconds(Duration::from_millis(millis)).to_string(), expected);
     }

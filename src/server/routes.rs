@@ -141,13 +141,15 @@ impl Nearest {
         if let Some((known, prefix)) = longest.and_then(|known| Some((known, added(&known)?))) {
             return Self { known: Some(known.to_owned()), change: Some(Change::Adds(prefix)) };
         }
-        let near = nearest(paths, path);
         let removed = |known: &str| {
             let prefix = plain(known).strip_suffix(written).map(str::to_owned)?;
-            (!written.is_empty() && !prefix.is_empty()).then_some(prefix)
+            (written.starts_with('/') && !prefix.is_empty()).then_some(prefix)
         };
-        let change = near.and_then(removed).map(Change::Removes);
-        Self { known: near.map(str::to_owned), change }
+        let shortest = paths.clone().filter(|known| removed(known).is_some()).min_by_key(|known| (known.len(), *known));
+        if let Some((known, prefix)) = shortest.and_then(|known| Some((known, removed(known)?))) {
+            return Self { known: Some(known.to_owned()), change: Some(Change::Removes(prefix)) };
+        }
+        Self { known: nearest(paths, path).map(str::to_owned), change: None }
     }
 
     /// What happened to the path of a request, in a sentence of its own; nothing, where only a guess can be made.

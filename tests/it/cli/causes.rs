@@ -36,6 +36,7 @@ async fn simulate_names_the_cause_and_what_to_do() {
     write(folder.path(), ACCOUNT);
     let ca = Ca::new("ours");
     let plain = Target::start(|_, _| Act::Answer(200, "", "success")).await;
+    let without_tls = saying(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     let untrusted = tls_before(plain.address.to_string(), ca.sign(&named("x", &["localhost"]))).await;
     let of_another = tls_before(plain.address.to_string(), ca.sign(&named("x", &["other.example.com"]))).await;
     let mut old = named("x", &["localhost"]);
@@ -54,7 +55,7 @@ async fn simulate_names_the_cause_and_what_to_do() {
         ),
         ("http://no-such-host.invalid".to_owned(), &["dns error", "the name is not resolved"]),
         (format!("http://{}", away.address), &["Connection refused", "is the server running"]),
-        (format!("https://{}", plain.address), &["corrupt message", "it answers without TLS", "use http://"]),
+        (format!("https://{without_tls}"), &["corrupt message", "it answers without TLS", "use http://"]),
         (format!("http://{alert}"), &["use https://"]),
         (format!("http://{closes}"), &["use https://"]),
         (format!("http://{}", moved.address), &["status 301 redirects to https://new.example.com/"]),
@@ -80,13 +81,13 @@ async fn simulate_names_the_cause_and_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_that_calls_somebody_says_the_same() {
     let folder = TempDir::new().unwrap();
-    let (away, silent) = (Away::new(), Target::start(|_, _| Act::Hang).await);
+    let (away, other, silent) = (Away::new(), Away::new(), Target::start(|_, _| Act::Hang).await);
     let moved = Target::start(|_, _| Act::Answer(302, "Location: /elsewhere\r\n", "")).await;
     let forward = |name: &str, to: &str| {
         format!("[[forward]]\nname = \"{name}\"\nmatch = \"mp/shop\"\nto = \"{to}\"\ntimeout = \"50ms\"\n")
     };
     let forwards = [forward("away", &away.url()), forward("silent", &silent.url()), forward("moved", &moved.url())];
-    let admin = format!("[admin]\nlisten = \"{}\"\n", away.address);
+    let admin = format!("[admin]\nlisten = \"{}\"\n", other.address);
     write(folder.path(), &format!("{admin}{ACCOUNT}{}", forwards.concat()));
     let refused = ["Connection refused", "is the server running"];
     let said = async |arguments: &[&str]| -> Said { run(folder.path(), arguments).await };

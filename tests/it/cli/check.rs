@@ -56,7 +56,7 @@ async fn both(folder: &Path, user: Option<(&Path, u32)>, is_stopped: bool, parts
         ended(command).await
     };
     let before = files(folder);
-    run(&["check"]).await.with(i32::from(is_stopped), parts);
+    run(&["check", "--handlers"]).await.with(i32::from(is_stopped), parts);
     assert_eq!(files(folder), before, "nothing is left behind");
     if is_stopped {
         run(&["serve"]).await.with(1, &[]);
@@ -101,7 +101,7 @@ async fn what_a_user_may_not_do_is_found_by_trying() {
 
     // What root has made in a folder of the user's.
     for (end, text) in [("", "cannot be written to"), (".lock", "cannot be written to")] {
-        let own = folder(&format!("own{end}"));
+        let own = folder(&format!("made{end}"));
         write(&own, &config(&own.join("journal.db")));
         let made = own.join(format!("journal.db{end}"));
         fs::write(&made, "").unwrap();
