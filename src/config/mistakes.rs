@@ -30,6 +30,8 @@ const QUOTES: [char; 7] = ['"', '\'', '`', '“', '”', '‘', '’'];
 /// What is wrong with a secret, as it goes on after the name of its key.
 pub(super) fn of_secret(text: &str) -> Option<&'static str> {
     let found = [
+        (text.starts_with('\u{FEFF}'), "begins with a byte-order mark: save the file without one"),
+        (text.trim() != text, "has space around it: a file or variable has the value alone"),
         (is_quoted(text), "begins or ends with a quote: a file or variable has the value alone, without quotes"),
         (
             is_reference(text),
@@ -140,6 +142,8 @@ mod tests {
             ("'abcdef", "quote"),
             ("abcdef\"", "quote"),
             ("“abcdef”", "quote"),
+            ("\u{FEFF}abcdef", "byte-order mark"),
+            ("abcdef ", "space around it"),
             ("$SHOP_TOKEN", "{ env ="),
             ("${SHOP_TOKEN}", "{ env ="),
             ("${SHOP_TOKEN:-x}", "{ env ="),

@@ -1,9 +1,13 @@
 //! A command reads the secrets that it needs, and no others.
 
+use echostr::hooks::Hooks;
 use tempfile::TempDir;
 
 use super::{command, ended, write};
-use crate::support::target::{Act, Target};
+use crate::support::{
+    TestServer,
+    target::{Act, Target},
+};
 
 /// Every secret is in a variable of its own.
 fn config(journal: &str, url: &str) -> String {
@@ -24,16 +28,9 @@ async fn a_command_needs_no_secret_that_it_does_not_use() {
     let target = Target::start(|_, _| Act::Answer(200, "", "success")).await;
     write(folder.path(), &config(&journal.display().to_string(), &target.url()));
     // A journal, to be listed.
-    let options = echostr::journal::Options {
-        commits: metrics::Histogram::noop(),
-        retention: std::time::Duration::from_secs(3600),
-        max_size: 1 << 30,
-        observers: Vec::new(),
-        supervisor: echostr::supervisor::Supervisor::default(),
-        clock: echostr::clock::Clock::system(),
-    };
-    drop(echostr::journal::sqlite::SqliteJournal::open(&journal, &options).unwrap());
     let journal_url = format!("sqlite://{}", journal.display());
+    let server = TestServer::start_on(&journal_url, "", "", Hooks::default()).await;
+    assert!(server.stop().await.unwrap());
     let journal = [("JOURNAL_URL", &*journal_url)];
     let (shop, crm) =
         ([("SHOP_TOKEN", "shopToken")], [("CRM_KEY", "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=")]);
