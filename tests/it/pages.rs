@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Pages in English only: for who works on the server itself, or in Rust.
-const ENGLISH_ONLY: [&str; 2] = ["decisions.md", "handlers.md"];
+/// Pages in English only: for who works on the server itself.
+const ENGLISH_ONLY: [&str; 1] = ["decisions.md"];
 
 const CHINESE: &str = ".zh-CN.md";
 
@@ -184,9 +184,10 @@ fn spans(text: &str) -> Vec<String> {
     spans.map(|span| span.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// A line of code without its comment. A `#` or `//` in quotes, or behind another character, begins none.
+/// A line of code without its comment, which is no name of a file. A `#` or `//` in quotes, or behind another character, begins none.
 fn uncommented<'line>(language: &str, line: &'line str) -> &'line str {
     let mark = match language {
+        "rust" if line.starts_with("// src/") => return line,
         "rust" => "//",
         "toml" | "sh" | "python" | "yaml" | "ini" => "#",
         _ => return line,

@@ -44,35 +44,3 @@ async fn every_file_can_be_registered_alone_and_before_the_demo() {
     }
     assert!(HOOKS.len() > 10 && SET_UPS.len() > 2, "{} and {}", HOOKS.len(), SET_UPS.len());
 }
-
-/// The code of a page without what is written for its readers: texts and comments.
-fn code(page: &str) -> String {
-    let mut code = String::new();
-    let mut is_code = false;
-    for line in page.lines() {
-        match line {
-            "```rust" => is_code = true,
-            "```" => is_code = false,
-            line if is_code => {
-                let line =
-                    if line.starts_with("// src/") { line } else { line.split("// ").next().unwrap_or_default() };
-                let outside = line.split('"').step_by(2).collect::<Vec<_>>().join("\"");
-                code.push_str(outside.trim_end());
-                code.push('\n');
-            }
-            _ => {}
-        }
-    }
-    code
-}
-
-#[test]
-fn pages_in_two_languages_have_the_same_code() {
-    for (english, chinese) in [
-        (include_str!("../../../README.md"), include_str!("../../../README.zh-CN.md")),
-        (include_str!("../../../docs/handlers.md"), include_str!("../../../docs/handlers.zh-CN.md")),
-        (include_str!("../../../docs/wecom_bot.md"), include_str!("../../../docs/wecom_bot.zh-CN.md")),
-    ] {
-        assert_eq!(code(english), code(chinese));
-    }
-}
