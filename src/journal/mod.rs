@@ -8,11 +8,14 @@
 #![cfg_attr(not(all(feature = "sqlite", feature = "postgres")), allow(dead_code, unused_macros, unused_imports))]
 
 mod archive;
+#[cfg(feature = "sqlite")]
+mod backup;
 mod cloudevent;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod core;
 mod entry;
 mod id;
+mod inspect;
 mod kept;
 pub mod memory;
 mod model;
@@ -33,6 +36,8 @@ use metrics::Histogram;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+#[cfg(feature = "sqlite")]
+pub(crate) use self::backup::{Summary, back_up, restore};
 pub use self::{
     archive::{
         Archive, DeadLetter, Filter, NotAPlace, Observation, ObservationState, ObserverState, Page, Place, Stored,
@@ -47,6 +52,7 @@ pub use self::{
 };
 pub(crate) use self::{
     cloudevent::view,
+    inspect::{Contents, Report, inspect},
     kept::{KeptLease, LEASE_DURATION},
 };
 use crate::{
