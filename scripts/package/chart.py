@@ -86,14 +86,13 @@ def check_config(name, found, program):
             (folder / "secrets" / key).write_text(secret + "\n")
         (folder / "secrets" / "postgres_url").write_text("postgres://echostr@127.0.0.1:1/echostr\n")
         text = text.replace("/run/secrets/echostr", str(folder / "secrets")).replace("/var/lib/echostr/data", str(folder))
+        # Whatever listens on this machine.
+        text = text.replace("0.0.0.0:8080", "127.0.0.1:0").replace("0.0.0.0:9180", "127.0.0.1:0")
         (folder / "echostr.toml").write_text(text)
         done = subprocess.run([program, "check", "--config", folder / "echostr.toml"], capture_output=True, text=True)
-        problems = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
-        # No database listens here; everything before it was right then.
-        if name == "postgres":
-            expect(done.returncode == 1 and len(problems) == 1 and "PostgreSQL" in problems[0], f"{name}: {done.stderr}")
-        else:
-            expect(done.returncode == 0, f"{name}: {done.stderr}")
+        expect(done.returncode == 0, f"{name}: {done.stderr}")
+        # No database listens here, which a server may find at its start.
+        expect(("PostgreSQL" in done.stderr) == (name == "postgres"), f"{name}: {done.stderr}")
 
 
 def main(program):

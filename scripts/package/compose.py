@@ -68,13 +68,13 @@ def check_config(path, needs_database, program):
         for name, secret in SECRETS.items():
             (folder / name).write_text(secret)
         text = pathlib.Path(path).read_text().replace("/run/secrets", str(folder))
+        # Whatever listens on this machine.
+        text = re.sub(r"^\[server\]$", '[server]\nlisten = "127.0.0.1:0"', text, flags=re.M).replace("0.0.0.0:9180", "127.0.0.1:0")
         (folder / "echostr.toml").write_text(text)
         done = subprocess.run([program, "check", "--config", folder / "echostr.toml"], capture_output=True, text=True, cwd=folder)
-        problems = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
-        if needs_database:
-            expect(done.returncode == 1 and len(problems) == 1 and "PostgreSQL" in problems[0], f"{path}: {done.stderr}")
-        else:
-            expect(done.returncode == 0, f"{path}: {done.stderr}")
+        expect(done.returncode == 0, f"{path}: {done.stderr}")
+        # A server may start before its database.
+        expect(("PostgreSQL" in done.stderr) == needs_database, f"{path}: {done.stderr}")
 
 
 def main(program, schema=""):

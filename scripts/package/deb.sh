@@ -142,7 +142,7 @@ mode = "plain"
 CONFIG
 install -d -m 755 "$(at /run/credentials/echostr.service)" "$(at /var/lib/echostr)"
 printf 'atokenofashop' >"$(at /run/credentials/echostr.service/secret_shop_token)"
-inside sh -c 'cd / && ECHOSTR_CONFIG=/etc/echostr/echostr.toml echostr check' || die "the packaged configuration with an account"
+inside sh -c 'cd / && ECHOSTR_CONFIG=/etc/echostr/echostr.toml echostr check --handlers' || die "the packaged configuration with an account"
 
 # The server as that user, in a network of its own: ready, reachable by its own commands, reloaded, stopped in order.
 if has unshare && has setpriv && has ip; then

@@ -87,6 +87,12 @@ pub enum JournalError {
     /// The disk is full, the file is damaged, the database cannot be reached.
     #[error("{0}")]
     Storage(Arc<str>),
+    /// A newer version has changed the tables, and this one does not work with them.
+    #[error("{0}")]
+    Newer(Arc<str>),
+    /// The tables are of an older version; a server migrates them at its start.
+    #[error("{0}")]
+    Older(Arc<str>),
     /// The node that handled the event has stopped; the node that admits the event again answers it.
     #[error("the node that handled the event stopped before it answered")]
     Abandoned,
@@ -187,7 +193,8 @@ pub(crate) async fn usable(config: &config::Journal) -> Result<Usable, JournalEr
         #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => sqlite::check(path),
         _ => match open_archive(config)?.observers().await {
-            Ok(_) => Ok(Usable::Yes),
+            Ok(_) | Err(JournalError::Older(_)) => Ok(Usable::Yes),
+            Err(newer @ JournalError::Newer(_)) => Err(newer),
             Err(failure) => Ok(Usable::Unreachable(failure)),
         },
     }

@@ -3,6 +3,8 @@
 //! Each change of the tables has a number. The tables keep the number of the latest, and that of the oldest program that still
 //! works with them: so a program can be replaced by the one before it, unless a change says otherwise.
 
+use super::super::JournalError;
+
 /// The version of the tables that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
@@ -50,6 +52,17 @@ impl Version {
         match self.fit(known)? {
             Fit::Same | Fit::Newer => Ok(()),
             Fit::Older => Err(Misfit::Older { found: self.number, known }),
+        }
+    }
+}
+
+impl Misfit {
+    /// The error for the operator; `journal` names the journal, where the text does not.
+    pub(crate) fn explain(self, journal: &str) -> JournalError {
+        let text = format!("{journal}{self}").into();
+        match self {
+            Self::Newer { .. } => JournalError::Newer(text),
+            Self::Older { .. } => JournalError::Older(text),
         }
     }
 }

@@ -168,7 +168,7 @@ pub(super) async fn check(db: &Transaction<'_>) -> Result<Version, Failure> {
 }
 
 fn misfit(misfit: Misfit) -> Failure {
-    Failure::Journal(JournalError::storage(misfit))
+    Failure::Journal(misfit.explain(""))
 }
 
 /// Migrates the tables, one node after the other.

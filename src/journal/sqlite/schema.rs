@@ -144,12 +144,6 @@ pub(super) fn check(db: &Connection) -> Result<(), Migration> {
     Ok(version(db)?.check(KNOWN)?)
 }
 
-/// Whether the tables of a file are of an earlier version, which a server migrates; none is the first.
-pub(super) fn is_older(path: &Path) -> bool {
-    let version = db::open_known(path).and_then(|db| version(&db));
-    version.is_ok_and(|version| version.fit(KNOWN) == Ok(Fit::Older))
-}
-
 /// The version of the tables. The step that needs it makes the table `echostr_version (compatible)`, with the version of the
 /// oldest program that works with what it has made; without it that is the version itself.
 pub(super) fn version(db: &Connection) -> Result<Version> {
@@ -181,7 +175,7 @@ pub(super) enum Migration {
 pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
     match failure {
         Migration::Sqlite(failure) => db::explain(path, &failure),
-        Migration::Misfit(misfit) => JournalError::storage(format!("{}: {misfit}", path.display())),
+        Migration::Misfit(misfit) => misfit.explain(&format!("{}: ", path.display())),
     }
 }
 
