@@ -4,6 +4,8 @@
 
 mod accounts;
 mod archive;
+#[cfg(feature = "sqlite")]
+mod backup;
 mod catalog;
 mod check;
 mod dead;
@@ -13,6 +15,7 @@ mod explain;
 mod forwards;
 mod health;
 mod ids;
+mod journal;
 mod keygen;
 mod listen;
 mod names;
@@ -20,6 +23,7 @@ mod observers;
 mod reload;
 mod remote;
 mod serve;
+mod shell;
 mod simulate;
 mod table;
 
@@ -81,8 +85,21 @@ enum Command {
     Forwards(forwards::Arguments),
     /// Has the running server read its configuration again, as SIGHUP does; it is applied as a whole or not at all
     Reload(reload::Arguments),
+    /// Copies the journal as it is at this moment into a file; servers may run
+    #[cfg(feature = "sqlite")]
+    Backup(backup::BackupArguments),
+    /// Fills an empty journal from a backup
+    #[cfg(feature = "sqlite")]
+    Restore(backup::RestoreArguments),
+    /// Checks the journal
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Checks whether the running server is ready; for container health checks
     Health(ConfigArgument),
+    /// Prints completions for a shell
+    Completions(shell::CompletionArguments),
+    /// Prints the manual page, or writes one for each command
+    Man(shell::ManArguments),
 }
 
 /// Which configuration.
@@ -169,7 +186,14 @@ where
         Command::Observers(command) => observers::run(&command),
         Command::Forwards(arguments) => forwards::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        #[cfg(feature = "sqlite")]
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        #[cfg(feature = "sqlite")]
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::Journal(command) => journal::run(&command),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Completions(arguments) => shell::complete(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
     };
     done.unwrap_or_else(|error| {
         // A closed pipe (`| head`) is not a failure.

@@ -97,7 +97,7 @@ impl Receiver {
             Some(stored) => stored?,
             None => return Err(slow()),
         }
-        if let Err(failure @ JournalError::Storage(_)) = self.journal.health() {
+        if let Err(failure @ (JournalError::Storage(_) | JournalError::Newer(_))) = self.journal.health() {
             return Err(failure.into());
         }
         if wait.is_held && !entry.is_replied() {

@@ -45,6 +45,12 @@ pub(super) fn number(id: Uuid) -> u64 {
     (high >> 16) << COUNTER | high & 0xFFF
 }
 
+/// The same identity with another number.
+pub(super) fn with_number(id: Uuid, of: u64) -> Uuid {
+    let (high, low) = id.as_u64_pair();
+    Uuid::from_u64_pair((of >> COUNTER) << 16 | high & 0xF000 | of & 0xFFF, low)
+}
+
 /// When an identity was made, in milliseconds.
 pub(super) fn millis_of(id: Uuid) -> Millis {
     (number(id) >> COUNTER).cast_signed()
@@ -80,6 +86,7 @@ mod tests {
         let number_ = number_at(1_790_000_000_123) + 4095;
         let id = uuid(number_, u64::MAX);
         assert_eq!(number(id), number_);
+        assert_eq!(super::with_number(uuid(5 << 12, u64::MAX), number_), id);
         assert_eq!(id.get_timestamp().map(|time| time.to_unix().0), Some(1_790_000_000));
     }
 }

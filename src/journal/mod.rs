@@ -8,11 +8,14 @@
 #![cfg_attr(not(all(feature = "sqlite", feature = "postgres")), allow(dead_code, unused_macros, unused_imports))]
 
 mod archive;
+#[cfg(feature = "sqlite")]
+mod backup;
 mod cloudevent;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod core;
 mod entry;
 mod id;
+mod inspect;
 mod kept;
 pub mod memory;
 mod model;
@@ -33,6 +36,8 @@ use metrics::Histogram;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+#[cfg(feature = "sqlite")]
+pub(crate) use self::backup::{Summary, back_up, restore};
 pub use self::{
     archive::{
         Archive, DeadLetter, Filter, NotAPlace, Observation, ObservationState, ObserverState, Page, Place, Stored,
@@ -47,6 +52,7 @@ pub use self::{
 };
 pub(crate) use self::{
     cloudevent::view,
+    inspect::{Contents, Report, inspect},
     kept::{KeptLease, LEASE_DURATION},
 };
 use crate::{
@@ -81,6 +87,12 @@ pub enum JournalError {
     /// The disk is full, the file is damaged, the database cannot be reached.
     #[error("{0}")]
     Storage(Arc<str>),
+    /// A newer version has changed the tables, and this one does not work with them.
+    #[error("{0}")]
+    Newer(Arc<str>),
+    /// The tables are of an older version; a server migrates them at its start.
+    #[error("{0}")]
+    Older(Arc<str>),
     /// The node that handled the event has stopped; the node that admits the event again answers it.
     #[error("the node that handled the event stopped before it answered")]
     Abandoned,
@@ -181,7 +193,8 @@ pub(crate) async fn usable(config: &config::Journal) -> Result<Usable, JournalEr
         #[cfg(feature = "sqlite")]
         JournalUrl::Sqlite(path) => sqlite::check(path),
         _ => match open_archive(config)?.observers().await {
-            Ok(_) => Ok(Usable::Yes),
+            Ok(_) | Err(JournalError::Older(_)) => Ok(Usable::Yes),
+            Err(newer @ JournalError::Newer(_)) => Err(newer),
             Err(failure) => Ok(Usable::Unreachable(failure)),
         },
     }

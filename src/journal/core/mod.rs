@@ -9,15 +9,19 @@
 //! session      statements with values, in the dialect of a store
 //! steps        transactions over observations: retention, missing observers, backfill, replays
 //! archive      filter ──▶ conditions ──▶ the statements of the command line
+//! schema       versions of the tables, and who works with them
+//! inspect      what must be true of every journal
 //! ```
 
 pub(super) mod archive;
 pub(super) mod commit;
 pub(super) mod health;
 pub(super) mod in_flight;
+pub(super) mod inspect;
 pub(super) mod maintenance;
 pub(super) mod missing;
 pub(super) mod row;
+pub(super) mod schema;
 pub(super) mod session;
 pub(super) mod steps;
 
@@ -31,6 +35,7 @@ pub(super) use self::{
     },
     missing::Left,
     row::{EVENT_COLUMNS, Row, RowError, event_columns, form_number, reply_text, state_number},
+    schema::{Fit, Misfit, Version},
     session::{Dialect, Read, Session, Value},
     steps::{Change, Old, Outcome, Step},
 };

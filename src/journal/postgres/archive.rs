@@ -1,6 +1,13 @@
 //! The archive for the command line, beside running servers or without one.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio_postgres::Transaction;
 
@@ -25,6 +32,8 @@ const SHOWN: &str = "pg_visible_in_snapshot(event.entered::text::xid8, CAST(? AS
 /// The database, for reading and for replays. It connects on first use.
 pub struct PostgresArchive {
     pool: Arc<Pool>,
+    /// This version works with the tables.
+    is_checked: AtomicBool,
 }
 
 impl fmt::Debug for PostgresArchive {
@@ -39,7 +48,7 @@ impl PostgresArchive {
     /// # Errors
     /// When the URL cannot be parsed, or a file that it names cannot be read.
     pub fn open(url: &str) -> Result<Self, JournalError> {
-        Ok(Self { pool: Arc::new(Pool::new(url)?) })
+        Ok(Self { pool: Arc::new(Pool::new(url)?), is_checked: AtomicBool::default() })
     }
 
     async fn snapshot(&self) -> Result<Option<String>, JournalError> {
@@ -47,9 +56,24 @@ impl PostgresArchive {
         Ok(self.rows(query, Vec::new(), |row| row.string(0)).await?.pop())
     }
 
+    /// Checks once that this version works with the tables. A database that no server has used yet has none.
+    async fn check(&self, db: &mut Connection) -> Result<(), Failure> {
+        if self.is_checked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let changes = db.client.transaction().await?;
+        match schema::version(&changes).await? {
+            Some(_) => drop(schema::check(&changes).await?),
+            None => schema::migrate(&changes).await?,
+        }
+        changes.commit().await?;
+        self.is_checked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn apply(&self, change: Change) -> Result<u64, Failure> {
         let mut db = self.pool.get().await?;
-        migrate(&mut db).await?;
+        self.check(&mut db).await?;
         let mut changes = db.client.transaction().await?;
         // So that nothing is removed that was just read.
         changes.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", &[&LOCK, &MAINTENANCE]).await?;
@@ -66,7 +90,7 @@ impl ArchiveStore for PostgresArchive {
     fn rows<T: Send + 'static>(&self, query: String, values: Vec<Value>, read: Read<T>) -> Task<'_, Vec<T>> {
         task(async move {
             let mut db = self.pool.get().await?;
-            migrate(&mut db).await?;
+            self.check(&mut db).await?;
             let rows = db.client.query(&query, &db::as_sql(&values)).await?;
             db.done();
             Ok(rows.iter().map(|row| read(row)).collect::<Result<_, _>>()?)
@@ -117,18 +141,6 @@ impl ArchiveStore for PostgresArchive {
     fn change(&self, change: Change) -> Task<'_, u64> {
         task(self.apply(change))
     }
-}
-
-/// A database that no server has used yet has no tables.
-async fn migrate(db: &mut Connection) -> Result<(), Failure> {
-    let there = db.client.query_one("SELECT to_regclass('echostr_version') IS NOT NULL", &[]).await?;
-    if there.try_get(0)? {
-        return Ok(());
-    }
-    let changes = db.client.transaction().await?;
-    schema::migrate(&changes).await?;
-    changes.commit().await?;
-    Ok(())
 }
 
 /// A task with a time limit, and a readable error.

@@ -186,7 +186,7 @@ const IS_MISSING: &str = "observer.seen <
     greatest((SELECT max(alive_until) FROM node), (SELECT max(latest.seen) FROM observer AS latest)) - 14000";
 
 /// A statement with what many have in common: `{now}`, `{clock}`, the columns of an `{event}`, its
-/// `{ordering key of TABLE}`, and `{rooms}`.
+/// `{ordering key of TABLE}`, whether an observer `{is missing}`, and `{rooms}`.
 pub(super) fn sql(text: &str) -> String {
     let key = |text: String, table: &str| {
         text.replace(&format!("{{ordering key of {table}}}"), &ORDERING_KEY.replace("T.", &format!("{table}.")))
@@ -195,6 +195,7 @@ pub(super) fn sql(text: &str) -> String {
         .replace("{now}", NOW)
         .replace("{clock}", CLOCK)
         .replace("{event}", event_columns!())
+        .replace("{is missing}", IS_MISSING)
         .replace("{rooms}", ROOMS);
     ["event", "new"].into_iter().fold(text, key)
 }

@@ -13,7 +13,10 @@
 mod acknowledged;
 mod admissions;
 mod archive;
+#[cfg(feature = "sqlite")]
+pub(super) mod backup;
 mod db;
+mod inspect;
 mod known;
 mod leases;
 mod maintenance;
@@ -49,6 +52,7 @@ use super::{
 use crate::{clock::Clock, envelope::UsedQuery, platform::Body};
 
 pub use archive::PostgresArchive;
+pub(super) use inspect::inspect;
 
 /// Statements with admissions that run side by side: while one is on its way to the disk, others wait for the next.
 const WRITERS: usize = 3;

@@ -2,7 +2,14 @@
 
 use tokio_postgres::Transaction;
 
-use super::{super::JournalError, db::Failure, pool::Pool};
+use super::{
+    super::{
+        JournalError,
+        core::{Fit, Misfit, Version},
+    },
+    db::Failure,
+    pool::Pool,
+};
 
 /// Advisory locks: what only one node does at a time. The number is `echostr` in ASCII, so that other programs in the
 /// same database take others.
@@ -133,40 +140,60 @@ const STEPS: [&str; 5] = [
 ",
 ];
 
+/// The version that this program knows.
+pub(super) const KNOWN: usize = STEPS.len();
+
 /// The version of the tables, and of the oldest program that works with them; a table from before says nothing of that.
 const VERSION: &str = "SELECT version, coalesce((to_jsonb(echostr_version) ->> 'compatible')::integer, version)
      FROM echostr_version";
+
+/// The version of the tables; `None` where there are none.
+pub(super) async fn version(db: &Transaction<'_>) -> Result<Option<Version>, Failure> {
+    if db.query_one("SELECT to_regclass('echostr_version') IS NULL", &[]).await?.try_get(0)? {
+        return Ok(None);
+    }
+    let number = |number: i32| usize::try_from(number).unwrap_or_default();
+    let row = db.query_opt(VERSION, &[]).await?;
+    row.map(|row| Ok(Version { number: number(row.try_get(0)?), compatible: number(row.try_get(1)?) })).transpose()
+}
+
+/// Checks that this program works with the tables, and changes nothing.
+pub(super) async fn check(db: &Transaction<'_>) -> Result<Version, Failure> {
+    let version = version(db).await?.filter(|version| version.number > 0);
+    let nothing =
+        || JournalError::storage("there is no journal in this database; the first start of a server creates it");
+    let version = version.ok_or_else(|| Failure::Journal(nothing()))?;
+    version.check(KNOWN).map_err(misfit)?;
+    Ok(version)
+}
+
+fn misfit(misfit: Misfit) -> Failure {
+    Failure::Journal(misfit.explain(""))
+}
 
 /// Migrates the tables, one node after the other.
 pub(super) async fn migrate(changes: &Transaction<'_>) -> Result<(), Failure> {
     changes.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &SETUP]).await?;
     changes.batch_execute("CREATE TABLE IF NOT EXISTS echostr_version (version integer NOT NULL)").await?;
-    let row = changes.query_opt(VERSION, &[]).await?;
-    let (version, compatible) = match row {
-        Some(row) => (row.try_get::<_, i32>(0)?, row.try_get::<_, i32>(1)?),
+    let version = match version(changes).await? {
+        Some(version) => version,
         None => {
             changes.execute("INSERT INTO echostr_version VALUES (0)", &[]).await?;
-            (0, 0)
+            Version { number: 0, compatible: 0 }
         }
     };
-    let known = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
-    if version > known && compatible <= known {
+    if version.fit(KNOWN).map_err(misfit)? == Fit::Newer {
         // Another node of this deployment is of the next version already.
         return Ok(());
     }
-    if version > known {
-        return Err(Failure::Journal(JournalError::storage(format!(
-            "the journal has schema version {version}, this program supports up to {known}: use the newer \
-             echostr that wrote it"
-        ))));
-    }
-    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or_default()) {
+    for step in STEPS.iter().skip(version.number) {
         changes.batch_execute(step).await?;
     }
-    if version == 0 {
+    if version.number == 0 {
         // There are no events yet; later it is made without a lock.
         changes.batch_execute(&format!("CREATE INDEX IF NOT EXISTS {ENTERED}")).await?;
     }
+    let known = i32::try_from(KNOWN).unwrap_or(i32::MAX);
     changes.execute("UPDATE echostr_version SET version = $1 WHERE version <> $1", &[&known]).await?;
     Ok(())
 }

@@ -225,7 +225,9 @@ pub(super) async fn answer(shared: Arc<Shared>) {
     loop {
         time::sleep(LOOK_INTERVAL).await;
         let idle = !shared.lock().is_running();
-        if (idle && looked.elapsed() < IDLE_LOOK_INTERVAL) || matches!(shared.health(), Err(JournalError::Storage(_))) {
+        if (idle && looked.elapsed() < IDLE_LOOK_INTERVAL)
+            || matches!(shared.health(), Err(JournalError::Storage(_) | JournalError::Newer(_)))
+        {
             continue;
         }
         looked = Instant::now();

@@ -12,7 +12,7 @@ use super::{
     archive::SqliteArchive,
     db,
     guard::beside,
-    lock, schema,
+    lock,
 };
 
 /// Checks whether a server could use the file; a server may run on it. Nothing is left behind.
@@ -41,12 +41,8 @@ pub(in super::super) fn check(path: &Path) -> Result<Usable, JournalError> {
     // The log and the lock are made beside it.
     create(path)?;
     match SqliteArchive::open(path) {
-        Ok(_) => Ok(Usable::Yes),
-        Err(failure) => match schema::is_older(path) {
-            // A server migrates it.
-            true => Ok(Usable::Yes),
-            false => Err(failure),
-        },
+        Ok(_) | Err(JournalError::Older(_)) => Ok(Usable::Yes),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -45,6 +45,12 @@ pub(super) fn open_known(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
+/// Opens a file of its own, without a log: one that is being made.
+pub(super) fn open_plain(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
 /// A commit is on the disk when it returns. `fsync` of macOS leaves it in the cache of the disk, unless it is asked for more;
 /// other systems take no notice.
 fn make_durable(db: &Connection) -> rusqlite::Result<()> {
@@ -62,7 +68,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// What an error of SQLite means to the operator.
-pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
+pub(in super::super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     let path = path.display();
     let hint = match failure.sqlite_error_code() {
         _ if failure.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_DBMOVED) => {
@@ -82,6 +88,11 @@ pub(super) fn explain(path: &Path, failure: &rusqlite::Error) -> JournalError {
     };
     let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
     JournalError::storage(format!("journal {path}{hint} ({failure})"))
+}
+
+/// There is no file.
+pub(super) fn absent(path: &Path) -> JournalError {
+    JournalError::storage(format!("there is no journal at {}; the first start of a server creates it", path.display()))
 }
 
 /// The files are no longer those that were opened; which, or what has become of it.
@@ -135,9 +146,13 @@ impl Row for rusqlite::Row<'_> {
     }
 
     fn id(&self, column: usize) -> Result<Uuid, RowError> {
-        let bytes = self.get(column).map_err(|cause| RowError::column(column, cause))?;
-        Ok(Uuid::from_bytes(bytes))
+        uuid(self, column).map_err(|cause| RowError::column(column, cause))
     }
+}
+
+/// An identity in a column.
+pub(super) fn uuid(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    row.get(column).map(Uuid::from_bytes)
 }
 
 impl From<RowError> for rusqlite::Error {

@@ -28,8 +28,11 @@ pub(super) fn admit(
     let record = &event.record;
     let wanted = event.observers.iter().filter_map(|name| observers.get(name));
     let ids: Vec<String> = wanted.clone().map(|observer| observer.id.to_string()).collect();
-    let mut insert =
-        db.prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12, ?13)")?;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO event (seq, id, account, type, subject, form, payload, query, received, deliveries, state, reply,
+                            failure, observers)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12, ?13)",
+    )?;
     insert.execute(params![
         seq,
         event.id.as_bytes(),
@@ -48,7 +51,7 @@ pub(super) fn admit(
     if let Some(key) = &event.key {
         // A key that is there already has expired, or the index would have it.
         let mut insert = db.prepare_cached(
-            "INSERT INTO dedupe VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET seq = ?2, until = ?3",
+            "INSERT INTO dedupe (key, seq, until) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET seq = ?2, until = ?3",
         )?;
         insert.execute(params![&key.bytes[..], seq, key.until(id::millis_of(event.id))])?;
     }
@@ -99,7 +102,9 @@ pub(super) fn offer(
     seq: i64,
     ordering_key: Option<&str>,
 ) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, NULL)")?;
+    let mut insert = db.prepare_cached(
+        "INSERT OR IGNORE INTO delivery (observer, account, due, seq, attempts, leased, lane) VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)",
+    )?;
     insert.execute(params![observer, account, due, seq, ordering_key])?;
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) fn hold(
 ) -> rusqlite::Result<Option<NamedLease>> {
     // A fence is a time, so that it does not begin anew when the row was removed.
     let mut hold = db.prepare_cached(
-        "INSERT INTO slot VALUES (?1, NULL, ?2, ?3, NULL)
+        "INSERT INTO slot (name, fence, until) VALUES (?1, ?2, ?3)
          ON CONFLICT (name) DO UPDATE SET
              fence = max(fence + 1, ?2), until = ?3, value = CASE WHEN expires <= ?2 THEN NULL ELSE value END, expires = NULL
          WHERE until <= ?2

@@ -11,11 +11,15 @@
 //! looks after the files while it runs (`guard.rs`).
 
 mod archive;
+pub(super) mod backup;
 mod check;
 mod db;
 mod events;
+#[cfg(feature = "postgres")]
+pub(super) mod exchange;
 mod guard;
 mod index;
+mod inspect;
 mod joining;
 mod leases;
 mod lock;
@@ -68,6 +72,9 @@ use crate::{
 
 pub use archive::SqliteArchive;
 pub(super) use check::check;
+pub(super) use inspect::inspect;
+#[cfg(feature = "postgres")]
+pub(super) use {db::explain, queries::split as split_queries};
 
 /// Keys of a kind that are held in memory, about 64 bytes each.
 const MAX_INDEXED: usize = 1 << 17;
@@ -98,11 +105,7 @@ impl SqliteJournal {
     /// # Errors
     /// When it cannot be opened or written to, is not a journal, or another process uses it.
     pub fn open(path: &Path, options: &Options) -> Result<Self, JournalError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|failure| {
-                JournalError::storage(format!("cannot create the directory {}: {failure}", folder.display()))
-            })?;
-        }
+        create_folder(path)?;
         let path = &lock::resolve(path);
         let lock = Arc::new(ServerLock::take(path)?);
         let explain = |failure| db::explain(path, &failure);
@@ -409,6 +412,14 @@ impl Drop for SqliteJournal {
         let _ = self.end()();
         self.shared.leave_alone(&self.reader.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// Creates the directory of a file.
+fn create_folder(path: &Path) -> Result<(), JournalError> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|failure| {
+        JournalError::storage(format!("cannot create the directory {}: {failure}", folder.display()))
+    })
 }
 
 /// Runs a query where it does not block other tasks.

@@ -303,7 +303,9 @@ pub(super) fn finish(db: &Connection, shared: &Shared, observer: i64, finished: 
         }
         Finish::Dead { error } => {
             remove(db, observer, &lease.account, lease.until, seq)?;
-            let mut bury = db.prepare_cached("INSERT OR REPLACE INTO dead VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut bury = db.prepare_cached(
+                "INSERT OR REPLACE INTO dead (seq, observer, died, attempts, error) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
             bury.execute(params![seq, observer, now_millis(), lease.attempt, error])?;
         }
     }

@@ -7,7 +7,7 @@ use super::super::{Millis, millis};
 use crate::envelope::UsedQuery;
 
 /// Bytes of a query: its signature, and the hash of the body it came with.
-const QUERY_BYTES: usize = 28;
+pub(super) const QUERY_BYTES: usize = 28;
 
 /// Queries that wait for a commit.
 #[derive(Debug, Default)]
@@ -26,8 +26,9 @@ impl Used {
 
 /// Appends those of a batch.
 pub(super) fn append(db: &Connection, used: &Used) -> rusqlite::Result<()> {
-    let mut insert =
-        db.prepare_cached("INSERT INTO used_query SELECT coalesce(max(count), 0) + ?1, ?2, ?3 FROM used_query")?;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO used_query (count, until, queries) SELECT coalesce(max(count), 0) + ?1, ?2, ?3 FROM used_query",
+    )?;
     insert.execute(params![(used.queries.len() / QUERY_BYTES) as i64, used.until, used.queries]).map(drop)
 }
 
@@ -41,14 +42,19 @@ pub(super) fn load(db: &Connection, now: Millis) -> rusqlite::Result<Vec<UsedQue
     {
         let (until, queries): (Millis, Vec<u8>) = (row.get(0)?, row.get(1)?);
         if until > now {
-            let one = |bytes: &[u8]| {
-                let (signature, body) = bytes.split_first_chunk()?;
-                Some((*signature, u64::from_be_bytes(*body.first_chunk()?)))
-            };
-            found.extend(queries.chunks_exact(QUERY_BYTES).rev().filter_map(one));
+            found.extend(split(&queries).rev());
         }
     }
     Ok(found.into_iter().rev().map(|(signature, body)| UsedQuery { signature, body, ..UsedQuery::default() }).collect())
+}
+
+/// The queries of a row: their signatures, and the hashes of the bodies they came with.
+pub(in super::super) fn split(queries: &[u8]) -> impl DoubleEndedIterator<Item = ([u8; 20], u64)> {
+    let one = |bytes: &[u8]| {
+        let (signature, body) = bytes.split_first_chunk()?;
+        Some((*signature, u64::from_be_bytes(*body.first_chunk()?)))
+    };
+    queries.chunks_exact(QUERY_BYTES).filter_map(one)
 }
 
 /// Removes those that are over, and those that are more than can be remembered, of the oldest.

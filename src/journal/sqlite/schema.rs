@@ -2,11 +2,18 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, Result, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Result, Transaction};
 
-use super::{super::JournalError, db};
+use super::{
+    super::{
+        JournalError,
+        core::{Fit, Misfit, Version},
+    },
+    db,
+};
 
-/// Each step is one version; a step that was released never changes.
+/// Each step is one version; a step that was released never changes. One that only adds (tables, columns with a default) says in
+/// `echostr_version` that programs of the version before still work with it: they name the columns that they write.
 const STEPS: [&str; 3] = [
     "
     -- In the order of arrival: `seq` is time and counter of the identity (see `id.rs`), so new rows go to the end.
@@ -107,48 +114,47 @@ const STEPS: [&str; 3] = [
 ",
 ];
 
+/// The version that this program knows.
+pub(super) const KNOWN: usize = STEPS.len();
+
 /// Migrates the tables.
 ///
 /// # Errors
-/// When the file was written by a later version, or SQLite fails.
+/// When the file was written by a later version that this one does not work with, or SQLite fails.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Migration> {
     // A reader must not wait for a server that writes.
-    if version(db)? == STEPS.len() {
+    if version(db)?.fit(KNOWN)? != Fit::Older {
         return Ok(());
     }
     let steps = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version = version(&steps)?;
-    if version > STEPS.len() {
-        return Err(Migration::Newer { version, known: STEPS.len() });
-    }
-    for (at, step) in STEPS.iter().enumerate().skip(version) {
+    version.fit(KNOWN)?;
+    for (at, step) in STEPS.iter().enumerate().skip(version.number) {
         apply(&steps, at + 1, step)?;
     }
     steps.commit()?;
     Ok(())
 }
 
-/// Checks that the tables are those of this version, and changes nothing.
+/// Checks that this program works with the tables, and changes nothing.
 ///
 /// # Errors
-/// When they are of another one, or there are none.
+/// When it does not, or there are none.
 pub(super) fn check(db: &Connection) -> Result<(), Migration> {
-    match version(db)? {
-        version if version == STEPS.len() => Ok(()),
-        version if version > STEPS.len() => Err(Migration::Newer { version, known: STEPS.len() }),
-        version => Err(Migration::Older { version, known: STEPS.len() }),
-    }
+    Ok(version(db)?.check(KNOWN)?)
 }
 
-/// Whether the tables of a file are of an earlier version, which a server migrates; none is the first.
-pub(super) fn is_older(path: &Path) -> bool {
-    let version = db::open_known(path).and_then(|db| version(&db));
-    version.is_ok_and(|version| version < STEPS.len())
-}
-
-fn version(db: &Connection) -> Result<usize> {
-    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+/// The version of the tables. The step that needs it makes the table `echostr_version (compatible)`, with the version of the
+/// oldest program that works with what it has made; without it that is the version itself.
+pub(super) fn version(db: &Connection) -> Result<Version> {
+    let number: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    let is_said = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'echostr_version'";
+    let compatible = match db.prepare(is_said)?.exists([])? {
+        true => db.query_row("SELECT compatible FROM echostr_version", [], |row| row.get::<_, u32>(0)).optional()?,
+        false => None,
+    };
+    Ok(Version { number, compatible: compatible.map_or(number, |version| version as usize) })
 }
 
 fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
@@ -156,15 +162,11 @@ fn apply(db: &Transaction<'_>, version: usize, step: &str) -> Result<()> {
     db.pragma_update(None, "user_version", version as i64)
 }
 
-/// Why the tables cannot be migrated.
+/// Why the tables cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Migration {
-    #[error(
-        "the journal has schema version {version}, this program supports up to {known}: use the newer echostr that wrote it"
-    )]
-    Newer { version: usize, known: usize },
-    #[error("the journal has schema version {version}, this program needs {known}: run `echostr serve` to migrate it")]
-    Older { version: usize, known: usize },
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -173,7 +175,7 @@ pub(super) enum Migration {
 pub(super) fn explain(path: &Path, failure: Migration) -> JournalError {
     match failure {
         Migration::Sqlite(failure) => db::explain(path, &failure),
-        other => JournalError::storage(format!("{}: {other}", path.display())),
+        Migration::Misfit(misfit) => misfit.explain(&format!("{}: ", path.display())),
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
         )
         .unwrap();
         migrate(&mut db).unwrap();
-        assert_eq!(version(&db).unwrap(), STEPS.len());
+        assert_eq!(version(&db).unwrap().number, STEPS.len());
         let mut query = db
             .prepare(
                 "SELECT observer || ' ' || account || ' ' || due || ' ' || seq || ' ' || attempts || ' ' || leased

@@ -49,7 +49,7 @@ pub(super) fn await_reply(
 ) -> rusqlite::Result<()> {
     let Some(Wait { user, keep }) = &sender.waits else { return Ok(()) };
     let mut insert = db.prepare_cached(
-        "INSERT INTO delivery SELECT ?1, ?2, ?5, ?4, 0, 0, ?3, NULL
+        "INSERT INTO delivery (observer, account, due, seq, attempts, leased, lane) SELECT ?1, ?2, ?5, ?4, 0, 0, ?3
          WHERE EXISTS (SELECT 1 FROM event WHERE seq = ?4 AND state = 0)
            AND NOT EXISTS (SELECT 1 FROM delivery WHERE observer = ?1 AND account = ?2 AND lane = ?3 AND seq = ?4)",
     )?;

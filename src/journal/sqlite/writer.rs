@@ -37,8 +37,11 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the writer checks the file when nothing is to be written.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the size of the file is measured.
+/// How often the size of the file is measured, and after how many operations; and the share of the largest size from which on it is
+/// measured after every commit, so that what is beyond the limit is one commit.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
+const MEASURE_OPERATIONS: usize = 128;
+const NEARLY_FULL: f64 = 0.8;
 
 /// The writing end.
 pub(super) struct Writer {
@@ -47,6 +50,8 @@ pub(super) struct Writer {
     /// How much came together last time, and how long its commit took.
     last: (usize, Duration),
     measured: Instant,
+    /// Operations since then.
+    unmeasured: usize,
     /// When `.lock` was checked.
     locked: Instant,
     /// The latest commit succeeded, and may not be in the files.
@@ -59,15 +64,19 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, db: Connection, lock: Arc<ServerLock>) -> Self {
         let now = Instant::now();
         let last = (0, Duration::ZERO);
-        Self { db, shared, last, measured: now, locked: now, uncertain: false, lock }
+        Self { db, shared, last, measured: now, unmeasured: 0, locked: now, uncertain: false, lock }
     }
 
     /// Writes until the journal is closed.
     pub(super) fn run(mut self, watch: &Watch) {
         while let Some(ops) = self.next_batch() {
             watch.look();
+            self.unmeasured += ops.len();
             self.write(ops);
-            if self.measured.elapsed() > MEASURE_INTERVAL {
+            if self.unmeasured > MEASURE_OPERATIONS
+                || self.measured.elapsed() > MEASURE_INTERVAL
+                || self.shared.counts.is_above(NEARLY_FULL)
+            {
                 self.measure();
             }
             if self.shared.help_checkpoint.swap(false, Ordering::Relaxed) {
@@ -180,7 +189,7 @@ impl Writer {
 
     /// Checks whether the file is too large.
     fn measure(&mut self) {
-        self.measured = Instant::now();
+        (self.measured, self.unmeasured) = (Instant::now(), 0);
         if let Ok(bytes) = db::bytes(&self.db) {
             self.shared.counts.measured(bytes);
         }
