@@ -215,6 +215,11 @@ impl Generation {
         })
     }
 
+    /// Shows its accounts to whoever has the handle of the server.
+    pub(super) fn show(&self, handle: &ServerHandle) {
+        handle.show(&self.config, &self.apis, &self.bots);
+    }
+
     /// What there is to be seen of it.
     pub(super) fn view(&self) -> View {
         View {
@@ -227,20 +232,11 @@ impl Generation {
 
     /// Starts everything but the listener.
     pub(super) fn start(self, journal: &Arc<dyn Journal>, common: &Common) -> Running {
+        self.show(&common.handle);
         let Self {
-            callbacks,
-            config,
-            endpoints,
-            apis,
-            bots,
-            connections,
-            forwards,
-            mut backgrounds,
-            jobs,
-            observer_settings,
+            callbacks, config, endpoints, connections, forwards, mut backgrounds, jobs, observer_settings, ..
         } = self;
-        let Common { metrics, supervisor, handle, .. } = common;
-        handle.show(&config, &apis, &bots);
+        let Common { metrics, supervisor, .. } = common;
         let observers = Observers::start(jobs, journal, &observer_settings, metrics, supervisor);
         connections.start(supervisor);
         forwards.start(supervisor);

@@ -175,6 +175,7 @@ impl Server {
         let journal = journal::open(&config.journal, plan.observers(), supervisor, clock, Some(metrics.commits()))?;
         let memory = Memory::of(&*journal);
         let generation = Generation::new(plan, &journal, &memory, &common)?;
+        generation.show(&common.handle);
         let limits = Limits {
             connections: config.server.max_connections,
             header: config.server.header_timeout,
