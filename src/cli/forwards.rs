@@ -15,12 +15,12 @@ use crate::{
     catalog::{self, Entry},
     clock::Clock,
     config::{Account, Config, Forward, find_config, suggestion},
-    forward::{self, Formatter, Paused, lease_name},
+    forward::{self, Formatter, Outlet, Paused, lease_name},
     journal::{self, Archive, ObserverState},
     log::{escape, escape_json, escape_lines},
     platform::Platform,
     simulate::Push,
-    webhook::{Client, Guard, shown_url},
+    webhook::Guard,
 };
 
 #[derive(clap::Args, Debug)]
@@ -98,7 +98,7 @@ async fn list(config: &Config, json: bool) -> Done {
             InJournal { observer: states.iter().find(|it| it.name == forward.observer()).cloned(), paused: None };
         if let Ok(archive) = &archive {
             let value = archive.lease_value(&lease_name(&forward.name)).await?;
-            known.paused = value.and_then(|value| Paused::read(&value, &forward.target.url));
+            known.paused = value.and_then(|value| Paused::read(&value, forward.to.identity()));
         }
         writeln!(out, "{}", line(forward, &known, json))?;
     }
@@ -113,7 +113,7 @@ fn line(forward: &Forward, InJournal { observer, paused }: &InJournal, as_json: 
         None => "enabled",
     };
     let (pending, dead) = (observer.as_ref().map(|it| it.pending), observer.as_ref().map(|it| it.dead));
-    let (to, why) = (shown_url(&forward.target.url), paused.as_ref().map(|paused| paused.why.as_str()));
+    let (to, why) = (forward.to.shown(), paused.as_ref().map(|paused| paused.why.as_str()));
     let since = paused.as_ref().map(|paused| print_time(paused.since));
     if as_json {
         let line = json!({
@@ -148,12 +148,30 @@ async fn test(config: &Config, name: &str, event: Option<&str>) -> Done {
     let push = Push::sample(&entry, None, &[], now)?;
     let (id, record) = (Uuid::now_v7(), forward::sample(account, push, now.saturating_mul(1000)));
     let formatter = Formatter::new(&forward.format, &forward.redact, &config.accounts);
-    let content = formatter.content(&record, id, now)?;
     let guard = Guard::default();
     guard.protect([config.server.listen, config.admin.listen]);
-    let client = Client::new(&forward.target, &guard)?;
-    println!("→ {} of {} to {}, {} bytes, id {id}", entry.id, account.id(), client.shown(), content.body.len());
+    let outlet = Outlet::new(&forward.to, forward.concurrency, &guard)?;
+    let content = formatter.content(&record, id, now)?;
+    let (to, size) = (forward.to.shown(), content.body.len());
+    println!("→ {} of {} to {to}, {size} bytes, id {id}", entry.id, account.id());
     let begun = Instant::now();
+    let client = match outlet {
+        Outlet::Http(client) => client,
+        Outlet::Queue(publisher) => {
+            let published = publisher.publish(&formatter, &record, id, now).await;
+            let took = begun.elapsed().as_secs_f64() * 1000.0;
+            return Ok(match published {
+                Ok(()) => {
+                    println!("← confirmed in {took:.1} ms: delivered");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    println!("← not confirmed in {took:.1} ms: {}", escape(&error.text));
+                    ExitCode::FAILURE
+                }
+            });
+        }
+    };
     let mut received = forward::send(&client, &id.to_string(), now, content).await?;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
     if received.is_success() {

@@ -62,7 +62,7 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
         Ok(filter) => EnvFilter::try_new(filter)?,
         Err(_) => EnvFilter::try_new(&log.level)?,
     };
-    let filter = without_frames(filter)?;
+    let filter = without_contents(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let builder = builder.with_ansi(io::stderr().is_terminal());
     take_panics();
@@ -76,15 +76,20 @@ pub(super) fn start_log(log: &Log) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Whatever level is asked for, the frames of WebSocket connections are not logged: they hold secrets, and what users write.
-fn without_frames(filter: EnvFilter) -> Result<EnvFilter, Box<dyn Error>> {
-    const FRAMES: [&str; 4] = [
+/// Whatever level is asked for, the frames of WebSocket connections are not logged: they hold secrets, and what users write. Nor is
+/// what clients of queues say: names that are made of events, and what went wrong is a line of the forward.
+fn without_contents(filter: EnvFilter) -> Result<EnvFilter, Box<dyn Error>> {
+    const QUIET: [&str; 8] = [
         "tungstenite=warn",
         "tungstenite::protocol=warn",
         "tungstenite::protocol::frame=warn",
         "tungstenite::protocol::frame::frame=warn",
+        "async_nats=off",
+        "lapin=off",
+        "redis=off",
+        "rskafka=off",
     ];
-    FRAMES.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
+    QUIET.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
 /// A connection is a file descriptor, and the usual soft limit of 1024 is less than `max_connections`.

@@ -15,6 +15,8 @@ mod late_reply;
 mod log;
 mod observers;
 mod problem;
+#[cfg_attr(not(feature = "queues"), allow(dead_code, reason = "each system has a part of it for itself"))]
+mod queue;
 mod reader;
 mod server;
 mod tables;
@@ -40,11 +42,12 @@ pub use self::{
     admin::Admin,
     answer::Answer,
     api::Api,
-    forward::{Format, Forward, Original, Rate},
+    forward::{Destination, Format, Forward, Original, Rate},
     journal::{Journal, JournalUrl},
     log::{Log, LogFormat},
     observers::{Backoff, Observers, Policy},
     problem::{ConfigError, Problem},
+    queue::{Queue, System},
     server::Server,
     target::Target,
     values::{IpRange, secret},
@@ -52,6 +55,7 @@ pub use self::{
 };
 pub(crate) use self::{
     answer::{Rule, Said, Source, Test},
+    queue::{Credentials, Host, Place, Sasl, Tls},
     reader::suggestion,
 };
 use crate::{event::Platform, secret::Secret, webhook::Guard};

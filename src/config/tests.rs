@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 mod forward;
+#[cfg(all(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka"))]
+mod queue;
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FILE: &str = include_str!("../../config/echostr.toml");

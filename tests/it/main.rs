@@ -53,6 +53,8 @@ mod postgres;
 mod postgres_faults;
 mod postgres_tls;
 mod probes;
+#[cfg(any(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka"))]
+mod queues;
 mod repeats;
 mod replays;
 mod responders;
