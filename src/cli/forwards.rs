@@ -21,13 +21,13 @@ use crate::{
     catalog::{self, Entry},
     clock::Clock,
     config::{Account, Config, Forward, Needs, find_config, suggestion},
-    forward::{self, Formatter, Paused, lease_name},
+    forward::{self, Formatter, Outlet, Paused, lease_name},
     http,
     journal::{self, Archive, FORWARD_PREFIX, ObserverState},
     log::{escape, escape_json, escape_lines},
     platform::Platform,
     simulate::Push,
-    webhook::{Client, Guard, shown_url},
+    webhook::Guard,
 };
 
 #[derive(clap::Args, Debug)]
@@ -124,9 +124,9 @@ async fn list(config: &Config, json: bool) -> Done {
             Some(forward) => {
                 if let Ok(archive) = &archive {
                     let value = archive.lease_value(&lease_name(name)).await?;
-                    known.paused = value.and_then(|value| Paused::read(&value, &forward.target.url));
+                    known.paused = value.and_then(|value| Paused::read(&value, forward.to.identity()));
                 }
-                Listed { name, enabled: forward.enabled, to: Some(shown_url(&forward.target.url)), unread: None }
+                Listed { name, enabled: forward.enabled, to: Some(forward.to.shown()), unread: None }
             }
             None => {
                 let Some(unread) = config.unread_forwards.iter().find(|unread| unread.name == name) else { continue };
@@ -197,13 +197,31 @@ async fn test(config: &Config, name: &str, event: Option<&str>) -> Done {
     let push = Push::sample(&entry, None, &[], now)?;
     let (id, record) = (Uuid::now_v7(), forward::sample(account, push, now.saturating_mul(1000)));
     let formatter = Formatter::new(&forward.format, &forward.redact, &accounts);
-    let content = formatter.content(&record, id, now)?;
     let guard = Guard::default();
     guard.protect([config.server.listen, config.admin.listen]);
-    let client = Client::new(&forward.target, &guard)?;
-    println!("→ {} of {} to {}, {} bytes, id {id}", entry.id, account.id(), client.shown(), content.body.len());
+    let outlet = Outlet::new(&forward.to, forward.concurrency, &guard)?;
+    let content = formatter.content(&record, id, now)?;
+    let (to, size) = (forward.to.shown(), content.body.len());
+    println!("→ {} of {} to {to}, {size} bytes, id {id}", entry.id, account.id());
     let begun = Instant::now();
-    let mut received = forward::send(&client, &id.to_string(), now, content).await?;
+    let client = match outlet {
+        Outlet::Http(client) => client,
+        Outlet::Queue(publisher) => {
+            let published = publisher.publish(&formatter, &record, id, now).await;
+            let took = begun.elapsed().as_secs_f64() * 1000.0;
+            return Ok(match published {
+                Ok(()) => {
+                    println!("← confirmed in {took:.1} ms: delivered");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    println!("← not confirmed in {took:.1} ms: {}", escape(&error.text));
+                    ExitCode::FAILURE
+                }
+            });
+        }
+    };
+    let mut received = forward::send(&client, &id.to_string(), now, content, None).await?;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
     if received.is_success() {
         let (body, _) = received.start_of_body(4096).await?;

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Account,
-    forward::{self, Format, Forward},
+    forward::{self, Destination, Format, Forward},
     reader::{Reader, Section},
     tables,
     target::{self, Target},
@@ -173,14 +173,19 @@ fn format(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> O
 
 /// The answers of forwards whose targets reply.
 pub(super) fn of_forwards(forwards: &[Forward]) -> impl Iterator<Item = Answer> {
-    forwards.iter().filter(|forward| forward.answers && forward.enabled).map(|forward| Answer {
+    let answering = forwards.iter().filter(|forward| forward.answers && forward.enabled);
+    let answering = answering.filter_map(|forward| match &forward.to {
+        Destination::Http(target) => Some((forward, target)),
+        Destination::Queue(_) => None,
+    });
+    answering.map(|(forward, target)| Answer {
         name: forward.name.clone(),
         line: forward.line,
         patterns: forward.patterns.clone(),
         condition: forward.condition.clone(),
         rules: Vec::new(),
         otherwise: Some(Source::Service(Box::new(Service {
-            target: forward.target.clone(),
+            target: target.clone(),
             format: forward.format.clone(),
             forward: Some(forward.name.clone()),
             reply_within: REPLY_WITHIN,

@@ -7,6 +7,7 @@ use toml::de::DeTable;
 use super::{
     Account,
     needs::UnreadForward,
+    queue::{self, Queue, System},
     reader::{Reader, Section},
     tables,
     target::{self, Target},
@@ -61,7 +62,7 @@ pub struct Forward {
     /// What the fields of an event have to be.
     pub(crate) condition: Condition,
     /// Where they are sent to.
-    pub target: Target,
+    pub to: Destination,
     /// What is sent.
     pub format: Format,
     /// Whether the events of one subject are sent one after the other.
@@ -78,6 +79,16 @@ pub struct Forward {
     pub answers: bool,
     /// Where it is in the file.
     pub(super) line: Option<usize>,
+}
+
+/// Where a forward sends events to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Destination {
+    /// A server that speaks HTTP.
+    Http(Target),
+    /// A queue.
+    Queue(Queue),
 }
 
 /// What a forward sends of an event.
@@ -129,9 +140,35 @@ impl Forward {
     }
 }
 
+impl Destination {
+    /// Where it is, as it may be shown: without user, password and query.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Http(target) => shown_url(&target.url),
+            Self::Queue(queue) => queue.shown().to_owned(),
+        }
+    }
+
+    /// What makes it another one; it may have a secret in it.
+    pub(crate) fn identity(&self) -> &str {
+        match self {
+            Self::Http(target) => target.url.as_str(),
+            Self::Queue(queue) => queue.shown(),
+        }
+    }
+
+    /// How long one attempt may take.
+    pub(crate) const fn timeout(&self) -> Duration {
+        match self {
+            Self::Http(target) => target.timeout,
+            Self::Queue(queue) => queue.timeout,
+        }
+    }
+}
+
 /// Every key.
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS)
+    KEYS.into_iter().chain(target::SELECTION).chain(target::KEYS).chain(queue::KEYS)
 }
 
 /// All forwards, in the order of the file; and those with secrets that were not read.
@@ -147,7 +184,7 @@ pub(super) fn read(
         match section.unread() {
             None => forwards.extend(forward),
             Some(why) => {
-                let to = forward.map(|forward| shown_url(&forward.target.url));
+                let to = forward.map(|forward| forward.to.shown());
                 let enabled = section.flag("enabled").unwrap_or(true);
                 unread.push(UnreadForward { name, enabled, to, why: why.to_owned() });
             }
@@ -161,14 +198,22 @@ fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gu
     section.only(&keys().collect::<Vec<_>>());
     let (patterns, condition) = target::selection(section, accounts);
     section.require("to", "where the events are sent");
-    let target = Target::read(section, guard, TIMEOUT);
-    let format = format(section, accounts, &patterns);
+    let to = section.secret("to");
+    let queue = to.as_ref().filter(|to| System::of(to.expose()).is_some());
+    let destination = match queue {
+        Some(to) => queue::read(section, guard, to, TIMEOUT).map(Destination::Queue),
+        None => {
+            queue::refuse_keys(section);
+            Target::read_to(section, guard, to.as_ref(), TIMEOUT).map(Destination::Http)
+        }
+    };
+    let format = format(section, accounts, &patterns, queue.is_some());
     let order = section.choice("order", &[("none", false), ("subject", true)]);
     let concurrency = section.integer("concurrency", 1..=1000).map(values::to_usize);
     let rate = section.matching("rate", RATE, Rate::parse);
     let enabled = section.flag("enabled");
     let answers = section.flag("answers").unwrap_or(false);
-    if answers && !matches!(format, None | Some(Format::Original(_))) {
+    if answers && queue.is_none() && !matches!(format, None | Some(Format::Original(_))) {
         section.problem("answers", "needs `format = \"original\"`; in other formats `[[answer]]` asks a service");
     }
     let (retry, redact) = (retry(section), target::paths(section, "redact"));
@@ -177,7 +222,7 @@ fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gu
         enabled: enabled.unwrap_or(true),
         patterns,
         condition,
-        target: target?,
+        to: destination?,
         format: format?,
         in_order: order.unwrap_or(false),
         concurrency: concurrency.unwrap_or(16),
@@ -199,14 +244,18 @@ fn retry(section: &Section<'_>) -> Option<Vec<Duration>> {
     Some(pauses)
 }
 
-fn format(section: &Section<'_>, accounts: &[Account], patterns: &Patterns) -> Option<Format> {
+fn format(section: &Section<'_>, accounts: &[Account], patterns: &Patterns, is_queue: bool) -> Option<Format> {
     let words = [("cloudevents", Word::CloudEvents), ("raw", Word::Raw), ("original", Word::Original)];
     let word = if section.has("format") { section.choice("format", &words)? } else { Word::CloudEvents };
     let is_binary = section.choice("mode", &[("structured", false), ("binary", true)]).unwrap_or(false);
     if word != Word::CloudEvents && section.has("mode") {
         section.problem("mode", "needs `format = \"cloudevents\"`");
     }
-    if word != Word::Original {
+    if is_queue && word == Word::Original {
+        section.problem("format", "must be \"cloudevents\" or \"raw\": \"original\" is a request over HTTP");
+        return None;
+    }
+    if word != Word::Original && !is_queue {
         for key in ["token", "aes_key", "receive_id"].into_iter().filter(|key| section.has(key)) {
             section.problem(key, "needs `format = \"original\"`");
         }

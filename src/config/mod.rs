@@ -18,6 +18,8 @@ mod mistakes;
 mod needs;
 mod observers;
 mod problem;
+#[cfg_attr(not(feature = "queues"), allow(dead_code, reason = "each system has a part of it for itself"))]
+mod queue;
 mod reader;
 mod routes;
 mod server;
@@ -44,11 +46,12 @@ pub use self::{
     admin::Admin,
     answer::Answer,
     api::Api,
-    forward::{Format, Forward, Original, Rate},
+    forward::{Destination, Format, Forward, Original, Rate},
     journal::{Journal, JournalUrl},
     log::{Log, LogFormat},
     observers::{Backoff, Observers, Policy},
     problem::{ConfigError, Problem},
+    queue::{Queue, System},
     server::Server,
     target::Target,
     values::{IpRange, secret},
@@ -57,6 +60,7 @@ pub use self::{
 pub(crate) use self::{
     answer::{Rule, Said, Source, Test},
     needs::{Needs, UnreadAccount, UnreadForward},
+    queue::{Credentials, Host, Place, Sasl, Tls},
     reader::{nearest, suggestion},
 };
 use crate::{event::Platform, secret::Secret, webhook::Guard};

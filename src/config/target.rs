@@ -24,7 +24,7 @@ pub(super) const SELECTION: [&str; 2] = ["match", "where"];
 
 const URL: &str = "a URL such as \"https://crm.example.com/events\", http or https, without fragment";
 const PROXY: &str = "the URL of a proxy such as \"http://proxy.example.com:3128\"";
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(300);
+pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(300);
 const MAX_HEADERS: usize = 64;
 
 /// Where events are sent to. `Debug` shows no secret.
@@ -56,28 +56,40 @@ impl Target {
     /// Reads it; `None` where it has no address, which is a problem only for those that need one. `guard` knows where the
     /// server itself will listen.
     pub(super) fn read(section: &Section<'_>, guard: &Guard, timeout: Duration) -> Option<Self> {
+        Self::read_to(section, guard, section.secret("to").as_ref(), timeout)
+    }
+
+    /// The same where the address has been read.
+    pub(super) fn read_to(
+        section: &Section<'_>,
+        guard: &Guard,
+        to: Option<&Secret>,
+        timeout: Duration,
+    ) -> Option<Self> {
         let signer = signer(section);
         let headers = headers(section);
-        let proxy = url(section, "proxy", PROXY, guard);
+        let proxy = section.secret("proxy").and_then(|text| url(section, "proxy", &text, PROXY, guard));
         let timeout = section.duration("timeout", TIMEOUT).unwrap_or(timeout);
-        Some(Self { url: url(section, "to", URL, guard)?, signer, headers, proxy, timeout })
+        Some(Self { url: url(section, "to", to?, URL, guard)?, signer, headers, proxy, timeout })
     }
 }
 
-fn url(section: &Section<'_>, key: &str, expected: &str, guard: &Guard) -> Option<Url> {
-    let text = section.secret(key)?;
+fn url(section: &Section<'_>, key: &str, text: &Secret, expected: &str, guard: &Guard) -> Option<Url> {
     let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none();
     let Some(url) = Url::parse(text.expose()).ok().filter(usable) else {
         section.problem(key, format!("must be {expected}{}", mistakes::hint(text.expose())));
         return None;
     };
-    let wrong = match guard.check_literal(&url) {
-        Ok(()) => return Some(url),
-        Err(Refused::Metadata(_)) => "must not be an address where clouds serve metadata",
-        Err(Refused::Own(_)) => "must not be an address where echostr itself listens",
-    };
-    section.problem(key, wrong);
-    None
+    guard.check_literal(&url).map_err(|refused| section.problem(key, refusal(refused))).ok()?;
+    Some(url)
+}
+
+/// Why an address is refused, as it goes on after the name of its key.
+pub(super) const fn refusal(refused: Refused) -> &'static str {
+    match refused {
+        Refused::Metadata(_) => "must not be an address where clouds serve metadata",
+        Refused::Own(_) => "must not be an address where echostr itself listens",
+    }
 }
 
 fn signer(section: &Section<'_>) -> Option<Signer> {

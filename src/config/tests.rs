@@ -9,6 +9,8 @@ use super::*;
 mod forward;
 mod mistakes;
 mod needs;
+#[cfg(all(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka"))]
+mod queue;
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FILE: &str = include_str!("../../config/echostr.toml");

@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_paused_forward_sends_nothing_whatever_comes_in() {
         let (health, now) = (health(), Instant::now());
-        health.pause(Paused::new(&"http://a/b".parse().unwrap(), 7, "gone"));
+        health.pause(Paused::new("http://a/b", 7, "gone"));
         health.succeeded(now);
         health.failed(now, "no", None);
         health.slow(now, "busy", None);

@@ -14,6 +14,7 @@ use crate::{
     envelope::{Keys, Mode, Query, ReceiveIds, Sender},
     journal::EventRecord,
     payload::{self, Form, MASK, Payload},
+    webhook::Fields,
 };
 
 /// What CloudEvents escapes in headers: all but printable ASCII, without `"` and `%`.
@@ -23,10 +24,43 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 #[derive(Clone, Debug)]
 pub(crate) struct Content {
     pub(crate) content_type: &'static str,
-    pub(crate) headers: HeaderMap,
+    pub(crate) attributes: Attributes,
     /// Parameters that are added to the query of the target.
     pub(crate) query: Option<String>,
     pub(crate) body: Bytes,
+}
+
+/// What is sent beside the body, as it is: each protocol has its own way to write it.
+#[derive(Clone, Debug)]
+pub(crate) enum Attributes {
+    None,
+    /// The attributes of a CloudEvent, in binary mode.
+    CloudEvent(Vec<(String, String)>),
+    /// What a raw payload does not say of itself.
+    Raw(Vec<(&'static str, String)>),
+}
+
+impl Content {
+    /// The attributes as headers of HTTP.
+    ///
+    /// # Errors
+    /// When one of them cannot be a header.
+    pub(crate) fn headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        match &self.attributes {
+            Attributes::None => {}
+            Attributes::CloudEvent(attributes) => {
+                attributes.iter().try_for_each(|(name, value)| insert(&mut headers, &format!("ce-{name}"), value))?;
+            }
+            Attributes::Raw(names) => names.iter().try_for_each(|(name, value)| insert(&mut headers, name, value))?,
+        }
+        Ok(headers)
+    }
+}
+
+/// A value as headers have it: what is not printable ASCII is percent-encoded.
+pub(crate) fn in_header(value: &str) -> String {
+    utf8_percent_encode(value, ESCAPED).to_string()
 }
 
 /// Writes events in one format, without what is masked.
@@ -75,12 +109,12 @@ impl Formatter {
         match &self.form {
             Written::Structured => {
                 let event = self.cloud_event(record, id).to_string();
-                Ok(content("application/cloudevents+json; charset=utf-8", HeaderMap::new(), event))
+                Ok(content("application/cloudevents+json; charset=utf-8", Attributes::None, event))
             }
             Written::Binary => {
                 let mut event = self.cloud_event(record, id);
                 let data = event.get_mut("data").map(Json::take).unwrap_or_default();
-                Ok(content("application/json", attributes(&event)?, data.to_string()))
+                Ok(content("application/json", Attributes::CloudEvent(attributes(&event)), data.to_string()))
             }
             Written::Raw => {
                 let record = self.redacted(record)?;
@@ -88,12 +122,26 @@ impl Formatter {
                     Form::Xml => "application/xml; charset=utf-8",
                     Form::Json => "application/json; charset=utf-8",
                 };
-                Ok(content(media_type, names(&record)?, record.payload.text().to_owned()))
+                Ok(content(media_type, Attributes::Raw(names(&record)), record.payload.text().to_owned()))
             }
             Written::Original(keys) => {
                 let record = self.redacted(record)?;
                 original(keys.get(&*record.account).ok_or("the account is not configured any more")?, &record, now)
             }
+        }
+    }
+
+    /// What the names in a queue are made of; `data` only where it is needed.
+    pub(crate) fn fields<'e>(&self, record: &'e EventRecord, id: Uuid, text: &'e str, needs_data: bool) -> Fields<'e> {
+        let mut event = (needs_data || !self.redact.is_empty()).then(|| self.cloud_event(record, id));
+        let is_masked = event.as_ref().is_some_and(|event| event["subject"] == MASK);
+        Fields {
+            platform: record.platform.as_str(),
+            account: &record.account,
+            event_type: &record.event_type,
+            subject: record.subject.as_deref().filter(|_| !is_masked).map(Cow::Borrowed),
+            id: text,
+            data: event.as_mut().and_then(|event| event.get_mut("data")).map(Json::take),
         }
     }
 
@@ -135,41 +183,31 @@ impl Formatter {
     }
 }
 
-fn content(content_type: &'static str, headers: HeaderMap, body: String) -> Content {
-    Content { content_type, headers, query: None, body: body.into() }
+fn content(content_type: &'static str, attributes: Attributes, body: String) -> Content {
+    Content { content_type, attributes, query: None, body: body.into() }
 }
 
-/// The attributes of a CloudEvent as headers: the HTTP binding's binary mode.
-fn attributes(event: &Json) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in event.as_object().into_iter().flatten() {
-        if matches!(name.as_str(), "data" | "datacontenttype") || value.is_null() {
-            continue;
-        }
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        insert(&mut headers, &format!("ce-{name}"), &text)?;
-    }
-    Ok(headers)
+/// The attributes of a CloudEvent that are not its data.
+fn attributes(event: &Json) -> Vec<(String, String)> {
+    let attributes = event.as_object().into_iter().flatten();
+    let attributes = attributes
+        .filter(|(name, value)| !matches!(name.as_str(), "data" | "datacontenttype") && !value.is_null())
+        .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    attributes.collect()
 }
 
-/// What a raw payload does not say of itself.
-fn names(record: &EventRecord) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    insert(&mut headers, "echostr-account", &record.account)?;
-    insert(&mut headers, "echostr-type", &record.event_type)?;
-    if let Some(subject) = &record.subject {
-        insert(&mut headers, "echostr-subject", subject)?;
-    }
-    if let Some(query) = &record.query {
-        insert(&mut headers, "echostr-query", query)?;
-    }
-    Ok(headers)
+fn names(record: &EventRecord) -> Vec<(&'static str, String)> {
+    let mut names =
+        vec![("echostr-account", record.account.to_string()), ("echostr-type", record.event_type.to_string())];
+    names.extend(record.subject.as_deref().map(|subject| ("echostr-subject", subject.to_owned())));
+    names.extend(record.query.as_deref().map(|query| ("echostr-query", query.to_owned())));
+    names
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
     let cannot = |_| format!("`{name}` cannot be sent as a header");
     let header: HeaderName = name.parse().map_err(|_| format!("`{name}` is not the name of a header"))?;
-    let value = HeaderValue::from_str(&utf8_percent_encode(value, ESCAPED).to_string()).map_err(cannot)?;
+    let value = HeaderValue::from_str(&in_header(value)).map_err(cannot)?;
     headers.insert(header, value);
     Ok(())
 }
@@ -201,5 +239,5 @@ fn original(keys: &Keys, record: &EventRecord, now: i64) -> Result<Content, Stri
     let request = Sender::new(keys).deliver_stored(record.payload.text(), record.form, &data, now, &nonce, random);
     let request = request.map_err(|error| error.to_string())?;
     let content_type = if request.body.starts_with('{') { "application/json" } else { "text/xml" };
-    Ok(Content { content_type, headers: HeaderMap::new(), query: Some(request.query), body: request.body.into() })
+    Ok(Content { content_type, attributes: Attributes::None, query: Some(request.query), body: request.body.into() })
 }

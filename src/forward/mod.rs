@@ -10,6 +10,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | `delivered` | what a responder has given to the target already, where its replies are used |
+//! | `outlet` | what sends: an HTTP client, or a publisher of `queue` |
+//! | `queue` | NATS, Redis, RabbitMQ, Kafka: done is what the broker has confirmed |
 //! | `message` | an event in the format of the forward, masked |
 //! | `health` | what answers of the target mean for the events that wait |
 //! | `pause` | a target that is gone: kept in the journal, until somebody resumes the forward |
@@ -17,7 +19,10 @@
 mod delivered;
 mod health;
 mod message;
+mod outlet;
 mod pause;
+#[cfg_attr(not(feature = "queues"), allow(dead_code, reason = "each system has a part of it for itself"))]
+mod queue;
 mod status;
 
 use std::{
@@ -26,34 +31,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::header::HeaderValue;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub(crate) use self::{
     delivered::Delivered,
     message::{Content, Formatter},
+    outlet::{Outlet, describe, send},
     pause::{Paused, lease_name},
     status::{ForwardState, ForwardStatus},
 };
-use self::{delivered::State, health::Health};
+use self::{
+    delivered::State,
+    health::Health,
+    queue::{Publisher, Trouble},
+};
 use crate::{
     clock::Clock,
     config::{self, Config, Policy},
     journal::{self, EventRecord, Journal, Leased},
-    log::escape,
     metrics::{ForwardMetrics, Metrics},
     observers::{Failed, Forwarded, Gate, Job, Run, Scope, Width},
     supervisor::Supervisor,
     telemetry,
-    webhook::{Client, Guard, Message, Received, SendError, TRACEPARENT},
+    webhook::{Client, Guard, SendError},
 };
 
 /// How long an attempt may take beyond its request.
 const MARGIN: Duration = Duration::from_secs(5);
-
-/// How much of an answer is kept with a failure.
-const SHOWN_CHARACTERS: usize = 200;
 
 /// After how long an event is tried again that could not be sent because the forward has to wait.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -70,7 +75,7 @@ pub(crate) struct Forward {
     name: Arc<str>,
     observer: Arc<str>,
     settings: config::Forward,
-    client: Client,
+    outlet: Outlet,
     formatter: Formatter,
     health: Health,
     metrics: ForwardMetrics,
@@ -121,7 +126,7 @@ pub(crate) fn policies(config: &Config) -> Vec<(String, Policy)> {
         let attempts = u32::try_from(forward.retry.len()).unwrap_or(u32::MAX).saturating_add(1);
         let policy = Policy {
             max_attempts: Some(attempts),
-            timeout: Some(forward.target.timeout + MARGIN),
+            timeout: Some(forward.to.timeout() + MARGIN),
             concurrency: Some(forward.concurrency),
             ..Policy::default()
         };
@@ -134,7 +139,7 @@ impl Forwards {
     /// Those of a configuration. Nothing is sent before they are [started](Forwards::start).
     ///
     /// # Errors
-    /// When an HTTP client cannot be set up.
+    /// When a client cannot be set up.
     pub(crate) fn new(
         config: &Config,
         guard: &Guard,
@@ -148,7 +153,7 @@ impl Forwards {
             let metrics = metrics.forward(&name);
             let gate = Arc::new(Gate::new(Width::Closed, settings.rate));
             Ok(Arc::new(Forward {
-                client: Client::new(&settings.target, guard)?,
+                outlet: Outlet::new(&settings.to, settings.concurrency, guard)?,
                 formatter: Formatter::new(&settings.format, &settings.redact, &config.accounts),
                 health: Health::new(Arc::clone(&name), gate, metrics.clone()),
                 settings: settings.clone(),
@@ -211,7 +216,7 @@ impl WeakForwards {
     pub(crate) fn statuses(&self) -> Vec<ForwardStatus> {
         let forwards = self.0.upgrade();
         let forwards = forwards.iter().flat_map(|forwards| &**forwards);
-        forwards.map(|forward| forward.health.status(&forward.client.shown())).collect()
+        forwards.map(|forward| forward.health.status(&forward.settings.to.shown())).collect()
     }
 }
 
@@ -226,16 +231,39 @@ impl Forward {
             }
             None => {}
         }
+        match &self.outlet {
+            Outlet::Http(client) => self.post(client, leased).await,
+            Outlet::Queue(publisher) => self.publish(publisher, leased).await,
+        }
+    }
+
+    /// One attempt to publish to a queue.
+    async fn publish(&self, publisher: &Publisher, leased: &Leased) -> Result<(), Failed> {
+        let (id, now) = (leased.lease.id, self.clock.now());
+        match publisher.publish(&self.formatter, &leased.record, id, now).await {
+            Ok(()) => {
+                self.succeeded();
+                Ok(())
+            }
+            Err(error) => match error.trouble {
+                Trouble::Unacceptable => Err(self.gave_up(error.text)),
+                Trouble::Busy => {
+                    let after = self.health.slow(Instant::now(), &error.text, None);
+                    Err(self.failed(leased.lease.attempt, error.text, Some(after)))
+                }
+                Trouble::Unavailable | Trouble::Refused => Err(self.failed(leased.lease.attempt, error.text, None)),
+            },
+        }
+    }
+
+    /// One request.
+    async fn post(&self, client: &Client, leased: &Leased) -> Result<(), Failed> {
         let (attempt, id) = (leased.lease.attempt, leased.lease.id.to_string());
         let content = self.formatter.content(&leased.record, leased.lease.id, self.clock.now());
-        let mut content = content.map_err(|error| self.gave_up(error))?;
+        let content = content.map_err(|error| self.gave_up(error))?;
         let kind = telemetry::Kind::Observe { observer: self.observer.to_string(), attempt };
-        if let Some(parent) = telemetry::traceparent(leased.lease.id, &kind)
-            && let Ok(parent) = HeaderValue::from_str(&parent)
-        {
-            content.headers.insert(TRACEPARENT, parent);
-        }
-        let sent = send(&self.client, &id, self.clock.now(), content).await;
+        let parent = telemetry::traceparent(leased.lease.id, &kind);
+        let sent = send(client, &id, self.clock.now(), content, parent.as_deref()).await;
         let mut received = match sent {
             Ok(received) => received,
             Err(error) => return Err(self.failed(attempt, error.to_string(), None)),
@@ -246,15 +274,14 @@ impl Forward {
             if let Err(error) = received.start_of_body(crate::webhook::BODY_LIMIT).await {
                 return Err(self.failed(attempt, format!("{status}, and then: {error}"), None));
             }
-            self.metrics.delivered.increment(1);
-            self.health.succeeded(Instant::now());
+            self.succeeded();
             return Ok(());
         }
         let error = describe(&mut received).await;
         match status {
             410 => {
                 let why = format!("the target answered {error}");
-                self.health.pause(Paused::new(&self.settings.target.url, self.journal.now(), &why));
+                self.health.pause(Paused::new(self.settings.to.identity(), self.journal.now(), &why));
                 Err(Failed::NotYet { after: SHORT_WAIT, of_account: false, reason: why })
             }
             // It lives, and says that it has too much to do: that is no failure of the event.
@@ -273,6 +300,11 @@ impl Forward {
                 Err(self.failed(attempt, error, retry_after))
             }
         }
+    }
+
+    fn succeeded(&self) {
+        self.metrics.delivered.increment(1);
+        self.health.succeeded(Instant::now());
     }
 
     /// Another attempt after the next pause, or none.
@@ -295,25 +327,6 @@ impl Forward {
         warn!(forward = &*self.name, "forward {}: an event cannot be written: {error}", self.name);
         Failed::Permanent(error)
     }
-}
-
-/// Sends an event once.
-///
-/// # Errors
-/// [`SendError`] when there is no answer.
-pub(crate) async fn send(client: &Client, id: &str, now: i64, content: Content) -> Result<Received, SendError> {
-    let Content { content_type, headers, query, body } = content;
-    client.post(Message { id, now, content_type, headers, query: query.as_deref(), body }, None).await
-}
-
-/// An answer that is a failure: its status and how its body begins.
-pub(crate) async fn describe(received: &mut Received) -> String {
-    let status = received.status();
-    let note = if (300..400).contains(&status) { " (redirects are not followed)" } else { "" };
-    let (body, _) = received.start_of_body(4 * SHOWN_CHARACTERS).await.unwrap_or_default();
-    let text: String = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_CHARACTERS).collect();
-    let separator = if text.is_empty() { "" } else { ": " };
-    format!("status {status}{note}{separator}{}", escape(&text))
 }
 
 /// The sample of an event type, as it would be stored if it came to this account now.

@@ -32,18 +32,18 @@ pub(crate) struct Paused {
 }
 
 impl Paused {
-    pub(crate) fn new(to: &reqwest::Url, since: Millis, why: &str) -> Self {
+    pub(crate) fn new(to: &str, since: Millis, why: &str) -> Self {
         Self { since, why: why.to_owned(), to: digest(to) }
     }
 
     /// What the journal has, if that is of this target.
-    pub(crate) fn read(value: &str, to: &reqwest::Url) -> Option<Self> {
+    pub(crate) fn read(value: &str, to: &str) -> Option<Self> {
         serde_json::from_str::<Self>(value).ok().filter(|paused| paused.to == digest(to))
     }
 }
 
-fn digest(url: &reqwest::Url) -> String {
-    hex(&Sha256::digest(url.as_str()))
+fn digest(to: &str) -> String {
+    hex(&Sha256::digest(to))
 }
 
 /// The lease of a forward.
@@ -61,7 +61,7 @@ pub(super) async fn watch(forward: Arc<Forward>) {
             time::sleep(POLL_INTERVAL).await;
             continue;
         };
-        match value.and_then(|value| Paused::read(&value, &forward.settings.target.url)) {
+        match value.and_then(|value| Paused::read(&value, forward.settings.to.identity())) {
             Some(paused) => {
                 is_kept = true;
                 forward.health.hold(paused);

@@ -101,6 +101,24 @@ impl Guard {
         }
     }
 
+    /// The addresses of a host, a name or an address, that may be connected to.
+    ///
+    /// # Errors
+    /// Why there is none, or that one of them is refused: which of them is connected to is left to chance.
+    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let addresses = match host.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) => (self.lookup)(host.to_owned()).await.map_err(|error| format!("{host}: {error}"))?,
+        };
+        if addresses.is_empty() {
+            return Err(format!("{host} has no address"));
+        }
+        for ip in &addresses {
+            self.check(*ip, port).map_err(|refused| format!("{host} is not connected to: {refused}"))?;
+        }
+        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+
     /// Resolves names for a client whose connections all go to the port of this URL.
     pub(super) fn resolver(&self, of: &reqwest::Url) -> Arc<Resolver> {
         Arc::new(Resolver { guard: self.clone(), port: port(of) })
@@ -122,15 +140,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, port, name) = (self.guard.clone(), self.port, name.as_str().to_owned());
         Box::pin(async move {
-            let addresses = (guard.lookup)(name.clone()).await.map_err(|error| format!("{name}: {error}"))?;
-            if addresses.is_empty() {
-                return Err(format!("{name} has no address").into());
-            }
-            // One refused address is enough: which of them is connected to is left to chance.
-            for ip in &addresses {
-                guard.check(*ip, port).map_err(|refused| format!("{name} is not connected to: {refused}"))?;
-            }
-            let addresses: Addrs = Box::new(addresses.into_iter().map(move |ip| SocketAddr::new(ip, port)));
+            let addresses: Addrs = Box::new(guard.resolve(&name, port).await?.into_iter());
             Ok(addresses)
         })
     }

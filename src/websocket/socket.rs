@@ -2,8 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, pki_types::ServerName};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -14,6 +13,8 @@ use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{self, http::Uri, protocol::WebSocketConfig},
 };
+
+use crate::http;
 
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ async fn connect_now(url: &str) -> Result<Socket, ConnectError> {
     stream.set_nodelay(true)?;
     let transport: Box<dyn Transport> = if is_tls {
         let name = ServerName::try_from(host).map_err(|_| ConnectError::NoHost)?;
-        Box::new(TlsConnector::from(Arc::new(tls()?)).connect(name, stream).await?)
+        Box::new(TlsConnector::from(Arc::new(http::tls(None)?)).connect(name, stream).await?)
     } else {
         Box::new(stream)
     };
@@ -69,10 +70,4 @@ async fn connect_now(url: &str) -> Result<Socket, ConnectError> {
         .max_frame_size(Some(MAX_FRAME));
     let (socket, _) = client_async_with_config(uri, transport, Some(limits)).await.map_err(Box::new)?;
     Ok(socket)
-}
-
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_platform_verifier()?.with_no_client_auth())
 }

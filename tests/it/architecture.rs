@@ -140,11 +140,12 @@ fn only_platforms_name_a_platform() {
 }
 
 /// What only these folders of `src` may name. The API that is played is a server of its own.
-const ONLY_BELOW: [(&[&str], &[&str]); 4] = [
+const ONLY_BELOW: [(&[&str], &[&str]); 5] = [
     (&["axum::", "hyper::", "hyper_util::"], &["server", "simulate/api"]),
     (&["tokio_tungstenite::"], &["websocket", "simulate/api"]),
     (&["rusqlite::", "tokio_postgres::"], &["journal"]),
     (&["clap::"], &["cli"]),
+    (&["async_nats::", "redis::", "lapin::", "rskafka::"], &["forward/queue"]),
 ];
 
 #[test]

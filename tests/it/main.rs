@@ -59,6 +59,8 @@ mod postgres;
 mod postgres_faults;
 mod postgres_tls;
 mod probes;
+#[cfg(any(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka"))]
+mod queues;
 mod reload;
 mod repeats;
 mod replays;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check;
-use crate::config::{Config, Format, Forward};
+use crate::config::{Config, Destination, Format, Forward};
 
 const ACCOUNTS: &str =
     "[mp.shop]\napp_id = \"wx1\"\ntoken = \"t\"\nmode = \"plain\"\n[im.chat]\nsdk_app_id = 1\ntoken = \"t\"\n";
@@ -58,7 +58,7 @@ fn without_more_said_it_has_the_documented_settings() {
     assert_eq!((forward.name.as_str(), forward.observer().as_str()), ("crm", "forward.crm"));
     assert!(forward.enabled && !forward.in_order && forward.rate.is_none() && forward.redact.is_empty());
     assert!(matches!(forward.format, Format::Structured));
-    assert_eq!((forward.concurrency, forward.target.timeout), (16, Duration::from_secs(15)));
+    assert_eq!((forward.concurrency, forward.to.timeout()), (16, Duration::from_secs(15)));
     let pauses: Vec<u64> = forward.retry.iter().map(Duration::as_secs).collect();
     assert_eq!(pauses, [5, 30, 300, 1800, 7200, 18_000, 36_000]);
     assert!(super::forward::forward("retry = []").retry.is_empty());
@@ -150,6 +150,18 @@ fn targets_are_addresses_that_may_be_sent_to() {
     );
 }
 
+#[cfg(not(feature = "nats"))]
+#[test]
+fn a_queue_that_the_program_was_built_without_names_its_feature() {
+    problems(
+        "name = \"crm\"\nmatch = \"mp/*\"\nto = \"nats://a\"",
+        &[
+            "c.toml:4: [[forward]] `to` is of a queue that this program was built without: build it with `--features nats`, or \
+           take the container, which has all of them",
+        ],
+    );
+}
+
 #[test]
 fn keys_and_headers_are_checked() {
     let hint = "`echostr keygen --webhook` makes one";
@@ -177,7 +189,8 @@ fn keys_and_headers_are_checked() {
     let forward = forward(
         "secret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\"\nheaders = { Authorization = { env = \"CRM_TOKEN\" } }",
     );
-    assert!(forward.target.headers[0].1.is_sensitive());
+    let Destination::Http(target) = &forward.to else { panic!("no queue") };
+    assert!(target.headers[0].1.is_sensitive());
     assert!(!format!("{forward:?}").contains("value-of"));
 }
 

@@ -6,6 +6,8 @@ pub mod http;
 pub mod log;
 pub mod platform;
 pub mod postgres;
+#[cfg(any(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka"))]
+pub mod process;
 pub mod program;
 pub mod server;
 pub mod service;
