@@ -270,6 +270,7 @@ fn tls(section: &Section<'_>, system: System, by_scheme: bool) -> Option<Option<
     let is_encrypted = by_scheme || wanted == Some(true);
     if !is_encrypted && section.has("ca_file") {
         section.problem("ca_file", "needs `tls = true`");
+        return None;
     }
     let roots = match section.has("ca_file") {
         true => Some(section.parsed("ca_file", "the path of a file with certificates in PEM", certificates)?),
@@ -340,7 +341,10 @@ fn place(section: &Section<'_>, system: System, path: &str) -> Option<Place> {
             })
         }
         System::RabbitMq => {
-            section.require("exchange", "where messages are published; \"\" is the exchange that knows queues by their names");
+            section.require(
+                "exchange",
+                "where messages are published; \"\" is the exchange that knows queues by their names",
+            );
             let is_default = section.matching("exchange", "a text", |text| Some(text.is_empty())).unwrap_or(false);
             if is_default {
                 section.require("routing_key", "with `exchange = \"\"` it is the name of a queue");
@@ -376,7 +380,8 @@ struct Address {
 impl Address {
     /// Reads one; the error goes on after the name of the key, and shows nothing of the text.
     fn parse(text: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "must be a URL such as \"nats://queue.example.com:4222\", several hosts with commas between them";
+        const WRONG: &str =
+            "must be a URL such as \"nats://queue.example.com:4222\", several hosts with commas between them";
         let (_, rest) = text.split_once("://").ok_or(WRONG)?;
         if rest.contains('@') {
             return Err("must not have a user or a password in it: use `username` and `password`");

@@ -197,10 +197,8 @@ fn attributes(event: &Json) -> Vec<(String, String)> {
 }
 
 fn names(record: &EventRecord) -> Vec<(&'static str, String)> {
-    let mut names = vec![
-        ("echostr-account", record.account.to_string()),
-        ("echostr-type", record.event_type.to_string()),
-    ];
+    let mut names =
+        vec![("echostr-account", record.account.to_string()), ("echostr-type", record.event_type.to_string())];
     names.extend(record.subject.as_deref().map(|subject| ("echostr-subject", subject.to_owned())));
     names.extend(record.query.as_deref().map(|query| ("echostr-query", query.to_owned())));
     names

@@ -48,7 +48,10 @@ fn each_system_has_its_defaults() {
     assert_eq!(subject.fill(&fields()).unwrap(), "echostr.mp.shop.mp.message.text");
 
     let redis = queue("to = \"rediss://a/3\"\npassword = { env = \"P\" }\nmax_length = 1000\ntimeout = \"1s\"");
-    assert_eq!((redis.system, redis.shown(), redis.timeout), (System::Redis, "rediss://a:6379/3", Duration::from_secs(1)));
+    assert_eq!(
+        (redis.system, redis.shown(), redis.timeout),
+        (System::Redis, "rediss://a:6379/3", Duration::from_secs(1))
+    );
     let Place::Redis { stream, max_length: Some(1000), database: 3 } = &redis.place else { panic!() };
     assert_eq!(stream.fill(&fields()).unwrap(), "echostr");
     assert!(redis.tls.is_some());
@@ -61,8 +64,9 @@ fn each_system_has_its_defaults() {
     let rabbit = queue("to = \"amqp://a\"\nexchange = \"\"\nrouting_key = \"queue\"");
     assert!(matches!(&rabbit.place, Place::RabbitMq { vhost, exchange: None, .. } if vhost == "/"));
 
-    let kafka =
-        queue("to = \"kafka://a:1,b:2\"\ntls = true\nusername = \"u\"\npassword = { env = \"P\" }\nsasl = \"scram-sha-512\"");
+    let kafka = queue(
+        "to = \"kafka://a:1,b:2\"\ntls = true\nusername = \"u\"\npassword = { env = \"P\" }\nsasl = \"scram-sha-512\"",
+    );
     assert_eq!((kafka.system, kafka.shown()), (System::Kafka, "kafka://a:1,b:2"));
     let Place::Kafka { topic, key, sasl: Sasl::ScramSha512 } = &kafka.place else { panic!() };
     assert_eq!((topic.fill(&fields()), key.fill(&fields())), (Some("echostr".into()), Some("user".into())));
@@ -104,7 +108,9 @@ fn keys_of_one_system_are_refused_by_the_others() {
             "6: [[forward]] `tls` needs a queue as `to`: nats://, redis://, amqp:// or kafka://",
         ],
     );
-    for (key, value) in [("secret", "\"x\""), ("headers", "{}"), ("proxy", "\"http://p\""), ("answers", "true"), ("token", "\"t\"")] {
+    for (key, value) in
+        [("secret", "\"x\""), ("headers", "{}"), ("proxy", "\"http://p\""), ("answers", "true"), ("token", "\"t\"")]
+    {
         let expected = format!("5: [[forward]] `{key}` is for http and https; a queue has no requests");
         wrong(&format!("{nats}\n{key} = {value}"), &[&expected]);
     }
@@ -114,7 +120,9 @@ fn keys_of_one_system_are_refused_by_the_others() {
     );
     wrong(
         "to = \"amqp://a\"",
-        &["1: [[forward]] missing `exchange`: where messages are published; \"\" is the exchange that knows queues by their names"],
+        &[
+            "1: [[forward]] missing `exchange`: where messages are published; \"\" is the exchange that knows queues by their names",
+        ],
     );
     wrong(
         "to = \"amqp://a\"\nexchange = \"\"",
@@ -131,7 +139,10 @@ fn names_are_checked_when_the_file_is_read() {
         "to = \"nats://a\"\nsubject = \"a.*\"",
         &["5: [[forward]] `subject` must be a text without spaces, `*`, `>` and `#`"],
     );
-    wrong("to = \"nats://a\"\nsubject = \"a..b\"", &["5: [[forward]] `subject` must be words with one dot between them"]);
+    wrong(
+        "to = \"nats://a\"\nsubject = \"a..b\"",
+        &["5: [[forward]] `subject` must be words with one dot between them"],
+    );
     wrong(
         "to = \"kafka://a\"\ntopic = \"a/b\"",
         &["5: [[forward]] `topic` must be a text of letters, digits, `.`, `_` and `-`"],
@@ -158,24 +169,4 @@ fn there_is_one_way_to_sign_in_and_encryption_is_whole() {
         &format!("{nats}\ntls = true\nca_file = \"{}\"", empty.display()),
         &["6: [[forward]] `ca_file` must be the path of a file with certificates in PEM: there is none in it"],
     );
-}
-
-/// The examples of the pages are the ones that work.
-#[test]
-fn the_examples_of_the_pages_are_read() {
-    for page in [include_str!("../../../docs/forward.md"), include_str!("../../../docs/forward.zh-CN.md")] {
-        let blocks = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-        let queues: Vec<&str> = blocks.filter(|block| block.contains("[[forward]]") && !block.contains("http")).collect();
-        assert_eq!(queues.len(), 4);
-        let systems: Vec<System> = queues
-            .iter()
-            .map(|block| {
-                let text = format!("{block}\n{ACCOUNTS}");
-                let config = Config::parse(&text, "page", |name| Ok(format!("value-of-{name}"))).unwrap();
-                let Destination::Queue(queue) = &config.forwards[0].to else { panic!("{block}") };
-                queue.system
-            })
-            .collect();
-        assert_eq!(systems, [System::Nats, System::Redis, System::RabbitMq, System::Kafka]);
-    }
 }

@@ -55,9 +55,7 @@ impl<C: Clone> Link<C> {
         }
         let connected = match time::timeout(CONNECT_TIMEOUT, connect).await {
             Ok(connected) => connected,
-            Err(_) => {
-                Err(PublishError::unavailable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))
-            }
+            Err(_) => Err(PublishError::unavailable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
         };
         match &connected {
             Ok(connection) => (state.connection, state.failed) = (Some(connection.clone()), None),

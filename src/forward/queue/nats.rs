@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_nats::{
-    ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, Request, RequestErrorKind, ServerError,
-    connection::State,
+    ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, Request, RequestErrorKind,
+    ServerError, connection::State,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -28,7 +28,8 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 const NO_STREAM: &str =
     "no JetStream stream has this subject, or JetStream is off: create a stream whose subjects match `subject`";
-const NO_PERMISSION: &str = "no permission to publish to this subject, or to receive in `_INBOX.>`: allow both to this user";
+const NO_PERMISSION: &str =
+    "no permission to publish to this subject, or to receive in `_INBOX.>`: allow both to this user";
 const LOST: &str = "the connection was lost before the message was confirmed";
 
 pub(super) struct Nats {
@@ -49,7 +50,8 @@ struct Connection {
 /// What the server says beside its answers.
 #[derive(Clone, Debug, Default)]
 struct Notice {
-    is_lost: bool,
+    /// How often the connection was lost.
+    losses: u64,
     /// The last thing that it has refused, with the subject in it.
     denied: Option<String>,
 }
@@ -152,7 +154,7 @@ impl Nats {
         let Some(subject) = self.subject.fill(message.fields) else {
             return Err(PublishError::new(Trouble::Unacceptable, "the event has no subject to publish it to"));
         };
-        notices.mark_unchanged();
+        let losses = notices.borrow_and_update().losses;
         let body = message.content.body.clone();
         let request = Request::new().headers(headers(message)?).payload(body).timeout(None);
         let mut answered = std::pin::pin!(client.send_request(subject.clone(), request));
@@ -176,7 +178,7 @@ impl Nats {
                 changed = notices.changed() => {
                     let Ok(()) = changed else { return Err(PublishError::unavailable(LOST)) };
                     let notice = notices.borrow_and_update();
-                    if notice.is_lost {
+                    if notice.losses != losses {
                         return Err(PublishError::unavailable(LOST));
                     }
                     if notice.denied.as_ref().is_some_and(|text| text.contains(&subject) || text.contains("Subscription")) {
@@ -205,7 +207,7 @@ impl Broker for Nats {
 /// Keeps what happened to the connection for those who wait.
 fn note(tell: &watch::Sender<Notice>, event: Event) {
     match event {
-        Event::Disconnected | Event::Closed => tell.send_modify(|notice| notice.is_lost = true),
+        Event::Disconnected | Event::Closed => tell.send_modify(|notice| notice.losses += 1),
         Event::ServerError(ServerError::Other(text)) if text.starts_with("Permissions Violation") => {
             tell.send_modify(|notice| notice.denied = Some(text));
         }
@@ -245,7 +247,9 @@ fn acknowledged(answer: &Bytes) -> Result<(), PublishError> {
     const INSUFFICIENT_RESOURCES: u32 = 10_023;
     const STORE_FAILED: u32 = 10_077;
     let Ok(Acknowledgement { stream, error }) = serde_json::from_slice(answer) else {
-        return Err(PublishError::refused("it was answered, but not by a stream: somebody else replies to this subject"));
+        return Err(PublishError::refused(
+            "it was answered, but not by a stream: somebody else replies to this subject",
+        ));
     };
     let Some(Refusal { code, err_code, description }) = error else {
         return match stream {
@@ -268,7 +272,8 @@ mod tests {
 
     #[test]
     fn only_a_stream_confirms() {
-        let trouble = |answer: &'static str| acknowledged(&Bytes::from_static(answer.as_bytes())).map_err(|it| it.trouble);
+        let trouble =
+            |answer: &'static str| acknowledged(&Bytes::from_static(answer.as_bytes())).map_err(|it| it.trouble);
         for (answer, expected) in [
             (r#"{"stream":"EVENTS","seq":7}"#, Ok(())),
             (r#"{"stream":"EVENTS","seq":7,"duplicate":true,"domain":"hub"}"#, Ok(())),
@@ -276,7 +281,10 @@ mod tests {
             ("ok", Err(Trouble::Refused)),
             ("{}", Err(Trouble::Refused)),
             (r#"{"error":{"code":400,"err_code":10054,"description":"too large"}}"#, Err(Trouble::Unacceptable)),
-            (r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#, Err(Trouble::Busy)),
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#,
+                Err(Trouble::Busy),
+            ),
             (r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#, Err(Trouble::Unavailable)),
             (r#"{"error":{"code":400,"err_code":10060}}"#, Err(Trouble::Refused)),
             (r#"{"stream":"EVENTS","error":{"code":503,"err_code":10023}}"#, Err(Trouble::Busy)),

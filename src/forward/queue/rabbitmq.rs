@@ -44,8 +44,7 @@ const DEFAULT_USER: &str = "guest";
 /// Written to the disk before it is confirmed, where the queue is durable.
 const PERSISTENT: u8 = 2;
 
-const UNROUTABLE: &str =
-    "the message was returned: no queue is bound to the exchange with this routing key; bind one, or change `routing_key`";
+const UNROUTABLE: &str = "the message was returned: no queue is bound to the exchange with this routing key; bind one, or change `routing_key`";
 
 pub(super) struct RabbitMq {
     hosts: Vec<Host>,
@@ -132,9 +131,10 @@ impl RabbitMq {
         match confirmed.await.map_err(|error| failure(&error))? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Err(PublishError::refused(UNROUTABLE)),
-            Confirmation::Nack(None) => {
-                Err(PublishError::new(Trouble::Busy, "the broker cannot take the message now (nack): a queue may be full"))
-            }
+            Confirmation::Nack(None) => Err(PublishError::new(
+                Trouble::Busy,
+                "the broker cannot take the message now (nack): a queue may be full",
+            )),
             Confirmation::NotRequested => Err(PublishError::refused("the broker does not confirm what is published")),
         }
     }
@@ -196,10 +196,7 @@ impl Reactor for Wire {
         self.0.interval(duration)
     }
 
-    fn tcp_connect_addr(
-        &self,
-        _: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+    fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         std::future::ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }
@@ -251,6 +248,9 @@ fn failure(error: &Error) -> PublishError {
         AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => {
             PublishError::unavailable("the broker has closed the connection: it is being stopped")
         }
-        _ => PublishError::unavailable(format!("the broker closed the connection or the channel (code {})", said.get_id())),
+        _ => PublishError::unavailable(format!(
+            "the broker closed the connection or the channel (code {})",
+            said.get_id()
+        )),
     }
 }

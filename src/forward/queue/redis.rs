@@ -122,8 +122,7 @@ impl Broker for Redis {
     fn reach(&self) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async {
             let mut connection = self.connection().await?;
-            let answer: Result<String, RedisError> =
-                Cmd::new().arg("PING").query_async(&mut connection.commands).await;
+            let answer: Result<String, RedisError> = Cmd::new().arg("PING").query_async(&mut connection.commands).await;
             answer.map(drop).map_err(|error| failure(&error))
         })
     }
@@ -156,7 +155,9 @@ fn failure(error: &RedisError) -> PublishError {
         (ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot), _) => {
             refused("the server belongs to a Redis Cluster, which is not supported")
         }
-        (_, "OOM") => PublishError::new(Trouble::Busy, "the server has no memory left (OOM): set `max_length`, or give it more"),
+        (_, "OOM") => {
+            PublishError::new(Trouble::Busy, "the server has no memory left (OOM): set `max_length`, or give it more")
+        }
         (_, "MISCONF") => PublishError::new(Trouble::Busy, "the server cannot write to its disk (MISCONF)"),
         (_, "BUSY") => PublishError::new(Trouble::Busy, "the server runs a script (BUSY)"),
         (_, "READONLY") => PublishError::unavailable("the server is a replica (READONLY)"),

@@ -109,7 +109,9 @@ impl Broker for Kafka {
     }
 
     async fn until_ready(&self) {
-        let list = || process::output(&self.program, &["topic", "list", "--broker", &format!("tcp://127.0.0.1:{}", self.port)]);
+        let list = || {
+            process::output(&self.program, &["topic", "list", "--broker", &format!("tcp://127.0.0.1:{}", self.port)])
+        };
         wait_for("Tansu answers", async || list().is_some()).await;
     }
 

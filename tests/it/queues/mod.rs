@@ -173,7 +173,8 @@ async fn behaves<B: Broker>() {
     let folder = TempDir::new().unwrap();
     let Some(mut broker) = B::prepare(folder.path()) else { return };
     // Down at start: it comes later, and gets what waits.
-    let server = start(&forward("late", &format!("{}\nretry = [{}]", broker.keys("late"), vec!["\"1s\""; 60].join(", ")))).await;
+    let server =
+        start(&forward("late", &format!("{}\nretry = [{}]", broker.keys("late"), vec!["\"1s\""; 60].join(", ")))).await;
     send(&server, 1, "early").await;
     fails(&server, "late").await;
     broker.process().start();
@@ -199,10 +200,7 @@ async fn says_everything<B: Broker>(broker: &B) {
         ("binary", format!("{}mode = \"binary\"", broker.keys("binary"))),
         ("raw", format!("{}format = \"raw\"", broker.keys("raw"))),
         ("secure", broker.keys_with_tls("secure")),
-        (
-            "masked",
-            format!("{}redact = [\"FromUserName\"]", broker.keys("masked").replace("{type}", "{data.MsgType}")),
-        ),
+        ("masked", format!("{}redact = [\"FromUserName\"]", broker.keys("masked").replace("{type}", "{data.MsgType}"))),
     ];
     let mut text = String::new();
     for (name, keys) in &forwards {
@@ -327,7 +325,8 @@ async fn is_killed<B: Broker>(broker: &mut B) {
     const USERS: [&str; 4] = ["a", "b", "c", "d"];
     const EVENTS: u64 = 20;
     broker.create("killed").await;
-    let server = start(&forward("killed", &format!("{}\norder = \"subject\"\ntimeout = \"5s\"", broker.keys("killed")))).await;
+    let server =
+        start(&forward("killed", &format!("{}\norder = \"subject\"\ntimeout = \"5s\"", broker.keys("killed")))).await;
     let send_all = async |events: std::ops::RangeInclusive<u64>| {
         for id in events {
             send(&server, id, USERS[usize::try_from(id).unwrap() % USERS.len()]).await;

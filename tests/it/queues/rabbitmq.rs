@@ -155,7 +155,10 @@ impl Broker for RabbitMq {
             (format!("{}{}{}", self.to("full"), key("x"), everything()), "no queue is bound"),
             (format!("{}routing_key = \"nobody\"\n{}", self.to(""), everything()), "no queue is bound"),
             (format!("{}{}{}", self.to("full"), key("full"), everything()), "a queue may be full"),
-            (format!("{}{}{}", self.to("full"), key("full"), user("echostr", WRONG)), "no permission: check `username`"),
+            (
+                format!("{}{}{}", self.to("full"), key("full"), user("echostr", WRONG)),
+                "no permission: check `username`",
+            ),
             (format!("{}{}", self.to("full"), key("full")), "no permission: check `username`"),
             (format!("{vhost}{}{}", key("full"), everything()), "the virtual host"),
             (without_ca(&self.keys_with_tls("full")), "no TLS with"),

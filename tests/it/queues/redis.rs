@@ -52,7 +52,8 @@ impl Broker for Redis {
             folder.display(),
         );
         std::fs::write(folder.join("redis.conf"), settings).unwrap();
-        let process = Process::new(&program, &folder.join("log")).args([folder.join("redis.conf").display().to_string()]);
+        let process =
+            Process::new(&program, &folder.join("log")).args([folder.join("redis.conf").display().to_string()]);
         Some(Self { process, port, tls_port, certificates })
     }
 
