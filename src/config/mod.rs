@@ -40,6 +40,8 @@ use std::{
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
+#[cfg_attr(not(feature = "queues"), allow(unused_imports, reason = "each system has a part of it for itself"))]
+pub(crate) use self::queue::{Credentials, Host, Place, Sasl, Tls};
 use self::reader::{Reader, kind, name};
 pub use self::{
     accounts::{Account, Backlog, LateReply, LongText, Mode, NextMessage, Share, Verdict},
@@ -60,7 +62,6 @@ pub use self::{
 pub(crate) use self::{
     answer::{Rule, Said, Source, Test},
     needs::{Needs, UnreadAccount, UnreadForward},
-    queue::{Credentials, Host, Place, Sasl, Tls},
     reader::{nearest, suggestion},
 };
 use crate::{event::Platform, secret::Secret, webhook::Guard};

@@ -270,6 +270,7 @@ fn tls(section: &Section<'_>, system: System, by_scheme: bool) -> Option<Option<
     let is_encrypted = by_scheme || wanted == Some(true);
     if !is_encrypted && section.has("ca_file") {
         section.problem("ca_file", "needs `tls = true`");
+        return None;
     }
     let roots = match section.has("ca_file") {
         true => Some(section.parsed("ca_file", "the path of a file with certificates in PEM", certificates)?),

@@ -548,7 +548,10 @@ fn uncommented(aes_key: &Path) -> String {
         Some(example) if !example.is_empty() && !example.starts_with(' ') => example,
         _ => line,
     });
-    used.collect::<Vec<_>>().join("\n").replace("/run/secrets/shop_aes_key", aes_key.to_str().unwrap())
+    used.collect::<Vec<_>>()
+        .join("\n")
+        .replace("/run/secrets/shop_aes_key", aes_key.to_str().unwrap())
+        .replace("/etc/ssl/queue-ca.pem", concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/ca.pem"))
 }
 
 #[test]
@@ -602,6 +605,8 @@ fn an_account_has_a_share_of_what_is_in_flight() {
     );
 }
 
+/// Without queues the examples of them are refused.
+#[cfg(feature = "queues")]
 #[test]
 fn the_file_of_the_repository_has_every_key() {
     let mut key = tempfile::NamedTempFile::new().unwrap();

@@ -170,24 +170,3 @@ fn there_is_one_way_to_sign_in_and_encryption_is_whole() {
         &["6: [[forward]] `ca_file` must be the path of a file with certificates in PEM: there is none in it"],
     );
 }
-
-/// The examples of the pages are the ones that work.
-#[test]
-fn the_examples_of_the_pages_are_read() {
-    for page in [include_str!("../../../docs/forward.md"), include_str!("../../../docs/forward.zh-CN.md")] {
-        let blocks = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-        let queues: Vec<&str> =
-            blocks.filter(|block| block.contains("[[forward]]") && !block.contains("http")).collect();
-        assert_eq!(queues.len(), 4);
-        let systems: Vec<System> = queues
-            .iter()
-            .map(|block| {
-                let text = format!("{block}\n{ACCOUNTS}");
-                let config = Config::parse(&text, "page", |name| Ok(format!("value-of-{name}"))).unwrap();
-                let Destination::Queue(queue) = &config.forwards[0].to else { panic!("{block}") };
-                queue.system
-            })
-            .collect();
-        assert_eq!(systems, [System::Nats, System::Redis, System::RabbitMq, System::Kafka]);
-    }
-}

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use rskafka::{
-    BackoffConfig, ConnectionError,
+    BackoffConfig,
     chrono::DateTime,
     client::{
         Client, ClientBuilder, Credentials as Login, SaslConfig,
@@ -38,6 +38,11 @@ const PARTITIONS_TTL: Duration = Duration::from_secs(300);
 
 /// Partitions of topics whose clients are kept; a topic with a user in its name would have one for each.
 const MAX_PARTITIONS: usize = 4096;
+
+/// How an error of the client begins that has to do with SASL.
+const SASL_FAILED: &str = "Sasl handshake failed";
+
+const NOT_LET_IN: &str = "the broker does not let this user in: check `username`, `password` and `sasl`";
 
 /// What answers of brokers are read up to.
 const MAX_ANSWER: usize = 16 << 20;
@@ -76,12 +81,12 @@ impl Kafka {
             }
             _ => None,
         };
-        // What it tries by itself is a part of one attempt.
+        // What it tries by itself is a part of one attempt, and of connecting.
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(1),
             base: 2.0,
-            deadline: Some(queue.timeout.min(CONNECT_TIMEOUT)),
+            deadline: Some(queue.timeout.min(CONNECT_TIMEOUT) / 2),
         };
         Ok(Self {
             hosts: queue.hosts.clone(),
@@ -218,11 +223,10 @@ fn failure(error: &Error) -> PublishError {
     use ProtocolError as Code;
     let refused = PublishError::refused;
     let Error::ServerError { protocol_error, .. } = error else {
-        return match error {
-            Error::Connection(ConnectionError::SaslFailed(_)) => {
-                refused("the broker does not let this user in: check `username`, `password` and `sasl`")
-            }
-            _ => PublishError::unavailable("no broker has confirmed it: the connection failed, or was lost"),
+        // The client wraps what it has tried, so that only the text is left.
+        return match error.to_string().contains(SASL_FAILED) {
+            true => refused(NOT_LET_IN),
+            false => PublishError::unavailable("no broker has confirmed it: the connection failed, or was lost"),
         };
     };
     match protocol_error {
@@ -232,9 +236,7 @@ fn failure(error: &Error) -> PublishError {
         Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
             refused("no permission to write to the topic: allow it to this user")
         }
-        Code::SaslAuthenticationFailed | Code::UnsupportedSaslMechanism | Code::IllegalSaslState => {
-            refused("the broker does not let this user in: check `username`, `password` and `sasl`")
-        }
+        Code::SaslAuthenticationFailed | Code::UnsupportedSaslMechanism | Code::IllegalSaslState => refused(NOT_LET_IN),
         Code::MessageTooLarge | Code::RecordListTooLarge => {
             PublishError::new(Trouble::Unacceptable, "the record is larger than `max.message.bytes` of the topic")
         }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::{Content, Formatter};
 use crate::{
-    config::{Queue, System},
+    config::Queue,
     journal::EventRecord,
     log::escape,
     webhook::{Fields, Guard, SendError},
@@ -169,13 +169,13 @@ impl Publisher {
 fn broker(queue: &Queue, concurrency: usize, guard: &Guard) -> Result<Box<dyn Broker>, PublishError> {
     match queue.system {
         #[cfg(feature = "nats")]
-        System::Nats => Ok(Box::new(nats::Nats::new(queue, guard)?)),
+        crate::config::System::Nats => Ok(Box::new(nats::Nats::new(queue, guard)?)),
         #[cfg(feature = "redis")]
-        System::Redis => Ok(Box::new(redis::Redis::new(queue, concurrency, guard)?)),
+        crate::config::System::Redis => Ok(Box::new(redis::Redis::new(queue, concurrency, guard)?)),
         #[cfg(feature = "rabbitmq")]
-        System::RabbitMq => Ok(Box::new(rabbitmq::RabbitMq::new(queue, guard)?)),
+        crate::config::System::RabbitMq => Ok(Box::new(rabbitmq::RabbitMq::new(queue, guard)?)),
         #[cfg(feature = "kafka")]
-        System::Kafka => Ok(Box::new(kafka::Kafka::new(queue, guard)?)),
+        crate::config::System::Kafka => Ok(Box::new(kafka::Kafka::new(queue, guard)?)),
         // The configuration refuses these.
         #[cfg(not(all(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka")))]
         _ => Err(PublishError::new(Trouble::Refused, "this program was built without this queue")),

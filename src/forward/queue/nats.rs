@@ -50,7 +50,8 @@ struct Connection {
 /// What the server says beside its answers.
 #[derive(Clone, Debug, Default)]
 struct Notice {
-    is_lost: bool,
+    /// How often the connection was lost.
+    losses: u64,
     /// The last thing that it has refused, with the subject in it.
     denied: Option<String>,
 }
@@ -153,7 +154,7 @@ impl Nats {
         let Some(subject) = self.subject.fill(message.fields) else {
             return Err(PublishError::new(Trouble::Unacceptable, "the event has no subject to publish it to"));
         };
-        notices.mark_unchanged();
+        let losses = notices.borrow_and_update().losses;
         let body = message.content.body.clone();
         let request = Request::new().headers(headers(message)?).payload(body).timeout(None);
         let mut answered = std::pin::pin!(client.send_request(subject.clone(), request));
@@ -177,7 +178,7 @@ impl Nats {
                 changed = notices.changed() => {
                     let Ok(()) = changed else { return Err(PublishError::unavailable(LOST)) };
                     let notice = notices.borrow_and_update();
-                    if notice.is_lost {
+                    if notice.losses != losses {
                         return Err(PublishError::unavailable(LOST));
                     }
                     if notice.denied.as_ref().is_some_and(|text| text.contains(&subject) || text.contains("Subscription")) {
@@ -206,7 +207,7 @@ impl Broker for Nats {
 /// Keeps what happened to the connection for those who wait.
 fn note(tell: &watch::Sender<Notice>, event: Event) {
     match event {
-        Event::Disconnected | Event::Closed => tell.send_modify(|notice| notice.is_lost = true),
+        Event::Disconnected | Event::Closed => tell.send_modify(|notice| notice.losses += 1),
         Event::ServerError(ServerError::Other(text)) if text.starts_with("Permissions Violation") => {
             tell.send_modify(|notice| notice.denied = Some(text));
         }

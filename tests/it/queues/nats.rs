@@ -136,7 +136,7 @@ impl Broker for Nats {
             (format!("{}{}", self.to("small"), user("deaf", PASSWORD)), "no permission to publish"),
             (format!("{}nats_token = \"{WRONG}\"\n", self.to("small")), "does not let this user in"),
             (format!("{}nats_creds = \"{WRONG}\"\n", self.to("small")), "is not a file of credentials"),
-            (without_ca(&self.keys_with_tls("small")), "cannot connect: TLS"),
+            (without_ca(&self.keys_with_tls("small")), "invalid peer certificate"),
         ]
     }
 
