@@ -114,8 +114,12 @@ pub fn seconds(duration: Duration) -> impl fmt::Display {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self.0 {
                 // With one decimal nothing would be left of it.
-                short if short < Duration::from_millis(10) && !short.is_zero() => write!(f, "{:.3} s", short.as_secs_f64()),
-                short if short < Duration::from_millis(100) && !short.is_zero() => write!(f, "{:.2} s", short.as_secs_f64()),
+                short if short < Duration::from_millis(10) && !short.is_zero() => {
+                    write!(f, "{:.3} s", short.as_secs_f64())
+                }
+                short if short < Duration::from_millis(100) && !short.is_zero() => {
+                    write!(f, "{:.2} s", short.as_secs_f64())
+                }
                 long => write!(f, "{:.1} s", long.as_secs_f64()),
             }
         }

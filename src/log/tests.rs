@@ -52,9 +52,15 @@ fn a_field_that_the_message_has_is_not_written_again() {
 #[test]
 fn durations_have_one_decimal() {
     use std::time::Duration;
-    for (millis, expected) in
-        [(5000, "5.0 s"), (4500, "4.5 s"), (80_372, "80.4 s"), (0, "0.0 s"), (20, "0.02 s"), (3, "0.003 s"), (100, "0.1 s")]
-    {
+    for (millis, expected) in [
+        (5000, "5.0 s"),
+        (4500, "4.5 s"),
+        (80_372, "80.4 s"),
+        (0, "0.0 s"),
+        (20, "0.02 s"),
+        (3, "0.003 s"),
+        (100, "0.1 s"),
+    ] {
         assert_eq!(super::seconds(Duration::from_millis(millis)).to_string(), expected);
     }
 }
