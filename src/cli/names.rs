@@ -28,7 +28,8 @@ pub(super) async fn check(source: &Source, filter: &Filter) -> Result<(), Box<dy
     }
     if let Some(wanted) = &filter.event_type {
         let of = filter.account.as_deref().and_then(platform_of).or(filter.platform);
-        let stored = Filter { event_type: Some(wanted.clone()), ..Filter::default() };
+        let (account, platform) = (filter.account.clone(), filter.platform);
+        let stored = Filter { event_type: Some(wanted.clone()), account, platform, ..Filter::default() };
         if let Err(wrong) = check_type(wanted, of)
             && (wanted.trim_end_matches('*').contains('*') || !is_stored(stored).await?)
         {

@@ -156,7 +156,7 @@ async fn what_would_stop_a_server_is_found_before_it_starts() {
             format!(
                 "{text}[[answer]]\nname = \"a\"\nmatch = \"mp/shop\"\ntext = \"x\"\n[[answer]]\nname = \"b\"\nmatch = \"mp/shop\"\ntext = \"y\"\n"
             ),
-            &["line"],
+            &["only one can"],
         ),
     ] {
         write(place.path(), &text);

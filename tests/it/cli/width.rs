@@ -100,14 +100,15 @@ async fn a_real_terminal_of_80_columns_shows_whole_lines_and_colours() {
     }
     let folder = TempDir::new().unwrap();
     let server = journal(&folder).await;
-    let socket = folder.path().join("tmux");
-    let tmux = |arguments: &[&str]| {
+    // Each has a server of its own: one that ends may still be there for a moment.
+    let tmux = |server: usize, arguments: &[&str]| {
+        let socket = folder.path().join(format!("tmux{server}"));
         let output = Command::new("tmux").arg("-S").arg(&socket).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let program = env!("CARGO_BIN_EXE_echostr");
     let config = folder.path().join("echostr.toml");
-    for (arguments, variables, expected) in [
+    let runs = [
         ("events ls", "", None),
         ("dead ls", "", None),
         ("observers ls", "", None),
@@ -115,7 +116,8 @@ async fn a_real_terminal_of_80_columns_shows_whole_lines_and_colours() {
         ("events ls --help", "", None),
         ("explain mp/plain --url 'signature=1&timestamp=1&nonce=1'", "", Some("\x1b[31m✗")),
         ("explain mp/plain --url 'signature=1&timestamp=1&nonce=1'", "NO_COLOR=1", Some("✗")),
-    ] {
+    ];
+    for (server_number, (arguments, variables, expected)) in runs.into_iter().enumerate() {
         let done = folder.path().join("done");
         let _ = std::fs::remove_file(&done);
         let line = format!(
@@ -123,13 +125,15 @@ async fn a_real_terminal_of_80_columns_shows_whole_lines_and_colours() {
             config.display(),
             done.display()
         );
-        tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "500", "-s", "t", &line]);
+        tmux(server_number, &["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "500", "-s", "t", &line]);
         until(async || done.exists()).await;
         // Lines that the terminal has wrapped are not joined: each is one that was printed.
-        let coloured = tmux(&["capture-pane", "-p", "-e", "-t", "t"]);
-        let (shown, joined) =
-            (tmux(&["capture-pane", "-p", "-t", "t"]), tmux(&["capture-pane", "-p", "-J", "-t", "t"]));
-        tmux(&["kill-server"]);
+        let coloured = tmux(server_number, &["capture-pane", "-p", "-e", "-t", "t"]);
+        let (shown, joined) = (
+            tmux(server_number, &["capture-pane", "-p", "-t", "t"]),
+            tmux(server_number, &["capture-pane", "-p", "-J", "-t", "t"]),
+        );
+        tmux(server_number, &["kill-server"]);
         if let Some(mark) = expected {
             assert!(coloured.contains(mark), "{arguments}: {coloured:?}");
             assert!(variables.is_empty() || !coloured.contains("\x1b[31m"), "{coloured:?}");

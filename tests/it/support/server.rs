@@ -1,10 +1,14 @@
 //! A running server on a free port.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    fs::{File, TryLockError},
+    net::SocketAddr,
+    path::Path,
+};
 
 use echostr::{
     clock::Clock,
-    config::Config,
+    config::{Config, JournalUrl},
     hooks::Hooks,
     server::{RunError, Server},
     supervisor::Supervisor,
@@ -194,7 +198,7 @@ impl TestServer {
     async fn start_text(text: &str, hooks: Hooks) -> Self {
         let config = Config::parse(text, "test", |name| std::env::var(name)).unwrap();
         let clock = Clock::fixed(NOW);
-        let server = Server::bind(&config, hooks, clock.clone()).await.unwrap();
+        let server = bind(&config, hooks, &clock).await;
         let (address, admin): (SocketAddr, SocketAddr) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let supervisor = server.supervisor().clone();
@@ -221,7 +225,7 @@ impl TestServer {
 
     /// The sum of the series of a metric that have these labels, as in `name{a="b"}`; there may be more labels.
     pub async fn metric(&self, series: &str) -> f64 {
-        let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+        let (name, labels) = series.trim().trim_end_matches('}').split_once('{').unwrap_or((series, ""));
         let text = self.admin.get("/metrics").await.body;
         let values = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
@@ -231,6 +235,20 @@ impl TestServer {
         });
         values.sum()
     }
+}
+
+/// Binds a server. The lock of a journal that was just released may be held for a moment by a program that another test starts: it is
+/// inherited until that runs.
+async fn bind(config: &Config, hooks: Hooks, clock: &Clock) -> Server {
+    if let JournalUrl::Sqlite(path) = &config.journal.url
+        && let Ok(lock) = File::open(format!("{}.lock", path.display()))
+    {
+        super::wait_for("the journal is free", async || {
+            !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+        })
+        .await;
+    }
+    Server::bind(config, hooks, clock.clone()).await.unwrap()
 }
 
 /// A text message to the Official Account.
