@@ -391,8 +391,26 @@ pub fn by_id(id: &str) -> Option<&'static EventSpec> {
 
 /// The table of a platform: one row writes the `Event` implementation and the list that finds it.
 macro_rules! events {
+    ($platform:ident, $([$($key:literal),*])|+; $($rows:tt)*) => {
+        $crate::event::events! { @specs $platform, const OWN; $($rows)* }
+
+        /// The events of this platform, those of a fork last.
+        pub(crate) static TABLE: $crate::event::Table = $crate::event::Table {
+            keys: &[$(&[$($key),*]),+],
+            events: {
+                const ALL: [&$crate::event::EventSpec; OWN.len() + fork::EVENTS.len()] =
+                    $crate::event::joined(OWN, fork::EVENTS);
+                &ALL
+            },
+            exact: ::std::sync::LazyLock::new(|| $crate::event::exact_selectors(TABLE.events)),
+            prefixes: ::std::sync::LazyLock::new(|| $crate::event::prefix_selectors(TABLE.events)),
+        };
+    };
+    (@fork $platform:ident; $($rows:tt)*) => {
+        $crate::event::events! { @specs $platform, pub(super) const EVENTS; $($rows)* }
+    };
     (
-        $platform:ident, $([$($key:literal),*])|+;
+        @specs $platform:ident, $visibility:vis const $list:ident;
         $(
             $type:ident = $id:literal $family:literal $([$($select:literal),*])|+
                 $(timeout_ms $timeout:literal)? $(fan_out $fan_out:literal)? $(body_keys [$($body_key:literal),*])? => $kind:ident($reply:ty),
@@ -416,14 +434,22 @@ macro_rules! events {
             }
         )*
 
-        /// The events of this platform.
-        pub(crate) static TABLE: $crate::event::Table = $crate::event::Table {
-            keys: &[$(&[$($key),*]),+],
-            events: &[$(<$type as $crate::event::Event>::SPEC),*],
-            exact: ::std::sync::LazyLock::new(|| $crate::event::exact_selectors(TABLE.events)),
-            prefixes: ::std::sync::LazyLock::new(|| $crate::event::prefix_selectors(TABLE.events)),
-        };
+        $visibility const $list: &[&$crate::event::EventSpec] = &[$(<$type as $crate::event::Event>::SPEC),*];
     };
+}
+
+/// Two lists as one, which has the length of both.
+pub(crate) const fn joined<const N: usize>(
+    first: &'static [&'static EventSpec],
+    second: &'static [&'static EventSpec],
+) -> [&'static EventSpec; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
 }
 
 /// The fields of an envelope that every event gives by a method: `kind` says how.
