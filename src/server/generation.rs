@@ -121,7 +121,7 @@ impl Plan {
         });
         let endpoints = endpoints.collect();
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
-            return Err(StartError::UnknownAccount(unknown.to_owned()));
+            return Err(StartError::unknown_account(config, unknown));
         }
         let internal = internal_observers(config, &hooks);
         Ok(Self { config: config.clone(), hooks, endpoints, internal })

@@ -96,8 +96,13 @@ pub enum StartError {
         source: KeyError,
     },
     /// Hooks are registered for an account that is not configured.
-    #[error("hooks are registered for account `{0}`, which is not configured")]
-    UnknownAccount(String),
+    #[error("hooks are registered for account `{account}`, which is not configured{hint}")]
+    UnknownAccount {
+        /// The account.
+        account: String,
+        /// A similar one: `; did you mean …?`.
+        hint: String,
+    },
     /// The configuration names an observer that there is not.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -126,6 +131,14 @@ pub(crate) fn cannot_listen(address: SocketAddr, section: &str, failure: &io::Er
         _ => "",
     };
     format!("cannot listen on {address} ({section}): {failure}{advice}")
+}
+
+impl StartError {
+    fn unknown_account(config: &Config, account: &str) -> Self {
+        let known: Vec<String> = config.accounts.iter().map(config::Account::id).collect();
+        let hint = config::suggestion(account, &known.iter().map(String::as_str).collect::<Vec<_>>());
+        Self::UnknownAccount { account: account.to_owned(), hint }
+    }
 }
 
 impl From<InstallError> for StartError {
