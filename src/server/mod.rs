@@ -95,14 +95,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: KeyError,
     },
-    /// Hooks are registered for an account that is not configured.
-    #[error("hooks are registered for account `{account}`, which is not configured{hint}")]
-    UnknownAccount {
-        /// The account.
-        account: String,
-        /// A similar one: `; did you mean …?`.
-        hint: String,
-    },
+    /// Hooks are registered for an account that is not configured; a similar one, if there is one: `; did you mean …?`.
+    #[error("hooks are registered for account `{0}`, which is not configured{1}")]
+    UnknownAccount(String, String),
     /// The configuration names an observer that there is not.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -131,14 +126,6 @@ pub(crate) fn cannot_listen(address: SocketAddr, section: &str, failure: &io::Er
         _ => "",
     };
     format!("cannot listen on {address} ({section}): {failure}{advice}")
-}
-
-impl StartError {
-    fn unknown_account(config: &Config, account: &str) -> Self {
-        let known: Vec<String> = config.accounts.iter().map(config::Account::id).collect();
-        let hint = config::suggestion(account, &known.iter().map(String::as_str).collect::<Vec<_>>());
-        Self::UnknownAccount { account: account.to_owned(), hint }
-    }
 }
 
 impl From<InstallError> for StartError {
