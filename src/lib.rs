@@ -57,21 +57,15 @@
 //!
 //! | modules | what they do |
 //! |---|---|
+//! | [`run`] | the `echostr` command with your handlers |
 //! | [`hooks`], [`event`], [`events`], [`replies`] | what handlers see: the registry, typed events, answers |
-//! | [`config`], [`secret`], [`clock`] | the configuration file, secrets that are never printed, the time of day |
-//! | [`crypto`], [`envelope`] | signatures, ciphers; opening a request and sealing a reply |
-//! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
-//! | [`platform`] | what differs between platforms: event type, subject, key of repeats, how an answer is written |
-//! | [`delivery`], [`journal`] | the life of a delivery; the stored events |
-//! | [`observers`] | durable observers: handlers, and internal ones |
-//! | [`api`], [`kf`], [`late`], [`thirdparty`] | the platforms' API: access tokens, customer service, late replies, third parties |
-//! | [`media`] | pictures, files and videos of messages to bots |
-//! | [`websocket`] | AI bots that connect to the platform instead of receiving requests |
-//! | [`server`], [`metrics`], [`log`] | sockets, routes, health, shutdown; metrics; log lines that cannot be forged |
-//! | [`run`], [`demo`] | the `echostr` command with your handlers; the handlers of `[handlers.demo]` |
-//! | [`simulate`], [`catalog`] | playing the platform; the catalogue and its samples |
+//! | [`server`], [`config`], [`secret`], [`clock`] | the server inside another program; the configuration; secrets that are never printed; the time of day |
+//! | [`api`], [`media`], [`websocket`] | the platforms' API; media of messages to bots; bots that connect to the platform |
+//! | [`crypto`], [`envelope`], [`payload`], [`platform`], [`wire`] | the protocol: an application can use the crate [`echostr_protocol`] alone |
+//! | [`simulate`], [`catalog`], [`demo`] | playing the platform; the catalogue and its samples; the handlers of `[handlers.demo]` |
 //!
-//! Dependencies point downwards; ARCHITECTURE.md has the invariants.
+//! Modules that are not listed are the server's own: they are public for its tests and tools, and may change with any version.
+//! ARCHITECTURE.md describes them.
 
 use echostr_protocol::panics;
 /// The protocol, which [`echostr_protocol`] documents: an application can use that crate alone.
@@ -88,6 +82,7 @@ pub mod catalog;
 mod cli;
 pub mod clock;
 pub mod config;
+#[doc(hidden)]
 pub mod delivery;
 pub mod demo;
 mod dispatch;
@@ -95,22 +90,31 @@ mod forward;
 pub mod hooks;
 mod http;
 mod in_flight;
+#[doc(hidden)]
 pub mod journal;
+#[doc(hidden)]
 pub mod kf;
+#[doc(hidden)]
 pub mod late;
+#[doc(hidden)]
 pub mod log;
 pub mod media;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod next_message;
+#[doc(hidden)]
 pub mod observers;
 pub mod server;
 pub mod simulate;
 mod stats;
 mod streams;
+#[doc(hidden)]
 pub mod supervisor;
 mod telemetry;
 #[doc(hidden)]
 pub mod testing;
+#[doc(hidden)]
 pub mod thirdparty;
 mod throttle;
 mod webhook;

@@ -14,21 +14,20 @@
 mod model;
 
 pub use model::{
-    Catalog, Confidence, Element, Entry, Envelope, Field, Form, Kind, PassiveReplies, Phase, Platform, Reply,
+    Catalog, Confidence, Element, Entry, Envelope, Field, Fork, Form, Kind, PassiveReplies, Phase, Platform, Reply,
     ReplyRule, Response, Variant,
 };
 
+/// A platform: its name, its file, and the file with the events of a fork.
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../", $name, ".toml")), include_str!(concat!("../fork/", $name, ".toml")))),*]
+    };
+}
+
 /// The platforms and their files, in the order of the documentation. A platform is listed here and nowhere else.
-const FILES: [(&str, &str); 8] = [
-    ("mp", include_str!("../mp.toml")),
-    ("miniprogram", include_str!("../miniprogram.toml")),
-    ("openplatform", include_str!("../openplatform.toml")),
-    ("wecom", include_str!("../wecom.toml")),
-    ("wecom_suite", include_str!("../wecom_suite.toml")),
-    ("wecom_kf", include_str!("../wecom_kf.toml")),
-    ("wecom_bot", include_str!("../wecom_bot.toml")),
-    ("im", include_str!("../im.toml")),
-];
+const FILES: [(&str, &str, &str); 8] =
+    files!["mp", "miniprogram", "openplatform", "wecom", "wecom_suite", "wecom_kf", "wecom_bot", "im"];
 
 /// The file of the passive replies, which several platforms share.
 pub const PASSIVE_REPLIES: (&str, &str) = ("passive_reply", include_str!("../passive_reply.toml"));
@@ -52,7 +51,7 @@ pub enum CatalogError {
 
 /// The names of the platforms, in the order of the documentation.
 pub fn platforms() -> impl ExactSizeIterator<Item = &'static str> {
-    FILES.iter().map(|(name, _)| *name)
+    FILES.iter().map(|(name, ..)| *name)
 }
 
 /// The text of a platform's file.
@@ -60,16 +59,29 @@ pub fn platforms() -> impl ExactSizeIterator<Item = &'static str> {
 /// # Errors
 /// [`CatalogError::Unknown`] when there is none of that name.
 pub fn text(platform: &str) -> Result<&'static str, CatalogError> {
-    let file = FILES.iter().find(|(name, _)| *name == platform);
-    file.map(|(_, text)| *text).ok_or_else(|| CatalogError::Unknown(platform.to_owned()))
+    file(platform).map(|(_, text, _)| *text)
 }
 
-/// The catalogue of a platform. Reads the whole file: keep what is needed.
+/// The text of the file with a fork's events of a platform.
+///
+/// # Errors
+/// [`CatalogError::Unknown`] when there is no platform of that name.
+pub fn fork_text(platform: &str) -> Result<&'static str, CatalogError> {
+    file(platform).map(|(.., fork)| *fork)
+}
+
+fn file(platform: &str) -> Result<&'static (&'static str, &'static str, &'static str), CatalogError> {
+    FILES.iter().find(|(name, ..)| *name == platform).ok_or_else(|| CatalogError::Unknown(platform.to_owned()))
+}
+
+/// The catalogue of a platform, with the events of a fork last. Reads the whole file: keep what is needed.
 ///
 /// # Errors
 /// [`CatalogError::Unknown`] when there is no platform of that name; a test reads every file.
 pub fn platform(name: &str) -> Result<Catalog, CatalogError> {
-    Catalog::parse(name, text(name)?)
+    let mut catalog = Catalog::parse(name, text(name)?)?;
+    catalog.event.extend(Fork::parse(name, fork_text(name)?)?.event);
+    Ok(catalog)
 }
 
 /// The documents that answer a message or an event in the response itself.

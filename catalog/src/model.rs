@@ -45,6 +45,41 @@ impl Catalog {
     }
 }
 
+/// The file with a fork's events of a platform.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Fork {
+    /// As [`Catalog::type_names`].
+    #[serde(default)]
+    pub type_names: BTreeMap<String, String>,
+    /// As [`Catalog::type_docs`].
+    #[serde(default)]
+    pub type_docs: BTreeMap<String, String>,
+    /// Messages and events.
+    #[serde(default)]
+    pub event: Vec<Entry>,
+}
+
+impl Fork {
+    /// Reads the text of the file of a platform.
+    ///
+    /// # Errors
+    /// As [`Catalog::parse`].
+    pub fn parse(platform: &str, text: &str) -> Result<Self, CatalogError> {
+        let invalid = |source| CatalogError::Invalid { file: format!("fork/{platform}"), source };
+        let mut fork: Self = toml::from_str(text).map_err(invalid)?;
+        fork.event.iter_mut().for_each(|entry| entry.is_of_fork = true);
+        Ok(fork)
+    }
+
+    /// A catalogue of these events alone, of the platform of `upstream`.
+    pub fn catalog(&self, upstream: &Catalog) -> Catalog {
+        let Self { type_names, type_docs, event } = self.clone();
+        Catalog { type_names, type_docs, event, element: Vec::new(), reply: Vec::new(), ..upstream.clone() }
+    }
+}
+
 /// The file of the passive replies.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,6 +198,9 @@ pub struct Variant {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Entry {
+    /// Whether it is of the file of a fork.
+    #[serde(skip)]
+    pub is_of_fork: bool,
     /// The event type: `mp.event.subscribe`.
     pub id: String,
     /// What it is.

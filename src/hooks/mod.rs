@@ -46,12 +46,14 @@ pub use self::{
 };
 use crate::{
     answers::Listeners,
-    config::Policy,
+    config::{Policy, suggestion},
     event::{self, Event, EventSpec},
     journal::{FORWARD_PREFIX, INTERNAL_PREFIX},
     replies::RawReply,
     webhook::Patterns,
 };
+
+pub use uuid::Uuid;
 
 pub use crate::payload::Payload;
 
@@ -220,7 +222,8 @@ impl Hooks {
     #[track_caller]
     pub fn merge(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
-        for (id, responder) in other.by_type {
+        // In the same order each time, so that it is the same two that are named.
+        for (id, responder) in sorted(other.by_type) {
             let registered = responder.registered;
             if let Some(earlier) = self.by_type.insert(id, responder) {
                 refuse_second(id, earlier.registered, registered);
@@ -239,7 +242,7 @@ impl Hooks {
             self.observers.push(observer);
         }
         other.background.into_iter().for_each(|job| self.add_background(job));
-        for (account, hooks) in other.accounts {
+        for (account, hooks) in sorted(other.accounts) {
             self = self.account(&account, hooks);
         }
         self
@@ -278,7 +281,7 @@ impl Hooks {
 
     /// The accounts that have hooks of their own, to be checked against the configuration.
     pub fn accounts(&self) -> impl Iterator<Item = &str> {
-        self.accounts.keys().map(String::as_str)
+        sorted(&self.accounts).into_iter().map(|(account, _)| account.as_str())
     }
 
     pub(crate) fn responder(
@@ -354,7 +357,11 @@ impl Hooks {
     #[track_caller]
     fn selection(pattern: &str) -> Selection {
         let selection = Selection::pattern(pattern);
-        assert!(selection.is_known(), "`{pattern}` matches no event; `echostr catalog` lists them");
+        if !selection.is_known() {
+            let known = Selection::all_patterns();
+            let hint = suggestion(pattern, &known.iter().map(String::as_str).collect::<Vec<_>>());
+            panic!("`{pattern}` matches no event{hint}; `echostr catalog` lists them");
+        }
         selection
     }
 
@@ -382,6 +389,13 @@ impl Hooks {
         let mut names = self.observers.iter().chain(self.accounts.values().flat_map(|hooks| &hooks.observers));
         assert!(names.all(|other| &*other.how.name != name), "there is already an observer called `{name}`");
     }
+}
+
+/// By their keys.
+fn sorted<K: Ord, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Vec<(K, V)> {
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
+    pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    pairs
 }
 
 /// The responder of a type, or of the more general one.

@@ -1,5 +1,7 @@
 //! Which events a handler wants.
 
+use std::collections::BTreeSet;
+
 use crate::{
     event::{self, EventSpec, Platform},
     platform,
@@ -40,12 +42,26 @@ impl Selection {
         match self {
             Self::All | Self::Event(_) => true,
             Self::Pattern(_) => {
-                let unknown = Platform::ALL.into_iter().flat_map(|platform| {
-                    [&[][..], &["event".into(), "".into()][..]].map(|key| platform::unknown_type(platform, key))
-                });
                 event::all().any(|spec| self.matches(spec.id, Some(spec)))
-                    || unknown.into_iter().any(|event_type| self.matches(event_type, None))
+                    || unknown_types().any(|event_type| self.matches(event_type, None))
             }
         }
     }
+
+    /// Every pattern that matches something: types, families, and what types have in common.
+    pub(super) fn all_patterns() -> BTreeSet<String> {
+        let mut patterns: BTreeSet<String> = unknown_types().map(str::to_owned).collect();
+        for spec in event::all() {
+            patterns.extend([spec.id.to_owned(), format!("{}/{}", spec.platform, spec.family)]);
+            patterns.extend(spec.id.match_indices('.').map(|(at, _)| format!("{}.*", &spec.id[..at])));
+        }
+        patterns
+    }
+}
+
+/// The types of what the catalogue does not know.
+fn unknown_types() -> impl Iterator<Item = &'static str> {
+    Platform::ALL.into_iter().flat_map(|platform| {
+        [&[][..], &["event".into(), "".into()][..]].map(|key| platform::unknown_type(platform, key))
+    })
 }

@@ -54,6 +54,9 @@ fn what_two_answer_or_two_are_called_is_refused_wherever_it_comes_together() {
             "account `mp/x` have hooks of account `mp/y` in them",
         ),
         (panic_of(|| Hooks::default().observe_any("a", "im/nothing", seen)), "`im/nothing` matches no event"),
+        (panic_of(|| Hooks::default().on_any("im.comand.*", raw)), "event; did you mean `im.command.*`?"),
+        (panic_of(|| Hooks::default().on_any("mp.event.subscrib", raw)), "did you mean `mp.event.subscribe`?"),
+        (panic_of(|| Hooks::default().observe_any("a", "im/grop", seen)), "did you mean `im/group`?"),
     ] {
         assert!(message.contains(expected), "{message}");
     }
@@ -140,4 +143,50 @@ fn observers_of_an_account_stand_beside_the_others() {
     assert_eq!(names("mp/other", "mp.event.subscribe_scan"), ["follows", "all"]);
     assert_eq!(names("mp/other", "mp.event.click"), ["all", "menu"]);
     assert_eq!(names("mp/other", "mp.event.unknown"), ["all"]);
+}
+
+#[test]
+fn of_several_pairs_it_is_always_the_same_that_is_named() {
+    async fn image(_: mp::ImageMessage, _: Context) -> Result<Reply, HandlerError> {
+        Ok(Reply::none())
+    }
+    async fn link(_: mp::LinkMessage, _: Context) -> Result<Reply, HandlerError> {
+        Ok(Reply::none())
+    }
+    let all = || Hooks::default().on(text).on(image).on(link);
+    let of_accounts = || Hooks::default().account("mp/b", all()).account("mp/a", all());
+    // The order of a table changes with each one that is made.
+    for _ in 0..20 {
+        let message = panic_of(|| all().merge(all()));
+        assert!(message.starts_with("`mp.message.image` has two responders"), "{message}");
+        let message = panic_of(|| of_accounts().merge(of_accounts()));
+        assert!(message.starts_with("`mp.message.image` has two responders"), "{message}");
+        assert_eq!(of_accounts().accounts().collect::<Vec<_>>(), ["mp/a", "mp/b"]);
+    }
+}
+
+#[test]
+fn whatever_a_program_registers_comes_before_the_demo() {
+    let demo = || Hooks::default().on(text);
+    let spec = event::by_id("mp.message.text");
+    for (hooks, own) in [
+        (Hooks::default().on(text), "mp.message.text"),
+        (Hooks::default().on_any("mp.message.*", raw), "mp.message.*"),
+        (Hooks::default().on_any("*", raw), "*"),
+        (Hooks::default().account("mp/shop", Hooks::default().on(text)), "mp.message.text"),
+        (Hooks::default().account("mp/shop", Hooks::default().on_any("mp/message", raw)), "mp/message"),
+        (Hooks::default(), "mp.message.text"),
+    ] {
+        let is_default = hooks.responder("mp/shop", "mp.message.text", spec).is_none();
+        let hooks = hooks.with_defaults(demo());
+        let responder = hooks.responder("mp/shop", "mp.message.text", spec).unwrap();
+        let selection = match &responder.selection {
+            Selection::Event(spec) => spec.id.to_owned(),
+            Selection::Pattern(pattern) => pattern.clone(),
+            Selection::All => "*".to_owned(),
+        };
+        assert_eq!(selection, own);
+        let of_demo = &hooks.defaults["mp.message.text"].handler;
+        assert_eq!(std::ptr::eq(responder, of_demo), is_default, "{own}");
+    }
 }

@@ -121,7 +121,9 @@ impl Plan {
         });
         let endpoints = endpoints.collect();
         if let Some(unknown) = hooks.accounts().find(|id| config.account(id).is_none()) {
-            return Err(StartError::UnknownAccount(unknown.to_owned()));
+            let known: Vec<String> = config.accounts.iter().map(config::Account::id).collect();
+            let hint = config::suggestion(unknown, &known.iter().map(String::as_str).collect::<Vec<_>>());
+            return Err(StartError::UnknownAccount(unknown.to_owned(), hint));
         }
         let internal = internal_observers(config, &hooks);
         Ok(Self { config: config.clone(), hooks, endpoints, internal })

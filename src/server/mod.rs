@@ -95,9 +95,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: KeyError,
     },
-    /// Hooks are registered for an account that is not configured.
-    #[error("hooks are registered for account `{0}`, which is not configured")]
-    UnknownAccount(String),
+    /// Hooks are registered for an account that is not configured; a similar one, if there is one: `; did you mean …?`.
+    #[error("hooks are registered for account `{0}`, which is not configured{1}")]
+    UnknownAccount(String, String),
     /// The configuration names an observer that there is not.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -171,3 +171,16 @@ fn http_sql_and_the_command_line_stay_where_they_belong_and_nobody_panics_or_is_
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
+
+#[test]
+fn the_protocol_asks_the_system_for_time_and_random_bytes_in_one_module_behind_a_feature() {
+    let asks = |code: &str| {
+        ["SystemTime", "Instant::now", "getrandom::", "std::fs", "std::net"].iter().any(|word| code.contains(word))
+    };
+    let protocol = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/protocol/src");
+    let asking = sources(&protocol).into_iter().filter(|file| !is_free(file) && asks(&code(file)));
+    assert_eq!(asking.collect::<Vec<_>>(), [protocol.join("receive.rs")]);
+    let code = code(&protocol.join("receive.rs"));
+    let (others, module) = code.split_once("#[cfg(feature = \"system\")]\nmod system {").unwrap();
+    assert!(!asks(others) && asks(module));
+}

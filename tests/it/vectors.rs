@@ -138,7 +138,8 @@ fn every_vector_is_read() {
 fn what_is_unconfirmed_is_counted() {
     let vectors = xtask::vectors::all().unwrap();
     let open = PLATFORMS.map(|(platform, _)| {
-        let entries = echostr::catalog::entries(platform).unwrap();
+        let mut entries = echostr::catalog::entries(platform).unwrap();
+        entries.retain(|entry| !entry.is_of_fork);
         (platform.as_str(), xtask::vectors::unconfirmed(&entries, &vectors[platform.as_str()]).len())
     });
     assert_eq!(

@@ -40,7 +40,10 @@ fn write_seeds(folder: &Path, seeds: &std::collections::BTreeMap<String, Vec<u8>
 /// Writes changed files and removes those of families that no longer exist.
 fn write(root: &Path, files: &std::collections::BTreeMap<String, String>) -> Result<usize, String> {
     let mut changed = 0;
-    let folders: BTreeSet<_> = files.keys().filter_map(|file| Path::new(file).parent()).collect();
+    let mut folders: BTreeSet<_> = files.keys().filter_map(|file| Path::new(file).parent()).collect();
+    // The fork may have no events any more.
+    let of_fork = Path::new("docs/events/fork");
+    folders.extend(root.join(of_fork).is_dir().then_some(of_fork));
     for folder in folders {
         let folder = root.join(folder);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

@@ -59,7 +59,8 @@ const VAGUE: &[&str] = &[
 
 impl<'c> Types<'c> {
     /// Looks at every field of the platform. `taken` are names that no nested type may have; the catalogue gives the names
-    /// and docs that do not follow from the fields. Types `elsewhere` are not written again.
+    /// and docs that do not follow from the fields. Types `elsewhere` are not written again. Without `plain` names every type has
+    /// that of its owner in its own.
     ///
     /// # Errors
     /// When two types would have one name, a type would have no doc, or the catalogue names a field or a type that there
@@ -70,6 +71,7 @@ impl<'c> Types<'c> {
         given: &BTreeMap<String, String>,
         docs: &'c BTreeMap<String, String>,
         elsewhere: &'c BTreeMap<String, String>,
+        plain: bool,
     ) -> Result<Self, String> {
         let (groups, names, written) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let mut types = Self { groups, names, docs, elsewhere, written };
@@ -89,8 +91,8 @@ impl<'c> Types<'c> {
         let keys: Vec<String> = types.groups.keys().cloned().collect();
         for key in &keys {
             let local = types.groups[key].local.concat();
-            let plain = of_local[&local] == 1 && !VAGUE.contains(&local.as_str());
-            if plain && !types.names.contains_key(key) && used.insert(local.clone()) {
+            let is_plain = plain && of_local[&local] == 1 && !VAGUE.contains(&local.as_str());
+            if is_plain && !types.names.contains_key(key) && used.insert(local.clone()) {
                 types.names.insert(key.clone(), local);
             }
         }
@@ -298,21 +300,21 @@ mod tests {
             top("OrderPay", vec![nested("shop", &["id"]), nested("buyer", &["id", "bank"])]),
         ];
         let none = BTreeMap::new();
-        let types = Types::new(&BTreeSet::new(), &tops, &none, &none, &none).expect("names");
+        let types = Types::new(&BTreeSet::new(), &tops, &none, &none, &none, true).expect("names");
         let names: BTreeSet<_> = types.names.values().map(String::as_str).collect();
         assert_eq!(names, BTreeSet::from(["OrderNewBuyer", "OrderPayBuyer", "Shop"]));
 
         let given = |path: &str, name: &str| BTreeMap::from([(path.to_owned(), name.to_owned())]);
         let types =
-            Types::new(&BTreeSet::new(), &tops, &given("OrderPay.buyer", "Payer"), &none, &none).expect("names");
+            Types::new(&BTreeSet::new(), &tops, &given("OrderPay.buyer", "Payer"), &none, &none, true).expect("names");
         assert!(types.names.values().any(|name| name == "Payer"));
         let taken = BTreeSet::from(["Payer".to_owned()]);
         assert!(
-            Types::new(&taken, &tops, &given("OrderPay.buyer", "Payer"), &none, &none).is_err(),
+            Types::new(&taken, &tops, &given("OrderPay.buyer", "Payer"), &none, &none, true).is_err(),
             "the name is taken"
         );
         assert!(
-            Types::new(&taken, &tops, &given("OrderPay.seller", "Seller"), &none, &none).is_err(),
+            Types::new(&taken, &tops, &given("OrderPay.seller", "Seller"), &none, &none, true).is_err(),
             "there is no such field"
         );
     }
@@ -321,10 +323,10 @@ mod tests {
     fn what_another_platform_declares_is_not_written_again() {
         let tops = [top("OrderNew", vec![nested("shop", &["id"]), nested("buyer", &["id", "bank"])])];
         let (none, taken) = (BTreeMap::new(), BTreeSet::new());
-        let first = Types::new(&taken, &tops, &none, &none, &none).expect("names");
+        let first = Types::new(&taken, &tops, &none, &none, &none, true).expect("names");
         let here = [top("OrderPaid", vec![nested("shop", &["id"]), nested("buyer", &["id"])])];
         let given = BTreeMap::from([("OrderPaid.shop".to_owned(), "Store".to_owned())]);
-        let mut types = Types::new(&taken, &here, &given, &none, first.names()).expect("names");
+        let mut types = Types::new(&taken, &here, &given, &none, first.names(), true).expect("names");
         assert_eq!(types.re_exports(), BTreeSet::from([("Shop", "Store")]));
         let mut modules = BTreeMap::new();
         types
@@ -346,7 +348,7 @@ mod tests {
         let tops = [top("OrderNew", vec![list])];
         let (none, taken) = (BTreeMap::new(), BTreeSet::new());
         let docs = |name: &str| BTreeMap::from([(name.to_owned(), "A shop.".to_owned())]);
-        let error = |docs: &BTreeMap<String, String>| Types::new(&taken, &tops, &none, docs, &none).err();
+        let error = |docs: &BTreeMap<String, String>| Types::new(&taken, &tops, &none, docs, &none, true).err();
         assert_eq!(
             error(&none).as_deref(),
             Some("`OrderNew.shops` has the type `Shop`, which needs a line in type_docs")

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, fmt::Write as _};
 
 use echostr_catalog::{Catalog, Entry};
 
-use crate::{HEADER, envelope, replies, rust};
+use crate::{FORK, HEADER, envelope, replies, rust};
 
 /// The text of `mod.rs`. Each of `shared` is a type of another platform, and its name here.
 ///
@@ -16,14 +16,16 @@ pub(crate) fn text<'f>(
     shared: &BTreeSet<(&str, &str)>,
 ) -> Result<String, String> {
     let platform = &catalog.platform;
-    let files: Vec<_> = files.collect();
+    let files: BTreeSet<&str> = files.map(String::as_str).chain([FORK]).collect();
     let mut out = format!("//! {}\n{HEADER}\n", platform.doc);
     for file in &files {
         let _ = writeln!(out, "mod {file};");
     }
     out.push('\n');
     for file in &files {
-        let _ = writeln!(out, "pub use {file}::*;");
+        // It may have no events.
+        let may_be_empty = if *file == FORK { "#[allow(unreachable_pub, unused_imports)]\n" } else { "" };
+        let _ = writeln!(out, "{may_be_empty}pub use {file}::*;");
     }
     if let Some(other) = catalog.platform.types_of.as_ref().filter(|_| !shared.is_empty()) {
         let name =
@@ -32,11 +34,33 @@ pub(crate) fn text<'f>(
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let _ = write!(out, "\n// Alike on both platforms.\npub {}", rust::import(&format!("super::{other}"), &names));
     }
+    let Rows { uses, rows, getters } = rows(catalog)?;
+    let keys: Vec<_> = platform.keys.iter().map(|keys| format!("{keys:?}")).collect();
+    let (variant, keys) = (&platform.variant, keys.join(" | "));
+    let _ = write!(out, "\n{uses}\nevents! {{\n    {variant}, {keys};\n\n{rows}}}\n{getters}");
+    Ok(out)
+}
+
+/// What is written of the entries of a file.
+pub(crate) struct Rows {
+    /// What they name.
+    pub(crate) uses: String,
+    /// Rows of `events!`.
+    pub(crate) rows: String,
+    /// Blocks of `envelope_getters!`.
+    pub(crate) getters: String,
+}
+
+/// The rows of the entries of a catalogue.
+///
+/// # Errors
+/// When an entry has a reply that the platform does not know.
+pub(crate) fn rows(catalog: &Catalog) -> Result<Rows, String> {
     let mut by_module: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut rows = String::new();
     let mut family = "";
     for entry in &catalog.event {
-        let answer = replies::answer(platform, entry)?;
+        let answer = replies::answer(&catalog.platform, entry)?;
         if entry.family != family {
             family = &entry.family;
             let _ = writeln!(rows, "    // {family}");
@@ -47,15 +71,12 @@ pub(crate) fn text<'f>(
         }
     }
     let getters = envelope::getters(catalog)?;
-    out.push('\n');
     let macros: &[&str] = if getters.is_empty() { &["events"] } else { &["envelope_getters", "events"] };
-    out.push_str(&rust::import("crate::event", macros));
+    let mut uses = rust::import("crate::event", macros);
     for (module, names) in &by_module {
-        out.push_str(&rust::import(module, &names.iter().map(String::as_str).collect::<Vec<_>>()));
+        uses.push_str(&rust::import(module, &names.iter().map(String::as_str).collect::<Vec<_>>()));
     }
-    let keys: Vec<_> = platform.keys.iter().map(|keys| format!("{keys:?}")).collect();
-    let _ = write!(out, "\nevents! {{\n    {}, {};\n\n{rows}}}\n{getters}", platform.variant, keys.join(" | "));
-    Ok(out)
+    Ok(Rows { uses, rows, getters })
 }
 
 fn row(out: &mut String, catalog: &Catalog, entry: &Entry, answer: &replies::Answer) {

@@ -6,11 +6,13 @@ use std::fmt::Write as _;
 use echostr_catalog::{Catalog, Element, Entry, Field, Platform};
 
 use crate::{
-    HEADER, alias,
+    FORK, HEADER, alias,
     envelope::Common,
     model::{Member, Module, Struct},
     nested::{Top, Types},
-    replies, rust, sources, table, tree,
+    replies, rust, sources,
+    table::{self, Rows},
+    tree,
 };
 
 /// Names of the prelude, and of types that are written by hand.
@@ -22,6 +24,8 @@ pub(crate) struct Written {
     pub(crate) files: BTreeMap<String, String>,
     /// The names of its nested types, by what makes two of them one.
     pub(crate) types: BTreeMap<String, String>,
+    /// The names of all of its types.
+    pub(crate) names: BTreeSet<String>,
 }
 
 /// Writes the types of a platform. `elsewhere` are the nested types of the platform whose types it shares.
@@ -33,7 +37,7 @@ pub(crate) fn write(catalog: &Catalog, elsewhere: &BTreeMap<String, String>) -> 
     let mut taken: BTreeSet<String> = tops.iter().map(|(top, _)| top.name.clone()).collect();
     taken.extend(TAKEN.map(str::to_owned));
     let (tops, structs): (Vec<Top>, Vec<Struct>) = tops.into_iter().unzip();
-    let mut types = Types::new(&taken, &tops, &catalog.type_names, &catalog.type_docs, elsewhere)?;
+    let mut types = Types::new(&taken, &tops, &catalog.type_names, &catalog.type_docs, elsewhere, true)?;
     let mut modules: BTreeMap<String, Module> = BTreeMap::new();
     for (top, written) in tops.iter().zip(structs) {
         types.write(written, &top.fields, &top.home, &mut modules)?;
@@ -44,7 +48,54 @@ pub(crate) fn write(catalog: &Catalog, elsewhere: &BTreeMap<String, String>) -> 
     }
     let table = table::text(catalog, files.keys(), &types.re_exports())?;
     files.insert("mod".to_owned(), table);
-    Ok(Written { files, types: types.names().clone() })
+    let names = modules.values().flat_map(declared).map(str::to_owned).collect();
+    Ok(Written { files, types: types.names().clone(), names })
+}
+
+/// Writes the types of a fork's events, and their rows: one file, which is all that depends on them. `names` are those of the
+/// other types of the platform.
+///
+/// # Errors
+/// When an entry has the name of another type, or a type cannot be made of its fields.
+pub(crate) fn write_fork(catalog: &Catalog, names: &BTreeSet<String>) -> Result<String, String> {
+    let mut tops = tops(catalog)?;
+    tops.retain(|(top, _)| top.home != "envelope");
+    if let Some((top, _)) = tops.iter().find(|(top, _)| names.contains(&top.name)) {
+        return Err(format!("`{}` is a type of upstream already", top.name));
+    }
+    tops.iter_mut().for_each(|(top, _)| FORK.clone_into(&mut top.home));
+    let mut taken: BTreeSet<String> = tops.iter().map(|(top, _)| top.name.clone()).collect();
+    taken.extend(names.iter().cloned().chain(TAKEN.map(str::to_owned)));
+    let (tops, structs): (Vec<Top>, Vec<Struct>) = tops.into_iter().unzip();
+    let elsewhere = BTreeMap::new();
+    // A plain name may be one of upstream's tomorrow.
+    let mut types = Types::new(&taken, &tops, &catalog.type_names, &catalog.type_docs, &elsewhere, false)?;
+    let mut modules: BTreeMap<String, Module> = BTreeMap::new();
+    for (top, written) in tops.iter().zip(structs) {
+        types.write(written, &top.fields, FORK, &mut modules)?;
+    }
+    let Rows { uses, rows, getters } = table::rows(catalog)?;
+    let variant = &catalog.platform.variant;
+    let Some(module) = modules.get(FORK) else {
+        let title = title(&catalog.platform.name, FORK);
+        return Ok(format!("//! {title}\n{HEADER}\nuse crate::event::events;\n\nevents! {{ @fork {variant}; }}\n"));
+    };
+    let mut text = file_text(catalog, FORK, module);
+    if !replies::bodies(catalog).is_empty() {
+        text += &answers(module).replacen("body_replies!", "crate::event::body_replies!", 1);
+    }
+    // Imports stand together.
+    if let Some(at) = text.find("use crate::wire") {
+        text.insert_str(at, &uses);
+    }
+    let _ = write!(text, "\nevents! {{\n    @fork {variant};\n\n{rows}}}\n{getters}");
+    Ok(text)
+}
+
+/// The names of the types of a file.
+fn declared(module: &Module) -> impl Iterator<Item = &str> {
+    let structs = module.structs.iter().map(|item| item.name.as_str());
+    structs.chain(module.enums.iter().map(|item| item.name.as_str()))
 }
 
 /// The types that the catalogue names: envelopes, entries, elements, answers.
@@ -143,12 +194,7 @@ fn file_text(catalog: &Catalog, file: &str, module: &Module) -> String {
         uses.extend(used.then_some(macro_name));
     }
     // Types of other files of the platform, by the names its `mod.rs` re-exports them under.
-    let declared: BTreeSet<&str> = module
-        .structs
-        .iter()
-        .map(|item| item.name.as_str())
-        .chain(module.enums.iter().map(|item| item.name.as_str()))
-        .collect();
+    let declared: BTreeSet<&str> = declared(module).collect();
     let mut used = BTreeSet::new();
     for member in module.structs.iter().flat_map(|item| &item.members) {
         let name = member
@@ -177,6 +223,7 @@ fn title(platform: &str, file: &str) -> String {
         "shared" => "Types that occur in several families.".to_owned(),
         "element" => "Elements of a message body (MsgBody).".to_owned(),
         "reply" => "Structured answers.".to_owned(),
+        FORK => format!("Events of a fork: `catalog/fork/{platform}.toml`."),
         family => format!("`{platform}`, family `{family}`."),
     }
 }

@@ -1,5 +1,6 @@
 //! Platforms, events, and the table that selects an event by its wire keys.
 
+mod macros;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -19,6 +20,7 @@ use std::{
 use futures_util::{Stream, StreamExt as _};
 use hashbrown::HashMap;
 
+pub(crate) use self::macros::{body_replies, envelope_getters, events, first_of};
 pub use crate::platform::{Platform, UnknownPlatform};
 use crate::{
     panics::{Caught, Panicked},
@@ -389,99 +391,19 @@ pub fn by_id(id: &str) -> Option<&'static EventSpec> {
     IDS.get(id).copied()
 }
 
-/// The table of a platform: one row writes the `Event` implementation and the list that finds it.
-macro_rules! events {
-    (
-        $platform:ident, $([$($key:literal),*])|+;
-        $(
-            $type:ident = $id:literal $family:literal $([$($select:literal),*])|+
-                $(timeout_ms $timeout:literal)? $(fan_out $fan_out:literal)? $(body_keys [$($body_key:literal),*])? => $kind:ident($reply:ty),
-        )*
-    ) => {
-        $(
-            impl $crate::event::Event for $type {
-                const SPEC: &'static $crate::event::EventSpec = &$crate::event::EventSpec {
-                    id: $id,
-                    platform: $crate::event::Platform::$platform,
-                    family: $family,
-                    rust_type: stringify!($type),
-                    select: &[$(&[$($select),*]),+],
-                    reply: $crate::event::ReplyKind::$kind,
-                    timeout: $crate::event::first_of!($(Some(::std::time::Duration::from_millis($timeout)),)? None),
-                    fan_out: $crate::event::first_of!($(Some($fan_out),)? None),
-                    body_keys: $crate::event::first_of!($(&[$($body_key),*],)? &[]),
-                    decode: $crate::event::decode_as::<$type>,
-                };
-                type Reply = $reply;
-            }
-        )*
-
-        /// The events of this platform.
-        pub(crate) static TABLE: $crate::event::Table = $crate::event::Table {
-            keys: &[$(&[$($key),*]),+],
-            events: &[$(<$type as $crate::event::Event>::SPEC),*],
-            exact: ::std::sync::LazyLock::new(|| $crate::event::exact_selectors(TABLE.events)),
-            prefixes: ::std::sync::LazyLock::new(|| $crate::event::prefix_selectors(TABLE.events)),
-        };
-    };
+/// Two lists as one, which has the length of both.
+pub(crate) const fn joined<const N: usize>(
+    first: &'static [&'static EventSpec],
+    second: &'static [&'static EventSpec],
+) -> [&'static EventSpec; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
 }
-
-/// The fields of an envelope that every event gives by a method: `kind` says how.
-macro_rules! envelope_getters {
-    (@event $event:ident { $($(#[$meta:meta])* $name:ident: $kind:ident = $($field:ident).+,)* }) => {
-        impl $event {
-            $( $crate::event::envelope_getters!(@$kind [$(#[$meta])*] $name $($field).+); )*
-        }
-    };
-    (@text [$($meta:tt)*] $name:ident $($field:ident).+) => {
-        $($meta)*
-        pub fn $name(&self) -> &str {
-            &self.envelope.$($field).+
-        }
-    };
-    (@optional_text [$($meta:tt)*] $name:ident $($field:ident).+) => {
-        $($meta)*
-        pub fn $name(&self) -> Option<&str> {
-            self.envelope.$($field).+.as_deref()
-        }
-    };
-    (@number [$($meta:tt)*] $name:ident $($field:ident).+) => {
-        $($meta)*
-        pub fn $name(&self) -> i64 {
-            self.envelope.$($field).+
-        }
-    };
-    (@optional_number [$($meta:tt)*] $name:ident $($field:ident).+) => {
-        $($meta)*
-        pub fn $name(&self) -> Option<i64> {
-            self.envelope.$($field).+
-        }
-    };
-    ($getters:tt $($event:ident),* $(,)?) => {
-        $( $crate::event::envelope_getters!(@event $event $getters); )*
-    };
-}
-
-macro_rules! first_of {
-    ($first:expr $(, $rest:expr)* $(,)?) => {
-        $first
-    };
-}
-
-/// Structs that are whole answers.
-macro_rules! body_replies {
-    ($($type:ident),* $(,)?) => { $(
-        impl $crate::event::Reply for $type {
-            fn into_answer(self) -> Result<$crate::event::Answer, $crate::event::ReplyError> {
-                let mut body = $crate::payload::Object::default();
-                $crate::wire::Fields::write_fields(&self, &mut body);
-                Ok($crate::event::Answer::Body(body))
-            }
-        }
-    )* };
-}
-
-pub(crate) use {body_replies, envelope_getters, events, first_of};
 
 pub(crate) fn decode_as<E: Event>(value: &Value<'_>, reading: &mut Reading) -> Result<Box<dyn AnyEvent>, Unreadable> {
     Ok(Box::new(E::read(value, reading)?))

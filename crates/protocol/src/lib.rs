@@ -2,68 +2,41 @@
 //! platforms, WeCom with customer service and AI bots, Tencent IM.
 //!
 //! This crate verifies and decrypts a request, parses its payload into a typed event, and writes and seals the reply. It opens no
-//! socket, reads no clock and stores nothing: whoever calls it passes bytes and the time. The `echostr` server is built
-//! on it, and so can any other application be. Here, the handler of an Official Account, whatever the HTTP framework:
+//! socket and stores nothing: whoever calls it passes bytes. The `echostr` server is built on it, and so can any other
+//! application be. [`Keys`] is where that begins, whatever the HTTP framework:
 //!
 //! ```
-//! use std::error::Error;
+//! use echostr_protocol::{Keys, Platform, Received, Response, events::mp, replies::mp::Reply};
 //!
-//! use echostr_protocol::{
-//!     crypto::{EncodingKey, KeyError},
-//!     envelope::{Keys, Mode, Query, ReceiveIds},
-//!     event::{Event as _, Platform, Reply as _},
-//!     events::mp,
-//!     payload,
-//!     platform::{self, Address, Body},
-//!     replies::mp::Reply,
-//!     secret::Secret,
-//!     wire::{Reading, Wire as _},
-//! };
-//!
-//! fn keys() -> Result<Keys, KeyError> {
-//!     Ok(Keys {
-//!         platform: Platform::Mp,
-//!         tokens: vec![Secret::new("fakeToken")],
-//!         aes_keys: vec![EncodingKey::parse("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")?],
-//!         receive_ids: ReceiveIds::OneOf(vec!["wx0123456789abcdef".to_owned()]),
-//!         mode: Mode::Safe,
-//!         max_age: Some(std::time::Duration::from_secs(600)),
-//!         sdk_app_id: None,
-//!     })
+//! fn keys() -> Result<Keys, Box<dyn std::error::Error>> {
+//!     let keys = Keys::new(Platform::Mp, "fakeToken").for_id("wx0123456789abcdef");
+//!     Ok(keys.with_aes_key("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")?)
 //! }
 //!
-//! /// The body of the answer. `now` is in Unix seconds; `nonce` and `random` are new for each answer.
-//! fn answer(keys: &Keys, query: &str, body: &[u8], now: i64, nonce: &str, random: [u8; 16]) -> Result<String, Box<dyn Error>> {
-//!     let query = Query::parse(query)?;
-//!     let request = keys.open(&query, body, now)?;
-//!     let payload = payload::parse(request.form(), request.payload())?;
-//!
-//!     let event = platform::identify(Platform::Mp, &payload, None);
-//!     let is_text = event.spec == Some(mp::TextMessage::SPEC);
-//!     let Some(message) = is_text.then(|| mp::TextMessage::read(&payload, &mut Reading::new(request.form())).ok()).flatten()
-//!     else {
-//!         return Ok(platform::plain_success(Platform::Mp).to_owned());
+//! /// Answers a request, be it GET or POST: its query, and its body.
+//! fn answer(keys: &Keys, query: &str, body: &[u8]) -> Result<Response, Box<dyn std::error::Error>> {
+//!     let push = match keys.receive(query, body)? {
+//!         Received::UrlCheck(response) => return Ok(response),
+//!         Received::Push(push) => push,
 //!     };
-//!     let reply = Reply::text(format!("echo: {}", message.content));
-//!     let Ok(reply) = reply.into_answer() else { return Ok(platform::plain_success(Platform::Mp).to_owned()) };
-//!     let body = platform::write_answer(Platform::Mp, request.form(), reply, Address::of(&payload), now);
-//!     Ok(match (body, request.seal()) {
-//!         (Body::Document(document), Some(seal)) => keys.answer(seal, &document, now, nonce, random)?,
-//!         (Body::Document(document), None) => document,
-//!         (Body::Plain(text), _) => text.to_owned(),
-//!     })
+//!     let Some(message) = push.event::<mp::TextMessage>() else { return Ok(push.success()) };
+//!     Ok(keys.reply(&push, Reply::text(format!("echo: {}", message.content)))?)
 //! }
-//!
-//! # use echostr_protocol::envelope::Sender;
-//! # let keys = keys()?;
-//! # let _ = (answer, keys);
-//! # Ok::<_, KeyError>(())
+//! # let _ = (keys()?, answer);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The time and the random bytes of an answer are the system's, with the feature `system`, which is a default one; without it
+//! [`Keys::receive_at`] and [`Keys::reply_with`] take them, and nothing in this crate asks the system for anything.
+//!
+//! What the `echostr` server does beyond that is left to the application: a retried delivery has the same
+//! [`Push::repeat_key`], and clear text of WeChat, whose signature covers no body, needs a [`ReplayGuard`](envelope::ReplayGuard).
 //!
 //! # Layout
 //!
 //! | module | what it does |
 //! |---|---|
+//! | the crate itself | [`Keys`], [`Received`], [`Push`], [`Response`]: a request in, an answer out |
 //! | [`crypto`] | signatures, AES with the padding of the platforms, comparison in constant time |
 //! | [`payload`], [`wire`] | XML or JSON as one tree; every tolerance towards the wire |
 //! | [`envelope`] | opens a request, seals a reply, explains a refusal |
@@ -82,6 +55,13 @@ pub mod payload;
 pub mod platform;
 #[doc(hidden)]
 pub mod prehashed;
+mod receive;
 pub mod replies;
 pub mod secret;
 pub mod wire;
+
+pub use self::{
+    envelope::{Keys, Refusal},
+    event::{Event, Platform},
+    receive::{Push, ReceiveError, Received, ReplyFailure, Response, Unique},
+};

@@ -9,7 +9,11 @@ use std::{
     fmt,
 };
 
-use echostr_catalog::{Catalog, CatalogError, Element, Entry, Envelope, Field, PASSIVE_REPLIES, PassiveReplies, Reply};
+use echostr_catalog::{
+    Catalog, CatalogError, Element, Entry, Envelope, Field, Fork, PASSIVE_REPLIES, PassiveReplies, Reply,
+};
+
+use crate::Texts;
 
 /// What is wrong with an entry.
 #[derive(Debug, PartialEq)]
@@ -56,13 +60,22 @@ const RESEARCH: [&str; 14] = [
 /// # Errors
 /// The findings, one a line.
 pub fn check() -> Result<usize, String> {
+    check_texts(&Texts::compiled()?)
+}
+
+/// The same of other texts.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_texts(texts: &Texts) -> Result<usize, String> {
     let mut entries = 0;
     let mut findings = Vec::new();
     let mut all_ids = BTreeSet::new();
-    let files = echostr_catalog::platforms().map(|name| echostr_catalog::text(name).map(|text| (name, text)));
-    for file in files.chain([Ok(PASSIVE_REPLIES)]) {
-        let (name, text) = file.map_err(|error| error.to_string())?;
-        match check_file(name, text) {
+    let upstream = texts.platforms.iter().map(|(name, text, _)| check_file(name, text));
+    let forks = texts.platforms.iter().map(|(name, text, fork)| check_fork(name, text, fork));
+    let (name, text) = PASSIVE_REPLIES;
+    for checked in upstream.chain([check_file(name, text)]).chain(forks) {
+        match checked {
             Ok((ids, found)) => {
                 entries += ids.len();
                 all_ids.extend(ids);
@@ -91,6 +104,22 @@ fn check_file(file: &str, text: &str) -> Result<(Vec<String>, Vec<Finding>), Cat
         catalog.event
     };
     Ok((entries.into_iter().map(|entry| entry.id).collect(), check.findings))
+}
+
+/// The same of the file with a fork's events of a platform.
+fn check_fork(platform: &str, upstream: &str, text: &str) -> Result<(Vec<String>, Vec<Finding>), CatalogError> {
+    let file = format!("fork/{platform}");
+    let mut check = Check { file: &file, text, findings: Vec::new() };
+    let (upstream, fork) = (Catalog::parse(platform, upstream)?, Fork::parse(platform, text)?);
+    check.entries(&fork.event, &upstream.envelope);
+    for entry in &fork.event {
+        if let Some(other) =
+            upstream.event.iter().find(|other| other.selectors().any(|it| entry.selectors().any(|own| own == it)))
+        {
+            check.say(&entry.id, format!("upstream has this event now, `{}`: remove the entry of the fork", other.id));
+        }
+    }
+    Ok((fork.event.into_iter().map(|entry| entry.id).collect(), check.findings))
 }
 
 struct Check<'t> {

@@ -13,11 +13,26 @@ use crate::{replies, sources::text};
 /// One platform, which is one page or a folder of them.
 pub(super) struct Book<'c> {
     catalog: &'c Catalog,
+    /// Whether it is a page of a fork's events, which stands beside the others.
+    is_of_fork: bool,
 }
 
 impl<'c> Book<'c> {
     pub(super) fn new(catalog: &'c Catalog) -> Self {
-        Self { catalog }
+        Self { catalog, is_of_fork: false }
+    }
+
+    /// The events of a fork.
+    pub(super) fn of_fork(catalog: &'c Catalog) -> Self {
+        Self { catalog, is_of_fork: true }
+    }
+
+    /// The page of a fork's events.
+    pub(super) fn fork(&self) -> Result<String, String> {
+        let mut page = format!("# {}: events of this fork\n\n{HEADER}\n", self.platform().title);
+        self.catalog.event.iter().for_each(|entry| listed(&mut page, "", "", entry));
+        self.catalog.event.iter().try_for_each(|entry| self.entry(&mut page, entry))?;
+        Ok(page)
     }
 
     fn platform(&self) -> &'c Platform {
@@ -187,7 +202,11 @@ impl<'c> Book<'c> {
             (None, Some(_)) if entry.kind == Kind::Event => Some("form-event".to_owned()),
             _ => None,
         };
-        let page = if self.platform().page_per_family { "README.md" } else { "" };
+        let page = match (self.is_of_fork, self.platform().page_per_family) {
+            (true, _) => format!("../{}", self.home()),
+            (false, true) => "README.md".to_owned(),
+            (false, false) => String::new(),
+        };
         match form {
             Some(form) => format!("[those of its form]({page}#{form})"),
             None => format!("[those of every push]({page}#fields-of-every-push)"),
@@ -213,7 +232,8 @@ impl<'c> Book<'c> {
             format!("[{name}](#{})", anchor(&id))
         };
         let bodies: Vec<_> = entry.replies.iter().map(body).collect();
-        let replies = if self.platform().page_per_family { "../replies.md" } else { "replies.md" };
+        let is_below = self.is_of_fork || self.platform().page_per_family;
+        let replies = if is_below { "../replies.md" } else { "replies.md" };
         let answer = replies::answer(self.platform(), entry)?;
         Ok(answer
             .words

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use echostr_catalog::{Confidence, Entry};
+use echostr_catalog::{Catalog, Confidence, Entry};
 
 use super::{HEADER, markdown::anchor};
 use crate::{sources::text, vectors};
@@ -11,13 +11,13 @@ use crate::{sources::text, vectors};
 ///
 /// # Errors
 /// When the catalogue or the vectors cannot be read.
-pub(super) fn page() -> Result<String, String> {
+pub(super) fn page(catalogs: &[(Catalog, Catalog)]) -> Result<String, String> {
     let vectors = vectors::all()?;
     let mut rows = String::new();
     let mut lists = String::new();
     let mut totals = [0; 5];
-    for platform in echostr_catalog::platforms() {
-        let catalog = echostr_catalog::platform(platform).map_err(|error| error.to_string())?;
+    for (catalog, _) in catalogs {
+        let platform = catalog.platform.name.as_str();
         let known = &vectors[platform];
         let count = |confidence| catalog.event.iter().filter(|entry| entry.confidence == confidence).count();
         let is_held = |entry: &&Entry| known.iter().any(|known| known.vector.id == entry.id);

@@ -8,6 +8,7 @@ mod call;
 mod desk;
 mod element;
 mod envelope;
+mod fork;
 mod group;
 mod group_member;
 mod group_message;
@@ -28,6 +29,8 @@ pub use call::*;
 pub use desk::*;
 pub use element::*;
 pub use envelope::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use group::*;
 pub use group_member::*;
 pub use group_message::*;

@@ -6,6 +6,7 @@ mod b2b;
 mod envelope;
 mod express;
 mod express_provider;
+mod fork;
 mod guarantee;
 mod immediate_delivery;
 mod immediate_delivery_provider;
@@ -39,6 +40,8 @@ pub use b2b::*;
 pub use envelope::*;
 pub use express::*;
 pub use express_provider::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use guarantee::*;
 pub use immediate_delivery::*;
 pub use immediate_delivery_provider::*;

@@ -5,6 +5,7 @@ mod card;
 mod device;
 mod envelope;
 mod follow;
+mod fork;
 mod giftcard;
 mod guide;
 mod invoice;
@@ -25,6 +26,8 @@ pub use card::*;
 pub use device::*;
 pub use envelope::*;
 pub use follow::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use giftcard::*;
 pub use guide::*;
 pub use invoice::*;

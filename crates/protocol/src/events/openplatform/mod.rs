@@ -4,6 +4,7 @@
 mod authorization;
 mod beta;
 mod envelope;
+mod fork;
 mod icp;
 mod order_path;
 mod register;
@@ -12,6 +13,8 @@ mod verify;
 pub use authorization::*;
 pub use beta::*;
 pub use envelope::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use icp::*;
 pub use order_path::*;
 pub use register::*;

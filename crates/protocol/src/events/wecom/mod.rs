@@ -15,6 +15,7 @@ mod envelope;
 mod external_chat;
 mod external_contact;
 mod external_tag;
+mod fork;
 mod meeting;
 mod meeting_recording;
 mod meeting_room;
@@ -44,6 +45,8 @@ pub use envelope::*;
 pub use external_chat::*;
 pub use external_contact::*;
 pub use external_tag::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use meeting::*;
 pub use meeting_recording::*;
 pub use meeting_room::*;

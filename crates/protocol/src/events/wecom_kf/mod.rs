@@ -5,6 +5,7 @@ mod card;
 mod channels;
 mod delivery;
 mod envelope;
+mod fork;
 mod message;
 mod session;
 
@@ -12,6 +13,8 @@ pub use card::*;
 pub use channels::*;
 pub use delivery::*;
 pub use envelope::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use message::*;
 pub use session::*;
 

@@ -12,6 +12,7 @@ mod envelope;
 mod external_chat;
 mod external_contact;
 mod external_tag;
+mod fork;
 mod license;
 mod order;
 mod register;
@@ -28,6 +29,8 @@ pub use envelope::*;
 pub use external_chat::*;
 pub use external_contact::*;
 pub use external_tag::*;
+#[allow(unreachable_pub, unused_imports)]
+pub use fork::*;
 pub use license::*;
 pub use order::*;
 pub use register::*;
