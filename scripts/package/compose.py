@@ -97,6 +97,11 @@ def main(program, schema=""):
     expect(job["static_configs"][0]["targets"] == ["echostr1:9180", "echostr2:9180"], "Prometheus asks others")
     for found in pathlib.Path("docker/grafana").rglob("*.yml"):
         expect(yaml.safe_load(found.read_text())["apiVersion"] == 1, found)
+    [source] = yaml.safe_load(pathlib.Path("docker/grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    for found in pathlib.Path("docker/grafana/dashboards").glob("*.json"):
+        # A dashboard chooses its source by a variable, or names the one that there is.
+        sources = set(re.findall(r'"type": "prometheus",\s*"uid": "([^"]+)"', found.read_text()))
+        expect(all(uid.startswith("$") or uid == source["uid"] for uid in sources), f"{found}: unknown sources {sources}")
     print("Caddy and Prometheus know both nodes; Grafana's files are right")
 
 

@@ -39,7 +39,12 @@ if wanted compose; then
   else
     skip "caddy validate (Debian: caddy)"
   fi
-  if has promtool; then promtool check config --syntax-only docker/prometheus/prometheus.yml; else skip "promtool (Debian: prometheus)"; fi
+  if has promtool; then
+    promtool check config --syntax-only docker/prometheus/prometheus.yml
+    promtool check rules docker/prometheus/*.rules.yml
+  else
+    skip "promtool (Debian: prometheus)"
+  fi
 fi
 
 if wanted workflows; then
