@@ -29,6 +29,12 @@ make_deb() { # the version of the package, and how it is compressed
   install -d "$share/doc/echostr"
   install -m 644 README.md docs/install.md docs/operations.md "$share/doc/echostr/"
   gzip -9nc CHANGELOG.md >"$share/doc/echostr/CHANGELOG.md.gz"
+  # In Debian's form, and made twice the same of one commit.
+  local time
+  time="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
+  printf 'echostr (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n -- %s  %s\n' "$1" \
+    "$(sed -n 's/^Maintainer: //p' packaging/debian/control.in)" "$(LC_ALL=C date -u -R -d "@$time")" \
+    | gzip -9n >"$share/doc/echostr/changelog.gz"
   cat >"$share/doc/echostr/copyright" <<'COPYRIGHT'
 Copyright: the authors of echostr
 License: Apache-2.0, whose text is in /usr/share/common-licenses/Apache-2.0
