@@ -1,4 +1,4 @@
-//! The ten natural mistakes with handlers, and what the compiler says of each: it has to name the cause.
+//! The natural mistakes with handlers, and what the compiler says of each: it has to name the cause.
 //!
 //! After a change of the messages, or of the compiler: `TRYBUILD=overwrite cargo test -p echostr-testing --test compile`,
 //! and read what has changed.

@@ -16,7 +16,7 @@ fn handlers_are_set_up_only_when_asked_for() {
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("shop.db");
     let text = format!(
-        "[journal]\nurl = 'memory:'\n[mp.test]\napp_id = 'wx0123456789abcdef'\ntoken = 'token'\nmode = 'plain'\n\
+        "[server]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.1:0'\n[journal]\nurl = 'memory:'\n[mp.test]\napp_id = 'wx0123456789abcdef'\ntoken = 'token'\nmode = 'plain'\n\
          [handlers.shop]\ndatabase = '{}'\nmodel_url = 'http://127.0.0.1:9/'\nmodel_key = 'key'\n",
         database.display()
     );
