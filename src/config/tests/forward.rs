@@ -231,9 +231,12 @@ fn settings_of_observers_are_not_for_forwards() {
     check("[observers.forward.crm]\ntimeout = \"1s\"\n", &[&format!("c.toml:1: [observers.forward] {text}")]);
 }
 
-#[cfg(feature = "queues")]
 #[test]
 fn the_examples_of_the_documents_are_valid() {
+    // Where a queue is not built in, its example is refused.
+    if !cfg!(feature = "queues") {
+        return;
+    }
     let env = |name: &str| {
         Ok(match name {
             name if name.ends_with("AES_KEY") => "k".repeat(43),

@@ -23,7 +23,7 @@ use rskafka::{
 use rustls::ClientConfig;
 
 use super::{
-    Broker, CONNECT_TIMEOUT, Message, PublishError, Trouble,
+    Broker, Message, PublishError, Trouble,
     link::{self, Link},
 };
 use crate::{
@@ -81,12 +81,12 @@ impl Kafka {
             }
             _ => None,
         };
-        // What it tries by itself is a part of one attempt, and of connecting.
+        // Another leader is found at the second try; whatever takes longer is for the next attempt of the forward.
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_millis(200),
             base: 2.0,
-            deadline: Some(queue.timeout.min(CONNECT_TIMEOUT) / 2),
+            deadline: Some(Duration::from_millis(300)),
         };
         Ok(Self {
             hosts: queue.hosts.clone(),

@@ -128,3 +128,38 @@ async fn tcp<'h>(hosts: &'h [Host], guard: &Guard) -> Result<(TcpStream, &'h Hos
 pub(super) fn per_server(servers: usize) -> Duration {
     CONNECT_TIMEOUT / u32::try_from(servers.clamp(1, 4)).unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_of_those_who_wait_connects_for_all_of_them() {
+        let (link, tried, is_up) = (Link::new(), AtomicU32::new(0), AtomicU32::new(0));
+        let connect = async || {
+            tried.fetch_add(1, Ordering::Relaxed);
+            time::sleep(Duration::from_millis(1)).await;
+            match is_up.load(Ordering::Relaxed) {
+                0 => Err(PublishError::unavailable("down")),
+                number => Ok(number),
+            }
+        };
+        let get = async || link.get(|number| *number == is_up.load(Ordering::Relaxed), connect()).await;
+        let all = async || join_all((0..5).map(|_| get())).await;
+        assert!(all().await.iter().all(|got| got.as_ref().is_err_and(|error| error.text == "down")));
+        assert_eq!(tried.load(Ordering::Relaxed), 1);
+        is_up.store(1, Ordering::Relaxed);
+        assert!(all().await.iter().all(|got| *got == Ok(1)));
+        assert_eq!(tried.load(Ordering::Relaxed), 2);
+        // The one that there is has ended.
+        is_up.store(2, Ordering::Relaxed);
+        assert!(all().await.iter().all(|got| *got == Ok(2)));
+        link.forget();
+        assert_eq!(get().await, Ok(2));
+        assert_eq!(tried.load(Ordering::Relaxed), 4);
+    }
+}
