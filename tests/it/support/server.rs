@@ -225,7 +225,8 @@ impl TestServer {
 
     /// The sum of the series of a metric that have these labels, as in `name{a="b"}`; there may be more labels.
     pub async fn metric(&self, series: &str) -> f64 {
-        let (name, labels) = series.trim().trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+        let series = series.trim().trim_end_matches('}');
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         let text = self.admin.get("/metrics").await.body;
         let values = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
