@@ -137,6 +137,8 @@ step "lints"
 cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 step "tests"
+# Most tests wait for something most of the time.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((3 * $(nproc)))}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --locked --workspace --all-features --no-fail-fast 2>&1 | tee "$log"
