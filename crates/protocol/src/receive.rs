@@ -2,12 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+
 use crate::{
     crypto::{EncodingKey, KeyError},
     envelope::{Keys, Mode, Query, ReceiveIds, Refusal, Seal, SealError, Verified},
-    event::{Event, EventSpec, Platform, Reply, ReplyError},
-    payload::{self, Form, PayloadError, Value},
+    event::{Answer, AnswerStream, Event, EventSpec, Platform, Reply, ReplyError},
+    payload::{self, Form, Object, PayloadError, Value},
     platform::{self, Address, Body, Control, DedupeKey, Identity},
+    replies::wecom_bot::MAX_CONTENT_BYTES,
     secret::Secret,
     wire::Reading,
 };
@@ -47,6 +50,9 @@ pub enum ReplyFailure {
     /// It cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// It comes in chunks that are not all there: the platform then asks for the rest, which needs somebody who keeps it.
+    #[error("a streamed answer whose chunks are not all there needs the echostr server")]
+    Streamed,
     /// The system has no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
@@ -183,7 +189,11 @@ impl Keys {
     pub fn reply_with(&self, push: &Push, reply: impl Reply, unique: Unique) -> Result<Response, ReplyFailure> {
         let Unique { now, nonce, random } = unique;
         let address = push.tree().map(|tree| Address::of(&tree)).unwrap_or_default();
-        match platform::write_answer(push.platform, push.form, reply.into_answer()?, address, now) {
+        let answer = match reply.into_answer()? {
+            Answer::Stream(chunks) => finished(chunks, &nonce)?,
+            answer => answer,
+        };
+        match platform::write_answer(push.platform, push.form, answer, address, now) {
             Body::Plain(_) => Ok(push.success()),
             Body::Document(document) => {
                 let body = match &push.seal {
@@ -277,6 +287,26 @@ impl Push {
     pub fn success(&self) -> Response {
         Response::of(platform::plain_success(self.platform).to_owned())
     }
+}
+
+/// A streamed answer whose chunks are all there, as one that is finished at once.
+fn finished(mut chunks: AnswerStream, id: &str) -> Result<Answer, ReplyFailure> {
+    let mut content = String::new();
+    loop {
+        match chunks.next_chunk().now_or_never() {
+            Some(None) => break,
+            Some(Some(Ok(chunk))) if content.len() + chunk.len() <= MAX_CONTENT_BYTES => content.push_str(&chunk),
+            _ => return Err(ReplyFailure::Streamed),
+        }
+    }
+    let mut stream = Object::with_capacity(3);
+    stream.push("id", Value::Text(id.to_owned().into()));
+    stream.push("finish", Value::Bool(true));
+    stream.push("content", Value::Text(content.into()));
+    let mut body = Object::with_capacity(2);
+    body.push("msgtype", Value::Text("stream".into()));
+    body.push("stream", Value::Object(stream));
+    Ok(Answer::Body(body))
 }
 
 /// Without what users write.
