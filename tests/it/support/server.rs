@@ -4,6 +4,7 @@ use std::{
     fs::{File, TryLockError},
     net::SocketAddr,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use echostr::{
@@ -244,10 +245,12 @@ async fn bind(config: &Config, hooks: Hooks, clock: &Clock) -> Server {
     if let JournalUrl::Sqlite(path) = &config.journal.url
         && let Ok(lock) = File::open(format!("{}.lock", path.display()))
     {
-        super::wait_for("the journal is free", async || {
-            !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
-        })
-        .await;
+        // No closure: with every feature the compiler cannot see that the future of an async one may be sent.
+        let begun = Instant::now();
+        while matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the lock of the journal is never free");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     Server::bind(config, hooks, clock.clone()).await.unwrap()
 }
