@@ -15,7 +15,7 @@ const SHOWN_CHARACTERS: usize = 200;
 /// Sends to one target, over connections that it keeps.
 #[derive(Debug)]
 pub(crate) enum Outlet {
-    Http(Client),
+    Http(Box<Client>),
     Queue(Publisher),
 }
 
@@ -26,7 +26,7 @@ impl Outlet {
     /// When a client cannot be set up.
     pub(crate) fn new(to: &Destination, concurrency: usize, guard: &Guard) -> Result<Self, SendError> {
         match to {
-            Destination::Http(target) => Ok(Self::Http(Client::new(target, guard)?)),
+            Destination::Http(target) => Ok(Self::Http(Box::new(Client::new(target, guard)?))),
             Destination::Queue(queue) => Ok(Self::Queue(Publisher::new(queue, concurrency, guard)?)),
         }
     }

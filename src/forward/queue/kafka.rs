@@ -58,10 +58,13 @@ pub(super) struct Kafka {
     link: Link<Arc<Connection>>,
 }
 
+/// The partitions of each topic.
+type Topics = HashMap<String, Vec<i32>>;
+
 struct Connection {
     client: Client,
-    /// How many partitions each topic has, and when that was asked.
-    topics: tokio::sync::Mutex<Option<(Instant, HashMap<String, Vec<i32>>)>>,
+    /// The topics, and when that was asked.
+    topics: tokio::sync::Mutex<Option<(Instant, Topics)>>,
     partitions: Mutex<HashMap<(String, i32), Arc<PartitionClient>>>,
 }
 
@@ -161,7 +164,7 @@ impl Connection {
         }
         let found = self.client.list_topics().await.map_err(|error| failure(&error))?;
         let found = found.into_iter().map(|it| (it.name, it.partitions.into_iter().collect()));
-        let found: HashMap<String, Vec<i32>> = found.collect();
+        let found: Topics = found.collect();
         let partitions = found.get(topic).cloned();
         *topics = Some((Instant::now(), found));
         partitions.ok_or_else(|| PublishError::refused("the topic does not exist: create it, or change `topic`"))
