@@ -63,3 +63,18 @@ fn what_is_needed_is_read_and_missed_with_its_line() {
     assert!(read(Needs::NONE.with_admin(), &["ADMIN_TOKEN"]).unwrap().admin.token.is_some());
     assert!(read(Needs::ALL, &[]).unwrap_err().lines().count() == 7);
 }
+
+#[test]
+fn keys_of_queues_are_no_mistake_where_the_address_was_not_read() {
+    let text = format!(
+        "{}[[forward]]\nname = \"one\"\nmatch = \"*\"\nto = {{ env = \"NOT_SET\" }}\nsubject = \"all\"\nusername = \"u\"\npassword = \"p\"\n",
+        "[mp.shop]\napp_id = \"wx0123456789abcdef\"\ntoken = \"shopToken\"\nmode = \"plain\"\n"
+    );
+    let read = |needs| Config::parse_for(&text, "test", |_| Err(std::env::VarError::NotPresent), needs);
+    assert!(read(Needs::NONE).is_ok_and(|config| config.forwards.is_empty() && config.unread_forwards.len() == 1));
+    let problems = read(Needs::ALL).map(drop).map_err(|wrong| wrong.to_string());
+    assert!(
+        problems.as_ref().is_err_and(|text| text.contains("NOT_SET") && !text.contains("needs a queue")),
+        "{problems:?}"
+    );
+}
