@@ -29,7 +29,10 @@ use crate::support::{
 /// An observer that counts.
 fn counting(seen: &Arc<AtomicU32>) -> Hooks {
     let seen = Arc::clone(seen);
-    let hooks = Hooks::default().background("tick", async |server| Ok(server.stopping().await));
+    let hooks = Hooks::default().background("tick", async |server| {
+        server.stopping().await;
+        Ok(())
+    });
     hooks.observe("push", move |_: mp::TextMessage, _: Context| {
         seen.fetch_add(1, Ordering::SeqCst);
         async { Ok(()) }

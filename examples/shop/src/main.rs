@@ -69,7 +69,10 @@ async fn set_up(config: &Config) -> Result<Hooks, HandlerError> {
         })
         .observe("crm", async |_, event: mp::Unsubscribe, _| match event.from_user() {
             "" => Err(Permanent::new("the CRM takes no user without an id").into()),
-            openid => Ok(tracing::info!("the CRM removes {openid}")),
+            openid => {
+                tracing::info!("the CRM removes {openid}");
+                Ok(())
+            }
         })
         .background(Background::named("followers").on_one_node(), count_followers)
         .into())

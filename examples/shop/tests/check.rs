@@ -1,5 +1,7 @@
 //! `check` opens no database; `check --handlers` sets the handlers up, and says what keeps it from that.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{path::Path, process::Command};
 
 use tempfile::TempDir;
