@@ -203,7 +203,10 @@ fn forward(name: String, section: &Section<'_>, accounts: &[Account], guard: &Gu
     let destination = match queue {
         Some(to) => queue::read(section, guard, to, TIMEOUT).map(Destination::Queue),
         None => {
-            queue::refuse_keys(section);
+            // Where it was not read, nobody knows what it is.
+            if to.is_some() {
+                queue::refuse_keys(section);
+            }
             Target::read_to(section, guard, to.as_ref(), TIMEOUT).map(Destination::Http)
         }
     };
