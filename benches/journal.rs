@@ -59,7 +59,7 @@ fn journals(criterion: &mut Criterion) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let folder = TempDir::new().expect("a folder");
     let (retention, supervisor) = (Duration::from_secs(604_800), Supervisor::default());
-    let commits = metrics::Histogram::noop();
+    let commits = None;
     let options =
         Options { retention, max_size: 1 << 40, observers: Vec::new(), supervisor, clock: Clock::system(), commits };
     let small = Options { max_size: 4 << 20, ..options.clone() };

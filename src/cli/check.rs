@@ -168,7 +168,7 @@ fn is_reserved(name: &str) -> bool {
 async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
     // The tokens are for this process only: a server's stay valid, as the platforms return the same one.
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new(&Options {
-        commits: metrics::Histogram::noop(),
+        commits: None,
         retention: config.journal.retention,
         max_size: 1 << 20,
         observers: Vec::new(),

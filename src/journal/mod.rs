@@ -121,7 +121,6 @@ pub fn open(
     clock: &Clock,
     commits: Option<Histogram>,
 ) -> Result<Arc<dyn Journal>, JournalError> {
-    let commits = commits.unwrap_or_else(Histogram::noop);
     let (retention, max_size, supervisor) = (config.retention, config.max_size, supervisor.clone());
     let mut options = Options { retention, max_size, observers, supervisor, clock: clock.clone(), commits };
     Ok(match &config.url {
@@ -347,15 +346,9 @@ mod tests {
 
         let config = Config::parse("[journal]\nurl = \"sqlite://a.db\"\n", "test", |_| Ok(String::new())).unwrap();
         let failures = [
-            open(
-                &config.journal,
-                Vec::new(),
-                &Supervisor::default(),
-                &crate::clock::Clock::system(),
-                metrics::Histogram::noop(),
-            )
-            .map(drop)
-            .unwrap_err(),
+            open(&config.journal, Vec::new(), &Supervisor::default(), &crate::clock::Clock::system(), None)
+                .map(drop)
+                .unwrap_err(),
             open_archive(&config.journal).map(drop).unwrap_err(),
             check(&config.journal).await.unwrap_err(),
         ];

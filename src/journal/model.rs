@@ -61,8 +61,8 @@ pub struct Options {
     pub supervisor: Supervisor,
     /// What leases and keys last by.
     pub clock: Clock,
-    /// How long commits take, in seconds.
-    pub commits: Histogram,
+    /// Where it goes how long commits take, in seconds.
+    pub commits: Option<Histogram>,
 }
 
 /// An observer, as the journal knows it.

@@ -160,14 +160,7 @@ fn observer(name: &str) -> Observer {
 
 pub fn options(observers: Vec<Observer>) -> Options {
     let (retention, supervisor) = (Duration::from_secs(3600), Supervisor::default());
-    Options {
-        retention,
-        max_size: 64 << 20,
-        observers,
-        supervisor,
-        clock: Clock::system(),
-        commits: metrics::Histogram::noop(),
-    }
+    Options { retention, max_size: 64 << 20, observers, supervisor, clock: Clock::system(), commits: None }
 }
 
 /// A text message of an Official Account: its key is of its user and number.

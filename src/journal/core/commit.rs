@@ -23,7 +23,7 @@ pub(crate) trait Commit {
     type Failure: Failure;
 
     /// How long commits take.
-    fn commits(&self) -> &Histogram;
+    fn commits(&self) -> Option<&Histogram>;
 
     /// Writes the batch; everything is durable when this is ready, or nothing was written. It may be called twice.
     fn commit(
@@ -81,8 +81,8 @@ async fn attempt<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result
 async fn commit<C: Commit>(store: &mut C, batch: &mut [C::Operation]) -> Result<C::Done, C::Failure> {
     let started = Instant::now();
     let committed = AssertUnwindSafe(async { store.commit(batch).await }).catch_unwind().await;
-    if matches!(committed, Ok(Ok(_))) {
-        store.commits().record(started.elapsed());
+    if let (Ok(Ok(_)), Some(commits)) = (&committed, store.commits()) {
+        commits.record(started.elapsed());
     }
     committed.unwrap_or_else(|payload| Err(C::Failure::panicked(Panicked::of(payload))))
 }

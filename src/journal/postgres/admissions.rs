@@ -87,8 +87,8 @@ impl Commit for Admissions {
     type Done = Vec<Admitted>;
     type Failure = Failure;
 
-    fn commits(&self) -> &Histogram {
-        &self.shared.commits
+    fn commits(&self) -> Option<&Histogram> {
+        self.shared.commits.as_ref()
     }
 
     async fn commit(&mut self, batch: &mut [Asking]) -> Result<Vec<Admitted>, Failure> {

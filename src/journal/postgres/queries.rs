@@ -92,8 +92,8 @@ impl Commit for Queries {
     type Done = HashMap<[u8; 20], u64>;
     type Failure = Failure;
 
-    fn commits(&self) -> &Histogram {
-        &self.shared.commits
+    fn commits(&self) -> Option<&Histogram> {
+        self.shared.commits.as_ref()
     }
 
     async fn commit(&mut self, batch: &mut [Claim]) -> Result<Self::Done, Failure> {

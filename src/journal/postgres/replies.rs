@@ -143,8 +143,8 @@ impl Commit for Records {
     type Done = Vec<Replied>;
     type Failure = Failure;
 
-    fn commits(&self) -> &Histogram {
-        &self.shared.commits
+    fn commits(&self) -> Option<&Histogram> {
+        self.shared.commits.as_ref()
     }
 
     async fn commit(&mut self, batch: &mut [Recording]) -> Result<Vec<Replied>, Failure> {

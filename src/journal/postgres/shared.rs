@@ -85,7 +85,7 @@ pub(super) struct Shared {
     pub(super) start: watch::Sender<Start>,
     pub(super) counts: Counts,
     /// How long commits take.
-    pub(super) commits: Histogram,
+    pub(super) commits: Option<Histogram>,
     pub(super) queries: queries::Pending,
     /// Asks the heartbeat to check at once.
     pub(super) look: Notify,

@@ -79,7 +79,7 @@ pub(super) struct Shared {
     pub(super) arrivals: Notify,
     pub(super) counts: Counts,
     /// How long commits take.
-    pub(super) commits: Histogram,
+    pub(super) commits: Option<Histogram>,
     /// Operations written so far.
     pub(super) written: AtomicU64,
     /// Asks the writer for a checkpoint.

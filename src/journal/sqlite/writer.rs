@@ -201,8 +201,8 @@ impl Commit for Writer {
     type Done = ();
     type Failure = rusqlite::Error;
 
-    fn commits(&self) -> &Histogram {
-        &self.shared.commits
+    fn commits(&self) -> Option<&Histogram> {
+        self.shared.commits.as_ref()
     }
 
     fn commit(&mut self, ops: &mut [Op]) -> impl Future<Output = rusqlite::Result<()>> + Send {

@@ -266,7 +266,8 @@ async fn can_be_tried<B: Broker>(broker: &B) {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echostr"));
         let output = command.args(arguments).arg("--config").arg(&config).output().unwrap();
-        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        (output.status.success(), said)
     };
     let (is_done, said) = run(&["forwards", "test", "tried", "mp.message.text"]);
     assert!(is_done && said.contains("delivered"), "{said}");

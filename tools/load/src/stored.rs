@@ -83,7 +83,8 @@ fn open(path: &Path, max_size: u64) -> Result<Arc<SqliteJournal>, Failure> {
         unanswered: None,
     };
     let (retention, supervisor) = (Duration::from_secs(7 * 86_400), Supervisor::default());
-    let options = Options { retention, max_size, observers: vec![observer], supervisor, clock: Clock::system() };
+    let (observers, clock, commits) = (vec![observer], Clock::system(), None);
+    let options = Options { retention, max_size, observers, supervisor, clock, commits };
     Ok(Arc::new(SqliteJournal::open(path, &options)?))
 }
 
