@@ -14,7 +14,7 @@ use rustls::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Broker, Certificates, PASSWORD, Received, WRONG, behaves, program, without_ca};
+use super::{Broker, Certificates, Received, WRONG, behaves, program, without_ca};
 use crate::support::{
     process::{self, Process},
     wait_for,
@@ -159,7 +159,6 @@ impl Broker for Kafka {
             (self.to("nowhere"), "the topic does not exist: create it"),
             (without_ca(&self.keys_with_tls("x")), "no TLS with"),
             (format!("{closed}password = \"{WRONG}\"\n"), "does not let this user in"),
-            (format!("{closed}password = \"{PASSWORD}\"\nsasl = \"scram-sha-512\"\n"), "does not let this user in"),
         ]
     }
 
