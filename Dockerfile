@@ -8,7 +8,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs crates/*/src/lib.rs \
-    && cargo build --release --locked --features queues --bin echostr \
+    && cargo build --release --locked --features queues,otlp --bin echostr \
     && cp target/release/echostr /echostr
 
 # Debian rather than distroless: its registry can be reached, or is mirrored, wherever the platforms are used.

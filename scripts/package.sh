@@ -32,7 +32,7 @@ mkdir -p "$out"
 out="$(cd "$out" && pwd)"
 if [ -z "$binary" ]; then
   step "the program"
-  cargo build --release --locked --features queues --bin echostr
+  cargo build --release --locked --features queues,otlp --bin echostr
   binary=target/release/echostr
 fi
 binary="$(realpath "$binary")"
