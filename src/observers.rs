@@ -220,13 +220,13 @@ impl Observers {
                 ends: ends.clone(),
                 cancelled: cancelled.clone(),
             });
-            let (stop, running) = (stop.clone(), tasks.clone());
+            let (stop, cancelled, running) = (stop.clone(), cancelled.clone(), tasks.clone());
             let permits = Arc::new(Permits::new(work.settings.concurrency, work.job.scope, work.job.gate.clone()));
             let name = format!("observer {}", work.job.name);
-            let leasing =
-                supervisor.keep(&name, move || lease(Arc::clone(&work), Arc::clone(&permits), running.clone()));
+            let leasing = supervisor
+                .keep(&name, move || lease(Arc::clone(&work), Arc::clone(&permits), running.clone(), stop.clone()));
             tasks.spawn(async move {
-                stop.run_until_cancelled(leasing).await;
+                cancelled.run_until_cancelled(leasing).await;
             });
         }
         let finisher = Arc::new(AsyncMutex::new(Finisher { journal: Arc::clone(journal), ended, taken: Vec::new() }));
@@ -257,13 +257,14 @@ impl Observers {
     }
 }
 
-/// Leases events and starts their handlers, until it is stopped.
-async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker) {
+/// Leases events and starts their handlers, until it is stopped. What is being leased by then is handled: nobody else would have it
+/// before the lease expires.
+async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker, stop: CancellationToken) {
     let name = Arc::clone(&work.job.name);
     let term = work.timeout + LEASE_MARGIN;
-    loop {
+    while !stop.is_cancelled() {
         let Some((mut room, is_limited)) = permits.room(Instant::now()) else {
-            permits.has_room().await;
+            let _ = stop.run_until_cancelled(permits.has_room()).await;
             continue;
         };
         room.limit = room.limit.min(MAX_BATCH);
@@ -278,7 +279,8 @@ async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker) {
                     }
                 };
                 let (arrivals, freed) = (pin!(arrivals), pin!(freed));
-                let _ = time::timeout(POLL_INTERVAL, futures_util::future::select(arrivals, freed)).await;
+                let waiting = time::timeout(POLL_INTERVAL, futures_util::future::select(arrivals, freed));
+                let _ = stop.run_until_cancelled(waiting).await;
             }
             Ok(leased) => {
                 for leased in leased {
@@ -287,7 +289,7 @@ async fn lease(work: Arc<Work>, permits: Arc<Permits>, tasks: TaskTracker) {
                 }
             }
             // The journal logs what is wrong.
-            Err(_) => time::sleep(POLL_INTERVAL).await,
+            Err(_) => drop(stop.run_until_cancelled(time::sleep(POLL_INTERVAL)).await),
         }
     }
 }

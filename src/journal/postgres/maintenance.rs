@@ -21,6 +21,7 @@ use super::{
         id, millis, now_millis,
     },
     db::{Failure, limited},
+    observers,
     pool::Connection,
     schema::{self, BACKFILL, LOCK, MAINTENANCE},
     shared::Shared,
@@ -185,6 +186,9 @@ impl Maintain for Maintained {
             let freed = limited(db.execute(REAPED, &[&ids])).await?
                 + limited(db.execute(JUMPED, &[&ids, &LONGEST_PAUSE])).await?;
             let freed = freed + self.offer_unanswered(&mut db).await?;
+            if self.shared.is_reordering() {
+                limited(observers::reorder(&self.shared, &mut db)).await?;
+            }
             db.done();
             if freed > 0 {
                 self.shared.arrivals.notify_waiters();

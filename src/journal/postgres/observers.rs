@@ -63,6 +63,13 @@ pub(super) async fn register(shared: &Shared, changes: &tokio_postgres::Transact
     Ok(())
 }
 
+/// Updates what was on its way when the order of an observer changed.
+pub(super) async fn reorder(shared: &Shared, db: &mut Connection) -> Result<(), Failure> {
+    let wanted = shared.wanted();
+    let names: Vec<&str> = wanted.iter().map(|observer| &*observer.name).collect();
+    db.execute(SET_ORDER, &[&names]).await.map(drop)
+}
+
 /// The accounts of which something waits for an observer, with how many there is room for: of most `$5`, of the accounts
 /// `$6` the numbers `$7`. Begins behind the account `$8`, which had its turn last. Goes from account to account rather
 /// than from row to row.

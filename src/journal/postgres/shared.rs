@@ -33,6 +33,9 @@ use crate::platform::DedupeKey;
 /// How often a journal that cannot store retries.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Longer than a statement may take.
+const REORDERING: Duration = Duration::from_secs(20);
+
 /// State of the first connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -75,6 +78,8 @@ pub(super) struct Shared {
     /// This node.
     pub(super) node: Uuid,
     wanted: Mutex<Arc<[Observer]>>,
+    /// When these were registered while the node runs.
+    registered: Mutex<Option<Instant>>,
     pub(super) observers: Mutex<HashMap<Arc<str>, Observing>>,
     /// The ordering key of each account that each observer in order was given last, so that all have their turn.
     pub(super) last_keys: Mutex<HashMap<i32, HashMap<String, Vec<u8>>>>,
@@ -113,6 +118,7 @@ impl Shared {
             pool,
             node: Uuid::now_v7(),
             wanted: Mutex::new(options.observers.as_slice().into()),
+            registered: Mutex::default(),
             observers: Mutex::default(),
             last_keys: Mutex::default(),
             last_accounts: Mutex::default(),
@@ -146,7 +152,14 @@ impl Shared {
 
     /// This node has these observers from now on.
     pub(super) fn want(&self, observers: Vec<Observer>) {
+        *self.registered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = observers.into();
+    }
+
+    /// Whether the order of an observer has changed so lately that an event may still be on its way to it in the old one.
+    pub(super) fn is_reordering(&self) -> bool {
+        let registered = *self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.is_some_and(|at| at.elapsed() < REORDERING)
     }
 
     /// The observers that this node has or had, as the database knows them.

@@ -284,14 +284,17 @@ impl Journal for SqliteJournal {
 
     fn register(&self, observers: Vec<Observer>) -> Task<'_, ()> {
         let (latest, registering) = (number(self.ids.next(now_millis())), observers.clone());
-        let retention = self.retention;
+        let (retention, shared, before) = (self.retention, Arc::clone(&self.shared), self.shared.observers());
         let registered = self.work(move |db| {
-            let registered = observers::register(db, &registering, latest)?;
-            observers::report(db, retention)?;
-            Ok(registered)
+            // The next event is offered as it says here: in order, or not.
+            shared.registered(&observers::register(db, &registering, latest)?);
+            observers::report(db, retention)
         });
         Box::pin(async move {
-            self.shared.registered(&registered.await?);
+            if let Err(failure) = registered.await {
+                self.shared.registered(&before);
+                return Err(failure);
+            }
             *self.shared.wanted() = (observers.into(), true);
             self.shared.arrivals.notify_waiters();
             Ok(())

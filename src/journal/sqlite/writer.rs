@@ -147,7 +147,7 @@ impl Writer {
         if ops.is_empty() {
             transaction.execute("UPDATE probe SET count = count + 1", [])?;
         }
-        let observers = self.shared.observers();
+        let mut observers = self.shared.observers();
         for op in &mut *ops {
             match op {
                 Op::Admit { event, entry: _, reply } => {
@@ -163,7 +163,11 @@ impl Writer {
                 }
                 Op::Repeated { number } => events::repeated(&transaction, *number)?,
                 Op::Used(used) => queries::append(&transaction, used)?,
-                Op::Work(work) => (work.run)(&transaction)?,
+                Op::Work(work) => {
+                    (work.run)(&transaction)?;
+                    // It may have registered some.
+                    observers = self.shared.observers();
+                }
             }
         }
         transaction.commit()?;
