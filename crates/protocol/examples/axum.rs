@@ -31,7 +31,7 @@ async fn receive(State(keys): State<Arc<Keys>>, RawQuery(query): RawQuery, body:
             keys.reply(&push, respond(&push)).unwrap_or_else(|_| push.success())
         }
         Err(ReceiveError::Refused(_)) => return StatusCode::FORBIDDEN.into_response(),
-        Ok(_) | Err(_) => return StatusCode::BAD_REQUEST.into_response(),
+        Err(_) => return StatusCode::BAD_REQUEST.into_response(),
     };
     ([(header::CONTENT_TYPE, response.content_type)], response.body).into_response()
 }

@@ -18,9 +18,8 @@ use crate::{
 /// How old a request may be, where the platform does not say it.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// What a request is.
+/// What a request is. There is nothing else that a platform sends.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Received {
     /// The console checks the URL: this is the answer.
     UrlCheck(Response),
