@@ -111,6 +111,7 @@ mod stats;
 mod streams;
 #[doc(hidden)]
 pub mod supervisor;
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "only who exports looks into a span"))]
 mod telemetry;
 #[doc(hidden)]
 pub mod testing;
