@@ -39,7 +39,6 @@ pub(super) enum Unanswered {
     #[error("the reply is not ready; the platform retries")]
     Held,
     /// A handler blocked its thread for so long that nothing could be stored in time.
-    /// A handler blocked its thread for so long that nothing could be stored in time.
     #[error("{0}")]
     Blocked(Arc<str>),
 }
