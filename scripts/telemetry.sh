@@ -105,15 +105,18 @@ has_value() { [ "$(ask "$1" | jq '.data.result | length')" -gt 0 ]; }
 step "scraped"
 until_true "a scrape" has_value 'up{job="echostr"} == 1'
 until_true "two of the deliveries" has_value 'sum(echostr_deliveries_total{outcome="answered"}) == 5'
+until_true "two scrapes, which a rate is made of" has_value 'count_over_time(echostr_deliveries_total{outcome="answered"}[1m]) >= 2'
 until_true "the dead letters" has_value 'echostr_observer_dead_letters{observer="forward.nowhere"} == 5'
 
 step "the rules are evaluated without an error, and one fires"
 until_true "an evaluation" sh -c "curl -fsS http://$address/api/v1/rules | jq -e '[.data.groups[].rules[].health] | all(. == \"ok\")'"
 until_true "the alert" has_value 'ALERTS{alertname="EchostrDeadLetters",alertstate="firing",observer="forward.nowhere"}'
 
-step "every panel of the dashboard can be asked for"
+step "every panel of the dashboard can be asked for, and shows something"
+# Metrics that this server has no series of: no account has credentials for the API, no customer service, no bot over WebSocket, and no
+# handler of Rust that could block its thread.
+without_series='echostr_(api_calls_total|api_tokens_total|api_token_state|kf_lag_seconds|websocket_[a-z_]+|blocked_polls_total)\{'
 count=0
-empty=0
 while IFS= read -r expression; do
   expression=${expression//\$__rate_interval/30s}
   expression=${expression//\$job/echostr}
@@ -122,9 +125,9 @@ while IFS= read -r expression; do
   answer=$(ask "$expression") || die "the dashboard asks for what Prometheus refuses: $expression"
   [ "$(jq -r .status <<<"$answer")" = success ] || die "the dashboard asks for what Prometheus refuses: $expression"
   count=$((count + 1))
-  [ "$(jq '.data.result | length' <<<"$answer")" -gt 0 ] || { empty=$((empty + 1)); printf 'empty here: %s\n' "$expression"; }
+  [ "$(jq '.data.result | length' <<<"$answer")" -gt 0 ] || [[ $expression =~ $without_series ]] || die "a panel shows nothing: $expression"
 done < <(jq -r '.panels[].targets[]?.expr' docker/grafana/dashboards/echostr.json)
-printf '%s expressions, %s of them without a series on this server (no API, no bots)\n' "$count" "$empty"
-[ $((count - empty)) -ge 25 ] || die "most of the dashboard is empty"
+[ "$count" -gt 0 ] || die "the dashboard asks for nothing"
+printf '%s expressions\n' "$count"
 
 step "passed"
