@@ -1,7 +1,8 @@
 #!/bin/sh
-# Measures what a delivery costs, beside a bare axum server in the same run; or, with --memory, what the server holds.
+# Measures what a delivery costs in the default configuration, beside a bare axum server in the same run; or, with --memory, what the server holds.
 #
-#   scripts/load.sh [--rounds N] [--seconds S] [--connections N] [--case NAME] [--server FILE]
+#   scripts/load.sh [--rounds N] [--seconds S] [--connections N] [--case NAME] [--server FILE] [--memory-limit SIZE]
+#   scripts/load.sh --rate 1000 --journal sqlite          deliveries at a rate (open loop), latency from the moment each was due
 #   scripts/load.sh --journal sqlite --connections 64     every delivery durable, with its reply
 #   scripts/load.sh --journal postgres://…                the same, in a database
 #   scripts/load.sh --stored 10000,1000000,10000000       admissions into a journal that holds so many events

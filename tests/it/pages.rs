@@ -251,3 +251,22 @@ fn the_pages_of_both_languages_have_the_same_parts() {
     }
     assert!(differences.is_empty(), "pages differ from their twins:\n{}", differences.join("\n"));
 }
+
+/// A reason that the page knows no advice for is shown as a bare code. The page's own tests say the same, but need Node.js.
+#[test]
+fn the_inspector_has_advice_for_every_refusal() {
+    let page = read(&root().join("docs/refusals.md"));
+    let codes: Vec<&str> = page
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+            let code = cells.next()?.strip_suffix('`')?;
+            let status = cells.next()?;
+            (status.len() == 3 && status.parse::<u16>().is_ok()).then_some(code)
+        })
+        .collect();
+    assert!(codes.len() > 20, "{codes:?}");
+    let advice = read(&root().join("inspector/src/words/advice.ts"));
+    let missing: Vec<_> = codes.iter().filter(|code| !advice.contains(&format!("\n  {code}: "))).collect();
+    assert!(missing.is_empty(), "inspector/src/words/advice.ts: {missing:?}; afterwards run `npm run build` in inspector/");
+}

@@ -90,6 +90,10 @@ export const ADVICE: Record<string, Title> = {
     en: "Too many large bodies at once. The platform retries; raise `body_memory` if this goes on.",
     zh: "同时接收的大包体过多。平台会重试；如果持续出现，请调大 `body_memory`。",
   },
+  blocked: {
+    en: "A handler blocked its thread: the log names it. Move the work to `spawn_blocking`. The platform retries.",
+    zh: "有响应函数阻塞了线程，日志中有它的名字。请把阻塞的工作移到 `spawn_blocking`。平台会重试。",
+  },
   overloaded: {
     en: "Responders are too slow or hang. The platform retries; see the accounts in flight.",
     zh: "响应函数太慢或卡住了。平台会重试；请查看各账号正在处理的数量。",

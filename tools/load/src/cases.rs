@@ -29,11 +29,12 @@ const FRIEND_ADD: &str = "Sns.CallbackPrevFriendAdd";
 /// Length of a text message, as they mostly are.
 const TEXT_LENGTH: usize = 370;
 
-/// Where events are kept by default: nowhere. It is so small that the warm-up fills it: nothing grows afterwards.
+/// Where events are kept by default: in memory.
 pub(crate) const NO_JOURNAL: &str = "memory:";
 
-/// The configuration that the cases need.
-pub(crate) fn config(listen: SocketAddr, admin: SocketAddr, journal: &str) -> String {
+/// The configuration that the cases need: the default one, but for `memory_limit` where it is given.
+pub(crate) fn config(listen: SocketAddr, admin: SocketAddr, journal: &str, memory_limit: Option<&str>) -> String {
+    let memory_limit = memory_limit.map(|limit| format!("memory_limit = \"{limit}\"\n")).unwrap_or_default();
     format!(
         r#"[server]
 listen = "{listen}"
@@ -41,8 +42,7 @@ listen = "{listen}"
 listen = "{admin}"
 [journal]
 url = "{journal}"
-memory_limit = "4MiB"
-[mp.plain]
+{memory_limit}[mp.plain]
 app_id = "{APP_ID}"
 token = "{PLAIN_TOKEN}"
 [mp.safe]

@@ -43,6 +43,8 @@ pub(crate) struct Round {
     cpu: Duration,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    pub(crate) p999: Duration,
+    pub(crate) max: Duration,
     /// Answers that were not 200, or a sample that was not right.
     pub(crate) wrong: usize,
     /// Size of the last answer's body.
@@ -70,6 +72,9 @@ struct Shared {
     batch: Rc<Batch>,
     case: Option<Case>,
     requests: usize,
+    /// Deliveries a second; without it each connection sends as soon as it can.
+    rate: Option<u32>,
+    started: Instant,
     next: Cell<usize>,
     latencies: RefCell<Vec<Duration>>,
     wrong: Cell<usize>,
@@ -99,40 +104,62 @@ impl Client {
         batch: &Rc<Batch>,
         requests: usize,
     ) -> Result<Round, Failure> {
+        self.run_at(server, case, batch, requests, None)
+    }
+
+    /// The same at a rate: request `n` is due `n / rate` seconds after the start, and late when every connection is busy.
+    pub(crate) fn run_at(
+        &mut self,
+        server: &Process,
+        case: Option<&Case>,
+        batch: &Rc<Batch>,
+        requests: usize,
+        rate: Option<u32>,
+    ) -> Result<Round, Failure> {
+        let limit = ANSWER_TIMEOUT + rate.map_or(Duration::ZERO, |rate| due(requests, rate));
+        let cpu = server.cpu()?;
         let shared = Rc::new(Shared {
             batch: Rc::clone(batch),
             case: case.cloned(),
             requests,
+            rate,
+            started: Instant::now(),
             next: Cell::new(0),
             latencies: RefCell::new(Vec::with_capacity(requests)),
             wrong: Cell::new(0),
             answer: Cell::new(0),
         });
         let connections = std::mem::take(&mut self.connections);
-        let (cpu, started) = (server.cpu()?, Instant::now());
         self.connections = self.runtime.block_on(LocalSet::new().run_until(async {
             let work = connections.into_iter().map(|stream| tokio::task::spawn_local(send(stream, Rc::clone(&shared))));
             let work: Vec<_> = work.collect();
             let mut connections = Vec::with_capacity(work.len());
             for work in work {
-                connections.push(time::timeout(ANSWER_TIMEOUT, work).await.map_err(|_| "a round takes too long")???);
+                connections.push(time::timeout(limit, work).await.map_err(|_| "a round takes too long")???);
             }
             Ok::<_, Failure>(connections)
         }))?;
-        let (took, cpu) = (started.elapsed(), server.cpu()?.saturating_sub(cpu));
+        let (took, cpu) = (shared.started.elapsed(), server.cpu()?.saturating_sub(cpu));
         let mut latencies = shared.latencies.take();
         latencies.sort_unstable();
-        let percentile = |part: usize| latencies.get(latencies.len() * part / 100).copied().unwrap_or_default();
+        let per_mille = |part: usize| latencies.get(latencies.len() * part / 1000).copied().unwrap_or_default();
         Ok(Round {
             requests,
             took,
             cpu,
-            p50: percentile(50),
-            p99: percentile(99),
+            p50: per_mille(500),
+            p99: per_mille(990),
+            p999: per_mille(999),
+            max: latencies.last().copied().unwrap_or_default(),
             wrong: shared.wrong.get(),
             answer: shared.answer.get(),
         })
     }
+}
+
+/// When a request is due, after the start.
+fn due(number: usize, rate: u32) -> Duration {
+    Duration::from_secs_f64(number as f64 / f64::from(rate))
 }
 
 /// One connection: the next unsent request, until there is none.
@@ -144,7 +171,17 @@ async fn send(mut stream: TcpStream, shared: Rc<Shared>) -> Result<TcpStream, Fa
             return Ok(stream);
         }
         shared.next.set(number + 1);
-        let started = Instant::now();
+        let started = match shared.rate {
+            None => Instant::now(),
+            Some(rate) => {
+                let due = shared.started + due(number, rate);
+                // A timer of the runtime has steps of a millisecond; the core is this program's own.
+                while Instant::now() < due {
+                    tokio::task::yield_now().await;
+                }
+                due
+            }
+        };
         stream.write_all(shared.batch.request(number)).await?;
         let (status, body) = read_answer(&mut stream, &mut buffer).await?;
         shared.latencies.borrow_mut().push(started.elapsed());

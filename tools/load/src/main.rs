@@ -10,6 +10,7 @@ mod client;
 mod forwards;
 mod memory;
 mod process;
+mod rate;
 mod stored;
 mod waiting;
 
@@ -25,8 +26,15 @@ use self::{
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// As the server has it, so that the bare one is built as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Requests that are sent before anything is measured.
 const WARM_UP: usize = 8_000;
+
+/// Requests that fill the default journal in memory, so that it drops an event for each new one as it will for the rest of its life.
+const FILL: usize = 150_000;
 
 /// Requests of one round at most: they are made before it, and held in memory.
 const MAX_BATCH: usize = 200_000;
@@ -52,6 +60,12 @@ struct Arguments {
     /// Keep events in a journal: `sqlite`, or the URL of a PostgreSQL one.
     #[arg(long, value_name = "JOURNAL")]
     journal: Option<String>,
+    /// `memory_limit` of the journal; the server's default without it.
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<String>,
+    /// Send so many deliveries a second, whatever the server does (open loop), and print latencies from the moment each was due.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
@@ -107,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         let names: Vec<_> = Case::all().iter().map(Case::name).collect();
         return Err(format!("unknown case; expected one of {}", names.join(", ")).into());
     }
+    if let Some(rate) = arguments.rate {
+        return rate::run(arguments, rate, &cases);
+    }
     let workspace = Workspace::new()?;
     let core = Core::of_server();
     println!("{} rounds of {} s, {} connections, {core}\n", arguments.rounds, arguments.seconds, arguments.connections);
@@ -142,33 +159,44 @@ struct Measured {
 fn measure(arguments: &Arguments, case: &Case, workspace: &Workspace, core: Core) -> Result<Measured, Failure> {
     let connections = usize::from(arguments.connections);
     let length = Duration::from_secs_f64(arguments.seconds.clamp(0.05, 10.0));
-    let journal = match arguments.journal.as_deref() {
-        None => cases::NO_JOURNAL.to_owned(),
-        Some("sqlite") => workspace.sqlite()?,
-        Some(url) => url.to_owned(),
-    };
-    let server = Process::echostr(arguments.server.as_deref(), workspace, core, &journal)?;
+    let journal = workspace.journal(arguments.journal.as_deref().unwrap_or(cases::NO_JOURNAL))?;
+    let options = (journal.as_str(), arguments.memory_limit.as_deref());
+    let server = Process::echostr(arguments.server.as_deref(), workspace, core, options)?;
     let mut client = Client::connect(server.address(), connections)?;
-    let mut batch = Batch::new(case, 0, WARM_UP);
-    let warm_up = client.run(&server, Some(case), &batch, WARM_UP)?;
+    let (warm_up, mut serial) = warm_up(&mut client, &server, case, &journal)?;
     let mut wrong = warm_up.wrong;
 
     let bare = Process::bare(case.path(), warm_up.answer, core)?;
     let mut bare_client = Client::connect(bare.address(), connections)?;
-    let bare_warm_up = bare_client.run(&bare, None, &batch, WARM_UP)?;
+    let bare_warm_up = bare_client.run(&bare, None, &Batch::new(case, 0, WARM_UP), WARM_UP)?;
     let requests = |warm_up: &Round| ((warm_up.rate() * length.as_secs_f64()) as usize).clamp(1_000, MAX_BATCH);
     let (count, bare_count) = (requests(&warm_up), requests(&bare_warm_up));
 
     let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
         // Every delivery is a new event, made before the measurement.
-        batch = Batch::new(case, batch.next_serial(), count);
+        let batch = Batch::new(case, serial, count);
+        serial = batch.next_serial();
         let round = client.run(&server, Some(case), &batch, count)?;
         wrong += round.wrong;
         rounds.push(round);
         bare_rounds.push(bare_client.run(&bare, None, &batch, bare_count)?);
     }
     Ok(Measured { rounds, bare: bare_rounds, wrong })
+}
+
+/// Sends what comes before a measurement. Returns its last round, and the serial that comes next.
+fn warm_up(client: &mut Client, server: &Process, case: &Case, journal: &str) -> Result<(Round, u64), Failure> {
+    let batch = Batch::new(case, 0, WARM_UP);
+    let mut round = client.run(server, Some(case), &batch, WARM_UP)?;
+    let mut serial = batch.next_serial();
+    if journal == cases::NO_JOURNAL {
+        let batch = Batch::new(case, serial, FILL);
+        let filled = client.run(server, Some(case), &batch, FILL)?;
+        serial = batch.next_serial();
+        round = Round { wrong: round.wrong + filled.wrong, ..filled };
+    }
+    Ok((round, serial))
 }
 
 fn print_row(name: &str, rounds: &[Round], bare: Option<(&[Round], f64)>) {

@@ -36,7 +36,7 @@ pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
         Ok::<_, Failure>(())
     };
 
-    let process = Process::echostr(server, &workspace, Core::Any, NO_JOURNAL)?;
+    let process = Process::echostr(server, &workspace, Core::Any, (NO_JOURNAL, None))?;
     thread::sleep(SETTLE_PAUSE);
     row("idle".to_owned(), &process, Some(20))?;
     let mut client = Client::connect(process.address(), CONNECTIONS)?;
@@ -48,7 +48,7 @@ pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
     row(format!("{CONNECTIONS} connections, each after a delivery"), &process, Some(256))?;
     drop((client, process));
 
-    let process = Process::echostr(server, &workspace, Core::Any, NO_JOURNAL)?;
+    let process = Process::echostr(server, &workspace, Core::Any, (NO_JOURNAL, None))?;
     send_unsigned(process.address())?;
     println!("{:<44} {:>9.1}", format!("{BODIES} unsigned bodies of 1 MiB, at most"), process.peak_mib()?);
     thread::sleep(5 * SETTLE_PAUSE);

@@ -65,6 +65,11 @@ impl Workspace {
 }
 
 impl Workspace {
+    /// The URL of a journal: `sqlite` is a new file each time.
+    pub(crate) fn journal(&self, name: &str) -> Result<String, Failure> {
+        if name == "sqlite" { self.sqlite() } else { Ok(name.to_owned()) }
+    }
+
     /// A SQLite journal in a folder that is new each time.
     pub(crate) fn sqlite(&self) -> Result<String, Failure> {
         let folder = self.0.join("journal");
@@ -87,17 +92,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The server as it is released, with the accounts of the cases and the demo handlers.
+    /// The server as it is released, with the accounts of the cases and the demo handlers; a journal, and its `memory_limit`.
     pub(crate) fn echostr(
         program: Option<&Path>,
         workspace: &Workspace,
         core: Core,
-        journal: &str,
+        (journal, memory_limit): (&str, Option<&str>),
     ) -> Result<Self, Failure> {
         let program = program.map_or_else(|| beside("echostr"), |path| Ok(path.to_owned()))?;
         let (address, admin, log) = (free_address()?, free_address()?, workspace.0.join("server.log"));
         let config = workspace.0.join("echostr.toml");
-        fs::write(&config, cases::config(address, admin, journal))?;
+        fs::write(&config, cases::config(address, admin, journal, memory_limit))?;
         let mut command = core.command(&program);
         command.arg("serve").arg("--config").arg(&config).stderr(fs::File::create(&log)?);
         if core == Core::First {
@@ -134,7 +139,7 @@ impl Process {
     pub(crate) fn slow(workspace: &Workspace) -> Result<Self, Failure> {
         let address = free_address()?;
         let config = workspace.0.join("slow.toml");
-        fs::write(&config, cases::config(address, free_address()?, cases::NO_JOURNAL))?;
+        fs::write(&config, cases::config(address, free_address()?, cases::NO_JOURNAL, None))?;
         let mut command = Command::new(beside("slow")?);
         command.arg(&config);
         Self::start(command, address)
