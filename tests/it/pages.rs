@@ -268,5 +268,8 @@ fn the_inspector_has_advice_for_every_refusal() {
     assert!(codes.len() > 20, "{codes:?}");
     let advice = read(&root().join("inspector/src/words/advice.ts"));
     let missing: Vec<_> = codes.iter().filter(|code| !advice.contains(&format!("\n  {code}: "))).collect();
-    assert!(missing.is_empty(), "inspector/src/words/advice.ts: {missing:?}; afterwards run `npm run build` in inspector/");
+    assert!(
+        missing.is_empty(),
+        "inspector/src/words/advice.ts: {missing:?}; afterwards run `npm run build` in inspector/"
+    );
 }
