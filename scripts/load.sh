@@ -5,6 +5,7 @@
 #   scripts/load.sh --rate 1000 --journal sqlite          deliveries at a rate (open loop), latency from the moment each was due
 #   scripts/load.sh --journal sqlite --connections 64     every delivery durable, with its reply
 #   scripts/load.sh --journal postgres://…                the same, in a database
+#   scripts/load.sh --nodes 2                             one node, and two, on a PostgreSQL of their own
 #   scripts/load.sh --stored 10000,1000000,10000000       admissions into a journal that holds so many events
 #   scripts/load.sh --forwards 10000 [--journal sqlite]   events that are forwarded to a healthy target
 #   scripts/load.sh --memory

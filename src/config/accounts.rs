@@ -341,6 +341,8 @@ fn token(rules: &AccountRules, section: &Section<'_>, key: &str) -> Option<Secre
     let usual = (3..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if rules.token_is_alphanumeric && !usual {
         section.warning(key, format!("`{key}` is not of the platform's form: 3 to 32 letters and digits"));
+    } else if text.len() < 3 {
+        section.warning(key, format!("`{key}` has fewer than 3 characters: it can be guessed"));
     }
     Some(token)
 }

@@ -42,6 +42,10 @@ fn values_that_are_surely_a_mistake_are_warned_of() {
             "[im.my_chat]\nsdk_app_id = 1\ntoken = \"abc\"\n".to_owned(),
             "1: [im.my_chat] the console refuses `_` in addresses, and /im/my_chat has one: set `path`",
         ),
+        (
+            "[im.chat]\nsdk_app_id = 1\ntoken = \"ab\"\n".to_owned(),
+            "3: [im.chat] `token` has fewer than 3 characters: it can be guessed",
+        ),
         ("[admin]\ntoken = \"'0123456789abcdefg'\"\n".to_owned(), "2: [admin] `token` begins or ends with a quote"),
     ] {
         let found = warnings(&text);

@@ -75,6 +75,26 @@ impl Postgres {
         self.own.is_some()
     }
 
+    /// The first of its processes, if it is our own; the others descend from it.
+    pub fn process(&self) -> Option<u32> {
+        let pid = fs::read_to_string(self.own.as_ref()?.data.join("postmaster.pid")).ok()?;
+        pid.lines().next()?.trim().parse().ok()
+    }
+
+    /// The first column of a query's only row.
+    ///
+    /// # Errors
+    /// When PostgreSQL, or its client, is not there or refuses it.
+    pub fn ask(&self, query: &str) -> Result<String, Failure> {
+        let program = programs()?.join("psql");
+        let asked = Command::new(program).args(["-X", "-A", "-t", "-c", query, &self.url]).output()?;
+        if asked.status.success() {
+            Ok(String::from_utf8(asked.stdout)?.trim().to_owned())
+        } else {
+            Err(format!("{query}: {}", String::from_utf8_lossy(&asked.stderr)).into())
+        }
+    }
+
     /// Without a checkpoint: what is not durable is lost.
     pub fn restart(&mut self) -> Result<(), Failure> {
         self.own.as_ref().map_or(Ok(()), |it| it.control("restart", &["-m", "immediate", "-o", &it.options()]))

@@ -9,6 +9,7 @@ mod cases;
 mod client;
 mod forwards;
 mod memory;
+mod nodes;
 mod process;
 mod rate;
 mod stored;
@@ -66,6 +67,9 @@ struct Arguments {
     /// Send so many deliveries a second, whatever the server does (open loop), and print latencies from the moment each was due.
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
+    /// Measure one node and more, up to so many, on a PostgreSQL of their own.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=16), conflicts_with = "rate")]
+    nodes: Option<u16>,
     /// Measure memory instead of time.
     #[arg(long)]
     memory: bool,
@@ -123,6 +127,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     if let Some(rate) = arguments.rate {
         return rate::run(arguments, rate, &cases);
+    }
+    if let Some(most) = arguments.nodes {
+        return nodes::run(arguments, most, &cases);
     }
     let workspace = Workspace::new()?;
     let core = Core::of_server();
@@ -192,9 +199,10 @@ fn warm_up(client: &mut Client, server: &Process, case: &Case, journal: &str) ->
     let mut serial = batch.next_serial();
     if journal == cases::NO_JOURNAL {
         let batch = Batch::new(case, serial, FILL);
-        let filled = client.run(server, Some(case), &batch, FILL)?;
+        let mut filled = client.run(server, Some(case), &batch, FILL)?;
         serial = batch.next_serial();
-        round = Round { wrong: round.wrong + filled.wrong, ..filled };
+        filled.wrong += round.wrong;
+        round = filled;
     }
     Ok((round, serial))
 }

@@ -1,6 +1,7 @@
 //! The servers: child processes on a core of their own, whose CPU time and memory `/proc` tells.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -65,6 +66,14 @@ impl Workspace {
 }
 
 impl Workspace {
+    /// A folder that is new.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Failure> {
+        let folder = self.0.join(name.replace(' ', "-"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
     /// The URL of a journal: `sqlite` is a new file each time.
     pub(crate) fn journal(&self, name: &str) -> Result<String, Failure> {
         if name == "sqlite" { self.sqlite() } else { Ok(name.to_owned()) }
@@ -72,9 +81,7 @@ impl Workspace {
 
     /// A SQLite journal in a folder that is new each time.
     pub(crate) fn sqlite(&self) -> Result<String, Failure> {
-        let folder = self.0.join("journal");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder)?;
+        let folder = self.folder("journal")?;
         Ok(format!("sqlite://{}", folder.join("echostr.db").display()))
     }
 }
@@ -204,6 +211,32 @@ pub(crate) fn cpu_of(process: u32) -> Result<Duration, Failure> {
         nanos += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).ok_or("no CPU time")?;
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// The CPU time that a process and those that descend from it have used, by process.
+pub(crate) fn cpu_of_family(first: u32) -> Result<BTreeMap<u32, Duration>, Failure> {
+    let mut parents = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // The name of the program, in parentheses, may have spaces.
+        let parent = fs::read_to_string(format!("/proc/{process}/stat"))
+            .ok()
+            .and_then(|text| text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok());
+        parents.insert(process, parent.unwrap_or_default());
+    }
+    let descends = |process: &u32| {
+        let mut at = Some(process);
+        while let Some(process) = at.filter(|process| **process != first) {
+            at = parents.get(process);
+        }
+        at.is_some()
+    };
+    // One that has ended meanwhile counts nothing.
+    Ok(parents
+        .keys()
+        .filter(|process| descends(process))
+        .filter_map(|process| Some((*process, cpu_of(*process).ok()?)))
+        .collect())
 }
 
 /// A program of the same build.
