@@ -13,10 +13,10 @@ use tokio::net::TcpSocket;
 use crate::support::{
     Answer, Http, Log, TestServer,
     http::{read_answer, request},
-    platform::Signed,
+    platform::{Signed, WeChat},
     postgres::database,
     program::Program,
-    server::{IM, MP, PLAIN, text_message},
+    server::{IM, MP, OPEN, PLAIN, text_message},
     until,
 };
 
@@ -266,6 +266,39 @@ async fn an_old_list_is_used_until_there_is_another() {
     age("no address");
     let server = start().await;
     knows(&server, "shop", 2).await;
+}
+
+/// A third-party platform asks for the list with its own token, which it has by the ticket that was pushed.
+#[tokio::test]
+async fn a_third_party_platform_has_the_list_too() {
+    let api = api(json!(["198.51.100.7"])).await;
+    api.add_third_party(OPEN.receive_id, "openSecret", "ticket@@@1");
+    let accounts = |source: &str| {
+        let WeChat { token, aes_key, receive_id } = OPEN;
+        format!(
+            "[openplatform.agency]\ncomponent_app_id = \"{receive_id}\"\ntoken = \"{token}\"\naes_key = \"{aes_key}\"\n\
+             secret = \"openSecret\"\napi_base = \"{}\"\nsource = \"{source}\"\n",
+            api.url()
+        )
+    };
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("journal.db").display());
+    let start = async |source: &str| TestServer::start_from(PROXY, &url, "", &accounts(source), Hooks::default()).await;
+    let pushed = OPEN.safe(
+        &format!(
+            "<xml><AppId>{}</AppId><CreateTime>1735689600</CreateTime><InfoType>component_verify_ticket</InfoType>\
+             <ComponentVerifyTicket>ticket@@@1</ComponentVerifyTicket></xml>",
+            OPEN.receive_id
+        ),
+        "ticket",
+    );
+    let server = start("off").await;
+    assert_eq!(server.post("/openplatform/agency", &pushed).await.status, 200);
+    assert!(server.stop().await.unwrap());
+    let server = start("enforce").await;
+    until(async || server.metric("echostr_source_addresses{platform=\"openplatform\"}").await == 1.0).await;
+    assert_eq!(post(server.http, "198.51.100.8", "/openplatform/agency", &pushed).await.status, 403);
+    assert_eq!(post(server.http, "198.51.100.7", "/openplatform/agency", &pushed).await.status, 200);
 }
 
 /// So many requests a second are within the limit, and a minute's worth at once.
