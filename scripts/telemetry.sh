@@ -113,9 +113,9 @@ until_true "an evaluation" sh -c "curl -fsS http://$address/api/v1/rules | jq -e
 until_true "the alert" has_value 'ALERTS{alertname="EchostrDeadLetters",alertstate="firing",observer="forward.nowhere"}'
 
 step "every panel of the dashboard can be asked for, and shows something"
-# Metrics that this server has no series of: no account has credentials for the API, no customer service, no bot over WebSocket, and no
-# handler of Rust that could block its thread.
-without_series='echostr_(api_calls_total|api_tokens_total|api_token_state|kf_lag_seconds|websocket_[a-z_]+|blocked_polls_total)\{'
+# Metrics that this server has no series of: no account has credentials for the API, no customer service, no bot over WebSocket, none
+# looks at addresses, and no handler of Rust that could block its thread.
+without_series='echostr_(api_calls_total|api_tokens_total|api_token_state|kf_lag_seconds|websocket_[a-z_]+|unexpected_source_total|source_[a-z_]+|blocked_polls_total)\{'
 count=0
 while IFS= read -r expression; do
   expression=${expression//\$__rate_interval/30s}

@@ -107,6 +107,7 @@ pub mod next_message;
 pub mod observers;
 pub mod server;
 pub mod simulate;
+mod source;
 mod stats;
 mod streams;
 #[doc(hidden)]

@@ -4,6 +4,7 @@ mod api;
 mod forward;
 mod observer;
 mod outcome;
+mod source;
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use self::{api::ApiMetrics, outcome::Outcome};
-pub(crate) use self::{forward::ForwardMetrics, observer::ObserverMetrics};
+pub(crate) use self::{forward::ForwardMetrics, observer::ObserverMetrics, source::SourceMetrics};
 use crate::{
     envelope::Refusal,
     in_flight::{Load, Loads},
@@ -27,6 +28,7 @@ const DELIVERIES: &str = "echostr_deliveries_total";
 const COMMITS: &str = "echostr_journal_commit_seconds";
 const BLOCKED: &str = "echostr_blocked_polls_total";
 const UNROUTED: &str = "echostr_unknown_path_requests_total";
+const LIMITED: &str = "echostr_limited_requests_total";
 const RESPONDER: &str = "echostr_responder_seconds";
 const IN_FLIGHT: &str = "echostr_in_flight";
 const ACCOUNT_IN_FLIGHT: &str = "echostr_account_in_flight";
@@ -74,6 +76,8 @@ pub struct Metrics {
     pub lost: Gauge,
     /// Requests at paths that no account has: without a signature, and with one.
     unrouted: [Counter; 2],
+    /// Requests without a valid signature that were answered with 429.
+    pub(crate) limited: Counter,
     /// Deliveries in flight.
     in_flight: Gauge,
     /// What each account has in flight; its gauges.
@@ -142,6 +146,8 @@ impl Metrics {
         for (name, unit, text) in [
             (DELIVERIES, None, "Deliveries, by outcome"),
             (UNROUTED, None, "Requests at paths that no account has; with a signature, a console has another address"),
+            (LIMITED, None, "Requests without a valid signature that were answered with 429: too many of one address"),
+            (source::UNEXPECTED, None, "Requests from addresses that are not among the platform's"),
             (
                 observer::ATTEMPTS,
                 None,
@@ -171,6 +177,8 @@ impl Metrics {
                 "Age of the oldest pending observation of each observer; 0 without one",
             ),
             (observer::DEAD, None, "Dead letters of each observer"),
+            (source::ADDRESSES, None, "Entries of the platform's list of its addresses; 0 while none is known"),
+            (source::AGE, Some(Unit::Seconds), "How old the platform's list of its addresses is"),
             (api::TOKEN, None, "The state of each access token: 1 at the one it has"),
             (
                 api::KF_LAG,
@@ -232,6 +240,7 @@ impl Metrics {
             lost: recorder.register_gauge(&Key::from_static_name(LOST), &METADATA),
             unrouted: ["false", "true"]
                 .map(|signed| counter(&recorder, UNROUTED, vec![Label::from_static_parts("signed", signed)])),
+            limited: counter(&recorder, LIMITED, Vec::new()),
             loads: Loads::default(),
             shown: Arc::default(),
             recorder,

@@ -70,6 +70,10 @@ pub(crate) enum LineKind {
     Refused,
     /// It was not read, and was given the default answer.
     Defaulted,
+    /// It came from an address that is not the platform's, and was handled all the same.
+    Unexpected,
+    /// It was answered with 429.
+    Limited,
 }
 
 impl AccountLines {

@@ -12,8 +12,10 @@
 //! | `vault` | what the journal keeps of them, sealed with the account's secret |
 //! | `grant` | credentials of third-party platforms and applications: tickets, authorisations of accounts and companies |
 //! | `error` | what the platforms' codes mean, and what to do about them |
+//! | `addresses` | the addresses that the platform calls from |
 //! | `kf` | the calls of WeCom customer service |
 
+mod addresses;
 mod error;
 mod grant;
 mod kf;
@@ -200,6 +202,8 @@ pub enum Repeat {
 /// What is sent.
 enum Sent<'c> {
     Get(&'c [(&'c str, &'c str)]),
+    /// `GET` with whatever token the account has as `access_token`.
+    GetWithAnyToken,
     Post(Vec<u8>),
 }
 
@@ -385,6 +389,7 @@ impl Api {
         let url = format!("{}/{path}", inner.base);
         let secret = [(inner.tokens.parameter(), token.expose())];
         let request = match sent {
+            Sent::GetWithAnyToken => inner.http.get(with_query(&url, [("access_token", token.expose())].iter())),
             Sent::Get(query) => inner.http.get(with_query(&url, secret.iter().chain(*query))),
             Sent::Post(body) => inner
                 .http

@@ -6,7 +6,7 @@ use super::{BuildHooks, ConfigArgument, Done};
 use crate::{
     api::{Api, ApiError, Apis},
     clock::Clock,
-    config::{Account, Config, JournalUrl, Source, Target, find_config},
+    config::{Account, Config, JournalUrl, Source, SourceCheck, Target, find_config},
     demo,
     forward::Outlet,
     journal::{
@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     platform::Probe,
     server::{self, trial},
+    source::AddressList,
     supervisor::Supervisor,
     webhook::{Client, Guard, SendError, shown_url},
 };
@@ -181,10 +182,17 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
         let id = account.id();
         match apis.get(&id) {
             Some(api) => match ask(account, api).await {
-                Ok(()) => println!("{id}: the secret works"),
-                Err(failure) => {
-                    let failure = failure.to_string();
-                    problems.push(format!("[{}.{}] secret: {}", account.platform, account.name, escape(&failure)));
+                Ok(None) => println!("{id}: the secret works"),
+                Ok(Some(list)) => println!(
+                    "{id}: the secret works; the platform calls from {} addresses and ranges{}",
+                    list.len(),
+                    match list.unreadable() {
+                        0 => String::new(),
+                        unreadable => format!(", and {unreadable} more that cannot be read"),
+                    }
+                ),
+                Err((key, failure)) => {
+                    problems.push(format!("[{}.{}] {key}: {}", account.platform, account.name, escape(&failure)));
                 }
             },
             None if account.websocket.is_some() => {
@@ -231,17 +239,27 @@ async fn reach_targets(config: &Config) -> Vec<String> {
     problems
 }
 
-/// A token first, then a call that only reads: WeCom checks the caller's address and permissions there.
-async fn ask(account: &Account, api: &Api) -> Result<(), ApiError> {
-    api.check().await?;
-    let Some(rules) = account.platform.protocol().api() else { return Ok(()) };
-    match (rules.probe, account.agent_id) {
+/// A token first, then a call that only reads: WeCom checks the caller's address and permissions there. Then the list of the
+/// platform's addresses, where it is used.
+///
+/// # Errors
+/// With the key of the account that is about it.
+async fn ask(account: &Account, api: &Api) -> Result<Option<AddressList>, (&'static str, String)> {
+    let of_secret = |failure: ApiError| ("secret", failure.to_string());
+    api.check().await.map_err(of_secret)?;
+    let Some(rules) = account.platform.protocol().api() else { return Ok(None) };
+    let answer = match (rules.probe, account.agent_id) {
         (Probe::Post(path, body), _) => {
             let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
             api.call(path, &body).await
         }
         (Probe::GetAgent(path, _), Some(agent)) => api.get(path, &[("agentid", &agent.to_string())]).await,
         (Probe::GetAgent(_, path) | Probe::Get(path), _) => api.get(path, &[]).await,
+    };
+    answer.map_err(of_secret)?;
+    if account.source == SourceCheck::Off {
+        return Ok(None);
     }
-    .map(drop)
+    let answer = api.callback_ips().await.map_err(|failure| ("source", failure.to_string()))?;
+    AddressList::read(&answer, journal::now_millis()).map(Some).map_err(|failure| ("source", failure.to_string()))
 }

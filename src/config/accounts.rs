@@ -11,6 +11,7 @@ use super::{
     reader::{Reader, Section, kind, name},
     routes::{Claims, default_path, path},
     server::{MAX_AGE_RANGE, Server, share},
+    source::{self, SourceCheck},
     values,
     websocket::{self, WebSocket},
 };
@@ -67,6 +68,8 @@ pub struct Account {
     pub on_timeout: Verdict,
     /// Another address of the platform's API, without a slash at the end.
     pub api_base: Option<String>,
+    /// What becomes of a request from an address that the platform does not name as its own.
+    pub source: SourceCheck,
     /// What is pulled of a customer-service account that was never pulled before.
     pub backlog: Backlog,
     /// How it connects to the platform, when it receives over a connection of its own and has no route.
@@ -259,6 +262,7 @@ fn account(platform: Platform, name: &str, section: &Section<'_>, server: &Serve
         on_error: verdict(rules, section, "on_error"),
         on_timeout: verdict(rules, section, "on_timeout"),
         api_base,
+        source: if knows("source") { source::read(section, server) } else { SourceCheck::Off },
         media_limit: section.size("media_limit", 1 << 10..=256 << 20).map_or(32 << 20, values::to_usize),
         media_hosts: if knows("media_hosts") { websocket::media_hosts(section) } else { Vec::new() },
         websocket,
@@ -299,6 +303,7 @@ fn does_not_apply(platform: Platform, key: &str) -> Option<String> {
     let why = match (key, platform.protocol().envelope().scheme) {
         ("mode" | "aes_key" | "aes_key_previous", Scheme::Encrypted) => ": always encrypted",
         ("mode" | "aes_key" | "aes_key_previous", Scheme::SignedTime) => ": never encrypted",
+        ("source", _) => ": its accounts cannot fetch a list of the addresses that it calls from",
         _ => "",
     };
     let is_known = Platform::ALL.into_iter().any(|other| rules(other).has(key));

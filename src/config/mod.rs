@@ -23,6 +23,7 @@ mod queue;
 mod reader;
 mod routes;
 mod server;
+mod source;
 mod tables;
 mod target;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use self::{
     problem::{ConfigError, Problem},
     queue::{Queue, System},
     server::Server,
+    source::SourceCheck,
     target::Target,
     values::{IpRange, secret},
     websocket::WebSocket,

@@ -19,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "max_connections",
     "max_in_flight",
     "max_in_flight_per_account",
+    "unsigned_limit",
     "header_timeout",
     "body_timeout",
     "keep_alive",
@@ -27,6 +28,9 @@ pub(super) const KEYS: &[&str] = &[
 
 pub(super) const MAX_AGE_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+/// More than any address sends by mistake.
+const MAX_UNSIGNED: u64 = 10_000;
 
 /// `[server]`.
 #[derive(Clone, Debug)]
@@ -51,6 +55,9 @@ pub struct Server {
     pub max_in_flight: usize,
     /// Those of one account, where it does not say itself; all of them for one account, else half of them.
     pub max_in_flight_per_account: Option<usize>,
+    /// Refused requests without a valid signature that each address may send in a second, or a minute's worth of them at
+    /// once, until they are answered with 429; 20, and 0 for any number.
+    pub unsigned_limit: u32,
     /// Time to send the head of a request; 10 seconds.
     pub header_timeout: Duration,
     /// Time to send the body of a request; 10 seconds.
@@ -95,6 +102,7 @@ impl Server {
             max_connections: section.integer("max_connections", 1..=1_000_000).map_or(20_000, values::to_usize),
             max_in_flight,
             max_in_flight_per_account: share(&section, "max_in_flight_per_account", max_in_flight),
+            unsigned_limit: section.integer("unsigned_limit", 0..=MAX_UNSIGNED).map_or(20, values::to_u32),
             header_timeout: section.duration("header_timeout", timeouts.clone()).unwrap_or(seconds(10)),
             body_timeout: section.duration("body_timeout", timeouts).unwrap_or(seconds(10)),
             keep_alive: section.duration("keep_alive", seconds(1)..=seconds(3600)).unwrap_or(seconds(75)),

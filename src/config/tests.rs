@@ -11,6 +11,7 @@ mod mistakes;
 mod needs;
 #[cfg(all(feature = "nats", feature = "redis", feature = "rabbitmq", feature = "kafka"))]
 mod queue;
+mod source;
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 const FILE: &str = include_str!("../../config/echostr.toml");

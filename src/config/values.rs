@@ -52,6 +52,11 @@ pub(super) fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// The same for `u32`.
+pub(super) fn to_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -73,8 +78,9 @@ pub struct IpRange {
 }
 
 impl IpRange {
-    /// Reads `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`; bits beyond the prefix do not matter.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`; bits beyond the prefix do not matter. IPv4 mapped into IPv6 is the same as
+    /// IPv4.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
@@ -86,7 +92,23 @@ impl IpRange {
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().ok().filter(|n| *n <= most)?,
             Some(_) => return None,
         };
-        Some(Self { address, bits })
+        Some(match address.to_canonical() {
+            // All of the mapped addresses begin with the same 96 bits.
+            canonical if canonical.is_ipv4() && address.is_ipv6() && bits >= 96 => {
+                Self { address: canonical, bits: bits - 96 }
+            }
+            _ => Self { address, bits },
+        })
+    }
+
+    /// The first and the last address, with IPv4 mapped into IPv6.
+    pub(crate) fn bounds(&self) -> (u128, u128) {
+        let (address, bits) = match self.address {
+            IpAddr::V4(address) => (address.to_ipv6_mapped(), self.bits + 96),
+            IpAddr::V6(address) => (address, self.bits),
+        };
+        let rest = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
+        (address.to_bits() & !rest, address.to_bits() | rest)
     }
 
     /// Whether `ip` is in the range; an IPv4 address mapped into IPv6 counts as the IPv4 address.

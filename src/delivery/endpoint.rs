@@ -14,6 +14,7 @@ use crate::{
     in_flight::Load,
     metrics::{AccountMetrics, Metrics, Outcome},
     secret::Secret,
+    source::Source,
     stats::AccountStats,
     throttle::{AccountLines, LineKind},
 };
@@ -83,6 +84,8 @@ pub struct Endpoint {
     pub(super) load: Arc<Load>,
     explaining: Explaining,
     neighbours: Neighbours,
+    /// From which addresses its requests come, if that is looked at.
+    pub(crate) source: Option<Arc<Source>>,
     /// Which lines about it were written lately.
     pub(crate) lines: AccountLines,
 }
@@ -109,6 +112,7 @@ impl Endpoint {
         let (id, platform): (Arc<str>, _) = (account.id().into(), account.platform.as_str());
         let load = Arc::new(Load::new(Arc::clone(&id), account.share));
         metrics.watch(platform, &account.name, &load);
+        let source = Source::of(&account, &id, metrics).map(Arc::new);
         let metrics = metrics.account(platform, &account.name);
         Ok(Self {
             id,
@@ -116,6 +120,7 @@ impl Endpoint {
             keys,
             metrics,
             load,
+            source,
             lines: AccountLines::default(),
             explaining: Explaining::default(),
             neighbours: Neighbours::default(),
@@ -127,6 +132,9 @@ impl Endpoint {
     #[must_use]
     pub(crate) fn continuing(mut self, earlier: &Self) -> Self {
         self.metrics.stats = Arc::clone(&earlier.metrics.stats);
+        if let (Some(source), Some(earlier)) = (&self.source, &earlier.source) {
+            source.know_as(earlier);
+        }
         self
     }
 
@@ -160,6 +168,8 @@ impl Endpoint {
                 match kind {
                     LineKind::Refused => "refused a request",
                     LineKind::Defaulted => "gave the default answer to a request that was not read",
+                    LineKind::Unexpected => "a request came from an address that is not the platform's",
+                    LineKind::Limited => "answered a request without a valid signature with 429",
                 },
             );
             warn!(account, reason, "{account}: {what}: {reason}{omitted}");

@@ -39,11 +39,13 @@ pub enum Outcome {
     TooLarge,
     /// The body did not come in time, or not whole.
     Incomplete,
+    /// The request came from an address that is not among the platform's.
+    UnexpectedSource,
 }
 
 impl Outcome {
     /// In the order of their declaration: [`AccountMetrics::count`] goes by it.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Answered,
         Self::Acknowledged,
         Self::Unknown,
@@ -62,6 +64,7 @@ impl Outcome {
         Self::BodyMemory,
         Self::TooLarge,
         Self::Incomplete,
+        Self::UnexpectedSource,
     ];
 
     /// Those of requests that were not read, or whose reading failed.
@@ -81,7 +84,7 @@ impl Outcome {
             Self::Undecided | Self::Failed | Self::Panicked | Self::BadReply | Self::Late => 3,
             Self::Held | Self::NotStored | Self::Blocked | Self::Overloaded | Self::BodyMemory => 4,
             Self::Verified => 5,
-            Self::TooLarge | Self::Incomplete => Self::NAMES.len(),
+            Self::TooLarge | Self::Incomplete | Self::UnexpectedSource => Self::NAMES.len(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Outcome {
             Self::BodyMemory => ("unavailable", "body_memory"),
             Self::TooLarge => ("refused", "too_large"),
             Self::Incomplete => ("refused", "incomplete"),
+            Self::UnexpectedSource => ("refused", "unexpected_source"),
         }
     }
 }

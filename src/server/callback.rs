@@ -2,6 +2,9 @@
 //!
 //! One table look-up is all the routing there is, so requests do not pass through a router.
 
+mod callers;
+mod limiter;
+
 use std::{
     borrow::Cow,
     convert::Infallible,
@@ -27,6 +30,7 @@ use hyper::{
 use tokio::time;
 use tracing::{debug, warn};
 
+use self::limiter::Limiter;
 use super::{
     Current,
     activity::Peer,
@@ -60,6 +64,9 @@ pub(super) struct Callbacks {
     metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
     refusals: Arc<Refusals>,
+    unsigned_limit: u32,
+    limiter: Limiter,
+    limited_unrouted: Throttle,
 }
 
 /// Why a request has no body.
@@ -96,6 +103,9 @@ impl Callbacks {
             metrics: metrics.clone(),
             trusted_proxies: server.trusted_proxies.clone(),
             refusals,
+            unsigned_limit: server.unsigned_limit,
+            limiter: Limiter::new(server.unsigned_limit),
+            limited_unrouted: Throttle::default(),
         }
     }
 
@@ -118,10 +128,17 @@ impl Callbacks {
             if let Some(response) = self.ownership_file(&head).await {
                 return dismiss(peer, body, asks, response).await;
             }
-            self.log_unrouted(peer, &head);
-            return dismiss(peer, body, asks, refuse(StatusCode::NOT_FOUND, "unknown_account")).await;
+            return dismiss(peer, body, asks, self.unrouted(peer, &head)).await;
         };
+        if let Some(refused) = self.refuse_source(&endpoint, peer, &head) {
+            return dismiss(peer, body, asks, refused).await;
+        }
         let query = head.uri.query().unwrap_or_default();
+        if head.method == Method::POST
+            && let Some(refused) = self.refuse_flood(&endpoint, peer, &head, arrived)
+        {
+            return dismiss(peer, body, asks, refused).await;
+        }
         let response = match head.method {
             Method::POST => match self.read_body(&endpoint, query, peer, body, asks).await {
                 Ok(body) => {
@@ -172,16 +189,24 @@ impl Callbacks {
         Some(response)
     }
 
-    /// Counts a request at a path that no account has. One with a signature is a platform's whose console has another
+    /// Refuses a request at a path that no account has. One with a signature is a platform's whose console has another
     /// address: it is logged.
-    fn log_unrouted(&self, peer: &Peer, head: &Parts) {
-        debug!("refused a request with 404: no account has its path");
+    fn unrouted(&self, peer: &Peer, head: &Parts) -> Response<Full<Bytes>> {
         let is_signed = unrouted::is_signed(head.uri.query().unwrap_or_default());
         self.metrics.count_unrouted(is_signed);
-        if !is_signed {
-            return;
+        let client = self.client(peer, &head.headers);
+        if let Some(limited) = self.limit_unrouted(client) {
+            return limited;
         }
-        let (client, path) = (self.client(peer, &head.headers), unrouted::shown(head.uri.path()));
+        debug!("refused a request with 404: no account has its path");
+        if is_signed {
+            self.log_unrouted(client, head);
+        }
+        refuse(StatusCode::NOT_FOUND, "unknown_account")
+    }
+
+    fn log_unrouted(&self, client: IpAddr, head: &Parts) {
+        let path = unrouted::shown(head.uri.path());
         let more = self.unrouted.allow();
         // The nearest path takes a while to find.
         let nearest = more.as_ref().map(|_| self.routes.nearest(path));
@@ -274,8 +299,12 @@ impl Callbacks {
     ) -> Response<Full<Bytes>> {
         match response {
             delivery::Response::Answer { body, content } => answer(body, content),
-            delivery::Response::Refused(delivery::Refused { refusal, step, .. }) => {
+            delivery::Response::Refused(refused) => {
                 let client = self.client(peer, &head.headers);
+                if let Some(limited) = self.limit(endpoint, client, &refused) {
+                    return limited;
+                }
+                let delivery::Refused { refusal, step, .. } = refused;
                 let refused = RefusedRequest::new(head, client, refusal.reason(), refusal.to_string());
                 self.refusals.add(refused.of(&endpoint.id, step.as_deref()));
                 // Anybody can cause this line.

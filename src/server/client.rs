@@ -11,8 +11,8 @@ use crate::config::IpRange;
 pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpRange]) -> IpAddr {
     let trusted = |address: &IpAddr| trusted_proxies.iter().any(|range| range.contains(*address));
     let mut client = peer;
-    let lines: Vec<_> = headers.get_all("x-forwarded-for").into_iter().collect();
-    let entries = lines.into_iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let lines = headers.get_all("x-forwarded-for").into_iter();
+    let entries = lines.rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     for entry in entries {
         if !trusted(&client) {
             break;
@@ -21,6 +21,14 @@ pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpRa
         client = address;
     }
     client
+}
+
+/// Whoever has an address of IPv6 has all that begin so.
+pub(super) fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),
+        address => address,
+    }
 }
 
 /// The address in an entry of `X-Forwarded-For`. Some proxies add the port of the client, and brackets around an address

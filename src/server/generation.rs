@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     next_message,
     observers::{self, Job, Observers, Subscribers},
+    source::Sources,
     supervisor::Supervisor,
     thirdparty,
     webhook::Guard,
@@ -150,6 +151,7 @@ pub(super) struct Generation {
     bots: Bots,
     connections: Connections,
     forwards: Forwards,
+    sources: Sources,
     backgrounds: Backgrounds,
     jobs: Vec<Job>,
     observer_settings: config::Observers,
@@ -175,6 +177,7 @@ impl Generation {
         let apis = Apis::new(&config, journal, metrics, supervisor)?;
         let forwards = Forwards::new(&config, guard, journal, metrics, clock, delivered)
             .map_err(|failure| StartError::Forward(failure.to_string()))?;
+        let sources = Sources::new(&endpoints, &apis, journal);
         let subscribers = Subscribers::new(Arc::clone(&hooks), internal, forward::forwarded(&config));
         let links = Links::new(&config);
         let bots = Bots::new(&config, &links)?;
@@ -211,10 +214,16 @@ impl Generation {
             bots,
             connections,
             forwards,
+            sources,
             backgrounds,
             jobs,
             observer_settings,
         })
+    }
+
+    /// Reads what it needs to know before the first request.
+    pub(super) async fn prepare(&self) {
+        self.sources.load().await;
     }
 
     /// Shows its accounts to whoever has the handle of the server.
@@ -236,14 +245,24 @@ impl Generation {
     pub(super) fn start(self, journal: &Arc<dyn Journal>, common: &Common) -> Running {
         self.show(&common.handle);
         let Self {
-            callbacks, config, endpoints, connections, forwards, mut backgrounds, jobs, observer_settings, ..
+            callbacks,
+            config,
+            endpoints,
+            connections,
+            forwards,
+            sources,
+            mut backgrounds,
+            jobs,
+            observer_settings,
+            ..
         } = self;
         let Common { metrics, supervisor, .. } = common;
         let observers = Observers::start(jobs, journal, &observer_settings, metrics, supervisor);
         connections.start(supervisor);
         forwards.start(supervisor);
+        sources.start(supervisor);
         backgrounds.start(supervisor);
-        Running { callbacks, config, endpoints, connections, forwards, backgrounds, observers }
+        Running { callbacks, config, endpoints, connections, forwards, sources, backgrounds, observers }
     }
 }
 
@@ -264,6 +283,7 @@ pub(super) struct Running {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     connections: Connections,
     forwards: Forwards,
+    sources: Sources,
     backgrounds: Backgrounds,
     observers: Observers,
 }
@@ -273,6 +293,7 @@ impl Running {
     pub(super) fn stop(&self) {
         self.observers.stop();
         self.forwards.stop();
+        self.sources.stop();
         self.backgrounds.stop();
     }
 
@@ -285,6 +306,7 @@ impl Running {
     pub(super) async fn drain(&self) {
         self.callbacks.drain().await;
         self.observers.drain().await;
+        self.sources.drain().await;
         self.backgrounds.drain().await;
     }
 

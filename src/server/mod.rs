@@ -296,6 +296,7 @@ impl Server {
             &self.journal,
             supervisor.clone(),
         ));
+        self.generation.prepare().await;
         let current = Arc::new(Current::new(Arc::clone(&self.generation.callbacks)));
         let mut grace = self.generation.config.server.shutdown_grace;
         let mut running = self.generation.start(&self.journal, &self.common);

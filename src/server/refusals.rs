@@ -12,8 +12,9 @@ use axum::http::request::Parts;
 use super::unrouted::shown;
 use crate::{envelope::Step, journal};
 
-/// RefusedRequest requests that are kept.
+/// Refused requests that are kept, and how many of them may be of one client: whoever sends many pushes out its own.
 const MAX_REFUSALS: usize = 100;
+const MAX_OF_CLIENT: usize = 50;
 
 /// Names of parameters that are kept of a request, and how long one may be.
 const MAX_PARAMETERS: usize = 16;
@@ -91,6 +92,12 @@ impl Refusals {
                 (refused.step, refused.hint) = (known.step, known.hint);
             }
         }
+        let of_client = |known: &RefusedRequest| known.client == refused.client;
+        if all.iter().filter(|known| of_client(known)).count() >= MAX_OF_CLIENT
+            && let Some(oldest) = all.iter().rposition(of_client)
+        {
+            all.remove(oldest);
+        }
         all.truncate(MAX_REFUSALS - 1);
         all.push_front(refused);
     }
@@ -147,6 +154,12 @@ mod tests {
         assert!(all.iter().all(|it| it.hint.len() <= MAX_HINT && !format!("{it:?}").contains("secret")));
         for at in 0..500 {
             refusals.add(refused(&format!("/mp/{at}"), 2));
+        }
+        let all = refusals.all();
+        assert_eq!((all.len(), &*all[0].path), (2 + MAX_OF_CLIENT, "/mp/499"));
+        assert!(all.iter().any(|it| &*it.path == "/mp/shop"), "one client does not push out the others");
+        for at in 0..500 {
+            refusals.add(refused(&format!("/mp/{at}"), u8::try_from(at % 100).unwrap_or_default()));
         }
         assert_eq!((refusals.all().len(), &*refusals.all()[0].path), (MAX_REFUSALS, "/mp/499"));
     }

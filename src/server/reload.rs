@@ -128,6 +128,7 @@ where
     let plan = Plan::new(&config, hooks, common, &former.endpoints).map_err(wrong)?;
     let observers = plan.observers();
     let generation = Generation::new(plan, journal, memory, common).map_err(wrong)?;
+    generation.prepare().await;
     Ok(Next { generation, observers, reloaded })
 }
 

@@ -25,7 +25,7 @@ async fn the_dashboard_and_the_alerts_ask_for_metrics_that_there_are() {
     let mut known = metrics(&server.admin.get("/metrics").await.body);
     let documented = metrics(&read("docs/operations.md"));
     known.extend(metrics(&read("src/metrics.rs")));
-    for file in ["src/metrics/api.rs", "src/metrics/forward.rs", "src/metrics/observer.rs"] {
+    for file in ["src/metrics/api.rs", "src/metrics/forward.rs", "src/metrics/observer.rs", "src/metrics/source.rs"] {
         known.extend(metrics(&read(file)));
     }
     let undocumented: Vec<_> = known.difference(&documented).collect();

@@ -69,6 +69,7 @@ mod secrets;
 mod shared;
 mod shares;
 mod shell;
+mod source;
 mod stopping;
 mod supervision;
 mod support;

@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use echostr::simulate::api::FakeApi;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::task;
 
@@ -33,6 +34,25 @@ async fn a_secret_that_works_is_told() {
     assert!(told.contains("mp/mute: no `secret`, not checked"), "{told}");
     assert!(told.contains("wecom_bot/helper: not checked, for that would end the connection"), "{told}");
     assert!(told.contains("wecom_bot/helper: WebSocket to wss://openws.work.weixin.qq.com"), "{told}");
+}
+
+/// Where the addresses of the platform are looked at, their list has to be there.
+#[tokio::test]
+async fn the_list_of_addresses_is_told() {
+    let api = FakeApi::start(3).await.unwrap();
+    let list = |list: serde_json::Value| api.set_answer("/cgi-bin/getcallbackip", json!({ "ip_list": list }));
+    let text = accounts(&api, "").replace("secret = \"wecomSecret\"", "secret = \"wecomSecret\"\nsource = \"enforce\"");
+    list(json!(["198.51.100.7", "203.0.113.*", "nonsense"]));
+    let (code, told) = check(text.clone()).await;
+    assert_eq!(code, Some(0), "{told}");
+    let counted =
+        "wecom/sales: the secret works; the platform calls from 2 addresses and ranges, and 1 more that cannot be read";
+    assert!(told.contains(counted) && told.contains("mp/shop: the secret works\n"), "{told}");
+    for (wrong, why) in [(json!([]), "is empty"), (json!(["nonsense"]), "no entry")] {
+        list(wrong);
+        let (code, told) = check(text.clone()).await;
+        assert!(code == Some(1) && told.contains("[wecom.sales] source: ") && told.contains(why), "{told}");
+    }
 }
 
 #[tokio::test]

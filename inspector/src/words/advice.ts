@@ -73,6 +73,14 @@ export const ADVICE: Record<string, Title> = {
     en: "No account has this path. Compare it with the callback URLs under Accounts.",
     zh: "没有账号使用这个路径，请与“账号”页中的回调 URL 对比。",
   },
+  unexpected_source: {
+    en: "The platform does not name this address as its own. If it is a proxy's, add it to `trusted_proxies` and have it send X-Forwarded-For; if it is the platform's, set source = \"warn\" and look at the log.",
+    zh: "平台的地址列表里没有这个地址。如果是代理的地址，把它加进 `trusted_proxies`，并让代理发送 X-Forwarded-For；如果确实是平台的，先改为 source = \"warn\"，再看日志。",
+  },
+  unsigned_limit: {
+    en: "This address sends a lot without a valid signature. Authentic deliveries are received all the same; if it is a proxy's address, add it to `trusted_proxies`.",
+    zh: "这个地址发来大量没有有效签名的请求，真实的推送不受影响。如果是代理的地址，把它加进 `trusted_proxies`。",
+  },
   wrong_method: stranger,
   too_large: {
     en: "Raise `body_limit` if the platform really sends bodies of this size.",

@@ -167,11 +167,13 @@ pub(in super::super) fn not_empty(journal: &str, way: &str) -> JournalError {
     ))
 }
 
-/// What makes a journal one that is used. A server that only started has entered its observers, and may have got access tokens.
+/// What makes a journal one that is used. A server that only started has entered its observers, and may have got access tokens
+/// and lists of addresses.
 pub(in super::super) const CONTENT: &str = "
     SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dedupe) OR EXISTS (SELECT 1 FROM delivery)
         OR EXISTS (SELECT 1 FROM dead)
-        OR EXISTS (SELECT 1 FROM slot WHERE value IS NOT NULL AND value <> '' AND name NOT LIKE 'token/%')";
+        OR EXISTS (SELECT 1 FROM slot WHERE value IS NOT NULL AND value <> '' AND name NOT LIKE 'token/%'
+            AND name NOT LIKE 'source/%')";
 
 fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row(CONTENT, [], |row| row.get::<_, bool>(0)).map(|used| !used)

@@ -65,6 +65,8 @@ struct AccountDetail {
     token: Option<TokenDetail>,
     /// The connection of a bot over WebSocket; null for others.
     connection: Option<ConnectionDetail>,
+    /// From which addresses requests are taken; null where that is not looked at.
+    source: Option<SourceDetail>,
     /// Deliveries answered in each of the last 60 minutes, the present one last.
     rates: Vec<u64>,
     /// How long the deliveries of the last hour took until they were answered; null when there were none.
@@ -79,6 +81,18 @@ struct TokenDetail {
     /// When it expires.
     #[schema(format = "date-time")]
     expires: Option<String>,
+}
+
+/// The platform's list of the addresses that it calls from.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceDetail {
+    /// What becomes of requests from other addresses: `warn` or `enforce`.
+    check: String,
+    /// Its entries; null while no list is known, and all addresses are accepted.
+    addresses: Option<usize>,
+    /// When it was fetched.
+    #[schema(format = "date-time")]
+    fetched: Option<String>,
 }
 
 /// A connection over WebSocket.
@@ -125,6 +139,14 @@ fn detail(view: &View, endpoint: &Endpoint, last: Option<Millis>, now: Instant) 
         TokenDetail { state: state.to_owned(), expires: expires.map(time) }
     });
     let connection = view.connections.of(&endpoint.id);
+    let source = endpoint.source.as_ref().map(|source| {
+        let list = source.list();
+        SourceDetail {
+            check: source.check().as_str().to_owned(),
+            addresses: list.as_ref().map(|list| list.len()),
+            fetched: list.map(|list| time(list.fetched())),
+        }
+    });
     let latencies = stats.percentiles(now);
     AccountDetail {
         id: endpoint.id.to_string(),
@@ -152,6 +174,7 @@ fn detail(view: &View, endpoint: &Endpoint, last: Option<Millis>, now: Instant) 
         in_flight: endpoint.in_flight(),
         token,
         connection: connection.map(|(state, text)| ConnectionDetail { state: state.to_owned(), text }),
+        source,
         rates: stats.rates(now),
         latencies_ms: latencies.map(|it| Latencies { p50: it.p50, p95: it.p95, p99: it.p99 }),
     }

@@ -5,10 +5,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use crate::server::client::site;
 
 /// Attempts of an address, and how long one takes to come back.
 const OF_ADDRESS: (f64, Duration) = (20.0, Duration::from_secs(3));
@@ -86,14 +88,6 @@ impl Limiter {
         if attempts.addresses.len() < MAX_ADDRESSES || attempts.addresses.contains_key(&address) {
             attempts.addresses.entry(address).or_default().spend(now, OF_ADDRESS.1);
         }
-    }
-}
-
-/// Whoever has an address of IPv6 has all that begin so.
-fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),
-        address => address,
     }
 }
 

@@ -72,7 +72,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         admin.metrics.show_observers(&states, now_millis());
     }
     let view = admin.view.load_full();
+    let now = admin.store.journal().map_or_else(now_millis, |journal| journal.now());
     for endpoint in &view.endpoints {
+        if let Some(source) = &endpoint.source {
+            source.show(now);
+        }
         if let Some(api) = view.apis.get(&endpoint.id) {
             admin.metrics.show_token(&endpoint.id, api.token_state().0);
         }
@@ -85,8 +89,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
         // A bot that is not connected is no reason to take the node away from the other accounts.
         None => {
-            let connections = &admin.view.load_full().connections;
-            std::iter::once("ready\n".to_owned()).chain(connections.lines()).collect::<String>().into_response()
+            let view = admin.view.load_full();
+            let unknown = view.endpoints.iter().filter(|it| it.source.as_ref().is_some_and(|it| it.list().is_none()));
+            let unknown = unknown
+                .map(|it| format!("{}: the platform's addresses are not known yet, so all are accepted\n", it.id));
+            let lines = std::iter::once("ready\n".to_owned()).chain(view.connections.lines()).chain(unknown);
+            lines.collect::<String>().into_response()
         }
     }
 }

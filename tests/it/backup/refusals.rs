@@ -49,6 +49,7 @@ async fn a_restore_replaces_nothing() {
         assert!(said.contains("another echostr uses") || said.contains("a server runs on this journal"), "{said}");
         // A server that only started leaves nothing that is worth keeping.
         put(&*journal, "token/mp/shop", "sealed").await;
+        put(&*journal, "source/mp/shop", "addresses").await;
         journal.close().await.unwrap();
         drop(journal);
         place.ok(&["restore", &backup]).await;

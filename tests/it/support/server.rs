@@ -189,7 +189,8 @@ impl TestServer {
         Self::start_text(&text, hooks).await
     }
 
-    async fn start_from(server: &str, journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
+    /// Starts with these lines of the `[server]` section, on this journal, with more lines of its section, and these accounts.
+    pub async fn start_from(server: &str, journal: &str, more: &str, accounts: &str, hooks: Hooks) -> Self {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [journal]\nurl = \"{journal}\"\n{more}\n{accounts}"

@@ -123,6 +123,19 @@ impl Refusal {
         }
     }
 
+    /// Whether the signature was right: whoever sent the request has the token, or a request that was signed with it.
+    pub const fn is_signed(&self) -> bool {
+        matches!(
+            self,
+            Self::ReplayedQuery
+                | Self::BadEcho
+                | Self::ReflectedAnswer
+                | Self::Undecryptable(_)
+                | Self::WrongReceiveId(_)
+                | Self::WrongSdkAppId
+        )
+    }
+
     /// Who is at fault.
     pub const fn kind(&self) -> RefusalKind {
         match self {

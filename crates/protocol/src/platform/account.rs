@@ -81,6 +81,9 @@ pub struct ApiRules {
     pub credential: Credential,
     /// A call that only reads, and shows that access token, permissions and caller's address are right.
     pub probe: Probe,
+    /// `GET` of this path returns the addresses that callbacks come from, as `ip_list`. Any token that an account of the
+    /// platform has is its `access_token`. `None` where no such token is taken.
+    pub callback_ips: Option<&'static str>,
 }
 
 /// What an access token is made of.
@@ -112,4 +115,6 @@ pub(super) const WEIXIN: &str = "https://api.weixin.qq.com";
 /// Where WeCom's API is.
 pub(super) const QYAPI: &str = "https://qyapi.weixin.qq.com";
 /// The addresses that callbacks come from: both APIs have it.
-pub(super) const CALLBACK_IP: Probe = Probe::Get("cgi-bin/getcallbackip");
+pub(super) const CALLBACK_IPS: &str = "cgi-bin/getcallbackip";
+/// The same, to see whether a call works.
+pub(super) const CALLBACK_IP: Probe = Probe::Get(CALLBACK_IPS);

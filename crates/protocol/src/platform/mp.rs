@@ -2,7 +2,7 @@
 
 use super::{
     AccountRules, ApiRules, Credential, Platform,
-    account::{CALLBACK_IP, RULES, WEIXIN},
+    account::{CALLBACK_IP, CALLBACK_IPS, RULES, WEIXIN},
     envelope, message,
     wechat::{self, Messaging, Unknown},
 };
@@ -35,6 +35,7 @@ pub(super) const ACCOUNT: AccountRules = AccountRules {
         "aes_key_previous",
         "secret",
         "api_base",
+        "source",
     ],
     id_keys: &["app_id"],
     sends_replies: true,
@@ -42,4 +43,5 @@ pub(super) const ACCOUNT: AccountRules = AccountRules {
 };
 
 /// The API of accounts of WeChat.
-pub(super) const API: ApiRules = ApiRules { base: WEIXIN, credential: Credential::Account, probe: CALLBACK_IP };
+pub(super) const API: ApiRules =
+    ApiRules { base: WEIXIN, credential: Credential::Account, probe: CALLBACK_IP, callback_ips: Some(CALLBACK_IPS) };

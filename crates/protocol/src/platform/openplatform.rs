@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     AccountRules, ApiRules, Control, Credential, EnvelopeRules, Kind, Platform, Protocol, UrlCheck,
-    account::{CALLBACK_IP, RULES, WEIXIN},
+    account::{CALLBACK_IP, CALLBACK_IPS, RULES, WEIXIN},
     envelope::ENCRYPTED,
     message::{self, Message, NoMessage},
     wechat,
@@ -35,6 +35,7 @@ const ACCOUNT: AccountRules = AccountRules {
         "aes_key_previous",
         "secret",
         "api_base",
+        "source",
     ],
     id_keys: &["component_app_id"],
     sends_replies: true,
@@ -43,7 +44,8 @@ const ACCOUNT: AccountRules = AccountRules {
 
 const ENVELOPE: EnvelopeRules = EnvelopeRules { url_check: UrlCheck::Clear, ..ENCRYPTED };
 
-const API: ApiRules = ApiRules { base: WEIXIN, credential: Credential::Component, probe: CALLBACK_IP };
+const API: ApiRules =
+    ApiRules { base: WEIXIN, credential: Credential::Component, probe: CALLBACK_IP, callback_ips: Some(CALLBACK_IPS) };
 
 impl Protocol for OpenPlatform {
     fn account(&self) -> &AccountRules {

@@ -9,6 +9,17 @@ fn tree(text: &str) -> Value<'_> {
     payload::parse(form, text).unwrap()
 }
 
+/// Who has no list of the platform's addresses has no key for what is done with it.
+#[test]
+fn addresses_are_looked_at_where_there_is_a_list_of_them() {
+    for platform in Platform::ALL {
+        let protocol = platform.protocol();
+        let has_list = protocol.api().is_some_and(|api| api.callback_ips.is_some());
+        assert_eq!(protocol.account().has("source"), has_list, "{platform}");
+        assert!(!has_list || protocol.account().has("secret"), "{platform}");
+    }
+}
+
 #[test]
 fn a_payload_says_which_event_it_is() {
     use Platform::{Im, MiniProgram, Mp, OpenPlatform, WeCom, WeComBot, WeComKf, WeComSuite};

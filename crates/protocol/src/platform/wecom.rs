@@ -2,7 +2,7 @@
 
 use super::{
     AccountRules, ApiRules, Credential, Probe,
-    account::{QYAPI, RULES},
+    account::{CALLBACK_IPS, QYAPI, RULES},
     envelope, message,
     wechat::{Messaging, Unknown},
 };
@@ -22,6 +22,7 @@ pub(super) static WECOM: Messaging = Messaging {
             "aes_key_previous",
             "secret",
             "api_base",
+            "source",
         ],
         id_keys: &["corp_id"],
         sends_replies: true,
@@ -30,7 +31,8 @@ pub(super) static WECOM: Messaging = Messaging {
     api: ApiRules {
         base: QYAPI,
         credential: Credential::Application,
-        probe: Probe::GetAgent("cgi-bin/agent/get", "cgi-bin/getcallbackip"),
+        probe: Probe::GetAgent("cgi-bin/agent/get", CALLBACK_IPS),
+        callback_ips: Some(CALLBACK_IPS),
     },
     envelope: envelope::WECOM,
     table: &TABLE,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     AccountRules, ApiRules, Credential, EnvelopeRules, Keyed, Kind, Platform, Probe, Protocol, Repeat,
-    account::{QYAPI, RULES},
+    account::{CALLBACK_IPS, QYAPI, RULES},
     envelope, object, scalar, wechat,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct WeComKf;
 
 const ACCOUNT: AccountRules = AccountRules {
-    keys: &["corp_id", "backlog", "long_text", "aes_key", "aes_key_previous", "secret", "api_base"],
+    keys: &["corp_id", "backlog", "long_text", "aes_key", "aes_key_previous", "secret", "api_base", "source"],
     id_keys: &["corp_id"],
     without_secret: Some("messages cannot be pulled, only their notices are received"),
     ..RULES
@@ -28,6 +28,7 @@ const API: ApiRules = ApiRules {
     base: QYAPI,
     credential: Credential::Application,
     probe: Probe::Post("cgi-bin/kf/account/list", r#"{"offset":0,"limit":1}"#),
+    callback_ips: Some(CALLBACK_IPS),
 };
 
 impl Protocol for WeComKf {

@@ -37,7 +37,13 @@ const ACCOUNT: AccountRules = AccountRules {
     ..RULES
 };
 
-const API: ApiRules = ApiRules { base: QYAPI, credential: Credential::Suite, probe: CALLBACK_IP };
+const API: ApiRules = ApiRules {
+    base: QYAPI,
+    credential: Credential::Suite,
+    probe: CALLBACK_IP,
+    // It takes tokens of companies only.
+    callback_ips: None,
+};
 
 impl Protocol for WeComSuite {
     fn account(&self) -> &AccountRules {
