@@ -69,7 +69,8 @@ fn echo() -> Hooks {
 }
 
 async fn start() -> TestServer {
-    TestServer::start_with("", &format!("{ACCOUNTS}{TWINS}"), echo()).await
+    // These tests send more without a signature than one address may.
+    TestServer::start_with("unsigned_limit = 0", &format!("{ACCOUNTS}{TWINS}"), echo()).await
 }
 
 fn escaped(text: &str) -> String {
