@@ -1,5 +1,6 @@
 #!/bin/sh
-# Measures what a delivery costs in the default configuration, beside a bare axum server in the same run; or, with --memory, what the server holds.
+# Measures what a delivery costs in the default configuration, beside a bare axum server in the same run; or, with --memory,
+# what the server holds.
 #
 #   scripts/load.sh [--rounds N] [--seconds S] [--connections N] [--case NAME] [--server FILE] [--memory-limit SIZE]
 #   scripts/load.sh --rate 1000 --journal sqlite          deliveries at a rate (open loop), latency from the moment each was due

@@ -64,7 +64,6 @@ pub(super) struct Callbacks {
     metrics: Metrics,
     trusted_proxies: Vec<IpRange>,
     refusals: Arc<Refusals>,
-    unsigned_limit: u32,
     limiter: Limiter,
     limited_unrouted: Throttle,
 }
@@ -103,7 +102,6 @@ impl Callbacks {
             metrics: metrics.clone(),
             trusted_proxies: server.trusted_proxies.clone(),
             refusals,
-            unsigned_limit: server.unsigned_limit,
             limiter: Limiter::new(server.unsigned_limit),
             limited_unrouted: Throttle::default(),
         }

@@ -95,7 +95,7 @@ impl Callbacks {
             return None;
         }
         if let Some(more) = endpoint.lines.allow(LineKind::Limited, LIMITED) {
-            let (account, limit) = (&*endpoint.id, self.unsigned_limit);
+            let (account, limit) = (&*endpoint.id, self.limiter.per_second);
             warn!(account, %client, reason = LIMITED,
                 "{account}: answers requests of {client} with 429 that have no valid signature: unsigned_limit ({limit} a second) \
                  reached; the last was refused as {}{more}", refused.refusal.reason());
@@ -109,7 +109,7 @@ impl Callbacks {
             return None;
         }
         if let Some(more) = self.limited_unrouted.allow() {
-            let limit = self.unsigned_limit;
+            let limit = self.limiter.per_second;
             warn!(%client, reason = LIMITED,
                 "answers requests of {client} with 429 at paths that no account has: unsigned_limit ({limit} a second) reached{more}");
         }

@@ -31,8 +31,8 @@ pub(super) struct Limiter {
     buckets: Box<[AtomicU64]>,
     hasher: RandomState,
     started: Instant,
-    /// What a request adds to its bucket, in ticks; 0 for nothing.
-    step: u64,
+    /// How many an address may send in a second; 0 for any number.
+    pub(super) per_second: u32,
     /// Until then some address is over.
     until: AtomicU64,
 }
@@ -40,13 +40,12 @@ pub(super) struct Limiter {
 impl Limiter {
     /// So many a second, and as many at once as there may be in a minute. 0 for any number.
     pub(super) fn new(per_second: u32) -> Self {
-        let step = TICKS_PER_SECOND.checked_div(per_second.into()).unwrap_or(0);
-        let buckets = if step == 0 { 0 } else { BUCKETS };
+        let buckets = if per_second == 0 { 0 } else { BUCKETS };
         Self {
             buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             started: Instant::now(),
-            step,
+            per_second,
             until: AtomicU64::new(0),
         }
     }
@@ -74,10 +73,11 @@ impl Limiter {
         let loaded = || ways.iter().map(|bucket| (bucket, bucket.load(Ordering::Relaxed)));
         let own = loaded().find(|(_, it)| tag_of(*it) == tag).or_else(|| loaded().min_by_key(|(_, it)| empty_at(*it)));
         let Some((bucket, _)) = own else { return false };
+        let step = TICKS_PER_SECOND.checked_div(self.per_second.into()).unwrap_or(0);
         // However many there are, it is over for no longer than one of them takes.
         let filled = |it: u64| {
             let from = if tag_of(it) == tag { empty_at(it).max(now) } else { now };
-            (from + self.step).min(now + burst() + self.step)
+            (from + step).min(now + burst() + step)
         };
         let before = bucket
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| Some(tag << TIME_BITS | filled(it)))

@@ -84,14 +84,14 @@ impl Case {
         let case = |name, path, aims, kind, keys| Self { name, path, aims, kind, keys: Rc::new(keys) };
         let plain = || keys(Platform::Mp, Mode::Plain);
         vec![
-            case("mp plain text -> text", "/mp/plain", [1.6, 4.0], Kind::Text, plain()),
-            case("mp subscribe -> success", "/mp/plain", [1.6, 4.0], Kind::Subscribe, plain()),
-            case("im friend-add -> verdict", "/im/chat", [1.6, 4.0], Kind::FriendAdd, keys(Platform::Im, Mode::Plain)),
-            case("mp safe text -> sealed text", "/mp/safe", [2.0, 4.5], Kind::Text, keys(Platform::Mp, Mode::Safe)),
+            case("mp plain text -> text", "/mp/plain", [1.6, 2.4], Kind::Text, plain()),
+            case("mp subscribe -> success", "/mp/plain", [1.6, 2.4], Kind::Subscribe, plain()),
+            case("im friend-add -> verdict", "/im/chat", [1.6, 2.4], Kind::FriendAdd, keys(Platform::Im, Mode::Plain)),
+            case("mp safe text -> sealed text", "/mp/safe", [2.0, 2.8], Kind::Text, keys(Platform::Mp, Mode::Safe)),
             case(
                 "wecom safe text -> sealed text",
                 "/wecom/sales",
-                [2.0, 4.5],
+                [2.0, 2.8],
                 Kind::Text,
                 keys(Platform::WeCom, Mode::Safe),
             ),

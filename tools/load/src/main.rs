@@ -2,7 +2,7 @@
 //! a ratio to a bare axum server that reads the body and answers a constant of the same size. CPU time per request is
 //! the figure that is stable, and the ratio the one that can be compared between machines.
 //!
-//! `scripts/load.sh` builds and runs it; DESIGN.md section 14 has the aims.
+//! `scripts/load.sh` builds and runs it.
 
 mod bare;
 mod cases;
@@ -10,6 +10,7 @@ mod client;
 mod forwards;
 mod memory;
 mod nodes;
+mod pair;
 mod process;
 mod rate;
 mod stored;
@@ -20,9 +21,10 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time:
 use clap::Parser;
 
 use self::{
-    cases::{Batch, Case},
-    client::{Client, Round},
-    process::{Core, Process, Workspace},
+    cases::Case,
+    client::Round,
+    pair::Pair,
+    process::{Core, Workspace},
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -30,12 +32,6 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// As the server has it, so that the bare one is built as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Requests that are sent before anything is measured.
-const WARM_UP: usize = 8_000;
-
-/// Requests that fill the default journal in memory, so that it drops an event for each new one as it will for the rest of its life.
-const FILL: usize = 150_000;
 
 /// Requests of one round at most: they are made before it, and held in memory.
 const MAX_BATCH: usize = 200_000;
@@ -164,47 +160,18 @@ struct Measured {
 }
 
 fn measure(arguments: &Arguments, case: &Case, workspace: &Workspace, core: Core) -> Result<Measured, Failure> {
-    let connections = usize::from(arguments.connections);
     let length = Duration::from_secs_f64(arguments.seconds.clamp(0.05, 10.0));
-    let journal = workspace.journal(arguments.journal.as_deref().unwrap_or(cases::NO_JOURNAL))?;
-    let options = (journal.as_str(), arguments.memory_limit.as_deref());
-    let server = Process::echostr(arguments.server.as_deref(), workspace, core, options)?;
-    let mut client = Client::connect(server.address(), connections)?;
-    let (warm_up, mut serial) = warm_up(&mut client, &server, case, &journal)?;
-    let mut wrong = warm_up.wrong;
-
-    let bare = Process::bare(case.path(), warm_up.answer, core)?;
-    let mut bare_client = Client::connect(bare.address(), connections)?;
-    let bare_warm_up = bare_client.run(&bare, None, &Batch::new(case, 0, WARM_UP), WARM_UP)?;
+    let mut pair = Pair::start(arguments, case, workspace, core)?;
     let requests = |warm_up: &Round| ((warm_up.rate() * length.as_secs_f64()) as usize).clamp(1_000, MAX_BATCH);
-    let (count, bare_count) = (requests(&warm_up), requests(&bare_warm_up));
-
-    let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
+    let (count, bare_count) = (requests(&pair.warm_up), requests(&pair.bare_warm_up));
+    let mut measured = Measured { rounds: Vec::new(), bare: Vec::new(), wrong: pair.warm_up.wrong };
     for _ in 0..arguments.rounds {
-        // Every delivery is a new event, made before the measurement.
-        let batch = Batch::new(case, serial, count);
-        serial = batch.next_serial();
-        let round = client.run(&server, Some(case), &batch, count)?;
-        wrong += round.wrong;
-        rounds.push(round);
-        bare_rounds.push(bare_client.run(&bare, None, &batch, bare_count)?);
+        let (round, bare) = pair.round(count, bare_count, None)?;
+        measured.wrong += round.wrong;
+        measured.rounds.push(round);
+        measured.bare.push(bare);
     }
-    Ok(Measured { rounds, bare: bare_rounds, wrong })
-}
-
-/// Sends what comes before a measurement. Returns its last round, and the serial that comes next.
-fn warm_up(client: &mut Client, server: &Process, case: &Case, journal: &str) -> Result<(Round, u64), Failure> {
-    let batch = Batch::new(case, 0, WARM_UP);
-    let mut round = client.run(server, Some(case), &batch, WARM_UP)?;
-    let mut serial = batch.next_serial();
-    if journal == cases::NO_JOURNAL {
-        let batch = Batch::new(case, serial, FILL);
-        let mut filled = client.run(server, Some(case), &batch, FILL)?;
-        serial = batch.next_serial();
-        filled.wrong += round.wrong;
-        round = filled;
-    }
-    Ok((round, serial))
+    Ok(measured)
 }
 
 fn print_row(name: &str, rounds: &[Round], bare: Option<(&[Round], f64)>) {

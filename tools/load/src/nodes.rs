@@ -5,10 +5,11 @@ use std::{path::Path, thread, time::Duration};
 use crash::postgres::Postgres;
 
 use crate::{
-    Arguments, Failure, WARM_UP,
+    Arguments, Failure,
     cases::{Batch, Case},
     client::{Client, Round},
     median,
+    pair::WARM_UP,
     process::{Core, Process, Workspace, cpu_of_family},
 };
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::{
     Arguments, Failure,
-    cases::{Batch, Case, NO_JOURNAL},
-    client::{Client, Round},
+    cases::Case,
+    client::Round,
     median,
-    process::{Core, Process, Workspace},
-    warm_up,
+    pair::Pair,
+    process::{Core, Workspace},
 };
 
 /// Prints the latency of each case at so many deliveries a second, and of the bare server at the same rate. Returns whether every
@@ -27,25 +27,16 @@ pub(crate) fn run(arguments: &Arguments, rate: u32, cases: &[Case]) -> Result<bo
     );
     let mut wrong = 0;
     for case in cases {
-        let journal = workspace.journal(arguments.journal.as_deref().unwrap_or(NO_JOURNAL))?;
-        let options = (journal.as_str(), arguments.memory_limit.as_deref());
-        let server = Process::echostr(arguments.server.as_deref(), &workspace, core, options)?;
-        let mut client = Client::connect(server.address(), usize::from(arguments.connections))?;
-        let (warm_up, mut serial) = warm_up(&mut client, &server, case, &journal)?;
-        wrong += warm_up.wrong;
-        let bare = Process::bare(case.path(), warm_up.answer, core)?;
-        let mut bare_client = Client::connect(bare.address(), usize::from(arguments.connections))?;
-
+        let mut pair = Pair::start(arguments, case, &workspace, core)?;
+        wrong += pair.warm_up.wrong;
         let length = Duration::from_secs_f64(arguments.seconds.clamp(0.05, 600.0));
         let count = (length.as_secs_f64() * f64::from(rate)).max(1.0) as usize;
         let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
         for _ in 0..arguments.rounds {
-            let batch = Batch::new(case, serial, count);
-            serial = batch.next_serial();
-            let round = client.run_at(&server, Some(case), &batch, count, Some(rate))?;
+            let (round, bare) = pair.round(count, count, Some(rate))?;
             wrong += round.wrong;
             rounds.push(round);
-            bare_rounds.push(bare_client.run_at(&bare, None, &batch, count, Some(rate))?);
+            bare_rounds.push(bare);
         }
         print_rows(case.name(), &rounds);
         print_rows("  bare", &bare_rounds);
