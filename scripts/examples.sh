@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the services of examples/services behind a server: each checks a signature and answers a text; an application made with wechatpy
-# answers behind `format = "original"`. Languages that are not installed are skipped, and said so.
+# answers behind `format = "original"`; one service answers every platform. Languages that are not installed are skipped, and said so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -66,6 +66,30 @@ else
   echo "wechatpy cannot be installed: skipped"
 fi
 
+# One service for every platform.
+every=$(port)
+PORT=$every python3 examples/services/platforms.py >"$work/platforms.log" 2>&1 &
+pids+=("$!")
+keys='token = "exampleToken"
+aes_key = "exampleExampleExampleExampleExampleExampleE"'
+cat >>"$work/echostr.toml" <<TOML
+[mp.every]
+app_id = "$APP_ID"
+$keys
+[wecom.every]
+corp_id = "ww0000000000000001"
+$keys
+[wecom_bot.every]
+$keys
+[im.every]
+sdk_app_id = 1400000000
+token = "exampleToken"
+[[answer]]
+name = "every"
+match = ["*/every:*.message.text", "im/every:im.command.sns.prev_friend_add"]
+to = "http://127.0.0.1:$every/"
+TOML
+
 "$echostr" serve --config "$work/echostr.toml" >"$work/server.log" 2>&1 &
 pids+=("$!")
 until "$echostr" health --config "$work/echostr.toml" >/dev/null 2>&1; do
@@ -96,4 +120,31 @@ for account in "${accounts[@]}"; do
     echo "$name: answered $status to a wrong signature"
   fi
 done
+
+simulate() { "$echostr" simulate "$@" --config "$work/echostr.toml" --url "http://127.0.0.1:$listen" 2>&1 || true; }
+expect() { # ACCOUNT ANSWER PART
+  if [[ "$2" == *"$3"* ]]; then
+    echo "platforms: answered $1"
+  else
+    failed=1
+    printf 'platforms: %s: not %s\n%s\n' "$1" "$3" "$2"
+    cat "$work/platforms.log" "$work/server.log"
+  fi
+}
+until (exec 3<>"/dev/tcp/127.0.0.1/$every") 2>/dev/null; do sleep 0.1; done
+for account in mp/every wecom/every; do
+  expect "$account" "$(simulate "$account" text --set Content=hello)" "<Content><![CDATA[echo: hello]]></Content>"
+done
+expect im/every "$(simulate im/every prev_friend_add)" '"ResultCode":0'
+expect im/every "$(simulate im/every prev_friend_add --set Requester_Account=blocked)" '"ResultCode":38001,"ResultInfo":"blocked"'
+# The platform asks for a streamed answer until it is whole.
+answer=$(simulate wecom_bot/every text --set text.content=hello)
+stream=$(sed -n 's/.*"msgtype":"stream","stream":{"id":"\([0-9a-f]*\)".*/\1/p' <<<"$answer" | tail -1)
+if [ -n "$stream" ]; then
+  for _ in $(seq 100); do
+    [[ "$answer" != *'"finish":true'* ]] || break
+    answer=$(simulate wecom_bot/every wecom_bot.message.stream --set "stream.id=$stream")
+  done
+fi
+expect wecom_bot/every "$answer" '"finish":true,"content":"echo: hello"'
 exit "$failed"
