@@ -12,16 +12,18 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, meas
 use echostr::{
     clock::Clock,
     config::Config,
-    delivery::{Endpoint, Receiver, Response},
     envelope::{Query, Request, Sender},
     events::{im, mp, wecom},
     hooks::{Context, Hooks},
-    journal::{Options, memory::MemoryJournal},
-    metrics::Metrics,
+    internals::{
+        delivery::{Endpoint, Receiver, Response},
+        journal::{Options, memory::MemoryJournal},
+        metrics::Metrics,
+        supervisor::Supervisor,
+    },
     payload::{self, Form},
     platform,
     replies::{self, im::BeforeFriendAddResp},
-    supervisor::Supervisor,
 };
 use tokio::runtime::{Builder, Runtime};
 

@@ -10,12 +10,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use echostr::{
     clock::Clock,
     event::Platform,
-    journal::{
-        Admission, EventRecord, Journal, NewEvent, Options, ReplyRecord, memory::MemoryJournal, sqlite::SqliteJournal,
+    internals::{
+        journal::{
+            Admission, EventRecord, Journal, NewEvent, Options, ReplyRecord, memory::MemoryJournal,
+            sqlite::SqliteJournal,
+        },
+        supervisor::Supervisor,
     },
     payload::{self, Form, Payload},
     platform::{self, Body},
-    supervisor::Supervisor,
 };
 use tempfile::TempDir;
 use tokio::runtime::Builder;

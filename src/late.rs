@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Name of the observer.
-pub const OBSERVER: &str = "echostr.late-reply";
+pub(crate) const OBSERVER: &str = "echostr.late-reply";
 
 /// Longer than a call with its pauses.
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
@@ -44,7 +44,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 const STARTED_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
-pub fn observer(config: &Config) -> Option<journal::Observer> {
+pub(crate) fn observer(config: &Config) -> Option<journal::Observer> {
     let sends = |account: &&Account| account.platform.protocol().account().sends_replies && account.secret.is_some();
     let is_late = |account: &&Account| matches!(account.late_reply, LateReply::Hold | LateReply::Send);
     let accounts = config.accounts.iter().filter(sends);

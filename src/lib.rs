@@ -64,8 +64,7 @@
 //! | [`crypto`], [`envelope`], [`payload`], [`platform`], [`wire`] | the protocol: an application can use the crate [`echostr_protocol`] alone |
 //! | [`simulate`], [`catalog`], [`demo`] | playing the platform; the catalogue and its samples; the handlers of `[handlers.demo]` |
 //!
-//! Modules that are not listed are the server's own: they are public for its tests and tools, and may change with any version.
-//! ARCHITECTURE.md describes them.
+//! Everything else is the server's own; ARCHITECTURE.md describes it.
 
 use echostr_protocol::panics;
 /// The protocol, which [`echostr_protocol`] documents: an application can use that crate alone.
@@ -82,8 +81,7 @@ pub mod catalog;
 mod cli;
 pub mod clock;
 pub mod config;
-#[doc(hidden)]
-pub mod delivery;
+mod delivery;
 pub mod demo;
 mod dispatch;
 mod forward;
@@ -91,33 +89,25 @@ pub mod hooks;
 mod http;
 mod in_flight;
 #[doc(hidden)]
-pub mod journal;
-#[doc(hidden)]
-pub mod kf;
-#[doc(hidden)]
-pub mod late;
-#[doc(hidden)]
-pub mod log;
+pub mod internals;
+mod journal;
+mod kf;
+mod late;
+mod log;
 pub mod media;
-#[doc(hidden)]
-pub mod metrics;
-#[doc(hidden)]
-pub mod next_message;
-#[doc(hidden)]
-pub mod observers;
+mod metrics;
+mod next_message;
+mod observers;
 pub mod server;
 pub mod simulate;
 mod source;
 mod stats;
 mod streams;
-#[doc(hidden)]
-pub mod supervisor;
+mod supervisor;
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "only who exports looks into a span"))]
 mod telemetry;
-#[doc(hidden)]
-pub mod testing;
-#[doc(hidden)]
-pub mod thirdparty;
+mod testing;
+mod thirdparty;
 mod throttle;
 mod webhook;
 pub mod websocket;

@@ -7,7 +7,7 @@
 //! ```
 //! use tracing_subscriber::util::SubscriberInitExt as _;
 //!
-//! let log = tracing_subscriber::fmt().fmt_fields(echostr::log::fields()).finish();
+//! let log = tracing_subscriber::fmt().fmt_fields(echostr::internals::log::fields()).finish();
 //! # let _guard = log.set_default();
 //! tracing::warn!("no stock: {}", "the warehouse said\nERROR forged");
 //! ```

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// Name of the observer.
-pub const OBSERVER: &str = "echostr.next-message";
+pub(crate) const OBSERVER: &str = "echostr.next-message";
 
 /// Longer than it takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The observer, if an account needs it. Events are offered to it with their late replies only.
-pub fn observer(config: &Config) -> Option<journal::Observer> {
+pub(crate) fn observer(config: &Config) -> Option<journal::Observer> {
     let is_needed = config.accounts.iter().any(|account| account.next_message.is_some());
     is_needed.then(|| journal::Observer {
         name: OBSERVER.into(),
@@ -38,7 +38,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 }
 
 /// What it does with a reply whose time is over.
-pub fn job(config: &Config) -> Job {
+pub(crate) fn job(config: &Config) -> Job {
     let keeps = config.accounts.iter().filter_map(|account| Some((account.id(), account.next_message.as_ref()?.keep)));
     let keeps: HashMap<String, Duration> = keeps.collect();
     let run: Run = Arc::new(move |leased, _, permit| {

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
-pub use self::permits::Permit;
+pub(crate) use self::permits::Permit;
 use self::permits::Permits;
 pub(crate) use self::{
     gate::{Gate, Width},
@@ -59,12 +59,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How many events are leased, and how many leases are ended, at one time.
 const MAX_BATCH: usize = 256;
 
-/// The names of internal observers begin with this; no handler's may.
-pub use crate::journal::INTERNAL_PREFIX;
-
 /// What an observer does.
 #[derive(Clone)]
-pub struct Job {
+pub(crate) struct Job {
     /// The observer.
     pub name: Arc<str>,
     /// How long an attempt may take; `[observers] timeout` without.
@@ -85,7 +82,7 @@ impl fmt::Debug for Job {
 
 /// Whose events `[observers] concurrency` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// All that the observer is given, of so many accounts: one of several has half of it at most.
     All {
         /// Accounts whose events it may be given.
@@ -96,14 +93,14 @@ pub enum Scope {
 }
 
 /// What is done with an event, until then; the permit is held as long as room is needed for it.
-pub type Run = Arc<dyn Fn(Leased, Instant, Permit) -> Running + Send + Sync>;
+pub(crate) type Run = Arc<dyn Fn(Leased, Instant, Permit) -> Running + Send + Sync>;
 
 /// It is being done.
-pub type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
 /// Why it was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
+pub(crate) enum Failed {
     /// Retry after a pause.
     #[error("{0}")]
     Retry(String),
@@ -142,7 +139,7 @@ impl Failed {
 }
 
 /// The handlers that observe, as the journal knows them.
-pub fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+pub(crate) fn of_hooks(hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     let known = hooks.each_observer().map(|(account, observer)| {
         let (account, wanting) = (account.map(str::to_owned), observer.clone());
         journal::Observer {
@@ -178,7 +175,7 @@ pub(crate) fn jobs_of_hooks(dispatcher: &Dispatcher, accounts: usize) -> Vec<Job
 
 /// Observers that run.
 #[derive(Debug)]
-pub struct Observers {
+pub(crate) struct Observers {
     /// No more events are leased.
     stop: CancellationToken,
     /// Handlers that run are cancelled.
@@ -200,7 +197,7 @@ struct Work {
 
 impl Observers {
     /// Starts to give events to the observers.
-    pub fn start(
+    pub(crate) fn start(
         jobs: Vec<Job>,
         journal: &Arc<dyn Journal>,
         settings: &Settings,
@@ -240,18 +237,18 @@ impl Observers {
     }
 
     /// Leases no more events.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
     /// Waits until no handler runs and every lease is ended.
-    pub async fn drain(&self) {
+    pub(crate) async fn drain(&self) {
         self.stop();
         self.tasks.wait().await;
     }
 
     /// Cancels the handlers that still run; their events are given again, and the attempt does not count.
-    pub async fn cancel(&self) {
+    pub(crate) async fn cancel(&self) {
         self.cancelled.cancel();
         self.drain().await;
     }

@@ -157,7 +157,7 @@ fn unread_handlers(config: &Config) -> impl Iterator<Item = String> {
 /// fn main() -> std::process::ExitCode {
 ///     echostr::run(async |config: &Config| {
 ///         let books = tokio::fs::read_to_string("books.txt").await?;
-///         println!("{} accounts, {} books", config.accounts.len(), books.lines().count());
+///         let books = std::fs::read_to_string("books.txt")?;
 ///         Ok(Hooks::default())
 ///     })
 /// }

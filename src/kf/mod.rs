@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// Pulls what a callback announces.
-pub const PULL: &str = "echostr.kf-pull";
+pub(crate) const PULL: &str = "echostr.kf-pull";
 /// Answers messages, those of one customer one after the other.
-pub const REPLY: &str = "echostr.kf-reply";
+pub(crate) const REPLY: &str = "echostr.kf-reply";
 /// Answers events whose code is valid for seconds only.
-pub const REPLY_AT_ONCE: &str = "echostr.kf-reply-at-once";
+pub(crate) const REPLY_AT_ONCE: &str = "echostr.kf-reply-at-once";
 
 /// A backlog of three days at a thousand messages a page, with a platform that limits.
 const LONGEST_PULL: Duration = Duration::from_secs(1800);
@@ -62,7 +62,7 @@ fn pulled(config: &Config) -> HashMap<Arc<str>, PulledAccount> {
 }
 
 /// The observers, if an account can be pulled.
-pub fn observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
+pub(crate) fn observers(config: &Config, hooks: &Arc<Hooks>) -> Vec<journal::Observer> {
     let accounts = Arc::new(pulled(config));
     if accounts.is_empty() {
         return Vec::new();

@@ -107,7 +107,7 @@ impl Permits {
 
 /// Room for one event. It is given back when this is dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     permits: Arc<Permits>,
     account: Arc<str>,
     is_held: bool,
@@ -115,7 +115,7 @@ pub struct Permit {
 
 impl Permit {
     /// Gives it back while only waiting.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if !std::mem::take(&mut self.is_held) {
             return;
         }
@@ -133,7 +133,7 @@ impl Permit {
     }
 
     /// Takes it again; ready when there is room.
-    pub async fn acquire(&mut self) {
+    pub(crate) async fn acquire(&mut self) {
         while !self.is_held {
             let returned = self.permits.returned.notified();
             {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Name of the observer.
-pub const OBSERVER: &str = "echostr.grants";
+pub(crate) const OBSERVER: &str = "echostr.grants";
 
 /// Longer than a call with its pauses.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -39,7 +39,7 @@ const GIVEN: [(&str, &str); 4] = [
 const WITHDRAWN: [&str; 2] = ["openplatform.info.unauthorized", "wecom_suite.info.cancel_auth"];
 
 /// The observer, if an account acts for others.
-pub fn observer(config: &Config) -> Option<journal::Observer> {
+pub(crate) fn observer(config: &Config) -> Option<journal::Observer> {
     let acts = |account: &&config::Account| account.platform.protocol().serves_others() && account.secret.is_some();
     let accounts = config.accounts.iter().filter(acts);
     let accounts: HashSet<String> = accounts.map(config::Account::id).collect();
@@ -57,7 +57,7 @@ pub fn observer(config: &Config) -> Option<journal::Observer> {
 }
 
 /// What it does.
-pub fn job(apis: &Apis) -> Job {
+pub(crate) fn job(apis: &Apis) -> Job {
     let apis = apis.clone();
     let run: Run = Arc::new(move |leased, _, permit| {
         let apis = apis.clone();

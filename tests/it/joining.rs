@@ -9,7 +9,7 @@ use std::{
 };
 
 use echostr::{
-    journal::{Admission, Journal, NewEvent, sqlite::SqliteJournal},
+    internals::journal::{Admission, Journal, NewEvent, sqlite::SqliteJournal},
     platform::DedupeKey,
 };
 use futures_util::FutureExt as _;

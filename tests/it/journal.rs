@@ -11,17 +11,19 @@ use std::{
 use echostr::{
     clock::Clock,
     event::Platform,
-    journal::{
-        Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, GiveUp, Journal, JournalError,
-        LeaseWrite, Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, Recipient,
-        ReplyRecord, ReplySender, Room, State, TakenReply, Undecoded, Wait, WaitingReply,
-        memory::MemoryJournal,
-        postgres::{PostgresArchive, PostgresJournal},
-        sqlite::{SqliteArchive, SqliteJournal},
+    internals::{
+        journal::{
+            Absent, Admission, Archive, Entry, EventRecord, Filter, Finish, Finished, GiveUp, Journal, JournalError,
+            LeaseWrite, Leased, NewEvent, ObservationState, Observer, ObserverState, Options, Pulled, Recipient,
+            ReplyRecord, ReplySender, Room, State, TakenReply, Undecoded, Wait, WaitingReply,
+            memory::MemoryJournal,
+            postgres::{PostgresArchive, PostgresJournal},
+            sqlite::{SqliteArchive, SqliteJournal},
+        },
+        supervisor::Supervisor,
     },
     payload::{Form, Payload},
     platform::{Body, DedupeKey},
-    supervisor::Supervisor,
 };
 use tempfile::TempDir;
 use tokio::time;
@@ -1005,7 +1007,7 @@ async fn dead_letters_are_revived_and_dropped(place: Place) {
     let mut filter = Filter::default();
     filter.observer = Some("push".to_owned());
     assert_eq!(archive.dead(&filter, None, 10).await.unwrap().len(), 1);
-    let state = |deliveries: Vec<echostr::journal::Observation>| {
+    let state = |deliveries: Vec<echostr::internals::journal::Observation>| {
         deliveries.into_iter().map(|it| it.state.as_str()).collect::<Vec<_>>()
     };
     assert_eq!(state(archive.observations(first).await.unwrap()), ["dead", "dead"]);
@@ -1059,7 +1061,7 @@ async fn events_are_found_by_what_they_are(place: Place) {
     assert!(archive.event(Uuid::nil()).await.unwrap().is_none());
 }
 
-fn ids_of(stored: &[echostr::journal::Stored]) -> Vec<Uuid> {
+fn ids_of(stored: &[echostr::internals::journal::Stored]) -> Vec<Uuid> {
     stored.iter().map(|it| it.id).collect()
 }
 

@@ -309,11 +309,11 @@ fn what_a_panic_says_stays_in_its_line() {
     const SELF: &str = "log::what_a_panic_says_stays_in_its_line";
     if std::env::var_os("ECHOSTR_TEST_PANIC").is_some() {
         tracing_subscriber::fmt()
-            .fmt_fields(echostr::log::fields())
+            .fmt_fields(echostr::internals::log::fields())
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
-        echostr::log::take_panics();
+        echostr::internals::log::take_panics();
         for panic in [|| panic!("{FORGED}"), || panic!("plain"), || std::panic::panic_any(7)] {
             assert!(std::panic::catch_unwind(panic).is_err());
         }

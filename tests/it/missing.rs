@@ -12,7 +12,7 @@ use std::{
 use echostr::{
     events::mp,
     hooks::{Context, Hooks},
-    journal::{Archive, Filter, Observation, postgres::PostgresArchive, sqlite::SqliteArchive},
+    internals::journal::{Archive, Filter, Observation, postgres::PostgresArchive, sqlite::SqliteArchive},
     simulate::api::{FakeApi, Faults},
 };
 use tempfile::TempDir;

@@ -14,7 +14,7 @@ use std::{
 use echostr::{
     events::mp,
     hooks::{Context, Hooks, Observe},
-    journal::{Archive as _, Filter, sqlite::SqliteArchive},
+    internals::journal::{Archive as _, Filter, sqlite::SqliteArchive},
     replies::mp::Reply,
 };
 use tempfile::TempDir;

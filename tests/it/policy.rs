@@ -17,7 +17,7 @@ use echostr::{
     config::Config,
     events::mp,
     hooks::{Context, HandlerError, Hooks, Observe, Permanent, RetryAfter},
-    journal::{Archive, DeadLetter, Filter, postgres::PostgresArchive, sqlite::SqliteArchive},
+    internals::journal::{Archive, DeadLetter, Filter, postgres::PostgresArchive, sqlite::SqliteArchive},
     server::Server,
 };
 use tempfile::TempDir;

@@ -1,7 +1,16 @@
 //! What a PostgreSQL in production does to a node: locks that are held, settings, tables of versions before, and nodes
 //! that commit in any order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
 
 use crate::support::{
     TestServer,
@@ -12,13 +21,15 @@ use crate::support::{
 use echostr::{
     clock::Clock,
     events::mp,
-    hooks::{Context, Hooks},
-    journal::{
-        Archive, Filter, Journal, JournalError, LeaseWrite, Observer, Options,
-        postgres::{PostgresArchive, PostgresJournal},
+    hooks::{Context, Hooks, Observe},
+    internals::{
+        journal::{
+            Archive, Filter, Journal, JournalError, LeaseWrite, Observer, Options,
+            postgres::{PostgresArchive, PostgresJournal},
+        },
+        supervisor::Supervisor,
     },
     replies::mp::Reply,
-    supervisor::Supervisor,
 };
 
 /// How long a lease is asked for, in milliseconds.
@@ -297,4 +308,48 @@ async fn a_reply_whose_event_is_gone_is_an_error_and_not_tried_again() {
     assert!(MP.open_reply(&again.body).contains("hello"));
     assert_eq!(server.admin.get("/readyz").await.status, 200);
     assert!(server.stop().await.unwrap(), "nothing is left to write");
+}
+
+/// What the sessions of a database have done with a table, as far as they have told.
+async fn told(url: &str, what: &str, table: &str) -> i64 {
+    count(url, &format!("SELECT {what} FROM pg_stat_user_tables WHERE relname = '{table}'")).await
+}
+
+#[tokio::test]
+async fn no_delivery_reads_a_whole_table() {
+    const DELIVERIES: u64 = 800;
+    let Some(url) = database().await else { return };
+    let seen = Arc::new(AtomicU64::new(0));
+    let count_in = |seen: &Arc<AtomicU64>| {
+        let seen = Arc::clone(seen);
+        move |_: mp::TextMessage, _: Context| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            ready(Ok(()))
+        }
+    };
+    let hooks = Hooks::default()
+        .on(async |message: mp::TextMessage, _: Context| Ok(Reply::text(message.content)))
+        .observe("audit", count_in(&seen))
+        .observe(Observe::named("in-order").in_order(), count_in(&seen));
+    let server = TestServer::start_on(&url, "", ACCOUNTS, hooks).await;
+    for first in (0..DELIVERIES).step_by(40) {
+        let answers = (first..first + 40).map(async |id| {
+            let text = text_message(1000 + id, "hi").replace("user_openid", &format!("user{}", id % 80));
+            server.post("/mp/shop", &MP.safe(&text, &format!("n{id}"))).await.status
+        });
+        assert!(join_all(answers).await.iter().all(|status| *status == 200));
+    }
+    until(async || seen.load(Ordering::Relaxed) >= 2 * DELIVERIES).await;
+    // A session tells what it has done when it ends. The first of these statements were planned for empty tables.
+    assert!(server.stop().await.unwrap(), "nothing is left to write");
+    let all = DELIVERIES.cast_signed();
+    until(async || told(&url, "n_tup_upd", "event").await >= all).await;
+    until(async || told(&url, "n_tup_del", "delivery").await >= 2 * all).await;
+    for table in ["event", "dedupe", "delivery"] {
+        assert!(told(&url, "n_tup_ins", table).await >= all, "{table}");
+    }
+    for table in ["event", "dedupe", "delivery", "used_query"] {
+        let read = told(&url, "seq_tup_read", table).await;
+        assert!(read < all, "{table}: {read} rows were read one after the other");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use echostr::{config::Config, hooks::Hooks, journal};
+use echostr::{config::Config, hooks::Hooks, internals::journal};
 use rcgen::{BasicConstraints, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 

@@ -8,12 +8,14 @@ use echostr::{
     config::Config,
     event::{Event, Platform},
     hooks::Context,
-    journal::{self, Ids},
-    metrics::Metrics,
+    internals::{
+        journal::{self, Ids},
+        metrics::Metrics,
+        supervisor::Supervisor,
+        testing::{self, Parts},
+    },
     payload,
     simulate::Push,
-    supervisor::Supervisor,
-    testing::{self, Parts},
 };
 
 use crate::{FakeApi, NOW, event::push, server};

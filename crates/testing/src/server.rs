@@ -9,9 +9,8 @@ use echostr::{
     config::Config,
     event::{Event, Platform},
     hooks::{HandlerError, Hooks},
-    journal::Journal,
+    internals::{journal::Journal, testing},
     server::{RunError, Server, ServerHandle},
-    testing,
 };
 use tokio::{
     sync::oneshot,

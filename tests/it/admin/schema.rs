@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Command};
 use echostr::{
     catalog::{self, schema::Schema},
     hooks::Hooks,
-    journal::EventRecord,
+    internals::journal::EventRecord,
     payload::{Form, Payload},
     platform::Platform,
 };

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use echostr::journal::{Finish, Journal, JournalError, Options};
+use echostr::internals::journal::{Finish, Journal, JournalError, Options};
 
 use super::{Place, TERM, finish, observer, settings};
 use crate::journal::{document, message, run};
@@ -50,7 +50,7 @@ async fn a_file_stays_within_its_limit_while_deliveries_go_on() {
     // Nothing is admitted above the limit but what was on its way to the disk.
     assert!(largest <= LIMIT + LIMIT / 4, "{largest}");
     assert!(largest > LIMIT / 2, "{largest}");
-    let kept = place.archive().events(&echostr::journal::Filter::default(), None, 10_000).await.unwrap();
+    let kept = place.archive().events(&echostr::internals::journal::Filter::default(), None, 10_000).await.unwrap();
     let bytes = kept.len() * REPLY;
     assert!(bytes > 1 << 18 && bytes < usize::try_from(LIMIT).unwrap(), "{bytes}");
     // The oldest go first, whoever they are of.

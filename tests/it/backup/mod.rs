@@ -15,7 +15,7 @@ use std::{
 
 use echostr::{
     envelope::UsedQuery,
-    journal::{
+    internals::journal::{
         Archive, Filter, Finish, Finished, Journal, LeaseWrite, Leased, Observer, Options, ReplySender, Wait,
         postgres::{PostgresArchive, PostgresJournal},
         sqlite::{SqliteArchive, SqliteJournal},
@@ -212,7 +212,8 @@ async fn fill(journal: &dyn Journal) -> Uuid {
     let waits = Some(Wait { user: "dora of the shop".into(), keep: Duration::from_secs(3600) });
     let sender = ReplySender { observer: "waits".into(), is_due: true, record: event.record.clone(), waits };
     let late = run(journal.admit(event).await.unwrap());
-    journal.record(&late, echostr::journal::ReplyRecord { sender: Some(Box::new(sender)), ..document("late") });
+    journal
+        .record(&late, echostr::internals::journal::ReplyRecord { sender: Some(Box::new(sender)), ..document("late") });
     late.answered().await.clone().unwrap();
     put(journal, "kf/shop/1", "cursor").await;
     put(journal, "token/mp/shop", "sealed").await;
@@ -258,7 +259,7 @@ async fn verify(place: &Place) {
     // An event of an ordering key waits for those before it, those of the backup included.
     let again = answer(&*journal, &"l".repeat(LONG), 7, &["ordered"]).await;
     assert_eq!(lease(&*journal, "ordered").await[0].lease.id, again);
-    let recipient = echostr::journal::Recipient {
+    let recipient = echostr::internals::journal::Recipient {
         observer: "waits".into(),
         account: "mp/shop".into(),
         user: "dora of the shop".into(),
@@ -345,7 +346,8 @@ async fn events_that_nodes_gave_the_same_number_are_all_restored() {
     for (number, id) in
         [(1, first.id), (2, Uuid::from_u64_pair(high, low ^ 1)), (3, Uuid::from_u64_pair(high + 1, low))]
     {
-        let event = echostr::journal::NewEvent { id, ..message("a", number).new_event(&*journal, &["audit"]) };
+        let event =
+            echostr::internals::journal::NewEvent { id, ..message("a", number).new_event(&*journal, &["audit"]) };
         let entry = run(journal.admit(event).await.unwrap());
         journal.record(&entry, document(&format!("reply to {number}")));
         entry.answered().await.clone().unwrap();
@@ -353,7 +355,7 @@ async fn events_that_nodes_gave_the_same_number_are_all_restored() {
     }
     // Its event is gone; no other may be taken for it.
     let orphan = Uuid::from_u64_pair(high, low ^ 2);
-    let event = echostr::journal::NewEvent { id: orphan, ..message("gone", 4).new_event(&*journal, &[]) };
+    let event = echostr::internals::journal::NewEvent { id: orphan, ..message("gone", 4).new_event(&*journal, &[]) };
     let entry = run(journal.admit(event).await.unwrap());
     journal.record(&entry, document("gone"));
     entry.answered().await.clone().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use echostr::journal::Options;
+use echostr::internals::journal::Options;
 
 use super::{Place, answer, lease, observer, put, repeat, settings};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use echostr::journal::{Filter, Finish, memory::MemoryJournal};
+use echostr::internals::journal::{Filter, Finish, memory::MemoryJournal};
 
 use super::{Place, fill, finish, lease, repeat, reply, settings, verify};
 use crate::journal::message;
@@ -233,7 +233,8 @@ async fn a_newer_version_that_changes_is_refused_with_what_to_do() {
             }
         }
         if let Some(file) = place.file() {
-            let refused = echostr::journal::sqlite::SqliteJournal::open(&file, &settings()).unwrap_err().to_string();
+            let refused =
+                echostr::internals::journal::sqlite::SqliteJournal::open(&file, &settings()).unwrap_err().to_string();
             assert!(refused.contains("which a newer echostr wrote"), "{refused}");
             let to = Place::sqlite();
             let said = to.fails(&["restore", &file.display().to_string()]).await;

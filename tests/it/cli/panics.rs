@@ -31,8 +31,8 @@ fn a_log_of_json_stays_json_whatever_panics() {
     const SELF: &str = "cli::panics::a_log_of_json_stays_json_whatever_panics";
     if std::env::var_os("ECHOSTR_TEST_PANIC").is_some() {
         let log = tracing_subscriber::fmt().json().flatten_event(true);
-        log.with_writer(|| echostr::log::EscapedJson(std::io::stderr())).init();
-        echostr::log::take_panics_as_json();
+        log.with_writer(|| echostr::internals::log::EscapedJson(std::io::stderr())).init();
+        echostr::internals::log::take_panics_as_json();
         let panics: [fn(); 5] = [
             || panic!("two\nlines \u{1b}[2J \u{9b}31m \"quoted\" \u{202e}"),
             || std::panic::panic_any(7),

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use echostr::journal::{Archive as _, Filter, sqlite::SqliteArchive};
+use echostr::internals::journal::{Archive as _, Filter, sqlite::SqliteArchive};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use echostr::journal::{Archive as _, Filter, sqlite::SqliteArchive};
+use echostr::internals::journal::{Archive as _, Filter, sqlite::SqliteArchive};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 

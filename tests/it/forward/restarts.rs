@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::Path, process::Command};
 
 use echostr::{
     hooks::Hooks,
-    journal::{Archive as _, postgres::PostgresArchive},
+    internals::journal::{Archive as _, postgres::PostgresArchive},
 };
 use tempfile::TempDir;
 

@@ -19,7 +19,7 @@ use std::{
 
 use echostr::{
     hooks::Hooks,
-    journal::{Archive as _, Filter, sqlite::SqliteArchive},
+    internals::journal::{Archive as _, Filter, sqlite::SqliteArchive},
 };
 use tempfile::TempDir;
 

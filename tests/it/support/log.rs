@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use echostr::log::EscapedJson;
+use echostr::internals::log::EscapedJson;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
@@ -42,7 +42,7 @@ impl Log {
         LazyLock::force(&SECOND);
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
-        let subscriber = subscriber.fmt_fields(echostr::log::fields()).with_writer(log.clone()).finish();
+        let subscriber = subscriber.fmt_fields(echostr::internals::log::fields()).with_writer(log.clone()).finish();
         (log, set_default(subscriber))
     }
 

@@ -11,8 +11,8 @@ use echostr::{
     clock::Clock,
     config::{Config, JournalUrl},
     hooks::Hooks,
+    internals::supervisor::Supervisor,
     server::{RunError, Server},
-    supervisor::Supervisor,
 };
 use tokio::{
     sync::oneshot,

@@ -10,9 +10,11 @@ use std::{
 use echostr::{
     clock::Clock,
     config,
-    journal::{self, Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive},
+    internals::{
+        journal::{self, Archive, Filter, State, postgres::PostgresArchive, sqlite::SqliteArchive},
+        supervisor::Supervisor,
+    },
     simulate::api::Sent,
-    supervisor::Supervisor,
 };
 use tokio::time;
 use uuid::Uuid;

@@ -21,9 +21,8 @@ use crash::{
 use echostr::{
     catalog,
     config::Config,
-    delivery::Endpoint,
     event::Platform,
-    metrics::Metrics,
+    internals::{delivery::Endpoint, metrics::Metrics},
     simulate::{
         Player, Push,
         api::{FakeApi, Faults},

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::runtime::Runtime;
 
 use crash::{Failure, check, deliveries::name_of};
-use echostr::journal::State;
+use echostr::internals::journal::State;
 
 use crate::trace::{Call, Moment, Trace};
 

@@ -14,13 +14,15 @@ use std::{
 use echostr::{
     clock::Clock,
     event::Platform,
-    journal::{
-        Admission, EventRecord, Finish, Finished, Journal, NewEvent, Observer, Options, ReplyRecord,
-        sqlite::SqliteJournal,
+    internals::{
+        journal::{
+            Admission, EventRecord, Finish, Finished, Journal, NewEvent, Observer, Options, ReplyRecord,
+            sqlite::SqliteJournal,
+        },
+        supervisor::Supervisor,
     },
     payload::{self, Form, Payload},
     platform::{self, Body},
-    supervisor::Supervisor,
 };
 use tokio::runtime::Builder;
 

@@ -2,9 +2,8 @@
 
 use echostr::{
     config::Account,
-    delivery::Endpoint,
     event::{Event, EventSpec, Platform, by_id},
-    metrics::Metrics,
+    internals::{delivery::Endpoint, metrics::Metrics},
     simulate::{self, Answer, Player, Push},
 };
 use serde_json::Value;
