@@ -156,8 +156,8 @@ fn unread_handlers(config: &Config) -> impl Iterator<Item = String> {
 ///
 /// fn main() -> std::process::ExitCode {
 ///     echostr::run(async |config: &Config| {
-///         let books = tokio::fs::read_to_string("books.txt").await?;
 ///         let books = std::fs::read_to_string("books.txt")?;
+///         println!("{} accounts, {} books", config.accounts.len(), books.lines().count());
 ///         Ok(Hooks::default())
 ///     })
 /// }
