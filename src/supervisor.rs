@@ -306,6 +306,8 @@ impl TaskGroup {
     ) -> JoinHandle<Option<T>> {
         let (task, cancelled) = (Arc::clone(&self.task), self.task.cancelled.clone());
         let counted = self.running.token();
+        // It is large, and what is around it here would copy it from layer to layer.
+        let future = Box::pin(future);
         self.task.running.spawn(async move {
             let _counted = counted;
             let run = async {

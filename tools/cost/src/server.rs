@@ -52,7 +52,10 @@ pub(crate) struct Server {
 impl Server {
     /// The server as it is released, with the accounts of the targets and the demo handlers.
     pub(crate) fn start(program: &Path, workspace: &Workspace) -> Result<Self, Failure> {
-        let (address, admin) = (free_address()?, free_address()?);
+        // Both are taken until both are known, else they may be the same.
+        let taken = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+        let (address, admin) = (taken.0.local_addr()?, taken.1.local_addr()?);
+        drop(taken);
         let (config, log) = (workspace.0.join("echostr.toml"), workspace.0.join("server.log"));
         fs::write(&config, targets::config(address, admin))?;
         let mut command = Command::new(program);
@@ -162,9 +165,4 @@ fn answer(bytes: &[u8]) -> Option<(u16, usize)> {
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     })?;
     Some((status, end + length))
-}
-
-/// A port that was free a moment ago, on the loopback interface.
-fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -15,7 +15,7 @@ use std::{
 
 use crash::{
     Failure, check, effects,
-    nodes::{Node, free_address},
+    nodes::{Node, free_addresses},
     postgres::Postgres,
 };
 use echostr::{
@@ -80,7 +80,8 @@ pub(crate) fn run(arguments: &KfArguments) -> Result<bool, Failure> {
 
     let started = Instant::now();
     let addresses: Vec<SocketAddr> = nodes.iter().map(Node::address).collect();
-    let own = config(free_address()?, free_address()?, &journal, &accounts);
+    let [address, admin] = free_addresses()?;
+    let own = config(address, admin, &journal, &accounts);
     let config = Config::parse(&own, "crash", |name| std::env::var(name))?;
     let callbacks = Arc::new(AtomicU64::new(0));
     let load =

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -41,7 +41,7 @@ impl Node {
         number: u16,
         config_of: impl FnOnce(SocketAddr, SocketAddr) -> String,
     ) -> Result<Self, Failure> {
-        let (address, admin) = (free_address()?, free_address()?);
+        let [address, admin] = free_addresses()?;
         let config = folder.join(format!("node-{number}.toml"));
         fs::write(&config, config_of(address, admin))?;
         let log = folder.join(format!("node-{number}.log"));
@@ -136,7 +136,13 @@ fn is_ready(admin: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// A port that was free a moment ago, on the loopback interface.
-pub fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// Ports that were free a moment ago, on the loopback interface.
+pub fn free_addresses<const N: usize>() -> io::Result<[SocketAddr; N]> {
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+    // Taken until all are known, else two may be the same.
+    let listeners = addresses.map(TcpListener::bind);
+    for (address, listener) in addresses.iter_mut().zip(listeners) {
+        *address = listener?.local_addr()?;
+    }
+    Ok(addresses)
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::{Failure, nodes::free_address};
+use crate::{Failure, nodes::free_addresses};
 
 /// Where Debian has the programs that are not in the path.
 const PROGRAMS: &str = "/usr/lib/postgresql";
@@ -47,7 +47,7 @@ impl Postgres {
         let instance = Instance {
             programs: programs()?,
             data: folder.join("postgres"),
-            port: free_address()?.port(),
+            port: free_addresses::<1>()?[0].port(),
             as_root: fs::metadata("/proc/self")?.uid() == 0,
         };
         fs::create_dir(&instance.data)?;

@@ -12,9 +12,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use crash::nodes::free_addresses;
+
 use crate::{
     Failure,
-    process::{Process, Workspace, free_address},
+    process::{Process, Workspace},
 };
 
 /// Connections that deliver.
@@ -37,7 +39,7 @@ pub(crate) fn run(events: u64, journal: Option<&str>, server: Option<&Path>) -> 
         };
         let received = Arc::new(AtomicU64::new(0));
         let target = serve(Arc::clone(&received))?;
-        let (address, admin) = (free_address()?, free_address()?);
+        let [address, admin] = free_addresses()?;
         let forward = format!(
             "[[forward]]\nname = \"load\"\nmatch = \"mp/plain\"\nto = \"http://{target}/in\"\nconcurrency = 64\n\
              secret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\"\n"

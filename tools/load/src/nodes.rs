@@ -1,6 +1,7 @@
-//! Several nodes on one PostgreSQL: what a delivery costs each of them and the database, from which follows what they carry.
+//! Several nodes on one PostgreSQL: what a delivery costs each of them, the database and the client, from which follows what
+//! machines of their own carry. The last column checks that: what the cores of this machine should carry by these costs.
 
-use std::{path::Path, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use crash::postgres::Postgres;
 
@@ -17,10 +18,11 @@ use crate::{
 const WRITTEN: &str =
     "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint || ' ' || sum(xact_commit)::bigint FROM pg_stat_database";
 
-/// What the database has done so far.
+/// What the database has done so far, and the CPU time of the client.
 #[derive(Clone, Copy)]
 struct Work {
     cpu: Duration,
+    client: Duration,
     bytes: f64,
     commits: f64,
 }
@@ -33,6 +35,7 @@ struct Shared {
     /// CPU time for a delivery, in microseconds.
     node_us: f64,
     database_us: f64,
+    client_us: f64,
     bytes: f64,
     commits: f64,
     wrong: usize,
@@ -46,9 +49,19 @@ pub(crate) fn run(arguments: &Arguments, most: u16, cases: &[Case]) -> Result<bo
         arguments.rounds, arguments.seconds, arguments.connections
     );
     println!(
-        "{:<30} {:>5} {:>12} {:>7} {:>10} {:>10} {:>9} {:>11}",
-        "case", "nodes", "deliveries/s", "p99 ms", "CPU us", "database", "WAL bytes", "commits"
+        "{:<30} {:>5} {:>12} {:>7} {:>8} {:>8} {:>8} {:>9} {:>8} {:>12}",
+        "case",
+        "nodes",
+        "deliveries/s",
+        "p99 ms",
+        "node us",
+        "database",
+        "client",
+        "WAL bytes",
+        "commits",
+        "by the costs"
     );
+    let cores = thread::available_parallelism()?.get() as f64;
     let mut wrong = 0;
     for case in cases {
         for nodes in 1..=most {
@@ -56,14 +69,16 @@ pub(crate) fn run(arguments: &Arguments, most: u16, cases: &[Case]) -> Result<bo
             wrong += rounds.iter().map(|round| round.wrong).sum::<usize>();
             let of = |value: &dyn Fn(&Shared) -> f64| median(rounds.iter().map(value).collect());
             println!(
-                "{:<30} {nodes:>5} {:>12.0} {:>7.2} {:>10.2} {:>10.2} {:>9.0} {:>11.4}",
+                "{:<30} {nodes:>5} {:>12.0} {:>7.2} {:>8.2} {:>8.2} {:>8.2} {:>9.0} {:>8.4} {:>12.0}",
                 case.name(),
                 of(&|round| round.rate),
                 of(&|round| round.p99.as_secs_f64() * 1e3),
                 of(&|round| round.node_us),
                 of(&|round| round.database_us),
+                of(&|round| round.client_us),
                 of(&|round| round.bytes),
                 of(&|round| round.commits),
+                of(&|round| cores * 1e6 / (round.node_us + round.database_us + round.client_us)),
             );
         }
     }
@@ -98,11 +113,13 @@ fn measure(
         let each = round(case, &mut servers, &mut serials, count)?;
         let after = work(&postgres)?;
         let deliveries = (count * usize::from(nodes)) as f64;
+        let us_of = |spent: Duration| spent.as_secs_f64() * 1e6 / deliveries;
         rounds.push(Shared {
             rate: each.iter().map(Round::rate).sum(),
             p99: each.iter().map(|round| round.p99).max().unwrap_or_default(),
             node_us: each.iter().map(Round::cpu_us).sum::<f64>() / f64::from(nodes),
-            database_us: after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / deliveries,
+            database_us: us_of(after.cpu.saturating_sub(before.cpu)),
+            client_us: us_of(after.client.saturating_sub(before.client)),
             bytes: (after.bytes - before.bytes) / deliveries,
             commits: (after.commits - before.commits) / deliveries,
             wrong: each.iter().map(|round| round.wrong).sum(),
@@ -144,5 +161,19 @@ fn work(postgres: &Postgres) -> Result<Work, Failure> {
     let first = postgres.process().ok_or("the database has no process")?;
     let written = postgres.ask(WRITTEN)?;
     let (bytes, commits) = written.split_once(' ').ok_or("the database does not say what it wrote")?;
-    Ok(Work { cpu: cpu_of_family(first)?.into_values().sum(), bytes: bytes.parse()?, commits: commits.parse()? })
+    Ok(Work {
+        cpu: cpu_of_family(first)?.into_values().sum(),
+        client: own_cpu()?,
+        bytes: bytes.parse()?,
+        commits: commits.parse()?,
+    })
+}
+
+/// The CPU time of this process, with that of its threads that have ended.
+fn own_cpu() -> Result<Duration, Failure> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    let after_name = text.rsplit_once(')').ok_or("/proc/self/stat cannot be read")?.1;
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    // Linux counts hundredths of a second here, whatever its own clock does.
+    Ok(Duration::from_millis(ticks * 10))
 }

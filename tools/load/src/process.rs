@@ -3,17 +3,21 @@
 use std::{
     collections::BTreeMap,
     fmt, fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use crash::nodes::free_addresses;
+
 use crate::{Failure, cases};
 
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ impl Drop for Workspace {
     }
 }
 
-/// A running server; killed when dropped.
+/// A running server; ended when dropped.
 pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
@@ -107,7 +111,8 @@ impl Process {
         (journal, memory_limit): (&str, Option<&str>),
     ) -> Result<Self, Failure> {
         let program = program.map_or_else(|| beside("echostr"), |path| Ok(path.to_owned()))?;
-        let (address, admin, log) = (free_address()?, free_address()?, workspace.0.join("server.log"));
+        let [address, admin] = free_addresses()?;
+        let log = workspace.0.join("server.log");
         let config = workspace.0.join("echostr.toml");
         fs::write(&config, cases::config(address, admin, journal, memory_limit))?;
         let mut command = core.command(&program);
@@ -136,7 +141,7 @@ impl Process {
 
     /// The bare server, with a constant answer of `size` bytes.
     pub(crate) fn bare(path: &str, size: usize, core: Core) -> Result<Self, Failure> {
-        let address = free_address()?;
+        let [address] = free_addresses()?;
         let mut command = core.command(&beside("load")?);
         command.args(["--bare", &address.to_string(), "--path", path, "--size", &size.to_string()]);
         Self::start(command, address)
@@ -144,9 +149,9 @@ impl Process {
 
     /// The server whose responders wait: see `bin/slow.rs`.
     pub(crate) fn slow(workspace: &Workspace) -> Result<Self, Failure> {
-        let address = free_address()?;
+        let [address, admin] = free_addresses()?;
         let config = workspace.0.join("slow.toml");
-        fs::write(&config, cases::config(address, free_address()?, cases::NO_JOURNAL, None))?;
+        fs::write(&config, cases::config(address, admin, cases::NO_JOURNAL, None))?;
         let mut command = Command::new(beside("slow")?);
         command.arg(&config);
         Self::start(command, address)
@@ -198,6 +203,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // One that was built to write a profile does that when it ends by itself.
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let until = Instant::now() + STOP_TIMEOUT;
+        while asked.is_ok() && matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -242,9 +253,4 @@ pub(crate) fn cpu_of_family(first: u32) -> Result<BTreeMap<u32, Duration>, Failu
 /// A program of the same build.
 fn beside(name: &str) -> Result<PathBuf, Failure> {
     Ok(std::env::current_exe()?.with_file_name(name))
-}
-
-/// A port that was free a moment ago, on the loopback interface.
-pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

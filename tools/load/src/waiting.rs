@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use crash::nodes::free_addresses;
 use echostr::{
     crypto::EncodingKey,
     envelope::{Keys, Mode, ReceiveIds, Sender},
@@ -18,7 +19,7 @@ use echostr::{
 
 use crate::{
     Failure,
-    process::{Process, Workspace, free_address},
+    process::{Process, Workspace},
 };
 
 const CORP_ID: &str = "ww0123456789abcdef";
@@ -33,7 +34,7 @@ const LENGTH: usize = 740 << 10;
 pub(crate) fn run(server: Option<&Path>) -> Result<(), Failure> {
     let workspace = Workspace::new()?;
     // Nobody listens there.
-    let (address, admin, platform) = (free_address()?, free_address()?, free_address()?);
+    let [address, admin, platform] = free_addresses()?;
     let config = format!(
         r#"[server]
 listen = "{address}"
