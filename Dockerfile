@@ -8,8 +8,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs crates/*/src/lib.rs \
-    && cargo build --release --locked --features queues,otlp --bin echostr \
-    && cp target/release/echostr /echostr
+    && cargo build --profile dist --locked --features queues,otlp --bin echostr \
+    && cp target/dist/echostr /echostr
 
 # Debian rather than distroless: its registry can be reached, or is mirrored, wherever the platforms are used.
 FROM debian:bookworm-slim

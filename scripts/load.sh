@@ -11,21 +11,30 @@
 #   scripts/load.sh --forwards 10000 [--journal sqlite]   events that are forwarded to a healthy target
 #   scripts/load.sh --memory
 #   scripts/load.sh --waiting                             what it holds when large events wait and nobody takes them
+#   scripts/load.sh --dist …                              any of these, of the program as it is shipped (built for longer)
 #
 # Needs two cores, one for the server and one for the load, and the `taskset` of util-linux; without them the figures are
 # noise. Exit 1 when an answer was wrong.
 set -eu
 cd "$(dirname "$0")/.."
 
-cargo build --release --quiet -p echostr -p load
+profile=release
+if [ "${1:-}" = --dist ]; then
+    profile=dist
+    shift
+fi
+cargo build --profile "$profile" --quiet -p echostr -p load
 
 # 10 000 connections are as many descriptors, in the load as in the server.
 ulimit -n "$(ulimit -Hn)"
 
 cores=$(nproc)
-load=${CARGO_TARGET_DIR:-target}/release/load
-# --memory and --waiting run the server as anybody would.
-if [ "$cores" -gt 1 ] && command -v taskset >/dev/null && [ "${1:-}" != --memory ] && [ "${1:-}" != --waiting ]; then
+load=${CARGO_TARGET_DIR:-target}/$profile/load
+case " $* " in
+    # These run the servers as anybody would.
+    *" --memory "* | *" --waiting "* | *" --nodes"[\ =]*) exec "$load" "$@" ;;
+esac
+if [ "$cores" -gt 1 ] && command -v taskset >/dev/null; then
     exec taskset -c 1 "$load" "$@"
 fi
 exec "$load" "$@"

@@ -32,8 +32,8 @@ mkdir -p "$out"
 out="$(cd "$out" && pwd)"
 if [ -z "$binary" ]; then
   step "the program"
-  cargo build --release --locked --features queues,otlp --bin echostr
-  binary=target/release/echostr
+  cargo build --profile dist --locked --features queues,otlp --bin echostr
+  binary=target/dist/echostr
 fi
 binary="$(realpath "$binary")"
 version="$("$binary" --version | cut -d' ' -f2)"

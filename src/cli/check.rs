@@ -180,7 +180,12 @@ async fn ask_platforms(config: &Config) -> Result<Vec<String>, ApiError> {
     let mut problems = Vec::new();
     for account in &config.accounts {
         let id = account.id();
+        let needs_ticket = account.platform.protocol().api().is_some_and(|rules| rules.credential.needs_ticket());
         match apis.get(&id) {
+            Some(_) if needs_ticket => println!(
+                "{id}: not checked, for its access token is requested with the ticket that the platform pushes to the server that \
+                 runs; /v1/accounts shows the state of it"
+            ),
             Some(api) => match ask(account, api).await {
                 Ok(None) => println!("{id}: the secret works"),
                 Ok(Some(list)) => println!(

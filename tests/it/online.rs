@@ -20,18 +20,35 @@ async fn check(text: String) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
 }
 
+/// Accounts whose access token is requested with a ticket.
+fn ticketed(api: &FakeApi) -> String {
+    let (base, key) = (api.url(), "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG");
+    format!(
+        "[openplatform.saas]\ncomponent_app_id = \"wx0000000000000009\"\ntoken = \"t\"\naes_key = \"{key}\"\nsecret = \"s\"\n\
+         api_base = \"{base}\"\n[wecom_suite.crm]\nsuite_id = \"ww0000000000000008\"\n\
+         token = \"t\"\naes_key = \"{key}\"\nsecret = \"s\"\napi_base = \"{base}\"\n"
+    )
+}
+
 #[tokio::test]
 async fn a_secret_that_works_is_told() {
     let api = FakeApi::start(1).await.unwrap();
     let text = accounts(&api, "")
         + "[im.chat]\nsdk_app_id = 1\n[mp.mute]\napp_id = \"wx1\"\ntoken = \"t\"\nmode = \"plain\"\n\
-           [wecom_bot.helper]\nmode = \"websocket\"\nbot_id = \"aib1\"\nsecret = \"s\"\n";
+           [wecom_bot.helper]\nmode = \"websocket\"\nbot_id = \"aib1\"\nsecret = \"s\"\n"
+        + &ticketed(&api);
     let (code, told) = check(text).await;
     assert_eq!(code, Some(0), "{told}");
     for account in ["mp/shop", "miniprogram/game", "wecom/sales", "wecom_kf/support"] {
         assert!(told.contains(&format!("{account}: the secret works")), "{told}");
     }
     assert!(told.contains("mp/mute: no `secret`, not checked"), "{told}");
+    for account in ["openplatform/saas", "wecom_suite/crm"] {
+        assert!(
+            told.contains(&format!("{account}: not checked, for its access token is requested with the ticket")),
+            "{told}"
+        );
+    }
     assert!(told.contains("wecom_bot/helper: not checked, for that would end the connection"), "{told}");
     assert!(told.contains("wecom_bot/helper: WebSocket to wss://openws.work.weixin.qq.com"), "{told}");
 }

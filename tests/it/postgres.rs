@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 
 use crate::support::{
     TestServer,
-    postgres::{client, count, database, execute},
+    postgres::{RELEASED, client, count, database, execute},
     server::{ACCOUNTS, MP, text_message},
     until,
 };
@@ -220,12 +220,16 @@ async fn who_follows_is_given_each_event_once_in_whatever_order_nodes_commit() {
     assert_eq!(seen.len(), 10);
 }
 
-/// The tables of a released version, with an event that has its reply and waits for an observer.
-const RELEASED: [&str; 3] = [
-    include_str!("fixtures/postgres/1.sql"),
-    include_str!("fixtures/postgres/2.sql"),
-    include_str!("fixtures/postgres/3.sql"),
-];
+/// An event that has its reply and waits for an observer; far in the future, so that no retention removes it.
+const ANSWERED: &str = "
+    INSERT INTO observer (name, in_order, seen) VALUES ('audit', false, 0);
+    INSERT INTO event (id, account, type, subject, form, payload, received, deliveries, state, reply, observers)
+    VALUES ('0fff0000-0000-7000-8000-000000000001', 'mp/shop', 'mp.message.text', 'user_openid', 0,
+            '<xml><ToUserName>gh_account</ToUserName><FromUserName>user_openid</FromUserName><CreateTime>1735689600</CreateTime>'
+            '<MsgType>text</MsgType><Content>old</Content><MsgId>7</MsgId></xml>',
+            17592186044416, 1, 1, 'kept', '{1}');
+    INSERT INTO delivery (observer, due, event, attempts, leased)
+    VALUES (1, 0, '0fff0000-0000-7000-8000-000000000001', 0, false)";
 
 fn echo() -> Hooks {
     Hooks::default()
@@ -237,8 +241,8 @@ fn echo() -> Hooks {
 async fn tables_of_every_version_are_updated_by_nodes_that_start_at_one_time() {
     for version in 0..=RELEASED.len() {
         let Some(url) = database().await else { return };
-        for step in &RELEASED[..version] {
-            assert!(execute(&url, step).await);
+        if let Some(tables) = version.checked_sub(1).map(|at| RELEASED[at]) {
+            assert!(execute(&url, tables).await && execute(&url, ANSWERED).await);
         }
         let start = || TestServer::start_on(&url, "", ACCOUNTS, echo());
         let (a, b, c) = tokio::join!(start(), start(), start());
@@ -269,9 +273,7 @@ async fn tables_of_every_version_are_updated_by_nodes_that_start_at_one_time() {
 #[tokio::test]
 async fn an_update_of_the_tables_takes_as_long_as_it_takes() {
     let Some(url) = database().await else { return };
-    for step in RELEASED {
-        assert!(execute(&url, step).await);
-    }
+    assert!(execute(&url, RELEASED[2]).await);
     // As on a large table: longer than any statement, and any operation of a node, may take.
     let slow = "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); END $$;
                 CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION slow()";

@@ -5,17 +5,11 @@ use std::path::Path;
 use echostr::internals::journal::{Filter, Finish, memory::MemoryJournal};
 
 use super::{Place, fill, finish, lease, repeat, reply, settings, verify};
-use crate::journal::message;
+use crate::{journal::message, support::postgres::RELEASED};
 
 /// The versions before this one.
 const SQLITE: [&str; 2] =
     [include_str!("../fixtures/journals/sqlite-1.sql"), include_str!("../fixtures/journals/sqlite-2.sql")];
-const POSTGRES: [&str; 4] = [
-    include_str!("../fixtures/journals/postgres-1.sql"),
-    include_str!("../fixtures/journals/postgres-2.sql"),
-    include_str!("../fixtures/journals/postgres-3.sql"),
-    include_str!("../fixtures/journals/postgres-4.sql"),
-];
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -157,8 +151,8 @@ async fn every_version_of_a_file_is_updated() {
 async fn every_version_of_a_database_is_updated() {
     let Some(fresh) = Place::postgres().await else { return };
     let known = known(&fresh).await;
-    assert_eq!(usize::try_from(known).unwrap(), POSTGRES.len() + 1, "a fixture of the version before");
-    for (before, tables) in POSTGRES.into_iter().enumerate() {
+    assert_eq!(usize::try_from(known).unwrap(), RELEASED.len() + 1, "a fixture of the version before");
+    for (before, tables) in RELEASED.into_iter().enumerate() {
         let version = before + 1;
         let Some(place) = Place::postgres().await else { return };
         of_version(&place, tables, version).await;

@@ -29,6 +29,14 @@ pub struct Instance {
     server: Option<Child>,
 }
 
+/// The tables of each released version before this one.
+pub const RELEASED: [&str; 4] = [
+    include_str!("../fixtures/journals/postgres-1.sql"),
+    include_str!("../fixtures/journals/postgres-2.sql"),
+    include_str!("../fixtures/journals/postgres-3.sql"),
+    include_str!("../fixtures/journals/postgres-4.sql"),
+];
+
 /// The one that the tests share. A static is never dropped; `guarded` ends it with the process.
 static SHARED: LazyLock<Option<Instance>> = LazyLock::new(Instance::start);
 

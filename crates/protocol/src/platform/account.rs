@@ -99,6 +99,13 @@ pub enum Credential {
     Suite,
 }
 
+impl Credential {
+    /// Whether the platform has to push a ticket before there is a token.
+    pub const fn needs_ticket(self) -> bool {
+        matches!(self, Self::Component | Self::Suite)
+    }
+}
+
 /// A call that only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
