@@ -11,11 +11,13 @@
 //! # Ok::<_, echostr_catalog::CatalogError>(())
 //! ```
 
+mod field;
 mod model;
 
+pub use field::Field;
 pub use model::{
-    Catalog, Confidence, Element, Entry, Envelope, Field, Fork, Form, Kind, PassiveReplies, Phase, Platform, Reply,
-    ReplyRule, Response, Variant,
+    Catalog, Confidence, Element, Entry, Envelope, Fork, Form, Kind, PassiveReplies, Phase, Platform, Reply, ReplyRule,
+    Response, Variant,
 };
 
 /// A platform: its name, its file, and the file with the events of a fork.

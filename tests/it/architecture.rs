@@ -184,3 +184,21 @@ fn the_protocol_asks_the_system_for_time_and_random_bytes_in_one_module_behind_a
     let (others, module) = code.split_once("#[cfg(feature = \"system\")]\nmod system {").unwrap();
     assert!(!asks(others) && asks(module));
 }
+
+/// A file that is longer tells more than one story.
+const LONGEST: usize = 500;
+
+#[test]
+fn no_file_that_is_written_by_hand_is_too_long() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let below = ["src", "crates", "catalog/src", "xtask/src", "tools", "benches", "examples"];
+    let files: Vec<PathBuf> = below.iter().flat_map(|folder| sources(&root.join(folder))).collect();
+    assert!(files.len() > 200, "{}", files.len());
+    // The events are generated.
+    let written = files.iter().filter(|file| !file.starts_with(root.join("crates/protocol/src/events")));
+    let too_long = written.filter_map(|file| {
+        let lines = fs::read_to_string(file).unwrap().lines().count();
+        (lines > LONGEST).then(|| format!("{}: {lines} lines", file.display()))
+    });
+    assert_eq!(too_long.collect::<Vec<_>>(), Vec::<String>::new());
+}
