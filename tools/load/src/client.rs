@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a round may take, whatever happens.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a request of a round takes at most, on average, before the round is given up.
+const SLOWEST: Duration = Duration::from_millis(10);
 
 /// The status of every answer is checked, and the body of one of this many.
 const SAMPLE: usize = 512;
@@ -116,7 +118,7 @@ impl Client {
         requests: usize,
         rate: Option<u32>,
     ) -> Result<Round, Failure> {
-        let limit = ANSWER_TIMEOUT + rate.map_or(Duration::ZERO, |rate| due(requests, rate));
+        let limit = ANSWER_TIMEOUT + rate.map_or(SLOWEST * requests as u32, |rate| due(requests, rate));
         let cpu = server.cpu()?;
         let shared = Rc::new(Shared {
             batch: Rc::clone(batch),
