@@ -29,7 +29,7 @@ build "-Cprofile-generate=$folder/raw" "$@"
 cargo build --locked --release -p load
 for journal in "" "--journal sqlite"; do
   # shellcheck disable=SC2086 # two words
-  target/release/load --server "$program" --rounds 2 --seconds 1 --connections 64 $journal >/dev/null
+  "${CARGO_TARGET_DIR:-target}/release/load" --server "$program" --rounds 2 --seconds 1 --connections 64 $journal >/dev/null
 done
 "$merge" merge -o "$folder/echostr.profdata" "$folder/raw"
 build "-Cprofile-use=$folder/echostr.profdata" "$@"

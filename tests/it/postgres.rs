@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use crate::support::{
     TestServer,
     postgres::{RELEASED, client, count, database, execute},
-    server::{ACCOUNTS, MP, text_message},
+    server::{ACCOUNTS, MP, PLAIN, text_message},
     until,
 };
 use echostr::{
@@ -337,7 +337,13 @@ async fn no_delivery_reads_a_whole_table() {
     for first in (0..DELIVERIES).step_by(40) {
         let answers = (first..first + 40).map(async |id| {
             let text = text_message(1000 + id, "hi").replace("user_openid", &format!("user{}", id % 80));
-            server.post("/mp/shop", &MP.safe(&text, &format!("n{id}"))).await.status
+            let nonce = format!("n{id}");
+            // The query of a request in the clear is stored, too: its signature covers no body.
+            let (path, signed) = match id % 2 {
+                0 => ("/mp/shop", MP.safe(&text, &nonce)),
+                _ => ("/mp/plain", PLAIN.plain(&text, &nonce)),
+            };
+            server.post(path, &signed).await.status
         });
         assert!(join_all(answers).await.iter().all(|status| *status == 200));
     }
@@ -347,11 +353,9 @@ async fn no_delivery_reads_a_whole_table() {
     let all = DELIVERIES.cast_signed();
     until(async || told(&url, "n_tup_upd", "event").await >= all).await;
     until(async || told(&url, "n_tup_del", "delivery").await >= 2 * all).await;
-    for table in ["event", "dedupe", "delivery"] {
-        assert!(told(&url, "n_tup_ins", table).await >= all, "{table}");
-    }
-    for table in ["event", "dedupe", "delivery", "used_query"] {
+    for (table, rows) in [("event", all), ("dedupe", all), ("delivery", 2 * all), ("used_query", all / 2)] {
+        assert!(told(&url, "n_tup_ins", table).await >= rows, "{table}");
         let read = told(&url, "seq_tup_read", table).await;
-        assert!(read < all, "{table}: {read} rows were read one after the other");
+        assert!(read < rows, "{table}: {read} rows were read one after the other");
     }
 }
