@@ -60,6 +60,20 @@ pub(crate) struct Incoming<'e> {
     pub(crate) authorizer: Option<&'e str>,
 }
 
+impl Incoming<'_> {
+    /// What it is in the catalogue, if it can be read as that.
+    fn typed(&self) -> Option<&'static EventSpec> {
+        let tree = self.tree;
+        self.identity.spec.filter(|spec| tree.as_object().is_some() && !platform::is_wrapper(tree, spec))
+    }
+
+    fn raw(&self, event_type: &'static str) -> RawEvent {
+        let Source { platform, account, form, payload, query } = self.source;
+        let (account, payload, query) = (Arc::clone(account), payload.clone(), query.cloned());
+        RawEvent { platform, account, event_type, form, payload, query }
+    }
+}
+
 /// One attempt to handle an event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
@@ -127,8 +141,7 @@ impl Dispatcher {
             Timed::new(running, self.blocking.clone(), Arc::clone(event.source.account), named(event_type))
         };
         let Incoming { source: Source { platform, form, .. }, tree, identity, .. } = event;
-        let is_typed = |spec: &&EventSpec| tree.as_object().is_some() && !platform::is_wrapper(tree, spec);
-        if let Some(spec) = identity.spec.filter(is_typed) {
+        if let Some(spec) = event.typed() {
             let context = self.context(event, spec.id, attempt);
             let mut reading = Reading::new(form);
             let running = match start(find(spec.id, Some(spec)), spec, tree, &mut reading, &context) {
@@ -153,10 +166,8 @@ impl Dispatcher {
     }
 
     fn context(&self, event: Incoming<'_>, event_type: &'static str, attempt: Attempt) -> Context {
-        let Source { platform, account, form, payload, query } = event.source;
-        let api = self.apis.of_event(account, event.tree, event.authorizer);
-        let (account, payload, query) = (Arc::clone(account), payload.clone(), query.cloned());
-        let event = RawEvent { platform, account, event_type, form, payload, query };
+        let api = self.apis.of_event(event.source.account, event.tree, event.authorizer);
+        let event = event.raw(event_type);
         let Attempt { id, number, deadline } = attempt;
         let (bots, clock) = (self.bots.clone(), self.clock.clone());
         Context::new(ContextInner { event, id, deadline, clock, attempt: number, api, bots })
@@ -197,6 +208,14 @@ fn start<T: Send + 'static>(
             handler.map(|handler| handler.start(tree, &mut Reading::new(form), context.clone())).transpose()
         }
     }
+}
+
+/// A stored event, as its handler was given it.
+pub(crate) fn stored(record: &EventRecord) -> RawEvent {
+    parsed(record.into(), |event| {
+        let unknown = || platform::unknown_type(record.platform, &event.identity.key);
+        event.raw(event.typed().map_or_else(unknown, |spec| spec.id))
+    })
 }
 
 /// Parses a stored event, and identifies it by its names; what could not be read when it came has none.

@@ -55,6 +55,12 @@ impl Service {
         context: &Context,
         route: Route,
     ) -> Result<Answer, HandlerError> {
+        // The process that asked before has ended, and the reply has come meanwhile.
+        if context.attempt() > 1
+            && let Some(reply) = self.deferred.kept(context.event_id()).await
+        {
+            return reply_to(event, reply);
+        }
         let due = route.due(context);
         let asking = self.ask(event, context, route, due);
         route.in_time(context, asking, || format!("{} gave no answer in time", self.client.shown())).await

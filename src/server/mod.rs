@@ -173,6 +173,7 @@ impl Server {
         let Common { metrics, supervisor, guard, deferred, listeners, refusals, clock, .. } = &common;
         let plan = Plan::new(config, hooks, &common, &[])?;
         let journal = journal::open(&config.journal, plan.observers(), supervisor, clock, Some(metrics.commits()))?;
+        deferred.attach(&journal);
         let memory = Memory::of(&*journal);
         let generation = Generation::new(plan, &journal, &memory, &common)?;
         generation.show(&common.handle);

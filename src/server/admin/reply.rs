@@ -13,7 +13,7 @@ use super::{
     error::{ApiError, BodyErrors, CommonErrors, ErrorBody},
     json::{Json, Name},
 };
-use crate::answers::NotTaken;
+use crate::{answers::NotTaken, dispatch};
 
 /// A reply that was taken.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -29,7 +29,7 @@ pub(crate) struct Taken {
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "its variants are documentation")]
 pub(super) enum ReplyErrors {
-    /// No answer waits for it on this node: it has come before, it is too late, or nobody was asked: `not_awaited`.
+    /// No answer waits for it: it has come before, it is too late, or nobody was asked: `not_awaited`.
     #[response(status = 409)]
     NotAwaited(ErrorBody),
     /// It is no reply to this event; a mended one is taken: `invalid_reply`.
@@ -52,10 +52,23 @@ pub(super) async fn reply(
     Json(reply): Json<serde_json::Value>,
 ) -> Result<Json<Taken>, ApiError> {
     let id = Uuid::try_parse(&id).map_err(|_| ApiError::bad_request("expected the whole id of an event"))?;
-    let (account, event_type) = admin.deferred.reply(id, reply).map_err(|failure| match failure {
-        NotTaken::NotAwaited => ApiError::new(StatusCode::CONFLICT, "not_awaited", failure.to_string()),
-        NotTaken::Invalid(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_reply", failure.to_string()),
-    })?;
-    caller.audit("reply", &format!("event {id} of {account}"));
-    Ok(Json(Taken { account: (*account).to_owned(), event_type: event_type.to_owned() }))
+    let event = match admin.deferred.event(id) {
+        Some(event) => event,
+        None => {
+            let stored = admin.store.archive().await?.event(id).await?;
+            dispatch::stored(&stored.ok_or_else(|| refused(NotTaken::NotAwaited))?.record)
+        }
+    };
+    admin.deferred.reply(id, &event, reply).await.map_err(refused)?;
+    caller.audit("reply", &format!("event {id} of {}", event.account));
+    Ok(Json(Taken { account: (*event.account).to_owned(), event_type: event.event_type.to_owned() }))
+}
+
+fn refused(reason: NotTaken) -> ApiError {
+    let text = reason.to_string();
+    match reason {
+        NotTaken::NotAwaited => ApiError::new(StatusCode::CONFLICT, "not_awaited", text),
+        NotTaken::Invalid(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_reply", text),
+        NotTaken::Journal(failure) => failure.into(),
+    }
 }

@@ -1,10 +1,14 @@
 //! Replies that come later, through the event API.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use echostr::hooks::Hooks;
 use serde_json::{Value as Json, json};
-use tokio::sync::Semaphore;
+use tempfile::TempDir;
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, oneshot},
+};
 
 use super::{content, plain};
 use crate::{
@@ -12,7 +16,8 @@ use crate::{
     support::{
         TestServer,
         api::{accounts, sent},
-        http::Answer,
+        http::{Answer, Http},
+        postgres::{count, database},
         server::{PLAIN, text_message},
         service::{Asked, Service, response},
         wait_for,
@@ -32,13 +37,17 @@ async fn flow() -> (Service, Arc<Semaphore>) {
     (service, asked)
 }
 
-async fn reply(server: &TestServer, event: &str, reply: &Json) -> Answer {
+async fn reply(server: &TestServer, event: &str, given: &Json) -> Answer {
+    send(&server.admin, event, given).await
+}
+
+async fn send(admin: &Http, event: &str, reply: &Json) -> Answer {
     let head = format!(
         "POST /v1/events/{event}/reply HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: ",
-        server.admin.0
+        admin.0
     );
     let body = reply.to_string();
-    server.admin.send(format!("{head}{}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes()).await
+    admin.send(format!("{head}{}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes()).await
 }
 
 fn error(answer: &Answer) -> String {
@@ -137,5 +146,81 @@ async fn a_reply_that_does_not_come_is_given_up() {
     assert_eq!(plain(&server, 1, "hi").await.body, "success");
     let failed = "echostr_deliveries_total{platform=\"mp\",account=\"plain\",outcome=\"defaulted\",reason=\"error\"}";
     assert_eq!(server.metric(failed).await, 1.0);
+    server.clock.advance(Duration::from_secs(2));
     assert_eq!(error(&reply(&server, &event(&service), &json!({"text": "hi"})).await), "409 not_awaited");
+}
+
+#[tokio::test]
+async fn any_node_takes_a_reply_once() {
+    let Some(url) = database().await else { return };
+    let (service, asked) = flow().await;
+    let config = config("4900ms", &service, "");
+    let a = TestServer::start_on(&url, "", &config, Hooks::default()).await;
+    let b = TestServer::start_on(&url, "", &config, Hooks::default()).await;
+    for (message, node) in [(1, &b), (2, &a)] {
+        let http = a.http;
+        let delivery = tokio::spawn(async move {
+            let signed = PLAIN.plain(&text_message(message, "hi"), &format!("n{message}"));
+            http.post(&format!("/mp/plain?{}", signed.query), signed.body).await
+        });
+        asked.acquire().await.unwrap().forget();
+        let id = event(&service);
+        assert_eq!(error(&taken(node, &id, &json!({"txet": "hi"})).await), "422 invalid_reply");
+        let given = json!({"text": "done"});
+        let (one, two, three) = tokio::join!(reply(node, &id, &given), reply(&a, &id, &given), reply(&b, &id, &given));
+        let mut statuses = [one.status, two.status, three.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409, 409], "{message}");
+        assert_eq!(content(&delivery.await.unwrap()), "done");
+        assert_eq!(content(&plain(&b, message, "hi").await), "done");
+    }
+    // A bot's answer, which the other node has.
+    let answer = bot::opened(&bot::deliver(&a, &bot::text("m1", "hi"), "a").await);
+    let stream = answer["stream"]["id"].as_str().unwrap().to_owned();
+    asked.acquire().await.unwrap().forget();
+    let id = event(&service);
+    assert_eq!(error(&taken(&b, &id, &json!({"card": {"card_type": "text_notice"}})).await), "422 invalid_reply");
+    assert_eq!(reply(&b, &id, &json!({"text": "42"})).await.status, 200);
+    bot::until(&a, &stream, "42", true).await;
+    assert_eq!(count(&url, "SELECT count(*) FROM slot WHERE name LIKE 'reply/%' AND expires IS NULL").await, 0);
+}
+
+#[tokio::test]
+async fn a_reply_outlives_the_process_that_waits_and_nobody_is_asked_again() {
+    let api = FakeApi::start(72).await.unwrap();
+    let (service, _asked) = flow().await;
+    let config = format!(
+        "{}\n[[answer]]\nname = \"flow\"\nmatch = \"mp/soon\"\nto = \"{}\"\n",
+        accounts(&api, ""),
+        service.url()
+    );
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("journal.db");
+    let url = format!("sqlite://{}", file.display());
+    let doomed = Runtime::new().unwrap();
+    let (tell, told) = oneshot::channel();
+    let (at, accounts) = (url.clone(), config.clone());
+    doomed.spawn(async move {
+        let server = TestServer::start_on(&at, "", &accounts, Hooks::default()).await;
+        let answer = server.post("/mp/soon", &PLAIN.plain(&text_message(1, "hi"), "n1")).await;
+        tell.send((server.admin, answer.body)).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (admin, answer) = told.await.unwrap();
+    assert_eq!(answer, "success");
+    let id = event(&service);
+    wait_for("the reply is waited for", async || send(&admin, &id, &json!({"txet": "hi"})).await.status == 422).await;
+    tokio::task::spawn_blocking(move || doomed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+    let server = TestServer::start_on(&url, "", &config, Hooks::default()).await;
+    assert_eq!(reply(&server, &id, &json!({"text": "at last"})).await.status, 200);
+    assert_eq!(error(&reply(&server, &id, &json!({"text": "again"})).await), "409 not_awaited");
+    server.stop().await.unwrap();
+    // The platform retries no more.
+    let db = rusqlite::Connection::open(&file).unwrap();
+    assert_eq!(db.execute("UPDATE delivery SET due = 0", []).unwrap(), 1);
+    drop(db);
+    let server = TestServer::start_on(&url, "", &config, Hooks::default()).await;
+    assert_eq!(sent(&api, 1).await[0].body["text"]["content"], "at last");
+    assert_eq!(service.asked().len(), 1);
+    assert_eq!(error(&reply(&server, &id, &json!({"text": "again"})).await), "409 not_awaited");
 }
