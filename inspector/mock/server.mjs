@@ -59,7 +59,7 @@ function makeEvent(at, index = serial) {
 
 const COUNT = Number(process.env.EVENTS ?? 400);
 const events = Array.from({ length: COUNT }, (_, index) => makeEvent(new Date(Date.now() - (COUNT - index) * 47_000)));
-const SUMMARY = ["id", "time", "account", "platform", "type", "title", "subject", "state", "deliveries", "has_reply", "failure"];
+const SUMMARY = ["id", "time", "account", "platform", "type", "title", "subject", "state", "deliveries", "duration_ms", "has_reply", "failure"];
 const summaryOf = (event) => Object.fromEntries(SUMMARY.map((name) => [name, event[name]]));
 
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
@@ -73,11 +73,11 @@ let dead = events.flatMap((event) => event.observations.filter(({ state }) => st
 const account = (id, more) => ({
   id, platform: id.split("/")[0], name: id.split("/")[1], path: `/${id}`, url_path_hint: `https://HOST/${id}`, mode: "safe", has_secret: false, late_reply: "drop",
   last_event: ago(45), deliveries: { answered: 18234, acknowledged: 210, defaulted: 12, repeated: 88, verified: 3 }, refused: 2, in_flight: 1,
-  token: null, connection: null, rates: Array.from({ length: 60 }, (_, i) => Math.round(20 + 15 * Math.sin(i / 7) + (i * 7919 % 11))), latencies_ms: { p50: 3.1, p95: 18, p99: 410 }, ...more,
+  token: null, connection: null, source: null, rates: Array.from({ length: 60 }, (_, i) => Math.round(20 + 15 * Math.sin(i / 7) + (i * 7919 % 11))), latencies_ms: { p50: 3.1, p95: 18, p99: 410 }, ...more,
 });
 const accounts = [
-  account("mp/shop", { has_secret: true, late_reply: "send", token: { state: "valid", expires: new Date(Date.now() + 5_400_000).toISOString() } }),
-  account("wecom/demo", { refused: 1 }),
+  account("mp/shop", { has_secret: true, late_reply: "send", token: { state: "valid", expires: new Date(Date.now() + 5_400_000).toISOString() }, source: { check: "enforce", addresses: 24, fetched: ago(30000) } }),
+  account("wecom/demo", { refused: 1, source: { check: "warn", addresses: null, fetched: null } }),
   account("im/demo", { refused: 1, token: { state: "refused", expires: null } }),
   account("openplatform/demo", { rates: Array(60).fill(0), latencies_ms: null, last_event: null, refused: 0, deliveries: {} }),
   account("wecom_bot/demo", { path: null, url_path_hint: null, connection: { state: "kicked", text: "another client has taken the connection" } }),

@@ -96,6 +96,8 @@ export interface Account {
   in_flight: number;
   token: { state: string; expires: string | null } | null;
   connection: { state: string; text: string } | null;
+  /** Whether requests are compared with the platform's list of addresses; `addresses` is null while no list is known. */
+  source: { check: "warn" | "enforce"; addresses: number | null; fetched: string | null } | null;
   /** Of each of the last 60 minutes, the present one last. */
   rates: number[];
   latencies_ms: { p50: number; p95: number; p99: number } | null;

@@ -143,7 +143,7 @@ const CONNECTED = ["connected", "standby"];
 
 function Api({ account }: { account: Account }) {
   const t = words();
-  const { token, connection } = account;
+  const { token, connection, source } = account;
   return (
     <p class="api">
       {token ? (
@@ -166,6 +166,18 @@ function Api({ account }: { account: Account }) {
           {t.connection}{" "}
           <span class={`badge ${CONNECTED.includes(connection.state) ? "is-done" : "is-dead"}`} title={connection.text}>
             {t.connectionStates[connection.state] ?? connection.state}
+          </span>
+        </span>
+      )}
+      {source && (
+        <span>
+          {t.source}{" "}
+          <span class={`badge ${source.addresses === null ? "is-waiting" : "is-done"}`}>
+            {t.sourceChecks[source.check] ?? source.check}
+          </span>{" "}
+          <span class="quiet">
+            {source.addresses === null ? t.noAddresses : t.addresses(source.addresses)}{" "}
+            {source.fetched && <Ago at={source.fetched} />}
           </span>
         </span>
       )}

@@ -239,6 +239,10 @@ export const en = {
   noSecret: "no secret: the platform's API is not used",
   lateReply: "late replies",
   connection: "Connection",
+  source: "Callers",
+  sourceChecks: { warn: "warn", enforce: "enforce" } as Record<string, string>,
+  noAddresses: "the platform's addresses are not known yet, all are accepted",
+  addresses: (number: number) => `${count(number)} ${number === 1 ? "address" : "addresses"} of the platform, fetched`,
   outcomeNames: {
     answered: "answered",
     acknowledged: "acknowledged",

@@ -229,6 +229,10 @@ export const zh: Words = {
   noSecret: "没有配置 secret，不调用平台 API",
   lateReply: "迟到的回复",
   connection: "长连接",
+  source: "来源地址",
+  sourceChecks: { warn: "只告警", enforce: "拒绝其他地址" },
+  noAddresses: "尚未取得平台的地址列表，暂时都接受",
+  addresses: (number) => `平台的 ${count(number)} 个地址，更新于`,
   outcomeNames: {
     answered: "已应答",
     acknowledged: "已确认",
