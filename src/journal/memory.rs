@@ -41,8 +41,6 @@ fn in_order(observers: &[Observer]) -> HashMap<Arc<str>, bool> {
 /// Holds the latest events, as many as fit, and the pending observations.
 #[derive(Debug)]
 pub struct MemoryJournal {
-    /// The observers, and whether they get the events of one subject one after the other.
-    in_order: Mutex<HashMap<Arc<str>, bool>>,
     ids: Ids,
     started: Instant,
     clock: Clock,
@@ -55,26 +53,16 @@ impl MemoryJournal {
     pub fn new(options: &Options) -> Self {
         let limit = usize::try_from(options.max_size).unwrap_or(usize::MAX);
         Self {
-            in_order: Mutex::new(in_order(&options.observers)),
             ids: Ids::default(),
             started: Instant::now(),
             clock: options.clock.clone(),
-            state: Mutex::new(State::new(limit)),
+            state: Mutex::new(State::new(limit, in_order(&options.observers))),
             arrivals: Notify::new(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The observers by name, and whether each gets the events of one subject one after the other.
-    fn observers(&self) -> MutexGuard<'_, HashMap<Arc<str>, bool>> {
-        self.in_order.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn observing(&self, name: &str) -> Option<(Arc<str>, bool)> {
-        self.observers().get_key_value(name).map(|(name, in_order)| (Arc::clone(name), *in_order))
     }
 
     /// Since it was opened.
@@ -201,7 +189,7 @@ impl MemoryJournal {
         let now = self.age();
         let until = now.saturating_add(millis(term));
         let mut state = self.lock();
-        let Some((name, in_order)) = self.observing(observer) else { return Vec::new() };
+        let Some((name, in_order)) = state.observing(observer) else { return Vec::new() };
         let Some(observations) = state.observations.get_mut(observer) else { return Vec::new() };
         let mut keys = HashSet::new();
         let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
@@ -377,8 +365,8 @@ impl Journal for MemoryJournal {
                 );
             }
         }
+        state.observers = registered;
         drop(state);
-        *self.observers() = registered;
         self.arrivals.notify_waiters();
         Box::pin(ready(Ok(())))
     }

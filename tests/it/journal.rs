@@ -731,6 +731,20 @@ async fn states(place: &Place, event: Uuid) -> Vec<(String, &'static str)> {
     deliveries.into_iter().map(|it| (it.observer, it.state.as_str())).collect()
 }
 
+/// Durable journals keep it, should the observer come back.
+#[tokio::test]
+async fn in_memory_nothing_waits_for_an_observer_that_a_reload_has_removed() {
+    let journal = Place::Memory.open(&options(vec![observer("audit"), observer("push")])).await;
+    journal.register(vec![observer("push")]).await.unwrap();
+    // Of deliveries that began before.
+    let both = message("user", 1).answer(&*journal, &["audit", "push"]).await;
+    message("user", 2).answer(&*journal, &["audit"]).await;
+    assert_eq!(journal.usage().waiting, 1);
+    assert_eq!(lease(&*journal, "push").await.iter().map(|it| it.lease.id).collect::<Vec<_>>(), [both]);
+    journal.register(vec![observer("audit"), observer("push")]).await.unwrap();
+    assert!(lease(&*journal, "audit").await.is_empty());
+}
+
 async fn what_a_missing_observer_has_still_to_see_is_kept_for_it(place: Place) {
     let both = options(vec![observer("audit"), Observer { in_order: true, ..observer("push") }]);
     let journal = place.open(&both).await;

@@ -31,7 +31,7 @@ impl MemoryJournal {
 
     /// Gives an event to an observer, unless that is to see it already.
     fn offer_again(&self, state: &mut State, observer: &str, stored: &Stored) -> bool {
-        let Some((observer, _)) = self.observing(observer) else { return false };
+        let Some((observer, _)) = state.observing(observer) else { return false };
         if state.observations.get(&observer).is_some_and(|pending| pending.contains_key(&stored.id)) {
             return false;
         }
@@ -159,12 +159,11 @@ impl Archive for MemoryJournal {
     }
 
     fn observers(&self) -> Task<'_, Vec<String>> {
-        let names: BTreeSet<_> = self.observers().keys().map(|name| name.to_string()).collect();
+        let names: BTreeSet<_> = self.lock().observers.keys().map(|name| name.to_string()).collect();
         done(names.into_iter().collect())
     }
 
     fn observer_states(&self) -> Task<'_, Vec<ObserverState>> {
-        let names: Vec<_> = self.observers().keys().cloned().collect();
         let state = self.lock();
         let of = |name: &Arc<str>| {
             let pending = state.observations.get(name);
@@ -177,14 +176,14 @@ impl Archive for MemoryJournal {
                 dead: state.history.letters().filter(|letter| *letter.observer == **name).count() as u64,
             }
         };
-        let mut states: Vec<_> = names.iter().map(of).collect();
+        let mut states: Vec<_> = state.observers.keys().map(of).collect();
         states.sort_by(|one, other| one.name.cmp(&other.name));
         done(states)
     }
 
     /// It ends with its process, so none is absent.
     fn remove_observer(&self, name: &str) -> Task<'_, bool> {
-        done(!self.observers().contains_key(name))
+        done(!self.lock().observers.contains_key(name))
     }
 
     fn replay(&self, observer: &str, events: Vec<Uuid>) -> Task<'_, u64> {

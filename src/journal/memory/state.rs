@@ -40,6 +40,8 @@ pub(super) struct State {
     events: HashTable<Remembered>,
     /// Those that are no longer needed, in the order in which that happened, so the oldest are removed first.
     done: VecDeque<Remembered>,
+    /// The observers, and whether they get the events of one subject one after the other.
+    pub(super) observers: HashMap<Arc<str>, bool>,
     /// Pending observations of each observer, by event.
     pub(super) observations: HashMap<Arc<str>, BTreeMap<Uuid, Observation>>,
     /// Late replies that wait for the next message of a user.
@@ -172,8 +174,9 @@ impl Wanted {
 }
 
 impl State {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, observers: HashMap<Arc<str>, bool>) -> Self {
         Self {
+            observers,
             events: HashTable::new(),
             done: VecDeque::new(),
             observations: HashMap::new(),
@@ -187,6 +190,10 @@ impl State {
             history: History::new(limit / HISTORY),
             closed: false,
         }
+    }
+
+    pub(super) fn observing(&self, name: &str) -> Option<(Arc<str>, bool)> {
+        self.observers.get_key_value(name).map(|(name, in_order)| (Arc::clone(name), *in_order))
     }
 
     /// The event that has a key, as long as another delivery with it is the same event.
@@ -268,11 +275,13 @@ impl State {
         &mut self,
         record: EventRecord,
         entry: &Arc<Entry>,
-        observers: Vec<Arc<str>>,
+        mut observers: Vec<Arc<str>>,
         due: Millis,
         origin: Origin,
         user: Option<&str>,
     ) {
+        // Since the delivery began, one may have gone: nobody would ever take it.
+        observers.retain(|observer| self.observers.contains_key(observer));
         if observers.is_empty() {
             return;
         }

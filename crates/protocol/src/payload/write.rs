@@ -112,6 +112,13 @@ pub(super) fn has_byte(text: &str, is_such: impl Fn(u8) -> bool) -> bool {
     text.bytes().fold(false, |any, byte| any | is_such(byte))
 }
 
+/// How many of its bytes are such. The same, with a count that vectors have room for.
+pub(super) fn count_bytes(text: &str, is_such: impl Fn(u8) -> bool) -> usize {
+    const MOST: usize = u8::MAX as usize;
+    let in_piece = |piece: &[u8]| piece.iter().fold(0_u8, |count, byte| count + u8::from(is_such(*byte)));
+    text.as_bytes().chunks(MOST).map(|piece| usize::from(in_piece(piece))).sum()
+}
+
 pub(super) const fn is_xml_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
