@@ -1,7 +1,6 @@
 //! What a connection is doing, and what it is asked to do.
 
 use std::{
-    future::Future,
     net::SocketAddr,
     sync::{
         Arc,
@@ -125,14 +124,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Answers a request, with the connection marked as busy meanwhile.
-    pub(super) async fn answer<B>(&self, answer: impl Future<Output = Response<B>>) -> Response<B> {
-        let _busy = During::new(&self.activity, Phase::Busy, Phase::Idle);
-        let mut response = answer.await;
+    /// Marks the connection as busy with a request until the guard is dropped.
+    pub(super) fn answers(&self) -> During<'_> {
+        During::new(&self.activity, Phase::Busy, Phase::Idle)
+    }
+
+    /// Has the connection end behind this response, if it is to finish.
+    pub(super) fn finish<B>(&self, response: &mut Response<B>) {
         if self.activity.finish.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
     }
 
     /// Marks the connection as busy with an answer that goes on, until the guard is dropped.

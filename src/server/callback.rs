@@ -346,7 +346,11 @@ pub(super) fn service(
             let (current, peer) = &*connection;
             // What it begins with it ends with, whatever is configured meanwhile.
             let callbacks = current.load_full();
-            Ok(peer.answer(callbacks.respond(peer, request)).await)
+            let _busy = peer.answers();
+            // Awaited in place: to pass it on would have each connection hold it several times, and move it for each request.
+            let mut response = callbacks.respond(peer, request).await;
+            peer.finish(&mut response);
+            Ok(response)
         }
     })
 }
@@ -396,4 +400,19 @@ fn refuse(status: StatusCode, reason: &'static str) -> Response<Full<Bytes>> {
     let mut response = answer(Cow::Borrowed(reason), Content::Text);
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each connection has room for it, and it is moved there for every request.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        const fn size<S: Service<Request<Incoming>>>(_: fn(Arc<Current>, Peer) -> S) -> usize {
+            size_of::<S::Future>()
+        }
+        let bytes = size(service);
+        assert!(bytes < 4096, "{bytes}");
+    }
 }

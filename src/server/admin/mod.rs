@@ -43,7 +43,7 @@ use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::{Router, body::Body, http::StatusCode, middleware, response::Response};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
@@ -238,8 +238,12 @@ pub(super) fn service(
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
-            let answer = routes.oneshot(request).map(|Ok(response)| response);
-            let answer = peer.answer(answer).await;
+            let mut answer = {
+                let _busy = peer.answers();
+                let Ok(answer) = routes.oneshot(request).await;
+                answer
+            };
+            peer.finish(&mut answer);
             if answer.extensions().get::<Endless>().is_none() {
                 return Ok(answer);
             }
