@@ -115,7 +115,8 @@ pub fn dedupe_key(
     text: &str,
     query: &dyn Fn(&str) -> Option<String>,
 ) -> Option<DedupeKey> {
-    let mut key = Vec::with_capacity(128);
+    // The text is a part of most keys, and mostly short.
+    let mut key = Vec::with_capacity(128 + text.len().min(1024));
     part(&mut key, platform.as_str());
     part(&mut key, account);
     let repeat = platform.protocol().repeat(&mut key, &Keyed { spec, payload, text, query })?;
