@@ -24,7 +24,7 @@ const MAX_PAGE: usize = 200;
 
 /// Events that are looked at for a page; fewer where each payload is searched.
 const SCAN: usize = 100_000;
-const SCAN_TEXTS: usize = 20_000;
+const SCAN_TEXTS: usize = 50_000;
 
 /// Digits of an id that may stand for it.
 const SHORTEST_PREFIX: usize = 8;
