@@ -22,7 +22,7 @@ use super::{
 use crate::{
     event::{Answer, AnswerStream},
     hooks::{Context, HandlerError, RawEvent},
-    journal::{Journal, JournalError, LeaseWrite},
+    journal::{Journal, JournalError, LeaseWrite, Millis, millis},
     log::seconds,
 };
 
@@ -68,6 +68,8 @@ enum Kept {
     Awaited {
         /// Whether the answer has begun as a stream, so that only a text can follow.
         is_stream: bool,
+        /// How long, by the time of the journal. The lease ends then, too, unless a process ended while it changed it.
+        until: Millis,
     },
     /// It has come.
     Replied { reply: Json },
@@ -91,12 +93,12 @@ pub(crate) enum NotTaken {
 enum NotWritten {
     /// It has come already.
     Replied,
-    Journal,
+    Journal(JournalError),
 }
 
 impl From<JournalError> for NotWritten {
-    fn from(_: JournalError) -> Self {
-        Self::Journal
+    fn from(failure: JournalError) -> Self {
+        Self::Journal(failure)
     }
 }
 
@@ -125,13 +127,14 @@ impl Deferred {
     /// # Errors
     /// [`NotTaken`] when nobody waits, it is no reply to the event, or it cannot be kept.
     pub(crate) async fn reply(&self, id: Uuid, event: &RawEvent, reply: Json) -> Result<(), NotTaken> {
-        let here = self.lock().get(&id).map(|awaited| awaited.is_stream);
+        let (here, now) = (self.lock().get(&id).map(|awaited| awaited.is_stream), self.journal()?.now());
         let take = |kept| {
             let is_stream = match (kept, here) {
-                (Some(Kept::Awaited { is_stream }), _) => is_stream,
+                (Some(Kept::Replied { .. }), _) => return Err(NotTaken::NotAwaited),
+                (Some(Kept::Awaited { is_stream, until }), _) if until > now => is_stream,
                 // It could not be written until now that it is waited for.
-                (None, Some(is_stream)) => is_stream,
-                (Some(Kept::Replied { .. }), _) | (None, None) => return Err(NotTaken::NotAwaited),
+                (_, Some(is_stream)) => is_stream,
+                (_, None) => return Err(NotTaken::NotAwaited),
             };
             let answer = reply_to(event, reply.clone()).map_err(|wrong| NotTaken::Invalid(wrong.to_string()))?;
             if is_stream && !matches!(answer, Answer::Stream(_)) {
@@ -147,12 +150,15 @@ impl Deferred {
         Ok(())
     }
 
-    /// The reply to an event that has come already, if it is kept.
-    pub(super) async fn kept(&self, id: Uuid) -> Option<Json> {
-        match self.read(id).await {
-            Ok(Some(Kept::Replied { reply })) => Some(reply),
-            Ok(Some(Kept::Awaited { .. }) | None) | Err(_) => None,
-        }
+    /// The reply to an event that has come already.
+    ///
+    /// # Errors
+    /// When it cannot be read now whether there is one.
+    pub(super) async fn kept(&self, id: Uuid) -> Result<Option<Json>, JournalError> {
+        Ok(match self.read(id).await? {
+            Some(Kept::Replied { reply }) => Some(reply),
+            Some(Kept::Awaited { .. }) | None => None,
+        })
     }
 
     /// Waits for the reply to an event as a responder does.
@@ -191,16 +197,14 @@ impl Deferred {
         let is_shared = self.journal().is_ok_and(|journal| journal.is_remote());
         let (mut is_written, mut pause) = (false, FIRST_POLL_INTERVAL);
         loop {
-            let left = until.saturating_duration_since(Instant::now());
             if !is_written {
-                let expect = |kept| match kept {
-                    Some(Kept::Replied { .. }) => Err(NotWritten::Replied),
-                    Some(Kept::Awaited { .. }) | None => Ok((Kept::Awaited { is_stream }, left)),
-                };
-                // What cannot be written is tried again; the journal logs it.
-                is_written = !matches!(self.change(id, expect).await, Err(NotWritten::Journal));
+                let left = until.saturating_duration_since(Instant::now());
+                is_written = self.announce(id, is_stream, left).await.is_ok();
             }
-            if let Some(reply) = self.kept(id).await {
+            // What cannot be written or read is tried again; the journal logs it.
+            let kept = self.kept(id).await;
+            let polls = is_shared || !is_written || kept.is_err();
+            if let Ok(Some(reply)) = kept {
                 // It was checked when it was taken.
                 return reply_to(event, reply).ok();
             }
@@ -209,7 +213,6 @@ impl Deferred {
                 return None;
             }
             // Who takes a reply on this node tells it.
-            let polls = is_shared || !is_written;
             let next = if now >= until {
                 until + LAST_LOOK
             } else if polls {
@@ -219,6 +222,19 @@ impl Deferred {
             };
             pause = (pause * 2).min(LONGEST_POLL_INTERVAL);
             let _ = time::timeout_at(next.into(), waiting.replied.notified()).await;
+        }
+    }
+
+    /// Writes that a reply is waited for, unless there is one.
+    async fn announce(&self, id: Uuid, is_stream: bool, within: Duration) -> Result<(), JournalError> {
+        let until = self.journal()?.now().saturating_add(millis(within));
+        let written = self.change(id, |kept| match kept {
+            Some(Kept::Replied { .. }) => Err(NotWritten::Replied),
+            Some(Kept::Awaited { .. }) | None => Ok((Kept::Awaited { is_stream, until }, within)),
+        });
+        match written.await {
+            Ok(()) | Err(NotWritten::Replied) => Ok(()),
+            Err(NotWritten::Journal(failure)) => Err(failure),
         }
     }
 
@@ -395,7 +411,7 @@ mod tests {
             _ = first.wait(ID, &event, false, LONG) => panic!("there is no reply"),
             taken = given(&second, Json::Null) => taken.unwrap(),
         }
-        assert_eq!(second.kept(ID).await, Some(Json::Null), "that nothing is said is a reply, too");
+        assert_eq!(second.kept(ID).await, Ok(Some(Json::Null)), "that nothing is said is a reply, too");
         assert!(matches!(second.wait(ID, &event, false, LONG).await, Some(Answer::Default)));
         assert!(matches!(second.reply(ID, &event, Json::Null).await, Err(NotTaken::NotAwaited)));
     }

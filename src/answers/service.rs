@@ -57,7 +57,7 @@ impl Service {
     ) -> Result<Answer, HandlerError> {
         // The process that asked before has ended, and the reply has come meanwhile.
         if context.attempt() > 1
-            && let Some(reply) = self.deferred.kept(context.event_id()).await
+            && let Some(reply) = self.deferred.kept(context.event_id()).await?
         {
             return reply_to(event, reply);
         }
