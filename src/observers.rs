@@ -53,6 +53,9 @@ const SECRET_INTERVAL: Duration = Duration::from_secs(15);
 /// A lease outlasts the longest attempt by this, so that its outcome is reported in time.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
+/// How long nothing is taken of an account whose events only another process can handle: longer than the others take to look.
+const NOT_HERE_INTERVAL: Duration = Duration::from_millis(1500);
+
 /// How often an observer polls when nothing is announced: for pauses that are over, replays, other nodes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -120,6 +123,9 @@ pub(crate) enum Failed {
         /// Why not.
         reason: String,
     },
+    /// Only another process can do it, and may at once. Nothing has failed: the attempt does not count.
+    #[error("not here: {0}")]
+    NotHere(&'static str),
     /// The late reply of the event is not given any more.
     #[error("dropped: {0}")]
     Dropped(String),
@@ -334,6 +340,12 @@ async fn attempt(work: Arc<Work>, permits: Arc<Permits>, leased: Leased, permit:
             let account = &*lease.account;
             warn!(observer = name, account, %event, "{account}: {event}: {reason}");
             return work.end(lease, Finish::Dropped { reason }).await;
+        }
+        Failed::NotHere(reason) => {
+            // Two processes that both came back when it is due could keep step, and the wrong one be the first each time.
+            permits.rest(&lease.account, Instant::now() + NOT_HERE_INTERVAL);
+            debug!(observer = name, %event, "observer {name} leaves {event} to others: {reason}");
+            return work.end(lease, Finish::Postponed { after: Duration::ZERO }).await;
         }
         Failed::NotYet { after, of_account, reason } => {
             if of_account {

@@ -256,8 +256,7 @@ impl Answers {
     /// Whether this process has the connection, for long enough that the platform has repeated what it wants to.
     fn is_time(&self, record: &EventRecord) -> Result<(), Failed> {
         let Some(session) = self.sender.session() else {
-            let reason = "another node has the connection, or there is none".to_owned();
-            return Err(Failed::NotYet { after: POLL_INTERVAL, of_account: true, reason });
+            return Err(Failed::NotHere("another node has the connection, or there is none"));
         };
         let rest = REPEAT_TIME.saturating_sub(session.since.elapsed());
         if record.received < session.since_millis && !rest.is_zero() {
