@@ -122,3 +122,18 @@ pub(super) fn count_bytes(text: &str, is_such: impl Fn(u8) -> bool) -> usize {
 pub(super) const fn is_xml_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::count_bytes;
+
+    /// A count that did not fit into its piece would begin anew.
+    #[test]
+    fn bytes_are_counted_however_many_there_are() {
+        let is_stop = |byte| matches!(byte, b'>' | b'"');
+        for length in [0, 1, 254, 255, 256, 510, 511, 70_000] {
+            assert_eq!(count_bytes(&">".repeat(length), is_stop), length);
+            assert_eq!(count_bytes(&"a\"b".repeat(length), is_stop), length);
+        }
+    }
+}
